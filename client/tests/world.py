@@ -50,19 +50,30 @@ class ComputerClock:
 class Network:
     """Carries exchanges as the weather has it, and writes down every byte that a listener would see.
 
-    `weather`: fine, down, reply-lost, portal, redirect, garbled, cut, replay (the first reply to this kind of call),
-    or stolen (a server of somebody else's).
+    `outcomes` are what came of each call; None where it was not what the service had said. `weather`: fine, down,
+    reply-lost, portal, redirect, garbled, cut, replay (the first reply to this kind of call), or stolen (a server of
+    somebody else's).
     """
 
     handle: Handle
     weather: str = "fine"
     seen: list[bytes] = field(default_factory=list)
     calls: list[tuple[float, str]] = field(default_factory=list)
+    outcomes: list[tuple[float, Reply | None]] = field(default_factory=list)
     clock: Callable[[], float] = lambda: 0.0
     replies: dict[str, Reply] = field(default_factory=dict)
     thief: Handle | None = None
 
     def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
+        try:
+            reply = self._carry(request)
+        except NoExchange:
+            self.outcomes.append((self.clock(), None))
+            raise
+        self.outcomes.append((self.clock(), reply if self.weather == "fine" else None))
+        return reply
+
+    def _carry(self, request: Request) -> Reply:
         self.calls.append((self.clock(), request.method))
         self.seen += [request.url.encode(), repr(sorted(request.headers.items())).encode(), request.body]
         if self.weather == "down":

@@ -12,6 +12,7 @@ import typer
 
 import licensing
 from licensing.cli.context import err
+from licensing.cli.demo import demo
 from licensing.cli.init import init
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(serve)
+app.command()(demo)
 app.add_typer(license_commands, name="license")
 app.add_typer(maintenance_commands, name="maintenance")
 

@@ -1,0 +1,86 @@
+"""Every trigger of the service, by name; what they do is elsewhere.
+
+The host tries routes in the alphabetical order of the functions' names, so that the catch-all must sort last.
+"""
+
+import os
+
+import azure.functions as func
+
+from licensing.api.app import create_app, service_of
+from licensing.services.sweep import sweep as sweep_all
+
+service = service_of(os.environ)
+api = func.AsgiMiddleware(create_app(service))
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+
+@app.function_name("session_start")
+@app.route("sessions", methods=["POST"])
+async def session_start(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program starts."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("session_heartbeat")
+@app.route("sessions/{session}/heartbeat", methods=["PUT"])
+async def session_heartbeat(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program still runs."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("session_end")
+@app.route("sessions/{session}", methods=["DELETE"])
+async def session_end(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program ends."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("session_read")
+@app.route("sessions/{session}", methods=["GET"])
+async def session_read(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program asks what the register holds on it."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("health")
+@app.route("health", methods=["GET"])
+async def health(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Whether the service can reach its store."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("openapi")
+@app.route("openapi.json", methods=["GET"])
+async def openapi(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The contract, for machines."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("docs")
+@app.route("docs", methods=["GET"])
+async def docs(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The contract, for people."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("zz_unknown")
+@app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+async def zz_unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """Anything else, which the app answers with a problem reply."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("sweep")
+@app.timer_trigger(schedule="0 */5 * * * *", arg_name="timer")
+async def sweep(timer: func.TimerRequest) -> None:
+    """Every five minutes, end the sessions whose leases have lapsed."""
+    running = service()
+    await sweep_all(running.tables, running.ledger, running.clock())
+
+
+@app.function_name("warmup")
+@app.warm_up_trigger("context")
+async def warmup(context: func.Context) -> None:
+    """When the platform adds an instance, read the keys and connect to the store before a program has to wait."""
+    await service().healthy()

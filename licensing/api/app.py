@@ -1,0 +1,87 @@
+"""The app: routes, problem replies and the contract as OpenAPI, within the guard."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.types import ASGIApp
+
+import licensing
+from licensing.api import problems
+from licensing.api.guard import Guard
+from licensing.api.pages.docs import docs_page
+from licensing.api.routes import router
+from licensing.services.service import Service
+from licensing.settings import Settings
+
+
+def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
+    """What gives the one service of this process, and makes it when first asked, on the event loop that asks.
+
+    Settings are read at once where the environment has any, so that a service that cannot serve does not start
+    (SettingsFault); an environment with none is that of a tool which only looks at the operations.
+    """
+    settings = Settings.load(environment) if any(name.startswith("LICENSING_") for name in environment) else None
+    return cache(lambda: Service(settings or Settings.load(environment)))
+
+
+def create_app(service: Callable[[], Service]) -> ASGIApp:
+    """The app over the service that `service` gives."""
+    return Guard(api(service))
+
+
+def local_app() -> ASGIApp:
+    """The app as a local server runs it, with the settings of this process's environment."""
+    return create_app(service_of(os.environ))
+
+
+def api(service: Callable[[], Service]) -> FastAPI:
+    """The app without its guard."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        opened = service()
+        yield
+        await opened.close()
+
+    app = FastAPI(
+        title="Licensing",
+        version=licensing.__version__,
+        description="Floating seats and a register of use sessions that never learns who used the software.",
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+        exception_handlers=problems.HANDLERS,
+    )
+    app.state.service = service
+    app.include_router(router)
+
+    @app.get("/api/openapi.json", summary="This contract", responses=problems.documented())
+    async def openapi() -> Response:
+        """The contract of this service, from its code."""
+        return JSONResponse(contract(app))
+
+    @app.get("/api/docs", summary="This contract, for people", responses=problems.documented())
+    async def docs(_: Request) -> Response:
+        """The contract as a page that loads nothing from anywhere."""
+        html, policy = docs_page(contract(app))
+        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
+
+    return app
+
+
+def contract(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI as it is true: FastAPI claims 422 replies, of which there are none."""
+    document = app.openapi()
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+    for schema in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(schema, None)
+    return document

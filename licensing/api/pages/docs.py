@@ -1,0 +1,91 @@
+"""The contract as a page, made from OpenAPI on the server: no script, no request."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from html import escape
+from typing import Any, Final
+
+STYLE: Final = """
+:root { color-scheme: light dark; --line: light-dark(#d5dae0, #3a424c); --soft: light-dark(#5a6572, #a2adba); }
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; }
+h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; }
+.method { font: 700 .8rem/1 ui-monospace, monospace; padding: .2rem .45rem; border: 1px solid currentcolor;
+  border-radius: .3rem; margin-right: .4rem; vertical-align: .12em; }
+code, pre { font: .87rem/1.45 ui-monospace, monospace; }
+pre { overflow-x: auto; border: 1px solid var(--line); border-radius: .4rem; padding: .7rem; }
+table { border-collapse: collapse; width: 100%; } .wide { overflow-x: auto; }
+th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
+small, .soft { color: var(--soft); } summary { cursor: pointer; }
+"""
+
+POLICY: Final = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def docs_page(contract: dict[str, Any]) -> tuple[str, str]:
+    """The page for an OpenAPI document, and the Content-Security-Policy that it is to be sent with."""
+    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+    title = escape(contract["info"]["title"])
+    body = "\n".join(_operations(contract))
+    html = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}: HTTP contract</title>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head><body>'
+        f"<h1>{title} <small>{escape(contract['info']['version'])}</small></h1>"
+        f"<p>{escape(contract['info']['description'])} Machines read "
+        f'<a href="openapi.json">openapi.json</a>.</p>{body}</body></html>'
+    )
+    return html, POLICY.format(digest)
+
+
+def _operations(contract: dict[str, Any]) -> Iterator[str]:
+    for path, operations in contract["paths"].items():
+        for method, operation in operations.items():
+            yield f'<h2><span class="method">{method.upper()}</span><code>{escape(path)}</code></h2>'
+            yield f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation.get('description', ''))}</p>"
+            parameters = [(p["name"], p["schema"], p.get("description", "")) for p in operation.get("parameters", ())]
+            if parameters:
+                yield "<h3>Parameters</h3>" + _fields(parameters)
+            if "requestBody" in operation:
+                yield "<h3>Request</h3>" + _schema(contract, operation["requestBody"])
+            yield "<h3>Replies</h3>"
+            for status, reply in operation["responses"].items():
+                yield f"<details><summary><strong>{status}</strong> {_prose(reply['description'])}</summary>"
+                yield _examples(reply) or _schema(contract, reply)
+                yield "</details>"
+
+
+def _schema(contract: dict[str, Any], holder: dict[str, Any]) -> str:
+    schema = holder.get("content", {}).get("application/json", {}).get("schema", {})
+    name = schema.get("$ref", "").rpartition("/")[2]
+    properties = contract["components"]["schemas"].get(name, {}).get("properties", {})
+    return _fields([(field, about, about.get("description", "")) for field, about in properties.items()])
+
+
+def _fields(fields: list[tuple[str, dict[str, Any], str]]) -> str:
+    if not fields:
+        return '<p class="soft">No body.</p>'
+    rows = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(schema))}</td><td>{_prose(about)}</td></tr>"
+        for name, schema, about in fields
+    )
+    return f'<div class="wide"><table><tr><th>name</th><th>type</th><th>what it is</th></tr>{rows}</table></div>'
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "anyOf" in schema:
+        return " or ".join(_kind(choice) for choice in schema["anyOf"])
+    return str(schema.get("format") or schema.get("type", ""))
+
+
+def _examples(reply: dict[str, Any]) -> str:
+    examples = reply.get("content", {}).get("application/problem+json", {}).get("examples", {})
+    return "".join(f"<pre>{escape(json.dumps(each['value'], indent=2))}</pre>" for each in examples.values())
+
+
+def _prose(text: str) -> str:
+    parts = escape(" ".join(text.split())).split("`")
+    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))

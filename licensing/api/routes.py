@@ -1,0 +1,133 @@
+"""The operations. Each is also a named trigger in `function_app.py`; a test holds the two against each other."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Request
+from starlette.responses import Response
+
+import licensing
+from licensing.api import problems, wire
+from licensing.errors import TokenFault
+from licensing.services.service import Service
+from licensing.services.sessions import Gone, Running
+
+router = APIRouter(prefix="/api")
+
+Session = Annotated[wire.SessionId, Path(description="the session's id")]
+Bearer = Annotated[str | None, Header(alias="Authorization", description="`Bearer` and the session's lease")]
+
+_LICENSE_CODES = (
+    "license-invalid",
+    "license-not-yet-valid",
+    "license-expired",
+    "license-suspended",
+    "license-superseded",
+    "user-not-allowed",
+    "host-not-allowed",
+    "network-not-allowed",
+    "no-seat-available",
+)
+
+
+def _service(request: Request) -> Service:
+    service = request.app.state.service()
+    if not isinstance(service, Service):
+        raise TypeError("the app was made without a service")
+    return service
+
+
+def _bearer(authorization: str | None) -> str:
+    scheme, _, token = (authorization or "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(body.model_dump_json(), status, media_type="application/json")
+
+
+@router.post(
+    "/sessions",
+    status_code=201,
+    response_model=wire.RunningReply,
+    responses={
+        200: {"model": wire.RunningReply, "description": "The start was granted before; this is the same session"},
+        **problems.documented(*_LICENSE_CODES),
+    },
+    summary="A program starts",
+)
+async def session_start(body: wire.StartBody, request: Request) -> Response:
+    """Take a seat where one is needed, and get a lease. Sending the same start again is safe and changes nothing."""
+    service = _service(request)
+    address = wire.caller_address(request, service.settings.trusted_hops)
+    try:
+        outcome = await service.sessions.start(body.value(), address)
+    except TokenFault as fault:
+        return problems.not_genuine("license-invalid", fault)
+    if not isinstance(outcome, Running):
+        return problems.refusal(outcome)
+    return _json(wire.RunningReply.of(outcome, service.settings), 200 if outcome.repeat else 201)
+
+
+@router.put(
+    "/sessions/{session}/heartbeat",
+    response_model=wire.RunningReply,
+    responses=problems.documented("lease-invalid", "license-suspended", "license-expired", "session-gone"),
+    summary="A program still runs",
+)
+async def session_heartbeat(
+    session: Session, body: wire.HeartbeatBody, request: Request, authorization: Bearer = None
+) -> Response:
+    """Renew the lease. On `session-gone`, start again with a new session id."""
+    service = _service(request)
+    try:
+        outcome = await service.sessions.heartbeat(_bearer(authorization), session, body.nonce)
+    except TokenFault as fault:
+        return problems.not_genuine("lease-invalid", fault)
+    if not isinstance(outcome, Running):
+        return problems.refusal(outcome)
+    return _json(wire.RunningReply.of(outcome, service.settings))
+
+
+@router.delete(
+    "/sessions/{session}",
+    status_code=204,
+    responses=problems.documented("lease-invalid"),
+    summary="A program ends",
+)
+async def session_end(session: Session, request: Request, authorization: Bearer = None) -> Response:
+    """Give the seat back. Also fine when the session has ended before."""
+    try:
+        await _service(request).sessions.end(_bearer(authorization), session)
+    except TokenFault as fault:
+        return problems.not_genuine("lease-invalid", fault)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/sessions/{session}",
+    response_model=wire.SessionReply,
+    responses=problems.documented("lease-invalid", "session-gone"),
+    summary="What the register holds on a program that runs",
+)
+async def session_read(session: Session, request: Request, authorization: Bearer = None) -> Response:
+    """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
+    try:
+        outcome = await _service(request).sessions.read(_bearer(authorization), session)
+    except TokenFault as fault:
+        return problems.not_genuine("lease-invalid", fault)
+    return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))
+
+
+@router.get(
+    "/health",
+    response_model=wire.Health,
+    responses=problems.documented(),
+    summary="Whether the service can reach its store",
+)
+async def health(request: Request) -> Response:
+    """Answer 200 where programs can start, 503 where they cannot."""
+    service = _service(request)
+    if not await service.healthy():
+        return problems.unavailable()
+    region = service.settings.region or "local"
+    return _json(wire.Health(status="ok", region=region, version=licensing.__version__))

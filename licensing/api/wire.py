@@ -1,0 +1,161 @@
+"""Bodies of requests and replies, as the contract has them; the caller's address, as the front end tells it."""
+
+import ipaddress
+from datetime import UTC, datetime
+from typing import Annotated
+
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+
+from licensing.api.problems import Seats
+from licensing.rules.license import Address, ClientHash
+from licensing.services.sessions import Held, Running, StartRequest
+from licensing.settings import Settings
+
+SessionId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    AfterValidator(str.lower),
+    Field(description="a UUID that the client makes", examples=["6f2b9c1e-0d54-4f0e-9a3e-2f8f1f0c7a11"]),
+]
+Nonce = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,64}$"),
+    Field(description="random, new for each request; comes back in the lease", examples=["q8n0S2kYbT3w9fLr"]),
+]
+Time = Annotated[datetime, PlainSerializer(lambda moment: rfc3339(moment), return_type=str, when_used="json")]
+
+
+def rfc3339(moment: datetime) -> str:
+    """An instant as the contract writes it: UTC, with microseconds where there are any."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StartBody(_Body):
+    """A program starts."""
+
+    license: Annotated[str, Field(min_length=1, description="the JWS line of the license file")]
+    session: SessionId
+    user: Annotated[ClientHash, Field(description="the client hash of the username")]
+    host: Annotated[ClientHash, Field(description="the client hash of the computer's name")]
+    nonce: Nonce
+    borrow_seconds: Annotated[
+        int, Field(ge=0, le=366 * 86400, description="take the seat along for so long; cut to what the license allows")
+    ] = 0
+
+    def value(self) -> StartRequest:
+        """The request as the use case takes it."""
+        return StartRequest(self.license, self.session, self.user, self.host, self.nonce, self.borrow_seconds)
+
+
+class HeartbeatBody(_Body):
+    """A program still runs."""
+
+    nonce: Nonce
+
+
+class Policy(BaseModel):
+    """The privacy policy in force."""
+
+    version: str
+    url: str
+
+
+class RunningReply(BaseModel):
+    """The program may run until its lease expires."""
+
+    session: str
+    lease: Annotated[str, Field(description="signed; the proof that counts (docs/protocol.md)")]
+    expires_at: Time
+    heartbeat_seconds: Annotated[int, Field(description="say that you still run every so many seconds")]
+    seats: Seats
+    overdraft: Annotated[bool, Field(description="this seat is beyond those bought")]
+    recorded: Annotated[bool, Field(description="false: nothing is stored, and no heartbeat is needed")]
+    policy: Policy
+
+    @classmethod
+    def of(cls, running: Running, settings: Settings) -> "RunningReply":
+        """The reply to a start or heartbeat that succeeded."""
+        return cls.model_construct(
+            session=running.session,
+            lease=running.lease,
+            expires_at=running.expires_at,
+            heartbeat_seconds=running.heartbeat_seconds,
+            seats=Seats.model_construct(in_use=running.in_use, total=running.seats),
+            overdraft=running.overdraft,
+            recorded=running.recorded,
+            policy=Policy.model_construct(version=settings.policy_version, url=settings.policy_url),
+        )
+
+
+class SessionReply(BaseModel):
+    """All that the register holds on a running session."""
+
+    license: str
+    session: str
+    started_at: Time
+    heartbeat_at: Time
+    expires_at: Time
+    user: Annotated[str, Field(description="pseudonym of the username")]
+    host: Annotated[str, Field(description="pseudonym of the computer's name")]
+    ip: Annotated[str, Field(description="pseudonym of the public address")]
+    pepper: Annotated[str, Field(description="under which of the service's keys the pseudonyms are")]
+    holder: Annotated[str, Field(description="who holds the seat")]
+    borrowed: bool
+    overdraft: bool
+
+    @classmethod
+    def of(cls, held: Held) -> "SessionReply":
+        """The reply to a program that asks what is held on it."""
+        session = held.session
+        return cls(
+            license=held.license,
+            session=session.id,
+            started_at=session.started_at,
+            heartbeat_at=session.heartbeat_at,
+            expires_at=session.expires_at,
+            user=session.user,
+            host=session.host,
+            ip=session.ip,
+            pepper=session.pepper,
+            holder=session.holder,
+            borrowed=session.borrowed,
+            overdraft=session.overdraft,
+        )
+
+
+class Health(BaseModel):
+    """How the service is."""
+
+    status: Annotated[str, Field(examples=["ok"])]
+    region: Annotated[str, Field(description="Azure's region, `local` outside of it")]
+    version: str
+
+
+def caller_address(request: Request, trusted_hops: int) -> Address | None:
+    """The public address of the caller, None where it cannot be told.
+
+    Each trusted proxy appends whom it heard from to X-Forwarded-For; what stands further left is the caller's own
+    claim. With no trusted proxy it is the socket's address. IPv4-mapped addresses are unmapped.
+    """
+    if trusted_hops == 0:
+        return _address(request.client.host) if request.client else None
+    entries = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
+    return _address(entries[-trusted_hops]) if len(entries) >= trusted_hops else None
+
+
+def _address(text: str) -> Address | None:
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address

@@ -1,0 +1,82 @@
+"""The command line: results to standard output, progress and messages to standard error.
+
+Exit codes: 0 done, 1 refused or not found, 2 wrong usage.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import licensing
+from licensing.cli.context import err
+from licensing.cli.demo import demo
+from licensing.cli.init import init
+from licensing.cli.license import commands as license_commands
+from licensing.cli.maintenance import commands as maintenance_commands
+from licensing.cli.serve import serve
+from licensing.errors import Fault, Unavailable
+
+app = typer.Typer(
+    name="licensing",
+    help="Issue licenses, run the service on this machine, and look after the register.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(init)
+app.command()(serve)
+app.command()(demo)
+app.add_typer(license_commands, name="license")
+app.add_typer(maintenance_commands, name="maintenance")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(licensing.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    home: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Folder with keys and settings (default: LICENSING_HOME, or .local)."),
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Take what goes for all commands."""
+    if home:
+        os.environ["LICENSING_HOME"] = home
+
+
+def main() -> None:
+    """Run the command that this process was called for."""
+    try:
+        app(_home_first(sys.argv[1:]))
+    except Unavailable as fault:
+        err.print(f"The store cannot be used: {fault}.", style="bold red", markup=False)
+    except Fault as fault:
+        err.print(f"{fault}.", style="bold red", markup=False)
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+    sys.exit(1)
+
+
+def _home_first(arguments: Sequence[str]) -> list[str]:
+    """Let --home stand anywhere, also after the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word == "--home":
+            first += [word, *([value] if (value := next(words, None)) is not None else [])]
+        elif word.startswith("--home="):
+            first.append(word)
+        else:
+            rest.append(word)
+    return first + rest

@@ -1,0 +1,63 @@
+"""What every command shares: the home, the settings, the store, how to speak and how to fail."""
+
+import asyncio
+import getpass
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+
+from licensing.cli.home import Home
+from licensing.services.service import open_tables, utc_now
+from licensing.settings import storage_settings, with_home
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Tables
+
+Result = TypeVar("Result")
+
+out = Console(highlight=False, soft_wrap=True)
+"""Results: standard output."""
+
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress and messages: standard error."""
+
+
+def home() -> Home:
+    """The home that --home or LICENSING_HOME names."""
+    return Home(Path(os.environ.get("LICENSING_HOME") or ".local"))
+
+
+def environment() -> Mapping[str, str]:
+    """This process's settings; what it leaves out comes from the home, if that has been made."""
+    here = home()
+    return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
+
+
+def fail(message: str) -> NoReturn:
+    """Stop with exit code 1: refused, or not found."""
+    err.print(message, style="bold red", markup=False)
+    raise typer.Exit(1)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Do a command's work on an event loop."""
+    return asyncio.run(work)
+
+
+def operator() -> str:
+    """Who runs this command, for the audit: the user of this machine."""
+    return getpass.getuser()
+
+
+@asynccontextmanager
+async def store() -> AsyncIterator[tuple[Tables, Ledger]]:
+    """The store that the settings name, with the operator's own identity, and its ledger."""
+    tables = open_tables(storage_settings(environment()))
+    try:
+        yield tables, Ledger(tables, utc_now)
+    finally:
+        await tables.close()

@@ -1,0 +1,266 @@
+"""`licensing demo`: the whole story in a minute, on a throw-away home. Everything it prints happened over HTTP."""
+
+import asyncio
+import json
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from rich.markup import escape
+
+from licensing.cli import processes
+from licensing.cli.context import out
+from licensing.cli.home import local_storage
+from licensing.crypto.pseudonyms import base64url, client_hash, from_base64url
+from licensing.crypto.tokens import license_text
+
+HEARTBEAT = 1
+LEASE = 5
+STORM_STARTS = 300
+STORM_SEATS = 225
+
+
+def demo() -> None:
+    """Show the main job, from the license file to a storm of starts, in under a minute."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="licensing-demo-") as folder:
+        stage = _Stage(Path(folder))
+        _say("A vendor makes its keys, and a license with two seats for its customer")
+        stage.command("init")
+        stage.command(
+            *("license", "issue", "--organization", "acme", "--organization-name", "Acme Water Oy"),
+            *("--product", "Fluidit Water", "--id", "acme-water", "--seats", "2", "--until", "2099-12-31"),
+            *("--heartbeat", str(HEARTBEAT), "--lease", str(LEASE), "--out", "acme.lic"),
+        )
+        _say("The service starts, over a real Table Storage emulator")
+        with stage.service():
+            asyncio.run(_story(stage))
+    out.print(f"\n[bold green]That was it[/], in {time.monotonic() - began:.0f} seconds. Nothing is left behind.")
+
+
+async def _story(stage: "_Stage") -> None:
+    license = license_text((stage.folder / "acme.lic").read_text(encoding="utf-8"))
+    async with stage.http() as http:
+
+        def desktop(user: str) -> _Desktop:
+            return _Desktop(http, license, user)
+
+        _say("Three desktops, two seats")
+        anna, ben, carol = desktop("anna"), desktop("ben"), desktop("carol")
+        await anna.start()
+        await ben.start()
+        await carol.start()
+
+        _say("One ends, and the third gets in")
+        await ben.end()
+        await carol.start()
+
+        _say(f"One crashes; its seat comes back when its lease of {LEASE} seconds lapses")
+        await anna.crash()
+        david = desktop("david")
+        await david.start()
+        await _wait(LEASE)
+        await david.start()
+
+        _say("A license file in which somebody turned 2 seats into 200")
+        await _Desktop(http, _forged(license), "eve").start()
+
+        _say("The vendor suspends the license; a running program learns of it at its next heartbeat")
+        stage.command("license", "suspend", "acme-water")
+        await _wait(2)
+        await carol.heartbeat()
+        await david.crash()
+        await carol.crash()
+
+        _say(f"A storm: {STORM_STARTS} programs start at once on {STORM_SEATS} seats")
+        stage.command(
+            *("license", "issue", "--organization", "acme", "--product", "Fluidit Storm", "--id", "acme-storm"),
+            *("--seats", str(STORM_SEATS), "--until", "2099-12-31", "--out", "storm.lic"),
+        )
+        storm = license_text((stage.folder / "storm.lic").read_text(encoding="utf-8"))
+        desktops = [_Desktop(http, storm, f"user{number}", quiet=True) for number in range(STORM_STARTS)]
+        calls, began = stage.storage_calls(), time.monotonic()
+        statuses = Counter(await asyncio.gather(*(each.start() for each in desktops)))
+        seconds = time.monotonic() - began
+        await asyncio.sleep(0.5)  # the emulator writes its log a moment later
+        calls = stage.storage_calls() - calls
+        _tell("storm", f"{statuses[201]} granted, {statuses[409]} refused", statuses[201] == STORM_SEATS)
+        _tell("storm", f"{calls} calls to storage, {seconds:.1f} seconds", calls <= STORM_STARTS // 10)
+
+        _say("Recounted from the rows")
+        stage.command("maintenance", "verify")
+
+
+class _Stage:
+    """The throw-away home, its commands, and the service that runs from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._port = processes.free_port()
+        self._table_port = processes.free_port()
+        self._log = folder / "azurite.log"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("LICENSING_")},
+            "LICENSING_HOME": str(folder / "home"),
+            "LICENSING_STORAGE": local_storage(self._table_port),
+            "LICENSING_HEAD_SECONDS": "1",
+            "COLUMNS": "120",
+        }
+
+    def command(self, *words: str) -> None:
+        """Run a command as one would type it, and show it with what it says."""
+        shown = " ".join(f'"{word}"' if " " in word else word for word in words)
+        out.print(f"  [dim]$ licensing {escape(shown)}[/]")
+        command = [sys.executable, "-m", "licensing", *words]
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
+        )
+        for line in (done.stdout + done.stderr).splitlines():
+            out.print(f"  {escape(line)}")
+        if done.returncode:
+            raise processes.CannotStart(f"`licensing {words[0]}` failed; the lines above say why")
+
+    @contextmanager
+    def service(self) -> Iterator[None]:
+        """Azurite and the service, until the story has been told."""
+        with self._log.open("wb") as log:
+            azurite = processes.start_azurite(self._table_port, None, log)
+            try:
+                command = [sys.executable, "-m", "licensing", "serve", "--port", str(self._port)]
+                server = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE)  # noqa: S603
+                try:
+                    ready = server.stdout.readline().decode().strip() if server.stdout else ""
+                    if not ready:
+                        raise processes.CannotStart("the service did not start; the lines above say why")
+                    out.print(f"  {ready}")
+                    yield
+                finally:
+                    processes.stop(server)
+            finally:
+                processes.stop(azurite)
+
+    def storage_calls(self) -> int:
+        """How many calls the store has served, as it counts them itself."""
+        return self._log.read_bytes().count(b"HTTP/1.1")
+
+    @asynccontextmanager
+    async def http(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Where the desktops call."""
+        base = f"http://127.0.0.1:{self._port}/api/"
+        async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(limit=0)) as session:
+            yield session
+
+
+class _Desktop:
+    """A desktop program: it starts, says that it runs every second, ends or crashes."""
+
+    def __init__(self, http: aiohttp.ClientSession, license: str, user: str, *, quiet: bool = False) -> None:
+        self._http = http
+        self._license = license
+        self._user = user
+        self._quiet = quiet
+        self._session = str(uuid.uuid4())
+        self._lease = ""
+        self._beating: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Ask for a seat; the HTTP status."""
+        body = {
+            "license": self._license,
+            "session": self._session,
+            "user": client_hash(self._salt, "user", self._user),
+            "host": client_hash(self._salt, "host", f"{self._user}-pc.acme.example"),
+            "nonce": secrets.token_urlsafe(16),
+        }
+        async with self._http.post("sessions", json=body) as response:
+            status, reply = response.status, await response.json()
+        if status == 201:
+            self._lease = reply["lease"]
+            seats = reply["seats"]
+            self._tell(f"runs; {seats['in_use']} of {seats['total']} seats in use", True)
+            if not self._quiet:
+                self._beating = asyncio.create_task(self._beat())
+        else:
+            self._tell(f"refused: {reply['code']}. {reply['detail']}", False)
+        return status
+
+    async def heartbeat(self) -> None:
+        """Say that the program runs, and tell what comes back."""
+        status, reply = await self._put_heartbeat()
+        self._tell("goes on" if status == 200 else f"must stop: {reply['code']}. {reply['detail']}", status == 200)
+
+    async def end(self) -> None:
+        """Give the seat back."""
+        await self._stop_beating()
+        async with self._http.delete(f"sessions/{self._session}", headers=self._bearer) as response:
+            self._tell("ends" if response.status == 204 else f"could not end: {response.status}", True)
+
+    async def crash(self) -> None:
+        """Fall silent."""
+        await self._stop_beating()
+        self._tell("falls silent", None)
+
+    @property
+    def _salt(self) -> bytes:
+        # The client reads its own license file; it need not check here what the service checks.
+        payload = self._license.split(".")[1]
+        return from_base64url(json.loads(from_base64url(payload))["salt"])
+
+    @property
+    def _bearer(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._lease}"}
+
+    async def _put_heartbeat(self) -> tuple[int, dict[str, Any]]:
+        body = {"nonce": secrets.token_urlsafe(16)}
+        path = f"sessions/{self._session}/heartbeat"
+        async with self._http.put(path, json=body, headers=self._bearer) as response:
+            return response.status, await response.json()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            status, reply = await self._put_heartbeat()
+            if status == 200:
+                self._lease = reply["lease"]
+
+    async def _stop_beating(self) -> None:
+        if self._beating:
+            self._beating.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._beating
+
+    def _tell(self, what: str, good: bool | None) -> None:
+        if not self._quiet:
+            _tell(self._user, what, good)
+
+
+def _forged(license: str) -> str:
+    """The license as somebody would alter it: 200 seats, under the signature for 2."""
+    header, payload, signature = license.split(".")
+    claims = json.loads(from_base64url(payload))
+    claims["seats"] = 200
+    return f"{header}.{base64url(json.dumps(claims).encode())}.{signature}"
+
+
+async def _wait(seconds: float) -> None:
+    with out.status(f"{seconds:.0f} seconds"):
+        await asyncio.sleep(seconds)
+
+
+def _say(what: str) -> None:
+    out.print(f"\n[bold]{escape(what)}[/]")
+
+
+def _tell(who: str, what: str, good: bool | None) -> None:
+    style = {True: "green", False: "red", None: "yellow"}[good]
+    out.print(f"  [{style}]{escape(who):>6}[/] {escape(what)}")

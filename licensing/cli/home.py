@@ -1,0 +1,147 @@
+"""The home: a private folder with the keys and settings of a vendor's or a developer's machine.
+
+    issuer-keys.json      private JWKS; the first key signs license files. It never goes to the cloud.
+    lease-keys.json       public JWKS; license files tell clients to trust these
+    issuer.json           who issues, and where the service is
+    organizations.json    each customer's name and salt; without its salt, nobody can be found in the register
+    local.settings.json   the settings of a local service, with its own lease keys and pepper
+
+Back it up, and show it to nobody.
+"""
+
+import base64
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
+from licensing.crypto.pseudonyms import base64url
+from licensing.errors import SettingsFault
+from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
+
+SALT_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs license files, and the URL of the service that programs are to call."""
+
+    name: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """An organization as the vendor knows it; `salt` is base64url."""
+
+    id: str
+    name: str
+    salt: str
+
+
+class Home:
+    """The files of one home. SettingsFault, in words for people, where one is missing or cannot be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def create(self, issuer: Issuer, table_port: int) -> None:
+        """Make all files, with new keys and a new pepper; FileExistsError where there are some already."""
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise FileExistsError(str(self.folder))
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        issuer_key, lease_key = new_private_jwk(), new_private_jwk()
+        self._write("issuer-keys.json", {"keys": [issuer_key]})
+        self._write("lease-keys.json", {"keys": [public_jwk(lease_key)]})
+        self._write("issuer.json", {"issuer": issuer.name, "service": issuer.service})
+        self._write("organizations.json", {})
+        values = {
+            "FUNCTIONS_WORKER_RUNTIME": "python",
+            "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+            "LICENSING_STORAGE": local_storage(table_port),
+            "LICENSING_ISSUER_KEYS": json.dumps({"keys": [public_jwk(issuer_key)]}),
+            "LICENSING_LEASE_KEYS": json.dumps({"keys": [lease_key]}),
+            "LICENSING_PEPPERS": json.dumps(dict([new_pepper()])),
+            "LICENSING_TRUSTED_HOPS": "0",
+            "LICENSING_POLICY_VERSION": "local",
+            "LICENSING_POLICY_URL": "https://example.com/privacy",
+        }
+        self._write(LOCAL_SETTINGS, {"IsEncrypted": False, "Values": values})
+
+    @property
+    def initialized(self) -> bool:
+        """Whether `create` has made this home."""
+        return (self.folder / LOCAL_SETTINGS).is_file()
+
+    def issuer(self) -> Issuer:
+        """Who issues."""
+        values = self._read("issuer.json")
+        return Issuer(values["issuer"], values["service"])
+
+    def issuer_keys(self) -> SigningKeys:
+        """The private keys that sign license files."""
+        return SigningKeys(self._read("issuer-keys.json"))
+
+    def trusted_keys(self) -> VerifyingKeys:
+        """The public halves of the issuer's keys."""
+        jwks = self._read("issuer-keys.json")
+        return VerifyingKeys({"keys": [public_jwk(key) for key in jwks["keys"]]})
+
+    def lease_keys(self) -> dict[str, list[Jwk]]:
+        """The public lease keys, as they go into license files."""
+        keys: dict[str, list[Jwk]] = self._read("lease-keys.json")
+        return keys
+
+    def customer(self, id: str) -> Customer | None:
+        """A customer to whom a license was issued before, None for a new one."""
+        known = self._read("organizations.json").get(id)
+        return Customer(id, known["name"], known["salt"]) if known else None
+
+    def remember(self, customer: Customer) -> None:
+        """Keep a customer's name and salt."""
+        known = self._read("organizations.json")
+        known[customer.id] = {"name": customer.name, "salt": customer.salt}
+        self._write("organizations.json", known)
+
+    def _read(self, name: str) -> Any:
+        file = self.folder / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise SettingsFault(
+                f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one"
+            ) from None
+        except (OSError, ValueError):
+            raise SettingsFault(f"{name} in {self.folder} cannot be read") from None
+
+    def _write(self, name: str, content: Any) -> None:
+        """Write a file that only its owner may read, whole or not at all."""
+        draft = self.folder / f".{name}.{secrets.token_hex(4)}"
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            json.dump(content, out, indent=2, ensure_ascii=False)
+            out.write("\n")
+        draft.replace(self.folder / name)
+
+
+def new_salt() -> str:
+    """A new organization's key for the client's hash, base64url."""
+    return base64url(secrets.token_bytes(SALT_BYTES))
+
+
+def new_pepper() -> tuple[str, str]:
+    """A new secret key of the service: its id, which tells when it was made, and the key as base64."""
+    name = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(2)}"
+    return name, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode()
+
+
+def local_storage(port: int) -> str:
+    """The connection string of an Azurite on this machine. Its account and key are everybody's."""
+    return (
+        "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
+        "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"
+        f"TableEndpoint=http://127.0.0.1:{port}/devstoreaccount1;"
+    )

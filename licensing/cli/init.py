@@ -1,0 +1,27 @@
+"""`licensing init`: a home with new keys."""
+
+from typing import Annotated
+
+import typer
+
+from licensing.cli.context import err, fail, home
+from licensing.cli.home import Issuer
+
+
+def init(
+    issuer: Annotated[str, typer.Option(help="Your name, as license files give it.")] = "fluidit",
+    service: Annotated[
+        str, typer.Option(metavar="URL", help="Where programs are to reach the service.")
+    ] = "http://127.0.0.1:7071/api",
+    table_port: Annotated[int, typer.Option(help="Where Azurite listens on this machine.")] = 10002,
+) -> None:
+    """Make the keys, the pepper and the settings of a new home. Nothing is ever overwritten."""
+    here = home()
+    try:
+        here.create(Issuer(issuer, service), table_port)
+    except FileExistsError:
+        fail(f"{here.folder} is not empty; its keys are left as they are.")
+    except OSError as error:
+        fail(f"{here.folder} cannot be made: {error.strerror}.")
+    err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.", markup=False)
+    err.print("Next: `licensing license issue`, `licensing serve`.", markup=False)

@@ -1,0 +1,392 @@
+"""`licensing license`: issue license files, look at them, and act on the licenses that are in use."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+
+from licensing.cli.context import environment, err, fail, home, operator, out, run, store
+from licensing.cli.home import Customer, new_salt
+from licensing.crypto.keys import VerifyingKeys
+from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
+from licensing.crypto.tokens import license_text, read_license, write_license
+from licensing.errors import SettingsFault, TokenFault
+from licensing.rules.license import Billing, Kind, License, Sharing
+from licensing.rules.seats import End, Ended, Head, Reason, Terms
+from licensing.services.audit import recorded
+from licensing.services.directory import licenses
+from licensing.services.service import utc_now
+
+commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
+
+_HASH = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+@commands.command()
+def issue(
+    organization: Annotated[str, typer.Option(help="Short id of the customer, as in `acme`.")],
+    product: Annotated[str, typer.Option(help="What the license is for.")],
+    until: Annotated[str, typer.Option(metavar="DATE", help="Last day of the license (UTC), or an exact time.")],
+    organization_name: Annotated[
+        str | None, typer.Option(help="The customer's name; needed with its first license.")
+    ] = None,
+    seats: Annotated[int, typer.Option(min=0, help="How many programs may run at the same time (floating).")] = 1,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the license file here, else to the screen.")
+    ] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--id", help="Id of the license; name the old one to renew or change a license.")
+    ] = None,
+    serial: Annotated[
+        int | None,
+        typer.Option(min=1, help="A file with a higher serial replaces one with a lower. Default: the time."),
+    ] = None,
+    starts: Annotated[
+        str | None, typer.Option("--from", metavar="DATE", help="First day of the license (UTC). Default: now.")
+    ] = None,
+    kind: Annotated[
+        Kind, typer.Option(help="Seats that float, or a license for the users or computers that it lists.")
+    ] = Kind.FLOATING,
+    overdraft: Annotated[int, typer.Option(min=0, help="Seats beyond those bought, given out and reported.")] = 0,
+    sharing: Annotated[
+        Sharing, typer.Option(help="Whose programs share one seat: nobody's, one user's on one computer's, …")
+    ] = Sharing.NONE,
+    user: Annotated[
+        list[str] | None, typer.Option(help="A user whom the license admits; may be repeated. Prefer --users-file.")
+    ] = None,
+    users_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Usernames or client hashes, one a line; never stored.")
+    ] = None,
+    host: Annotated[
+        list[str] | None, typer.Option(help="A computer that the license admits; may be repeated. Prefer --hosts-file.")
+    ] = None,
+    hosts_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Full computer names or client hashes, one a line.")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(metavar="CIDR", help="Where the program may run, as in 198.51.100.0/24.")
+    ] = None,
+    feature: Annotated[list[str] | None, typer.Option(help="A feature of the product; may be repeated.")] = None,
+    maintenance_until: Annotated[
+        str | None, typer.Option(metavar="DATE", help="Last day of free updates: newer builds do not run.")
+    ] = None,
+    project: Annotated[str | None, typer.Option(help="The customer's project, for billing.")] = None,
+    billing: Annotated[Billing, typer.Option(help="What is billed beyond the license.")] = Billing.NONE,
+    collect: Annotated[bool, typer.Option(help="Whether sessions are recorded; floating licenses need it.")] = True,
+    heartbeat: Annotated[int, typer.Option(min=1, help="Seconds between a program's signs of life.")] = 300,
+    lease: Annotated[int, typer.Option(min=1, help="Seconds until a silent program loses its seat.")] = 900,
+    grace: Annotated[int, typer.Option(min=0, help="Seconds a program may run when it cannot reach us.")] = 259200,
+    borrow: Annotated[int, typer.Option(min=0, help="Most seconds for which a seat may be taken along.")] = 0,
+    salt: Annotated[
+        str | None, typer.Option(help="The customer's key for hashing names. Default: its own, made once.")
+    ] = None,
+    service: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the service is. Default: as in the home.")
+    ] = None,
+    issuer: Annotated[str | None, typer.Option(help="Who issues. Default: as in the home.")] = None,
+    lease_keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Public keys of the service's leases. Default: as in the home.")
+    ] = None,
+) -> None:
+    """Sign a license file for a customer. Send it to them; it needs no registration."""
+    here = home()
+    keys, vendor = here.issuer_keys(), here.issuer()
+    customer = _customer(organization, organization_name, salt)
+    now = datetime.now(UTC)
+    claims: dict[str, Any] = {
+        "iss": issuer or vendor.name,
+        "sub": license_id or f"{organization}-{_slug(product)}-{int(now.timestamp()):x}",
+        "serial": serial or int(now.timestamp()),
+        "iat": int(now.timestamp()),
+        "nbf": _instant(starts, "--from") if starts else int(now.timestamp()),
+        "exp": _instant(until, "--until", end_of_day=True),
+        "organization": {"id": customer.id, "name": customer.name},
+        "product": product,
+        "kind": kind,
+        "seats": seats,
+        "overdraft": overdraft,
+        "sharing": sharing,
+        "users": _hashes(customer, "user", user, users_file),
+        "hosts": _hashes(customer, "host", host, hosts_file),
+        "networks": network or [],
+        "features": feature or [],
+        "maintenance_until": (
+            _instant(maintenance_until, "--maintenance-until", end_of_day=True) if maintenance_until else None
+        ),
+        "project": project,
+        "billing": billing,
+        "collect": collect,
+        "salt": customer.salt,
+        "heartbeat": heartbeat,
+        "lease": lease,
+        "grace": grace,
+        "borrow": borrow,
+        "service": service or vendor.service,
+        "lease_keys": json.loads(_text(lease_keys)) if lease_keys else here.lease_keys(),
+    }
+    try:
+        terms = License.model_validate(claims)
+        token = write_license(terms, keys)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise typer.BadParameter(f"{where}: {first['msg']}" if where else first["msg"]) from None
+    except ValueError as error:
+        fail(str(error))
+    here.remember(customer)
+    text = f"{_heading(terms)}{token}\n"
+    if out_file is None:
+        out.print(text, end="", markup=False)
+        return
+    try:
+        out_file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{out_file} cannot be written: {error.strerror}.")
+    err.print(f"Wrote {out_file}: license {terms.id}, {_validity(terms)}.", markup=False)
+
+
+@commands.command()
+def show(
+    file: Annotated[Path, typer.Argument(help="A license file.")],
+    issuer_keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Public issuer keys (JWKS). Default: the home's own.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The claims as JSON.")] = False,
+) -> None:
+    """Check a license file and print what it says. Exit code 1 where a program would not be admitted with it today."""
+    try:
+        terms = read_license(license_text(_text(file)), _trusted(issuer_keys))
+    except TokenFault as fault:
+        fail(f"NOT GENUINE: {file.name} {fault}. Do not rely on anything that it says.")
+    if as_json:
+        out.print_json(json.dumps(terms.claims()))
+    else:
+        out.print(_sheet(terms))
+    now = utc_now()
+    if now >= terms.valid_until:
+        fail(f"EXPIRED: genuine, but it ended on {_day(terms.valid_until)}.")
+    if now < terms.valid_from:
+        fail(f"NOT YET VALID: genuine, but it begins on {terms.valid_from:%Y-%m-%d %H:%M} UTC.")
+    err.print("Genuine, and valid now.", style="green")
+
+
+@commands.command("list")
+def list_licenses(
+    organization: Annotated[str | None, typer.Option(help="Only this customer's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the licenses under which a program has ever started, with their seats now."""
+
+    async def work() -> list[tuple[str, Head]]:
+        async with store() as (tables, ledger):
+            names = [entry.license async for entry in licenses(tables, organization)]
+            return [(name, head) for name in names if (head := await ledger.head(name)) is not None]
+
+    found = run(work())
+    if as_json:
+        out.print_json(json.dumps([_line(name, head) for name, head in found]))
+        return
+    table = Table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
+    for name, head in found:
+        terms = head.terms
+        table.add_row(
+            name,
+            terms.organization,
+            terms.product,
+            terms.kind,
+            "suspended" if head.suspended else "active",
+            str(head.in_use),
+            str(terms.seats) + (f" + {terms.overdraft}" if terms.overdraft else ""),
+            _day(terms.valid_until),
+            str(terms.serial),
+        )
+    out.print(table)
+
+
+LicenseOrFile = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the license, or its file where no program has used it yet.")
+]
+
+
+@commands.command()
+def suspend(license_id: LicenseOrFile) -> None:
+    """Stop a license: no program starts under it, and those that run stop at their next heartbeat."""
+    _change_status(license_id, suspended=True)
+
+
+@commands.command()
+def reinstate(license_id: LicenseOrFile) -> None:
+    """Let a suspended license be used again."""
+    _change_status(license_id, suspended=False)
+
+
+@commands.command()
+def release(
+    license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")],
+    session: Annotated[str, typer.Argument(help="Id of the session whose seat is to be free again.")],
+) -> None:
+    """End a session by hand, so that its seat is free at once. The program learns of it at its next heartbeat."""
+
+    async def work() -> bool:
+        async with store() as (tables, ledger):
+            async with recorded(tables, utc_now, operator(), "release", f"{license_id} {session.lower()}"):
+                settled = await ledger.submit(license_id, End(session.lower(), Reason.RELEASED))
+            return isinstance(settled.outcome, Ended) and settled.outcome.now
+
+    if not run(work()):
+        fail("No such session is active under this license.")
+    err.print("Released.")
+
+
+def _change_status(name: str, *, suspended: bool) -> None:
+    license_id, terms = name, None
+    if Path(name).is_file():
+        try:
+            license = read_license(license_text(_text(Path(name))), _trusted(None))
+        except TokenFault as fault:
+            fail(f"NOT GENUINE: {name} {fault}.")
+        license_id, terms = license.id, Terms.of(license)
+
+    async def work() -> Head | None:
+        async with store() as (tables, ledger):
+            if terms is None and await ledger.head(license_id) is None:
+                return None
+            what = "suspend" if suspended else "reinstate"
+            async with recorded(tables, utc_now, operator(), what, license_id):
+                return await ledger.set_status(license_id, suspended=suspended, unknown=terms)
+
+    if run(work()) is None:
+        fail(f"There is no license {license_id} in the register: no program has started under it. Name its file.")
+    err.print(f"{license_id} is {'suspended; running programs stop within minutes' if suspended else 'active'}.")
+
+
+def _customer(id: str, name: str | None, salt: str | None) -> Customer:
+    known = home().customer(id)
+    if known is None and not name:
+        raise typer.BadParameter(f"{id} is a new customer; give its --organization-name")
+    return Customer(id, name or (known.name if known else ""), salt or (known.salt if known else new_salt()))
+
+
+def _hashes(customer: Customer, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
+    lines = [*(names or []), *(_text(file).splitlines() if file else [])]
+    given = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    salt = from_base64url(customer.salt)
+    return sorted({name if _HASH.fullmatch(name) else client_hash(salt, kind, name) for name in given})
+
+
+def _instant(text: str, option: str, *, end_of_day: bool = False) -> int:
+    """Seconds since 1970; a bare date is its first instant, or with `end_of_day` the first of the day after."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"{option} takes a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z"
+        ) from None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if end_of_day and len(text) == len("2027-12-31"):
+        moment += timedelta(days=1)
+    return int(moment.timestamp())
+
+
+def _day(moment: datetime) -> str:
+    """The last day that ends before a moment, as people write the end of a license."""
+    if moment.time() == datetime.min.time():
+        return f"{moment - timedelta(days=1):%Y-%m-%d}"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _validity(terms: License) -> str:
+    return f"valid from {terms.valid_from:%Y-%m-%d} to {_day(terms.valid_until)}"
+
+
+def _heading(terms: License) -> str:
+    what = f"{terms.seats} seats" if terms.kind is Kind.FLOATING else terms.kind.value
+    return (
+        f"# {terms.product} for {terms.organization.name}: {what}, {_validity(terms)}\n"
+        f"# License {terms.id}, serial {terms.serial}. These lines are for people; the next one is what counts.\n"
+    )
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:24] or "license"
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        fail(f"{file} cannot be read as text.")
+
+
+def _trusted(file: Path | None) -> VerifyingKeys:
+    if file is None and (home().folder / "issuer-keys.json").is_file():
+        return home().trusted_keys()
+    text = _text(file) if file else environment().get("LICENSING_ISSUER_KEYS", "")
+    if not text:
+        raise SettingsFault("no issuer keys to check with: make a home (`licensing init`) or name --issuer-keys")
+    try:
+        return VerifyingKeys(json.loads(text))
+    except ValueError as error:
+        raise SettingsFault(f"the issuer keys {error}") from None
+
+
+def _sheet(terms: License) -> Table:
+    sheet = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    lines = {
+        "License": f"{terms.id}, serial {terms.serial}",
+        "Customer": f"{terms.organization.name} ({terms.organization.id})",
+        "Product": terms.product,
+        "Kind": terms.kind,
+        "Seats": f"{terms.seats}" + (f", and {terms.overdraft} beyond that" if terms.overdraft else ""),
+        "Shared by": {
+            Sharing.NONE: "nobody: each program takes a seat",
+            Sharing.USER_HOST: "the programs of one user on one computer",
+            Sharing.USER: "the programs of one user",
+            Sharing.HOST: "the programs on one computer",
+        }[terms.sharing],
+        "Valid": f"{terms.valid_from:%Y-%m-%d} to {_day(terms.valid_until)}",
+        "Updates until": _day(terms.maintenance_until) if terms.maintenance_until else "no limit",
+        "Users": f"{len(terms.users)} listed" if terms.users else "any",
+        "Computers": f"{len(terms.hosts)} listed" if terms.hosts else "any",
+        "Networks": ", ".join(map(str, terms.networks)) or "any",
+        "Features": ", ".join(terms.features) or "none named",
+        "Project": terms.project or "none",
+        "Billing": terms.billing,
+        "Recorded": "yes" if terms.collect else "no: nothing is stored",
+        "Heartbeat": f"every {timedelta(seconds=terms.heartbeat)}, a silent program loses its seat "
+        f"after {timedelta(seconds=terms.lease)}",
+        "Offline": f"up to {timedelta(seconds=terms.grace)}",
+        "Borrowing": f"up to {timedelta(seconds=terms.borrow)}" if terms.borrow else "no",
+        "Service": terms.service,
+        "Issued": f"{terms.issued_at:%Y-%m-%d %H:%M} UTC by {terms.issuer}",
+    }
+    for name, value in lines.items():
+        sheet.add_row(name, value, style=None)
+    return sheet
+
+
+def _line(name: str, head: Head) -> dict[str, Any]:
+    terms = head.terms
+    return {
+        "license": name,
+        "organization": terms.organization,
+        "organization_name": terms.organization_name,
+        "product": terms.product,
+        "kind": terms.kind,
+        "status": "suspended" if head.suspended else "active",
+        "collect": head.collect,
+        "in_use": head.in_use,
+        "seats": terms.seats,
+        "overdraft": terms.overdraft,
+        "sharing": terms.sharing,
+        "serial": terms.serial,
+        "valid_from": terms.valid_from.isoformat(),
+        "valid_until": terms.valid_until.isoformat(),
+        "project": terms.project,
+        "billing": terms.billing,
+    }

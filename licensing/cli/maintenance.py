@@ -1,0 +1,92 @@
+"""`licensing maintenance`: what the timers do, by hand, and a recount of what the ledger promises."""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from licensing.cli.context import err, fail, operator, out, run, store
+from licensing.services import sweep as sweeping
+from licensing.services import verify as verifying
+from licensing.services.audit import recorded
+from licensing.services.directory import licenses
+from licensing.services.service import utc_now
+
+commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions; verify the counts of seats.")
+
+AsOf = Annotated[str | None, typer.Option(metavar="TIME", help="As if it were this time (UTC). Default: now.")]
+DryRun = Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")]
+
+
+def moment(text: str | None) -> datetime:
+    """A time that was given as an option, UTC where it names no zone; now, where none was given."""
+    if text is None:
+        return utc_now()
+    try:
+        given = datetime.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
+    return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+
+
+@commands.command()
+def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
+    """End the sessions whose leases have lapsed, so that their seats are free. The service does so every 5 minutes."""
+
+    async def work() -> sweeping.Swept:
+        async with store() as (tables, ledger):
+            return await sweeping.sweep(tables, ledger, moment(as_of), dry_run)
+
+    swept = run(work())
+    out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
+    if swept.failed:
+        fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
+
+
+@commands.command()
+def verify(
+    license_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this license.")] = None,
+    repair: Annotated[bool, typer.Option(help="Mend what does not agree.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line a license.")] = False,
+) -> None:
+    """Recount from the rows what the ledger promises. Exit code 1 where something does not agree."""
+
+    async def work() -> list[verifying.Count]:
+        async with store() as (tables, _):
+            names = [license_id] if license_id else [entry.license async for entry in licenses(tables)]
+            counts = []
+            for name in names:
+                count = await verifying.verify(tables, name)
+                if count is not None and count.flaws and repair:
+                    async with recorded(tables, utc_now, operator(), "repair", name):
+                        count = await verifying.verify(tables, name, repair=True)
+                if count is not None:
+                    counts.append(count)
+            return counts
+
+    counts = run(work())
+    if license_id and not counts:
+        fail(f"There is no license {license_id} in the register.")
+    for count in counts:
+        if as_json:
+            out.print(json.dumps(asdict(count)), markup=False)
+            continue
+        out.print(f"{count.license}: {_verdict(count)}", markup=False)
+        for flaw in count.flaws:
+            out.print(f"  {flaw}", markup=False)
+    if any(count.flaws or not count.steady for count in counts):
+        raise typer.Exit(1)
+    err.print(f"{len(counts)} licenses agree with their rows.")
+
+
+def _verdict(count: verifying.Count) -> str:
+    if not count.steady:
+        return "changed all the while; verify it when fewer programs start"
+    said = f"{count.sessions} sessions, {count.holders} seats held"
+    if count.crowded:
+        said += ", more than the license has now: nobody new gets in until it fits"
+    if count.repaired:
+        said += f"; {count.repaired} flaws mended"
+    return said + ("" if count.flaws else ", in order")

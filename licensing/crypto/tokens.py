@@ -1,0 +1,154 @@
+"""License files and leases: signed texts (compact JWS, RFC 7515) that cannot be mistaken for each other.
+
+The rules, which hold before a word of a token is believed:
+
+- at most `LICENSE_LIMIT` or `LEASE_LIMIT` characters;
+- a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
+- a `kid` among the keys that the caller trusts for this type;
+- a signature by that key over exactly this header and this payload.
+
+How the formats may evolve: a license file may gain claims, which old readers ignore; a claim never changes its
+meaning, and a file that needs one to do so gets a new `typ`, which old readers refuse.
+
+Left to others: dates and everything else that a genuine license says (`licensing.rules`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from jwt.api_jws import PyJWS
+from jwt.exceptions import InvalidTokenError
+from pydantic import ValidationError
+
+from licensing.crypto.keys import SigningKeys, VerifyingKeys
+from licensing.errors import Flaw, TokenFault
+from licensing.rules.license import License
+
+LICENSE_TYPE = "license+jwt"
+LEASE_TYPE = "lease+jwt"
+LICENSE_LIMIT = 12 * 1024
+LEASE_LIMIT = LICENSE_LIMIT
+LEASE_ISSUER = "licensing"
+
+_jws = PyJWS(algorithms=["EdDSA"])
+
+
+def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys) -> str:
+    """Sign claims with the first of `keys`."""
+    payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
+    return _jws.encode(payload, keys.private, algorithm="EdDSA", headers={"typ": typ, "kid": keys.kid})
+
+
+def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
+    """The claims of a genuine token of one type. TokenFault says what is wrong with any other."""
+    if len(token) > limit:
+        raise TokenFault(Flaw.OVERSIZE, f"is larger than {limit} characters")
+    try:
+        header = _jws.get_unverified_header(token)
+    except (InvalidTokenError, ValueError, RecursionError):
+        raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
+    if header.get("alg") != "EdDSA" or header.keys() != {"alg", "kid", "typ"}:
+        raise TokenFault(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
+    if header["typ"] != typ:
+        raise TokenFault(Flaw.WRONG_TYPE, f"is of another type than {typ}")
+    key = keys.keys.get(header["kid"]) if isinstance(header["kid"], str) else None
+    if key is None:
+        raise TokenFault(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
+    try:
+        claims = json.loads(_jws.decode(token, key, algorithms=["EdDSA"]))
+    except InvalidTokenError:
+        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+    except (ValueError, RecursionError):
+        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims") from None
+    if not isinstance(claims, dict):
+        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims")
+    return claims
+
+
+def license_text(file: str) -> str:
+    """The JWS in a license file: its one line that is neither blank nor a comment. TokenFault where there is none."""
+    lines = [line.strip() for line in file.removeprefix("\ufeff").splitlines()]
+    tokens = [line for line in lines if line and not line.startswith("#")]
+    if len(tokens) != 1:
+        raise TokenFault(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
+    return tokens[0]
+
+
+def read_license(token: str, keys: VerifyingKeys) -> License:
+    """The license that a genuine issuer signed, whatever its dates. TokenFault for anything else."""
+    claims = verified(token, LICENSE_TYPE, keys, LICENSE_LIMIT)
+    try:
+        return License.model_validate(claims)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"{where}: {first['msg']}" if where else first["msg"]
+        raise TokenFault(Flaw.MALFORMED, f"is signed, but contradicts itself ({message})") from None
+
+
+def write_license(terms: License, keys: SigningKeys) -> str:
+    """Sign a license. ValueError where the result is too large to be sent with a start."""
+    token = sign(terms.claims(), LICENSE_TYPE, keys)
+    if len(token) > LICENSE_LIMIT:
+        raise ValueError(
+            f"the license would be {len(token)} characters long, {LICENSE_LIMIT} at most can be sent at a start: "
+            "list fewer users or hosts, or issue several licenses"
+        )
+    return token
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The signed answer that lets a program run until `expires_at` (UTC, whole seconds)."""
+
+    session: str
+    license: str
+    issued_at: datetime
+    expires_at: datetime
+    nonce: str
+    features: tuple[str, ...]
+    grace: int
+    borrowed: bool
+    overdraft: bool
+
+    def claims(self) -> dict[str, Any]:
+        """The claims as they are signed."""
+        return {
+            "iss": LEASE_ISSUER,
+            "sub": self.session,
+            "aud": self.license,
+            "iat": int(self.issued_at.timestamp()),
+            "exp": int(self.expires_at.timestamp()),
+            "nonce": self.nonce,
+            "features": list(self.features),
+            "grace": self.grace,
+            "borrowed": self.borrowed,
+            "overdraft": self.overdraft,
+        }
+
+
+def read_lease(token: str, keys: VerifyingKeys) -> Lease:
+    """The lease that this service signed, also when it has expired: the register decides what it is worth then."""
+    claims = verified(token, LEASE_TYPE, keys, LEASE_LIMIT)
+    try:
+        return Lease(
+            session=claims["sub"],
+            license=claims["aud"],
+            issued_at=datetime.fromtimestamp(claims["iat"], UTC),
+            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
+            nonce=claims["nonce"],
+            features=tuple(claims["features"]),
+            grace=claims["grace"],
+            borrowed=claims["borrowed"],
+            overdraft=claims["overdraft"],
+        )
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise TokenFault(Flaw.MALFORMED, "is signed, but is no lease") from None
+
+
+def write_lease(lease: Lease, keys: SigningKeys) -> str:
+    """Sign a lease with the first lease key."""
+    return sign(lease.claims(), LEASE_TYPE, keys)

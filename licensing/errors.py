@@ -1,0 +1,66 @@
+"""Faults: what went wrong that nobody asked for. Refusals are values (see `licensing.rules`), not faults.
+
+Fault
+├── SettingsFault       a setting is missing, malformed or weak
+├── TokenFault          a license file, lease or report token is not genuine; `.flaw` says in which way
+└── StorageFault        the store did not do what was asked
+    ├── Conflict        a row was not as the write demanded; nothing was written
+    └── Unavailable     no answer, or none that can be used; what was sent may have been done
+"""
+
+from enum import StrEnum
+
+
+class Fault(Exception):
+    """Root of all faults. Its text is for people and holds no secret and nothing personal."""
+
+
+class SettingsFault(Fault):
+    """A setting keeps the service from starting. The text names the setting, never its value."""
+
+
+class Flaw(StrEnum):
+    """In which way a token is not what it claims to be."""
+
+    DAMAGED = "damaged"
+    FORGED = "forged"
+    UNKNOWN_KEY = "unknown-key"
+    WRONG_TYPE = "wrong-type"
+    MALFORMED = "malformed"
+    OVERSIZE = "oversize"
+
+
+class TokenFault(Fault):
+    """A token is refused before anything that it says is believed."""
+
+    def __init__(self, flaw: Flaw, explanation: str) -> None:
+        super().__init__(explanation)
+        self.flaw = flaw
+
+
+class StorageFault(Fault):
+    """The store did not do what was asked."""
+
+
+class Mismatch(StrEnum):
+    """How a row differed from what a conditional write demanded."""
+
+    EXISTS = "exists"
+    CHANGED = "changed"
+    GONE = "gone"
+
+
+class Conflict(StorageFault):
+    """A conditional write lost; the whole transaction was left undone.
+
+    `index` is the place of the losing operation in the transaction, or None where the store did not say.
+    """
+
+    def __init__(self, mismatch: Mismatch, index: int | None) -> None:
+        super().__init__(f"a row was not as expected ({mismatch})")
+        self.mismatch = mismatch
+        self.index = index
+
+
+class Unavailable(StorageFault):
+    """The store gave no usable answer in time; a write that was sent may or may not have been done."""

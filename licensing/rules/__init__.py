@@ -1,0 +1,1 @@
+"""What is allowed: values and pure decisions. Nothing here reads a clock, a file or the network."""

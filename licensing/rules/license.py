@@ -1,0 +1,192 @@
+"""What a license says, and whom it admits.
+
+Rules, in this order; the first that fails is the answer:
+
+1. the license has begun and has not expired (half-open: `nbf` <= now < `exp`);
+2. the user is listed, where the license lists users;
+3. the host is listed, where the license lists hosts;
+4. the caller's address lies in one of the networks, where the license names networks.
+
+A named-user license must list users and a node-locked one hosts; a floating license must be recorded, since its
+seats rest on the register. A license that breaks this is malformed, whoever signed it.
+
+Left to others: whether the file is genuine (`licensing.crypto.tokens`); suspension, serials and seats, which need
+the register (`licensing.rules.seats`).
+"""
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Any, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+
+Address = IPv4Address | IPv6Address
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+"""The id of a license or an organization; also a key in the store, hence the small alphabet."""
+
+ClientHash = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+"""What a client sends in place of a name: HMAC-SHA-256, base64url without padding."""
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+
+def _moment(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 253402300800:
+            raise ValueError("must be seconds since 1970, before the year 10000")
+        return datetime.fromtimestamp(value, UTC)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value
+    raise ValueError("must be a whole number of seconds since 1970 (UTC)")
+
+
+Moment = Annotated[
+    datetime,
+    BeforeValidator(_moment),
+    PlainSerializer(lambda moment: int(moment.timestamp()), return_type=int),
+]
+"""An instant: a JWT NumericDate (RFC 7519, section 2) outside, an aware UTC datetime inside."""
+
+Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
+Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
+
+
+class Kind(StrEnum):
+    """To whom a license is bound: to nobody (seats float), to named users, or to certain hosts."""
+
+    FLOATING = "floating"
+    NAMED_USER = "named-user"
+    NODE_LOCKED = "node-locked"
+
+
+class Sharing(StrEnum):
+    """Which sessions share one seat: none, those of a user on a host, of a user, or of a host."""
+
+    NONE = "none"
+    USER_HOST = "user-host"
+    USER = "user"
+    HOST = "host"
+
+
+class Billing(StrEnum):
+    """What the vendor bills: nothing beyond the license, time of use, or use per project."""
+
+    NONE = "none"
+    TIME = "time"
+    PROJECT = "project"
+
+
+class Organization(BaseModel):
+    """A customer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: Identifier
+    name: Text
+
+
+class License(BaseModel):
+    """The claims of a license file (docs/protocol.md). Unknown claims are ignored, so that issuers can add some.
+
+    Claims with short JWT names have long ones here; `claims()` gives them back as they stand in the file.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    issuer: Text = Field(alias="iss")
+    id: Identifier = Field(alias="sub")
+    serial: Annotated[int, Field(strict=True, ge=1, le=2**53)]
+    issued_at: Moment = Field(alias="iat")
+    valid_from: Moment = Field(alias="nbf")
+    valid_until: Moment = Field(alias="exp")
+    organization: Organization
+    product: Text
+    kind: Kind = Kind.FLOATING
+    seats: Count
+    overdraft: Count = 0
+    sharing: Sharing = Sharing.NONE
+    users: tuple[ClientHash, ...] = ()
+    hosts: tuple[ClientHash, ...] = ()
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    features: tuple[Text, ...] = ()
+    maintenance_until: Moment | None = None
+    project: Text | None = None
+    billing: Billing = Billing.NONE
+    collect: Annotated[bool, Field(strict=True)] = True
+    salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22,86}$")]
+    heartbeat: Annotated[Seconds, Field(ge=1)] = 300
+    lease: Annotated[Seconds, Field(ge=1)] = 900
+    grace: Seconds = 259200
+    borrow: Seconds = 0
+    service: Text
+    lease_keys: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Self:
+        if self.valid_until <= self.valid_from:
+            raise ValueError("the license ends before it begins")
+        if self.lease <= self.heartbeat:
+            raise ValueError("the lease must outlast the heartbeat interval")
+        if self.kind is Kind.NAMED_USER and not self.users:
+            raise ValueError("a named-user license must list its users")
+        if self.kind is Kind.NODE_LOCKED and not self.hosts:
+            raise ValueError("a node-locked license must list its hosts")
+        if self.kind is Kind.FLOATING and not self.collect:
+            raise ValueError("a floating license must be recorded: its seats rest on the register")
+        return self
+
+    def claims(self) -> dict[str, Any]:
+        """The claims as they stand in the file: short names, NumericDates, plain JSON types."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Refusal(StrEnum):
+    """Why a program may not run; the values are the problem codes of the HTTP contract."""
+
+    NOT_YET_VALID = "license-not-yet-valid"
+    EXPIRED = "license-expired"
+    SUSPENDED = "license-suspended"
+    SUPERSEDED = "license-superseded"
+    USER = "user-not-allowed"
+    HOST = "host-not-allowed"
+    NETWORK = "network-not-allowed"
+
+
+def admits(terms: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
+    """Decide whether a license admits a caller: None where it does, else the first rule that it fails.
+
+    `user` and `host` are client hashes. `address` is the caller's, IPv4-mapped ones already unmapped; None
+    (it cannot be told) lies in no network.
+    """
+    if now < terms.valid_from:
+        return Refusal.NOT_YET_VALID
+    if now >= terms.valid_until:
+        return Refusal.EXPIRED
+    if terms.users and user not in terms.users:
+        return Refusal.USER
+    if terms.hosts and host not in terms.hosts:
+        return Refusal.HOST
+    if terms.networks and not any(address is not None and address in network for network in terms.networks):
+        return Refusal.NETWORK
+    return None
+
+
+def lease_end(now: datetime, *, lease: int, borrow: int, wanted: int, valid_until: datetime) -> tuple[datetime, bool]:
+    """How long a lease that is granted now lasts, and whether that is a borrowing.
+
+    A wish for more than `borrow` seconds is cut to it, one for no more than the ordinary lease is no borrowing,
+    and no lease outlasts its license. All lengths are in seconds.
+    """
+    borrowed = min(wanted, borrow)
+    end = now + timedelta(seconds=max(lease, borrowed))
+    return min(end, valid_until), borrowed > lease

@@ -1,0 +1,177 @@
+"""The environment as one frozen value; whatever is missing, malformed or weak stops the start.
+
+Every text of a `SettingsFault` names the setting and what to do, never the value.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from licensing.crypto.keys import SigningKeys, VerifyingKeys
+from licensing.crypto.pseudonyms import Peppers
+from licensing.errors import SettingsFault
+
+PEPPER_BYTES: Final = 32
+LOCAL_SETTINGS: Final = "local.settings.json"
+
+REGIONS: Final = frozenset(
+    {
+        "northeurope",
+        "westeurope",
+        "francecentral",
+        "germanywestcentral",
+        "swedencentral",
+        "norwayeast",
+        "italynorth",
+        "spaincentral",
+        "polandcentral",
+        "austriaeast",
+        "belgiumcentral",
+        "denmarkeast",
+    }
+)
+"""Azure's regions inside the EU/EEA (policy, section 9); infra/ has the same list."""
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """Where the tables are: a connection string, or a URL to be used with an Entra identity."""
+
+    connection_string: str = ""
+    endpoint: str = ""
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that the service is told from outside. `region` is empty on a local machine."""
+
+    storage: StorageSettings
+    issuer_keys: VerifyingKeys
+    lease_keys: SigningKeys
+    peppers: Peppers
+    trusted_hops: int
+    policy_version: str
+    policy_url: str
+    small_group: int
+    head_seconds: float
+    region: str
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings (docs/operations.md lists them) from an environment; SettingsFault where they do not do."""
+        values = with_home(environment)
+        return cls(
+            storage=storage_settings(values),
+            issuer_keys=_parsed(values, "LICENSING_ISSUER_KEYS", lambda text: VerifyingKeys(_json(text))),
+            lease_keys=_parsed(values, "LICENSING_LEASE_KEYS", lambda text: SigningKeys(_json(text))),
+            peppers=_parsed(values, "LICENSING_PEPPERS", _peppers),
+            trusted_hops=_parsed(values, "LICENSING_TRUSTED_HOPS", _whole(0, 10)),
+            policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
+            policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
+            small_group=_parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default="3"),
+            head_seconds=_parsed(values, "LICENSING_HEAD_SECONDS", _whole(0, 60), default="60"),
+            region=_region(values),
+        )
+
+
+def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Fill what an environment leaves out from the local settings in LICENSING_HOME, which only a local machine has."""
+    home = environment.get("LICENSING_HOME", "")
+    if not home:
+        return environment
+    if environment.get("REGION_NAME"):
+        raise SettingsFault("LICENSING_HOME is for local machines; in the cloud, secrets come from the key vault")
+    file = Path(home) / LOCAL_SETTINGS
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))["Values"]
+    except FileNotFoundError:
+        raise SettingsFault(f"LICENSING_HOME holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise SettingsFault(f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read") from None
+    return {**values, **environment}
+
+
+def storage_settings(values: Mapping[str, str]) -> StorageSettings:
+    """Where the tables are; SettingsFault where that is not said, or said twice."""
+    connection_string = values.get("LICENSING_STORAGE", "")
+    endpoint = values.get("LICENSING_STORAGE__tableServiceUri", "")
+    if bool(connection_string) == bool(endpoint):
+        raise SettingsFault(
+            "set one of LICENSING_STORAGE (a connection string) and LICENSING_STORAGE__tableServiceUri (a URL)"
+        )
+    if endpoint and not endpoint.startswith("https://"):
+        raise SettingsFault("LICENSING_STORAGE__tableServiceUri must be an https:// URL")
+    return StorageSettings(connection_string, endpoint, values.get("LICENSING_STORAGE__clientId", ""))
+
+
+def _parsed(values: Mapping[str, str], name: str, parse: Callable[[str], Parsed], default: str | None = None) -> Parsed:
+    text = values.get(name) or default
+    if not text:
+        raise SettingsFault(f"{name} is not set")
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise SettingsFault(f"{name} {error}") from None
+
+
+def _json(text: str) -> Any:
+    if text.startswith("@Microsoft.KeyVault("):
+        raise ValueError(
+            "is a Key Vault reference that was not resolved: check the vault's access and the secret's name"
+        )
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("must be JSON") from None
+
+
+def _peppers(text: str) -> Peppers:
+    values = _json(text)
+    if not isinstance(values, dict) or not values:
+        raise ValueError("must be a JSON object from id to key, with at least one")
+    keys: dict[str, bytes] = {}
+    for name, value in values.items():
+        if not name or not isinstance(value, str):
+            raise ValueError("must be a JSON object from id to base64")
+        try:
+            keys[name] = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("holds a key that is not base64") from None
+        if len(keys[name]) < PEPPER_BYTES or len(set(keys[name])) < PEPPER_BYTES // 4:
+            raise ValueError(f"holds a weak key: each must be {PEPPER_BYTES} random bytes or more")
+    return Peppers(keys)
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _text(text: str) -> str:
+    if len(text) > 200 or not text.isprintable():
+        raise ValueError("must be a short text")
+    return text
+
+
+def _https(text: str) -> str:
+    if not text.startswith("https://") or not text.isprintable() or " " in text:
+        raise ValueError("must be an https:// URL")
+    return text
+
+
+def _region(values: Mapping[str, str]) -> str:
+    region = values.get("REGION_NAME", "")
+    if region and region.replace(" ", "").casefold() not in REGIONS:
+        raise SettingsFault("REGION_NAME is not a region inside the EU/EEA; the register may not be there")
+    return region

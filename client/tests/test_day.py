@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from day import play
-from world import World
+from world import ReferenceWorld
 
 PEOPLE, SEATS = 50, 20
 
 
 def test_a_working_day_serves_everyone_or_says_why_not(tmp_path: Path) -> None:
-    world = World(tmp_path, seats=SEATS)
+    world = ReferenceWorld(tmp_path, seats=SEATS)
     computers = [world.computer(f"user{number}") for number in range(PEOPLE)]
     day = play(computers, world.clock, lambda: len(world.service.active), SEATS, seed=7)
     assert day.starts > 2 * PEOPLE

@@ -114,7 +114,7 @@ class Computer:
         self.license = license or world.license
         self.names = Names(user, (host,))
         self.clock = ComputerClock(world.clock)
-        self.network = Network(world.service.handle, clock=world.clock)
+        self.network = Network(world.handle, clock=world.clock)
         self.heard: list[str] = []
         self.states: list[State] = []
         self.engine: Engine | None = None
@@ -188,16 +188,25 @@ class Computer:
 
 
 class World:
-    """Everything that there is."""
+    """What computers share: the time, a license, and whoever answers their calls."""
 
-    def __init__(self, disk: Path, **terms: object) -> None:
+    def __init__(self, disk: Path, clock: WorldClock, license: License, handle: Handle) -> None:
         self.disk = disk
-        self.clock = WorldClock()
-        self.service = ReferenceService(self.clock)
-        self.license = license_of(**terms)
+        self.clock = clock
+        self.license = license
+        self.handle = handle
 
     def computer(self, user: str = "ann", license: License | None = None) -> Computer:
         return Computer(self, self.disk / user, user, f"{user}-pc.example.com", license)
+
+
+class ReferenceWorld(World):
+    """A world whose service is the reference."""
+
+    def __init__(self, disk: Path, **terms: object) -> None:
+        clock = WorldClock()
+        self.service = ReferenceService(clock)
+        super().__init__(disk, clock, license_of(**terms), self.service.handle)
 
     def seats_of(self, computer: Computer) -> int:
         """How many seats the service holds for one computer."""

@@ -272,6 +272,7 @@ class _Desk:
             # Alone, and before the rows: a full house is told from a head that is older than what the rows say.
             facts.head, commit_id = await self._read_head()
             facts.fresh, facts.quiet_until = True, self._quiet_until
+            facts.surveyed = facts.head is None  # then there are no sessions either
             return group.attempts.get(commit_id)
         active, seats, _ = await asyncio.gather(
             self._find(facts, rows.ACTIVE, questions.active, rows.session_value),
@@ -290,10 +291,10 @@ class _Desk:
             known = rows.session_value(row)
             active[known.value.id] = known
         facts.active, facts.surveyed = active, True
-        ends = [known.value.expires_at for known in active.values() if known]
-        if facts.head:
-            ends.append(now + timedelta(seconds=facts.head.value.terms.lease))
-        self._quiet_until = facts.quiet_until = min(ends)
+        # No lease that is granted from now on ends sooner than an ordinary one.
+        ordinary = timedelta(seconds=facts.head.value.terms.lease) if facts.head else timedelta(0)
+        ends = (known.value.expires_at for known in active.values() if known)
+        self._quiet_until = facts.quiet_until = min((now + ordinary, *ends))
 
     async def _find(
         self, facts: Facts, prefix: str, names: Iterable[str], value: Callable[[Row], Known[Found]]

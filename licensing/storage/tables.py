@@ -127,8 +127,8 @@ class Tables:
     ) -> AsyncIterator[list[Row]]:
         """Read the rows of a key range [first, beyond) in key order, page by page of at most `PAGE_ROWS`.
 
-        `where` (OData, with `values` for its @names) filters in the store what the range reads. Without a partition
-        the whole table is read.
+        `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
+        the range reads. Without a partition the whole table is read.
         """
         given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
         tests = [
@@ -141,7 +141,7 @@ class Tables:
             if given[name] is not None
         ]
         if where:
-            tests.append(f"({where})")
+            tests.append(where)
         query = self._client(table).query_entities(
             " and ".join(tests),
             parameters={**given, **(values or {})},

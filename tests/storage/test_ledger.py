@@ -1,0 +1,525 @@
+"""The ledger on a real store: what it promises, and each way in which a commit can lose (design, section 5)."""
+
+import asyncio
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from licensing.errors import Unavailable
+from licensing.rules.license import Kind, Refusal, Sharing
+from licensing.rules.seats import End, Ended, Full, Granted, Lapse, Reason, Refused, Taken
+from licensing.storage import rows
+from licensing.storage.ledger import Beat, Ledger
+from licensing.storage.tables import Tables, merge
+from tests.storage.desk import Clock, Counted, ledgers, look, new_license, new_session, person, start, terms
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+async def granted(ledger: Ledger, license: str, session: str, **changes: object) -> Granted:
+    outcome = (await ledger.submit(license, start(session, terms(), **changes))).outcome  # type: ignore[arg-type]
+    assert isinstance(outcome, Granted)
+    return outcome
+
+
+async def test_a_license_needs_no_registration(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    settled = await Ledger(tables, clock).submit(license, start(session, terms()))
+    assert isinstance(settled.outcome, Granted)
+    seen = await look(tables, license)
+    assert seen.head["in_use"] == 1
+    assert seen.active.keys() == {session}
+    assert await tables.get("directory", "acme", f"license:{license}") is not None
+    organization = await tables.get("directory", "acme", "organization")
+    assert organization is not None
+    assert organization.columns["name"] == "Acme Water Oy"
+
+
+async def test_three_hundred_starts_on_an_unknown_license_read_it_once(tables: Tables, clock: Clock) -> None:
+    store, license, bought = Counted(tables), new_license(), terms(seats=225)
+    ledger = Ledger(store, clock)
+    settled = await asyncio.gather(*(ledger.submit(license, start(new_session(), bought)) for _ in range(300)))
+    assert Counter(type(each.outcome) for each in settled) == {Granted: 225, Full: 75}
+    assert store.calls[:3] == ["get license", "commit directory", "commit register"]
+    granting = store.calls[: store.calls.index("get license", 1)]
+    assert granting.count("commit register") <= 3, "the rest of the reads only confirm that the license is full"
+    assert len(store.calls) <= 15
+    seen = await look(tables, license)
+    seen.check()
+    assert len(seen.active) == 225
+    assert len(seen.denied) == 75
+
+
+async def test_a_lone_start_on_a_known_license_is_one_call(tables: Tables, clock: Clock) -> None:
+    store, license = Counted(tables), new_license()
+    ledger = Ledger(store, clock)
+    await granted(ledger, license, new_session())
+    store.calls.clear()
+    await granted(ledger, license, new_session())
+    assert store.calls == ["commit register"]
+
+
+async def test_a_session_of_ten_heartbeats_takes_at_most_fourteen_calls(tables: Tables, clock: Clock) -> None:
+    store, license, session = Counted(tables), new_license(), new_session()
+    await granted(Ledger(tables, clock), license, new_session())
+    ledger = Ledger(store, clock)
+    await granted(ledger, license, session)
+    for _ in range(10):
+        clock.forward(300)
+        assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    await ledger.submit(license, End(session))
+    assert len(store.calls) <= 14
+
+
+async def test_another_process_changed_the_head(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    ours, theirs = ledgers(tables, clock, 2)
+    await granted(ours, license, new_session())
+    await granted(theirs, license, new_session())
+    await granted(ours, license, new_session())
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 3
+
+
+async def test_nobody_is_refused_for_a_seat_that_another_process_has_freed(tables: Tables, clock: Clock) -> None:
+    license, leaving = new_license(), new_session()
+    ours, theirs = ledgers(tables, clock, 2)
+    for session in (leaving, new_session(), new_session()):
+        await granted(ours, license, session)
+    await theirs.submit(license, End(leaving))
+    await granted(ours, license, new_session())
+    (await look(tables, license)).check()
+
+
+async def test_a_full_license_denies_and_keeps_one_row_for_the_whole_wait(tables: Tables, clock: Clock) -> None:
+    license, waiting = new_license(), new_session()
+    first, second = ledgers(tables, clock, 2)
+    for _ in range(3):
+        await granted(first, license, new_session())
+    for seconds, ledger in ((0, first), (30, first), (60, second)):
+        clock.forward(seconds)
+        outcome = (await ledger.submit(license, start(waiting, terms()))).outcome
+        assert isinstance(outcome, Full)
+        assert 10 <= outcome.retry <= 60
+    seen = await look(tables, license)
+    seen.check()
+    denied = seen.denied[waiting]
+    assert denied["last_at"] - denied["first_at"] == timedelta(seconds=90)
+    assert denied["reason"] == "no-seat-available"
+    assert not {"user", "host", "ip", "holder"} & denied.keys()
+
+
+async def test_many_waits_that_another_process_began_are_merged(tables: Tables, clock: Clock) -> None:
+    store, license = Counted(tables), new_license()
+    first, second = Ledger(tables, clock), Ledger(store, clock)
+    for _ in range(3):
+        await granted(first, license, new_session())
+    waiting = [new_session() for _ in range(60)]
+    for ledger in (first, second):
+        settled = await asyncio.gather(*(ledger.submit(license, start(each, terms())) for each in waiting))
+        assert all(isinstance(each.outcome, Full) for each in settled)
+        clock.forward(20)
+    assert len(store.calls) < 15
+    seen = await look(tables, license)
+    assert seen.denied.keys() == set(waiting)
+    assert all(row["last_at"] - row["first_at"] == timedelta(seconds=20) for row in seen.denied.values())
+
+
+async def test_a_lapsed_session_makes_room_in_the_same_commit(tables: Tables, clock: Clock) -> None:
+    license, silent = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, silent)
+    begun = clock()
+    clock.forward(600)
+    for _ in range(2):
+        await granted(ledger, license, new_session())
+    clock.forward(400)
+    await granted(ledger, license, new_session())
+    seen = await look(tables, license)
+    seen.check()
+    assert silent not in seen.active
+    assert seen.ended[silent]["reason"] == "lapsed"
+    assert seen.ended[silent]["ended_at"] == begun, "a lapsed session ended at its last heartbeat"
+
+
+async def test_a_full_house_is_surveyed_once_until_a_lease_can_lapse(tables: Tables, clock: Clock) -> None:
+    store, license = Counted(tables), new_license()
+    ledger = Ledger(store, clock)
+    for _ in range(3):
+        await granted(ledger, license, new_session())
+    for _ in range(5):
+        assert isinstance((await ledger.submit(license, start(new_session(), terms()))).outcome, Full)
+    assert store.calls.count("range active:") == 1
+    clock.forward(901)
+    await granted(ledger, license, new_session())
+    assert store.calls.count("range active:") == 2
+
+
+async def test_a_repeat_that_reaches_another_process_is_the_same_session(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    first, second = ledgers(tables, clock, 2)
+    original = await granted(first, license, session)
+    clock.forward(5)
+    repeat = await granted(second, license, session)
+    assert repeat.repeat
+    assert not original.repeat
+    assert repeat.expires_at == original.expires_at, "a repeat changes nothing"
+    seen = await look(tables, license)
+    seen.check()
+    assert len(seen.active) == 1
+
+
+async def test_a_repeat_is_told_so_even_when_the_house_is_full(tables: Tables, clock: Clock) -> None:
+    license, sessions = new_license(), [new_session() for _ in range(3)]
+    first, second = ledgers(tables, clock, 2)
+    for session in sessions:
+        await granted(first, license, session)
+    await granted(second, license, sessions[0])
+    # Many at once are told by a key range, not one by one.
+    others = [new_session() for _ in range(20)]
+    settled = await asyncio.gather(*(second.submit(license, start(each, terms())) for each in [*others, *sessions]))
+    assert Counter(type(each.outcome) for each in settled) == {Full: 20, Granted: 3}
+    (await look(tables, license)).check()
+
+
+async def test_one_start_sent_twice_at_once_takes_one_seat(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    several = ledgers(tables, clock, 4)
+    sessions = [new_session() for _ in range(40)]
+    bought = terms(seats=30)
+    settled = await asyncio.gather(
+        *(ledger.submit(license, start(session, bought)) for session in sessions for ledger in several)
+    )
+    told: dict[str, set[type]] = {}
+    for place, each in enumerate(settled):
+        told.setdefault(sessions[place // 4], set()).add(type(each.outcome))
+    assert Counter(map(frozenset, told.values())) == {frozenset({Granted}): 30, frozenset({Full}): 10}
+    seen = await look(tables, license)
+    seen.check()
+    assert len(seen.active) == 30
+
+
+async def test_a_session_id_is_not_two_peoples(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, session, user="anna")
+    outcome = (await ledger.submit(license, start(session, terms(), user="ben"))).outcome
+    assert outcome == Taken()
+
+
+async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Clock) -> None:
+    license, session, other = new_license(), new_session(), new_session()
+    first, second = ledgers(tables, clock, 2)
+    await granted(first, license, session)
+    await granted(first, license, other)
+    settled = await asyncio.gather(*(ledger.submit(license, End(session)) for ledger in (first, second, first)))
+    assert sum(each.outcome == Ended(now=True) for each in settled) >= 1
+    assert all(isinstance(each.outcome, Ended) for each in settled)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 1
+    assert seen.ended.keys() == {session}
+    assert seen.ended[session]["reason"] == "ended"
+
+
+async def test_ending_a_session_of_a_license_that_nobody_knows_is_fine(tables: Tables, clock: Clock) -> None:
+    settled = await Ledger(tables, clock).submit(new_license(), End(new_session()))
+    assert settled.outcome == Ended(now=False)
+    assert settled.head is None
+
+
+async def test_an_ended_row_says_all_that_the_active_one_said(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, session)
+    active = (await look(tables, license)).active[session]
+    clock.forward(60)
+    await ledger.submit(license, End(session, Reason.RELEASED))
+    ended = (await look(tables, license)).ended[session]
+    assert ended["reason"] == "released"
+    assert ended["ended_at"] == clock()
+    assert {name: ended[name] for name in active} == active
+    assert ended.keys() - active.keys() == {"ended_at", "reason"}
+
+
+async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Clock) -> None:
+    store, license, session = Counted(tables), new_license(), new_session()
+    ledger = Ledger(store, clock)
+    await granted(ledger, license, session)
+    before = await look(tables, license)
+    store.calls.clear()
+    clock.forward(300)
+    assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    assert store.calls == ["commit register"]
+    after = await look(tables, license)
+    assert after.head == before.head
+    assert after.active[session]["heartbeat_at"] == clock()
+    assert after.active[session]["expires_at"] == clock() + timedelta(seconds=900)
+
+
+async def test_heartbeats_of_sessions_that_are_gone_do_not_hold_up_the_others(tables: Tables, clock: Clock) -> None:
+    license, bought = new_license(), terms(seats=150)
+    ledger = Ledger(tables, clock)
+    sessions = [new_session() for _ in range(150)]
+    await asyncio.gather(*(ledger.submit(license, start(session, bought)) for session in sessions))
+    gone = set(sessions[::10])
+    await asyncio.gather(*(ledger.submit(license, End(session)) for session in gone))
+    until = clock() + timedelta(seconds=900)
+    alive = await asyncio.gather(*(ledger.beat(license, Beat(session, clock(), until)) for session in sessions))
+    assert {session for session, is_alive in zip(sessions, alive, strict=True) if not is_alive} == gone
+
+
+async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, session)
+    clock.forward(1000)
+    row = await tables.get("register", license, rows.ACTIVE + session)
+    assert row is not None
+    judged = rows.session_value(row)
+    assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    # The sweep judged the row before that heartbeat, and must leave it alone now.
+    assert (await ledger.submit(license, Lapse(judged))).outcome == Ended(now=False)
+    seen = await look(tables, license)
+    seen.check()
+    assert session in seen.active
+
+
+async def test_a_late_start_revives_its_session(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, session)
+    clock.forward(1000)
+    again = await granted(ledger, license, session)
+    assert again.repeat
+    assert again.expires_at == clock() + timedelta(seconds=900)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.active[session]["expires_at"] == again.expires_at
+
+
+async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tables: Tables, clock: Clock) -> None:
+    license, session = new_license(), new_session()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, session)
+    row = await tables.get("register", license, rows.ACTIVE + session)
+    assert row is not None
+    assert (await ledger.submit(license, Lapse(rows.session_value(row)))).outcome == Ended(now=True)
+    assert not await ledger.beat(license, Beat(session, clock(), clock()))
+    (await look(tables, license)).check()
+
+
+async def test_a_heartbeat_between_the_reading_and_the_end_does_not_keep_the_session(
+    tables: Tables, clock: Clock
+) -> None:
+    license, session = new_license(), new_session()
+
+    class Interrupted(Counted):
+        async def commit(self, table, partition, writes):  # type: ignore[no-untyped-def]
+            if table == "register" and not self.calls.count("commit register"):
+                later = clock() + timedelta(seconds=900)
+                await tables.commit("register", license, [merge(rows.ACTIVE + session, {"expires_at": later})])
+            return await super().commit(table, partition, writes)
+
+    await granted(Ledger(tables, clock), license, session)
+    settled = await Ledger(Interrupted(tables), clock).submit(license, End(session))
+    assert settled.outcome == Ended(now=True)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.ended.keys() == {session}
+
+
+@pytest.mark.parametrize("sharing", [Sharing.USER_HOST, Sharing.USER, Sharing.HOST])
+async def test_sessions_of_one_holder_share_a_seat_until_the_last_ends(
+    tables: Tables, clock: Clock, sharing: Sharing
+) -> None:
+    license, bought = new_license(), terms(seats=1, sharing=sharing)
+    several = ledgers(tables, clock, 3)
+    sessions = [new_session() for _ in range(3)]
+    for ledger, session in zip(several, sessions, strict=True):
+        assert isinstance((await ledger.submit(license, start(session, bought))).outcome, Granted)
+    stranger = start(new_session(), bought, user="other", host="other")
+    assert isinstance((await several[0].submit(license, stranger)).outcome, Full)
+    seen = await look(tables, license)
+    seen.check()
+    assert list(seen.seats.values()) == [3]
+    for ledger, session in zip(several, sessions, strict=True):
+        (await look(tables, license)).check()
+        await ledger.submit(license, End(session))
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 0
+    assert seen.seats == {}
+    assert isinstance((await several[1].submit(license, stranger)).outcome, Granted)
+
+
+async def test_under_none_two_sessions_of_one_user_on_one_host_take_two_seats(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    ledger = Ledger(tables, clock)
+    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session())
+    assert (await look(tables, license)).head["in_use"] == 2
+
+
+async def test_many_sharers_who_come_at_once_to_several_processes(tables: Tables, clock: Clock) -> None:
+    license, bought = new_license(), terms(seats=10, sharing=Sharing.USER_HOST)
+    several = ledgers(tables, clock, 3)
+    requests = [start(new_session(), bought, user=f"u{number % 12}") for number in range(72)]
+    settled = await asyncio.gather(
+        *(several[number % 3].submit(license, request) for number, request in enumerate(requests))
+    )
+    assert Counter(type(each.outcome) for each in settled) == {Granted: 60, Full: 12}
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 10
+    ends = [End(session) for session in seen.active]
+    await asyncio.gather(*(several[number % 3].submit(license, end) for number, end in enumerate(ends)))
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 0
+
+
+async def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(tables: Tables, clock: Clock) -> None:
+    license, bought = new_license(), terms(seats=1, sharing=Sharing.USER)
+    ledger = Ledger(tables, clock)
+    before, after = start(new_session(), bought), start(new_session(), bought)
+    after = type(after)(after.session, bought, (person(pepper="p2"), person(pepper="p1")))
+    assert isinstance((await ledger.submit(license, before)).outcome, Granted)
+    assert isinstance((await ledger.submit(license, after)).outcome, Granted)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 1
+
+
+async def test_a_license_that_is_not_floating_takes_no_seat(tables: Tables, clock: Clock) -> None:
+    license, bought = new_license(), terms(kind=Kind.NAMED_USER, seats=0)
+    ledger = Ledger(tables, clock)
+    for _ in range(3):
+        assert isinstance((await ledger.submit(license, start(new_session(), bought))).outcome, Granted)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 0
+    assert {row["holder"] for row in seen.active.values()} == {""}
+
+
+async def test_a_higher_serial_brings_its_terms_and_a_lower_one_is_superseded(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    first, second = ledgers(tables, clock, 2)
+    for _ in range(3):
+        await granted(first, license, new_session())
+    fewer = terms(serial=2, seats=2)
+    assert isinstance((await second.submit(license, start(new_session(), fewer))).outcome, Full)
+    outcome = (await first.submit(license, start(new_session(), terms()))).outcome
+    assert outcome == Refused(Refusal.SUPERSEDED)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["seats"] == 2
+    assert len(seen.active) == 3, "nobody is thrown out"
+    await first.submit(license, End(next(iter(seen.active))))
+    assert isinstance((await first.submit(license, start(new_session(), fewer))).outcome, Full)
+
+
+async def test_a_suspension_stops_starts_at_once_in_every_process(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    first, second = ledgers(tables, clock, 2)
+    await granted(first, license, new_session())
+    await granted(second, license, new_session())
+    assert await first.set_status(license, suspended=True) is not None
+    outcome = (await second.submit(license, start(new_session(), terms()))).outcome
+    assert outcome == Refused(Refusal.SUSPENDED)
+    await second.set_status(license, suspended=False)
+    await granted(first, license, new_session())
+
+
+async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, clock: Clock) -> None:
+    license = new_license()
+    ledger = Ledger(tables, clock)
+    assert await ledger.set_status(license, suspended=True) is None
+    assert await ledger.set_status(license, suspended=True, unknown=terms()) is not None
+    outcome = (await ledger.submit(license, start(new_session(), terms()))).outcome
+    assert outcome == Refused(Refusal.SUSPENDED)
+
+
+@pytest.mark.parametrize("other_writes", [False, True])
+async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
+    tables: Tables, clock: Clock, other_writes: bool
+) -> None:
+    license, session = new_license(), new_session()
+    others = Ledger(tables, clock)
+
+    class Lossy(Counted):
+        async def commit(self, table, partition, writes):  # type: ignore[no-untyped-def]
+            try:
+                return await super().commit(table, partition, writes)
+            except Unavailable:
+                if other_writes:
+                    await granted(others, license, new_session())
+                raise
+
+    store = Lossy(tables)
+    store.lose_replies = 1
+    outcome = await granted(Ledger(store, clock), license, session)
+    seen = await look(tables, license)
+    seen.check()
+    assert session in seen.active
+    assert seen.head["in_use"] == 1 + other_writes
+    # Where the head tells that the commit was ours, nobody takes the answer for a repeat.
+    assert outcome.repeat == other_writes
+
+
+async def test_a_start_whose_request_was_lost_is_tried_again(tables: Tables, clock: Clock) -> None:
+    store, license = Counted(tables), new_license()
+    store.lose_requests = 2
+    assert not (await granted(Ledger(store, clock), license, new_session())).repeat
+    (await look(tables, license)).check()
+
+
+async def test_an_end_whose_commit_was_done_but_not_answered_frees_one_seat(tables: Tables, clock: Clock) -> None:
+    store, license, session = Counted(tables), new_license(), new_session()
+    ledger = Ledger(store, clock)
+    await granted(ledger, license, session)
+    await granted(ledger, license, new_session())
+    store.lose_replies = 1
+    assert isinstance((await ledger.submit(license, End(session))).outcome, Ended)
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 1
+
+
+async def test_a_store_that_never_answers_is_given_up_within_bounds(
+    tables: Tables, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("licensing.storage.ledger.GROUP_SECONDS", 0.5)
+    store, license = Counted(tables), new_license()
+    store.lose_requests = 10**6
+    ledger = Ledger(store, clock)
+    with pytest.raises(Unavailable):
+        await ledger.submit(license, start(new_session(), terms()))
+    with pytest.raises(Unavailable):
+        await ledger.beat(license, Beat(new_session(), clock(), clock()))
+    store.lose_requests = 0
+    await granted(ledger, license, new_session())
+
+
+async def test_twenty_thousand_seats_are_as_cheap_as_ten(tables: Tables, clock: Clock) -> None:
+    """Counted in calls and rows, since a timed test would tell of the machine; the times are in benchmarks/."""
+    costs = {}
+    for seats in (10, 20_000):
+        store, license, bought = Counted(tables), new_license(), terms(seats=seats)
+        ledger = Ledger(store, clock)
+        session = new_session()
+        await ledger.submit(license, start(new_session(), bought))
+        store.calls.clear()
+        await ledger.submit(license, start(session, bought))
+        await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+        await ledger.submit(license, End(session))
+        rows_kept = sum([len(page) async for page in tables.pages("register", license)])
+        costs[seats] = (list(store.calls), rows_kept)
+    assert costs[10][0] == [call.replace(session, session) for call in costs[10][0]]
+    assert [call.split()[0] for call in costs[10][0]] == [call.split()[0] for call in costs[20_000][0]]
+    assert costs[10][1] == costs[20_000][1]

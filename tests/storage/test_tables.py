@@ -1,0 +1,109 @@
+"""What the store's semantics are, as the ledger relies on them: on the real thing."""
+
+import logging
+import uuid
+from datetime import UTC, datetime
+
+import pytest
+
+from licensing.cli.home import local_storage
+from licensing.cli.processes import free_port
+from licensing.errors import Conflict, Mismatch, Unavailable
+from licensing.storage.tables import Tables, Write, create, delete, merge, put
+
+
+def new_partition() -> str:
+    return f"p-{uuid.uuid4().hex}"
+
+
+async def lost(tables: Tables, partition: str, *writes: Write) -> tuple[Mismatch, int | None]:
+    """How a commit is lost."""
+    with pytest.raises(Conflict) as caught:
+        await tables.commit("register", partition, writes)
+    return caught.value.mismatch, caught.value.index
+
+
+async def test_a_missing_row_is_none(tables: Tables) -> None:
+    assert await tables.get("register", new_partition(), "nothing") is None
+
+
+async def test_columns_come_back_as_they_were(tables: Tables) -> None:
+    partition, now = new_partition(), datetime.now(UTC)
+    columns = {"text": "ä", "whole": 7, "large": (2**40, "Edm.Int64"), "truth": True, "at": now}
+    etags = await tables.commit("register", partition, [create("row", columns)])
+    row = await tables.get("register", partition, "row")
+    assert row is not None
+    assert row.etag == etags[0]
+    assert (row.columns["text"], row.columns["whole"], row.columns["truth"]) == ("ä", 7, True)
+    assert row.columns["large"][0] == 2**40
+    assert row.columns["at"] == now
+
+
+async def test_a_row_that_is_read_in_part_comes_with_its_version(tables: Tables) -> None:
+    partition = new_partition()
+    etags = await tables.commit("register", partition, [create("row", {"a": 1, "b": 2})])
+    row = await tables.get("register", partition, "row", ["a"])
+    assert row is not None
+    assert row.etag == etags[0]
+    assert "b" not in row.columns
+    pages = [page async for page in tables.pages("register", partition, columns=["a"])]
+    assert [row.etag for page in pages for row in page] == etags
+
+
+@pytest.mark.parametrize("others", [0, 3])
+async def test_each_way_in_which_a_write_can_lose(tables: Tables, others: int) -> None:
+    """Alone, where the SDK sends the write by itself, and as part of a transaction."""
+    partition = new_partition()
+    etags = await tables.commit("register", partition, [create("there", {"a": 1}), create("gone", {})])
+    await tables.commit("register", partition, [delete("gone", etags[1])])
+    await tables.commit("register", partition, [merge("there", {"a": 2})])
+
+    def among(write: Write) -> list[Write]:
+        return [*(put(f"other-{number}", {}) for number in range(others)), write]
+
+    assert await lost(tables, partition, *among(create("there", {}))) == (Mismatch.EXISTS, others)
+    assert await lost(tables, partition, *among(merge("there", {}, etags[0]))) == (Mismatch.CHANGED, others)
+    assert await lost(tables, partition, *among(delete("there", etags[0]))) == (Mismatch.CHANGED, others)
+    assert await lost(tables, partition, *among(merge("gone", {}))) == (Mismatch.GONE, others)
+    assert await lost(tables, partition, *among(merge("gone", {}, etags[1]))) == (Mismatch.GONE, others)
+    assert await lost(tables, partition, *among(delete("gone"))) == (Mismatch.GONE, others)
+    assert await tables.get("register", partition, "other-0") is None, "a lost transaction leaves nothing behind"
+
+
+async def test_a_hundred_rows_are_one_transaction(tables: Tables) -> None:
+    partition = new_partition()
+    etags = await tables.commit("register", partition, [create(f"{number:03}", {}) for number in range(100)])
+    assert len(set(etags)) >= 1
+    assert all(etags)
+
+
+async def test_a_key_range_is_read_in_order_and_without_its_end(tables: Tables) -> None:
+    partition = new_partition()
+    keys = ["a:1", "a:2", "b:1", "b:2", "c:1"]
+    await tables.commit("register", partition, [create(key, {"n": number}) for number, key in enumerate(keys)])
+    assert [row.key async for row in tables.rows("register", partition, "a:2", "c:")] == ["a:2", "b:1", "b:2"]
+    odd = tables.rows("register", partition, "a:", "d:", where="n ge @least", values={"least": 3})
+    assert [row.key async for row in odd] == ["b:2", "c:1"]
+
+
+async def test_a_merge_leaves_the_other_columns_alone(tables: Tables) -> None:
+    partition = new_partition()
+    await tables.commit("register", partition, [create("row", {"a": 1, "b": 2})])
+    await tables.commit("register", partition, [merge("row", {"b": 3})])
+    row = await tables.get("register", partition, "row")
+    assert row is not None
+    assert (row.columns["a"], row.columns["b"]) == (1, 3)
+
+
+async def test_a_store_that_is_not_there_is_unavailable_and_said_without_keys(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tables = Tables.from_connection_string(local_storage(free_port()))
+    try:
+        with caplog.at_level(logging.DEBUG), pytest.raises(Unavailable):
+            await tables.get("register", "partition-canary", "row-canary")
+    finally:
+        await tables.close()
+    said = [record.getMessage() for record in caplog.records if record.name.startswith("licensing")]
+    assert said
+    assert not any("canary" in line for line in said)

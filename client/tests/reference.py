@@ -17,7 +17,15 @@ from licensing_client.tokens import keys_of, verified
 from licensing_client.transport import Reply, Request
 from makers import ISSUER, SERVICE, lease_claims, sign, x_of
 
-TITLES = {400: "Bad", 401: "Not accepted", 403: "Forbidden", 404: "Not found", 409: "No seat", 410: "Gone"}
+TITLES = {
+    400: "Bad",
+    401: "Not accepted",
+    403: "Forbidden",
+    404: "Not found",
+    409: "No seat",
+    410: "Gone",
+    503: "Unavailable",
+}
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Values and pure decisions: no clock, no storage, no network; `now` is an argument."""

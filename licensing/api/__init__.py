@@ -1,0 +1,1 @@
+"""HTTP: validation, routes and the pages they serve."""

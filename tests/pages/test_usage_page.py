@@ -79,6 +79,21 @@ async def test_the_picture_shows_each_days_peak_against_the_seats(browser: Brows
         assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in told.days)
 
 
+async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Service) -> None:
+    service.report = sample.report(days=365)
+    async with opened(browser, 360) as (page, _):
+        await visit(page, service)
+        told = service.report.licenses[0]
+        section = page.get_by_role("region", name=told.product, exact=True)
+        await expect(section.get_by_role("heading", name="Most seats taken at once, by week")).to_be_visible()
+        weeks: dict[tuple[int, int], int] = {}
+        for day in told.days:
+            week = day.day.isocalendar()[:2]
+            weeks[week] = max(weeks.get(week, 0), day.peak)
+        titles = await section.locator(".plot title").all_text_contents()
+        assert [int(re.findall(r": (\d+) at once", title)[0]) for title in titles] == list(weeks.values())
+
+
 async def test_the_heat_map_has_every_hour_of_the_week(browser: Browser, service: Service) -> None:
     async with opened(browser) as (page, _):
         await visit(page, service)

@@ -30,7 +30,7 @@ class Reckoner:
         #: For each tick, who holds a seat in it, and whether in overdraft.
         self.held: defaultdict[int, dict[str, bool]] = defaultdict(dict)
         for use in self.uses:
-            holder = use.session if use.holder is None else use.holder
+            holder = use.session if use.holder == "" else use.holder
             for now in range(self.ticks(use.started_at), self.ticks(self.end(use))):
                 self.held[now][holder] = self.held[now].get(holder, False) or use.overdraft
 

@@ -1,1 +1,1 @@
-"""HTTP: validation, routes and the pages they serve."""
+"""The HTTP contract (docs/protocol.md): the same app behind Azure Functions and behind a local server."""

@@ -1,1 +1,1 @@
-"""Values and pure decisions: no clock, no storage, no network; `now` is an argument."""
+"""What is allowed: values and pure decisions. Nothing here reads a clock, a file or the network."""

@@ -31,7 +31,7 @@ class Use:
 
     `ended_at` is None while it is open, and never before `started_at`. For a lapsed session it is the last
     heartbeat, but for one that was borrowed the end of its lease: nobody else could have its seat until then.
-    `holder` is None where the license takes no seats.
+    `holder` is empty where the license takes no seats.
     """
 
     session: str
@@ -39,7 +39,7 @@ class Use:
     ended_at: datetime | None
     user: str
     host: str
-    holder: str | None
+    holder: str
     overdraft: bool
 
     def until(self, as_of: datetime) -> datetime:

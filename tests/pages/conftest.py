@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
-from licensing.api.pages import usage_page
+from licensing.api.pages.usage import usage_page
 from licensing.rules.report import Report, to_csv, to_json
 from tests.pages import sample
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from licensing.api.pages import usage_page, usage_report
+from licensing.api.pages.usage import usage_page, usage_report
 from tests.pages import sample
 from tests.pages.conftest import TOKEN, Seen, Service, opened
 

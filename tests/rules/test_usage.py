@@ -29,7 +29,7 @@ def use(
     *,
     user: str = "ann",
     host: str = "desk",
-    holder: str | None = None,
+    holder: str = "",
     overdraft: bool = False,
 ) -> Use:
     return Use(session, started_at, ended_at, user, host, holder, overdraft)
@@ -46,9 +46,7 @@ def registers(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], 
     """Sessions, denials and the time of asking, all within `reach` ticks of the midnight after leap day."""
     times = st.integers(-reach, reach).map(lambda ticks: MIDNIGHT + ticks * tick)
     as_of = draw(times)
-    no_seats: list[str | None] = [None]
-    few_so_that_they_get_shared: list[str | None] = ["h1", "h2", "h3"]
-    holders = draw(st.sampled_from([no_seats, few_so_that_they_get_shared]))
+    holders = draw(st.sampled_from([[""], ["h1", "h2", "h3"]]))  # no seats, or few, so that they get shared
     uses = []
     for number in range(draw(st.integers(0, 8))):
         started_at, ended_at = sorted((draw(times), draw(times)))
@@ -164,20 +162,26 @@ def test_half_seconds_are_rounded_once_a_day_not_once_a_session() -> None:
     assert figures(LEAP_DAY, uses).seat_seconds == 5
 
 
-@pytest.mark.parametrize(("served", "waits"), [("23:59", 0), ("00:00", 1), ("00:14", 1), ("00:15", 0)])
-def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(served: str, waits: int) -> None:
-    started_at = at(served, 1, 3) if served.startswith("00") else at(served)
-    refused = [Denial("s", at("23:59") + SECOND)]
-    day = dict(by_day([use("s", started_at, None)], LEAP_DAY, FIRST, at("08:00", 1, 3)))[LEAP_DAY]
-    reckoned = figures(LEAP_DAY, day, refused)
+@pytest.mark.parametrize(
+    ("after", "waits"),
+    [(-SECOND, 0), (0 * SECOND, 1), (11 * MINUTE, 1), (15 * MINUTE, 1), (15 * MINUTE + SECOND, 0)],
+)
+def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(after: timedelta, waits: int) -> None:
+    refused = Denial("s", at("23:50"))
+    served = use("s", refused.first_at + after, None)
+    day = dict(by_day([served], LEAP_DAY, FIRST, at("08:00", 1, 3)))[LEAP_DAY]
+    reckoned = figures(LEAP_DAY, day, [refused])
     assert (reckoned.denials, reckoned.waits) == (1, waits)
 
 
-def test_a_days_sessions_are_let_go_of_once_the_days_before_are_in_hand() -> None:
+def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
     week = [use(f"s{day}", at("09:00", day), at("17:00", day)) for day in range(28, 21, -1)]
     crosser = use("long", at("09:00", 22), at("18:00", 28))
-    sizes = [len(of_day) for _, of_day in by_day([crosser, *week], date(2028, 2, 20), FIRST, MIDNIGHT)]
-    assert sizes == [0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 0]
+    later = [use("open", at("09:00"), None), use("after", at("08:00"), at("09:00"))]
+    sizes = [
+        len(of) for _, of in by_day([*later, crosser, *week], date(2028, 2, 20), date(2028, 2, 28), MIDNIGHT)
+    ]
+    assert sizes == [2, 2, 2, 2, 2, 2, 2, 0, 0]
 
 
 def test_sessions_out_of_order_are_a_fault_not_a_smaller_figure() -> None:

@@ -38,9 +38,7 @@ async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, se
         assert_quiet(seen, service)
 
 
-async def test_every_day_and_month_is_on_the_page_as_it_was_figured(
-    browser: Browser, service: Service
-) -> None:
+async def test_every_day_and_month_is_on_the_page_as_it_was_figured(browser: Browser, service: Service) -> None:
     async with opened(browser) as (page, _):
         await visit(page, service)
         told = service.report.licenses[0]
@@ -65,9 +63,7 @@ async def test_the_picture_shows_each_days_peak_against_the_seats(browser: Brows
         await visit(page, service)
         told = service.report.licenses[0]
         plot = page.get_by_role("region", name=told.product, exact=True).locator(".plot")
-        bottom = await plot.locator("rect.hit").first.evaluate(
-            "hit => hit.y.baseVal.value + hit.height.baseVal.value"
-        )
+        bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
         line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
         heights = await plot.locator("svg > g").evaluate_all(
             "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
@@ -106,15 +102,11 @@ async def test_the_heat_map_has_every_hour_of_the_week(browser: Browser, service
         assert shown == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in told.busy]
 
 
-async def test_nobodys_hours_are_shown_where_few_people_were_active(
-    browser: Browser, service: Service
-) -> None:
+async def test_nobodys_hours_are_shown_where_few_people_were_active(browser: Browser, service: Service) -> None:
     async with opened(browser) as (page, _):
         await visit(page, service)
         section = page.get_by_role("region", name="Fluidit Sewer", exact=True)
-        await expect(section.locator(".busy")).to_contain_text(
-            "on no day did 3 or more people use this license"
-        )
+        await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
         await expect(section.locator(".heat")).to_have_count(0)
 
 
@@ -186,9 +178,7 @@ async def test_other_dates_are_asked_for_and_a_link_that_expires_meanwhile_clear
         await expect(page.locator(".license")).to_have_count(0)
 
 
-async def test_the_csv_is_downloaded_with_the_token(
-    browser: Browser, service: Service, tmp_path: Path
-) -> None:
+async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: Service, tmp_path: Path) -> None:
     async with opened(browser) as (page, seen):
         await visit(page, service)
         async with page.expect_download() as downloading:
@@ -201,9 +191,7 @@ async def test_the_csv_is_downloaded_with_the_token(
         assert_quiet(seen, service)
 
 
-async def test_the_file_shows_the_same_report_and_connects_to_nothing(
-    browser: Browser, tmp_path: Path
-) -> None:
+async def test_the_file_shows_the_same_report_and_connects_to_nothing(browser: Browser, tmp_path: Path) -> None:
     file = tmp_path / "usage.html"
     file.write_text(usage_report(sample.report(days=35)), "utf-8")
     async with opened(browser) as (page, seen):
@@ -243,9 +231,7 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_its_service_and_no
     assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", usage_page().html) == []
 
 
-async def test_a_script_that_was_smuggled_into_the_page_does_not_run(
-    browser: Browser, service: Service
-) -> None:
+async def test_a_script_that_was_smuggled_into_the_page_does_not_run(browser: Browser, service: Service) -> None:
     async with opened(browser) as (page, seen):
         await visit(page, service)
         await page.evaluate(
@@ -263,9 +249,7 @@ async def test_no_pseudonym_reaches_the_page(browser: Browser, service: Service)
 
 
 @pytest.mark.parametrize("width", SIZES)
-async def test_nothing_sticks_out_of_a_phone_or_a_desktop(
-    browser: Browser, service: Service, width: int
-) -> None:
+async def test_nothing_sticks_out_of_a_phone_or_a_desktop(browser: Browser, service: Service, width: int) -> None:
     async with opened(browser, width) as (page, _):
         await visit(page, service)
         assert await page.evaluate("document.documentElement.scrollWidth") == width
@@ -304,9 +288,7 @@ async def test_all_can_be_reached_by_keyboard(browser: Browser, service: Service
         for _press in range(30):
             await page.keyboard.press("Tab")
             reached.append(
-                await page.evaluate(
-                    "(document.activeElement.textContent || document.activeElement.name).trim()"
-                )
+                await page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()")
             )
         assert {"from", "to", "Show", "Download CSV", "Every day as a table"} <= set(reached)
         await page.locator("summary").first.focus()

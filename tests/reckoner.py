@@ -5,10 +5,10 @@ notes who held a seat in it. Slow, and plain enough to be believed by reading it
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
-from licensing.rules.usage import Denial, Use
+from licensing.rules.usage import Denial, Retrospect, Use
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -87,3 +87,21 @@ class Reckoner:
             use.session == denial.session and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
             for use in self.uses
         )
+
+
+def by_day(uses: Iterable[Use], oldest: date, newest: date) -> Iterator[tuple[date, list[Use]]]:
+    """Every day from `newest` back to `oldest`, with the sessions that matter to it."""
+    ended: defaultdict[date, list[Use]] = defaultdict(list)
+    still_open = []
+    for use in uses:
+        if use.ended_at is None:
+            still_open.append(use)
+        else:
+            ended[use.ended_at.date()].append(use)
+    retrospect = Retrospect(still_open)
+    day = max([newest, *ended])
+    while day >= oldest:
+        of_day = retrospect.day(day, ended.get(day, ()))
+        if day <= newest:
+            yield day, of_day
+        day -= timedelta(days=1)

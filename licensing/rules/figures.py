@@ -80,7 +80,7 @@ class Day:
 def reckon(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: datetime) -> Day:
     """Reckon one UTC day of one license.
 
-    `uses` and `denials` may hold more than the day's; `usage.by_day` says which of `uses` a day needs. The
+    `uses` and `denials` may hold more than the day's; `usage.Retrospect` says which of `uses` a day needs. The
     figures of a day that is not over at `as_of` are those up to then. Memory: the day's.
     """
     begin, end = midnight(day), midnight(day) + DAY

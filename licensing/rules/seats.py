@@ -316,10 +316,8 @@ def depart(row: Known[Session], reason: Reason, now: datetime) -> Departure:
     heard of before, and nobody else could have its seat. Any other ends now.
     """
     session = row.value
-    if reason is not Reason.LAPSED:
-        at = now
-    else:
-        at = session.expires_at if session.borrowed else session.heartbeat_at
+    last_sign = session.expires_at if session.borrowed else session.heartbeat_at
+    at = last_sign if reason is Reason.LAPSED else now
     return Departure(row, max(at, session.started_at), reason)
 
 

@@ -106,36 +106,35 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
                 begin = at
 
 
-def by_day(uses: Iterable[Use], oldest: date, newest: date, as_of: datetime) -> Iterator[tuple[date, list[Use]]]:
-    """Every UTC day from `newest` back to `oldest`, each with the sessions that matter to it.
+class Retrospect:
+    """Goes back in time day by day, and tells of each UTC day the sessions that matter to it.
 
-    Those are the sessions that touch the day, and those that start up to `WAIT` after it, which tell whether
-    a denial of the day had only to wait.
+    Those are the sessions that touch the day, and those that start up to `WAIT` after it, which tell whether a denial
+    of the day had only to wait.
 
-    `uses` come with the latest end first and the open ones before them all. Going back in time is what bounds
-    memory: once an end lies before a day, no further session can touch that day, whereas going forward a day
-    stays unfinished for as long as some session might yet end that had begun by then. What is held is the day
-    in hand, and the sessions that run across its midnight.
-
-    Raises ValueError if `uses` are out of order, for then figures would silently be too small.
+    Going back is what bounds memory: once an end lies before a day, no further session can touch that day, whereas
+    going forward a day stays unfinished for as long as some session might yet end that had begun by then. What is held
+    is the day in hand, and the sessions that run across its midnight.
     """
-    source = iter(uses)
-    last = forever = datetime.max.replace(tzinfo=UTC)
-    ahead = next(source, None)
-    in_hand: list[Use] = []
-    for day in _backwards(oldest, newest):
+
+    def __init__(self, still_open: Iterable[Use]) -> None:
+        """Begin with the sessions that have not ended."""
+        self._in_hand = list(still_open)
+        self._before = date.max
+
+    def day(self, day: date, ended: Iterable[Use]) -> list[Use]:
+        """The sessions that matter to `day`, given those that ended on it, in any order.
+
+        Days come in turn, each earlier than the one before; a day may be left out only if no session ended on it.
+        Raises ValueError otherwise, for then figures would silently be too small.
+        """
+        if day >= self._before:
+            raise ValueError(f"{day} comes after {self._before}: days go back in time")
+        self._before = day
         begin, end = midnight(day), midnight(day) + DAY
-        in_hand = [use for use in in_hand if use.started_at < end + WAIT]
-        while ahead is not None and (ahead.ended_at is None or ahead.ended_at >= begin):
-            if (ahead.ended_at or forever) > last:
-                raise ValueError(f"the sessions are not ordered by end: {ahead.ended_at} after {last}")
-            last = ahead.ended_at or forever
-            if ahead.started_at < end + WAIT:
-                in_hand.append(ahead)
-            ahead = next(source, None)
-        yield day, list(in_hand)
-
-
-def _backwards(oldest: date, newest: date) -> Iterator[date]:
-    for back in range((newest - oldest).days + 1):
-        yield newest - timedelta(days=back)
+        for use in ended:
+            if use.ended_at is None or not begin <= use.ended_at < end:
+                raise ValueError(f"a session that ended at {use.ended_at} did not end on {day}")
+            self._in_hand.append(use)
+        self._in_hand = [use for use in self._in_hand if use.started_at < end + WAIT]
+        return list(self._in_hand)

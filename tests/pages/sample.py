@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 
 from licensing.rules.figures import DayFigures, Month, reckon
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
-from licensing.rules.usage import Denial, Use, by_day
+from licensing.rules.usage import Denial, Use
+from tests.reckoner import by_day
 
 LAST = date(2026, 11, 22)
 AS_OF = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -55,10 +56,9 @@ def _license(
 ) -> LicenseUsage:
     chance = random.Random(id_)  # the same figures in every run
     uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
-    uses.sort(key=lambda use: use.ended_at or AS_OF, reverse=True)
     figures: list[DayFigures] = []
     months: dict[str, Month] = {}
-    for day, of_day in by_day(uses, first, LAST, AS_OF):
+    for day, of_day in by_day(uses, first, LAST):
         reckoned = reckon(day, of_day, denials, AS_OF)
         figures.append(reckoned.figures)
         name = f"{day:%Y-%m}"

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensing.rules.figures import DayFigures, Month, MonthFigures, reckon, suppress
-from licensing.rules.usage import Denial, Use, by_day
-from tests.reckoner import Reckoner
+from licensing.rules.usage import Denial, Retrospect, Use
+from tests.reckoner import Reckoner, by_day
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 MIDNIGHT = datetime(2028, 3, 1, tzinfo=UTC)  # 2028 is a leap year: the day before is 29 February.
@@ -85,7 +85,7 @@ def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datet
     months = {"2028-02": Month("2028-02"), "2028-03": Month("2028-03")}
     oldest, newest = date(2028, 2, 26), date(2028, 3, 4)
     seen = []
-    for day, of_day in by_day(newest_first(uses), oldest, newest, as_of):
+    for day, of_day in by_day(uses, oldest, newest):
         reckoned = reckon(day, of_day, denials, as_of)
         assert asdict(reckoned.figures) == counted.day(day)
         months[f"{day:%Y-%m}"].add(reckoned)
@@ -94,10 +94,6 @@ def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datet
     assert (len(seen), seen[0], seen[-1]) == (8, newest, oldest)
     for month in months.values():
         assert asdict(month.figures()) == counted.month(month.month)
-
-
-def newest_first(uses: Iterable[Use]) -> list[Use]:
-    return sorted(uses, key=lambda use: (use.ended_at is None, use.ended_at or MIDNIGHT), reverse=True)
 
 
 def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_twice_in_two_months() -> None:
@@ -167,7 +163,7 @@ def test_half_seconds_are_rounded_once_a_day_not_once_a_session() -> None:
 def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(after: timedelta, waits: int) -> None:
     refused = Denial("s", at("23:50"))
     served = use("s", refused.first_at + after, None)
-    day = dict(by_day([served], LEAP_DAY, FIRST, at("08:00", 1, 3)))[LEAP_DAY]
+    day = dict(by_day([served], LEAP_DAY, FIRST))[LEAP_DAY]
     reckoned = figures(LEAP_DAY, day, [refused])
     assert (reckoned.denials, reckoned.waits) == (1, waits)
 
@@ -176,14 +172,17 @@ def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
     week = [use(f"s{day}", at("09:00", day), at("17:00", day)) for day in range(28, 21, -1)]
     crosser = use("long", at("09:00", 22), at("18:00", 28))
     later = [use("open", at("09:00"), None), use("after", at("08:00"), at("09:00"))]
-    sizes = [len(of) for _, of in by_day([*later, crosser, *week], date(2028, 2, 20), date(2028, 2, 28), MIDNIGHT)]
+    sizes = [len(of) for _, of in by_day([*later, crosser, *week], date(2028, 2, 20), date(2028, 2, 28))]
     assert sizes == [2, 2, 2, 2, 2, 2, 2, 0, 0]
 
 
-def test_sessions_out_of_order_are_a_fault_not_a_smaller_figure() -> None:
-    out_of_order = [use("s1", at("08:00", 27), at("09:00", 27)), use("s2", at("08:00"), at("09:00"))]
-    with pytest.raises(ValueError, match="not ordered by end"):
-        list(by_day(out_of_order, date(2028, 2, 20), FIRST, MIDNIGHT))
+def test_a_session_that_comes_with_another_day_is_a_fault_not_a_smaller_figure() -> None:
+    retrospect = Retrospect([])
+    with pytest.raises(ValueError, match="did not end on 2028-02-28"):
+        retrospect.day(date(2028, 2, 28), [use("s1", at("08:00", 27), at("09:00", 27))])
+    retrospect.day(date(2028, 2, 27), [])
+    with pytest.raises(ValueError, match="days go back in time"):
+        retrospect.day(date(2028, 2, 27), [])
 
 
 def test_a_day_added_to_another_month_is_a_fault() -> None:

@@ -8,6 +8,7 @@ import os
 import azure.functions as func
 
 from licensing.api.app import create_app, service_of
+from licensing.services.retain import retain as retain_all
 from licensing.services.sweep import sweep as sweep_all
 
 service = service_of(os.environ)
@@ -77,6 +78,14 @@ async def sweep(timer: func.TimerRequest) -> None:
     """Every five minutes, end the sessions whose leases have lapsed."""
     running = service()
     await sweep_all(running.tables, running.ledger, running.clock())
+
+
+@app.function_name("retain")
+@app.timer_trigger(schedule="0 30 2 * * *", arg_name="timer")
+async def retain(timer: func.TimerRequest) -> None:
+    """Every night, make the figures of what has closed and delete what is older than a year."""
+    running = service()
+    await retain_all(running.tables, running.ledger, running.clock(), running.settings.small_group)
 
 
 @app.function_name("warmup")

@@ -16,6 +16,7 @@ from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import SettingsFault
 
 PEPPER_BYTES: Final = 32
+SMALL_GROUP: Final = 3
 LOCAL_SETTINGS: Final = "local.settings.json"
 
 REGIONS: Final = frozenset(
@@ -75,7 +76,7 @@ class Settings:
             trusted_hops=_parsed(values, "LICENSING_TRUSTED_HOPS", _whole(0, 10)),
             policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
             policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
-            small_group=_parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default="3"),
+            small_group=_parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default=str(SMALL_GROUP)),
             head_seconds=_parsed(values, "LICENSING_HEAD_SECONDS", _whole(0, 60), default="60"),
             region=_region(values),
         )

@@ -3,13 +3,14 @@
 import asyncio
 import getpass
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
 
 from licensing.cli.home import Home
 from licensing.services.service import open_tables, utc_now
@@ -51,6 +52,18 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 def operator() -> str:
     """Who runs this command, for the audit: the user of this machine."""
     return getpass.getuser()
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, where somebody watches; what it gives is told how much of how much is done."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+
+        def told(done: int, of: int) -> None:
+            progress.update(task, completed=done, total=of)
+
+        yield told
 
 
 @asynccontextmanager

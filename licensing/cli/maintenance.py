@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from licensing.cli.context import err, fail, operator, out, run, store
+from licensing.cli.context import bar, environment, err, fail, operator, out, run, store
+from licensing.services import retain as retaining
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import recorded
 from licensing.services.directory import licenses
 from licensing.services.service import utc_now
+from licensing.settings import SMALL_GROUP
 
-commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions; verify the counts of seats.")
+commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
 
 AsOf = Annotated[str | None, typer.Option(metavar="TIME", help="As if it were this time (UTC). Default: now.")]
 DryRun = Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")]
@@ -43,6 +45,24 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
     if swept.failed:
         fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
+
+
+@commands.command()
+def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
+    """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
+    few = int(environment().get("LICENSING_SMALL_GROUP") or SMALL_GROUP)
+
+    async def work() -> retaining.Retained:
+        async with store() as (tables, ledger):
+            with bar("licenses") as told:
+                return await retaining.retain(tables, ledger, moment(as_of), few, dry_run=dry_run, progress=told)
+
+    retained = run(work())
+    out.print(f"{'would retain' if dry_run else 'retain'} {retained}", markup=False)
+    if retained.overdue:
+        err.print(f"{retained.overdue} licenses keep sessions past their year.", style="bold red")
+    if retained.failed:
+        fail(f"{retained.failed} licenses could not be done. Run it again.")
 
 
 @commands.command()

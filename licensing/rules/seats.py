@@ -310,9 +310,14 @@ def retry_seconds(quiet_until: datetime | None, now: datetime) -> int:
 
 
 def depart(row: Known[Session], reason: Reason, now: datetime) -> Departure:
-    """How a session ends: a lapsed one at its last heartbeat, any other now; never before it began."""
+    """How a session ends; never before it began.
+
+    One that lapsed ended at its last heartbeat or, where it was borrowed, with its lease: it was not expected to be
+    heard of before, and nobody else could have its seat. Any other ends now.
+    """
     session = row.value
-    at = session.heartbeat_at if reason is Reason.LAPSED else now
+    last_sign = session.expires_at if session.borrowed else session.heartbeat_at
+    at = last_sign if reason is Reason.LAPSED else now
     return Departure(row, max(at, session.started_at), reason)
 
 

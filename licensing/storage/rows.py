@@ -7,23 +7,29 @@ Partition of a license in `register`:
     active:{session}                a session that runs
     ended:{time}:{session}          a session that has ended, in the order of its end
     denied:{date}:{session}         a start that was refused for want of a seat
-    day:{date}  month:{month}       figures
+    day:{date}  month:{month}       figures; only `users` of a month that outlived the year with few people
 
 Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
+from licensing.rules.figures import DayFigures, MonthFigures
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.seats import Departure, Head, Known, Session, Terms
-from licensing.storage.tables import Row, Write, create, delete, merge, put
+from licensing.rules.usage import Denial, Use
+from licensing.storage.tables import EdmType, Row, Write, create, delete, merge, put
 
 HEAD: Final = "license"
 ACTIVE: Final = "active:"
 ENDED: Final = "ended:"
 DENIED: Final = "denied:"
 SEAT: Final = "seat:"
+DAY: Final = "day:"
+MONTH: Final = "month:"
+FIGURED_TO: Final = "figured_to"
+"""Column of the head: the last day (YYYY-MM-DD) whose figures are final."""
 
 ORGANIZATION: Final = "organization"
 LICENSE: Final = "license:"
@@ -52,7 +58,7 @@ def head_columns(head: Head) -> dict[str, Any]:
 def terms_columns(terms: Terms) -> dict[str, Any]:
     """The columns that come with a license file."""
     return {
-        "serial": terms.serial if terms.serial < 2**31 else (terms.serial, "Edm.Int64"),
+        "serial": _long(terms.serial),
         "organization": terms.organization,
         "organization_name": terms.organization_name,
         "product": terms.product,
@@ -97,6 +103,10 @@ def head_value(row: Row) -> Known[Head]:
     )
     head = Head(terms, suspended=c["status"] == "suspended", collect=c["collect"], in_use=c["in_use"])
     return Known(head, row.etag)
+
+
+def _long(number: int) -> tuple[int, EdmType]:
+    return number, EdmType.INT64
 
 
 def _number(column: Any) -> int:
@@ -201,6 +211,115 @@ def denial(session: str, at: datetime, again: bool) -> Write:
     if again:
         return merge(key, {"last_at": at})
     return create(key, {"first_at": at, "last_at": at, "reason": NO_SEAT})
+
+
+# What figures are made of.
+
+
+def use_value(row: Row) -> Use:
+    """A session as figures see it, from its active or its ended row."""
+    c = row.columns
+    return Use(
+        session=row.key.rpartition(":")[2],
+        started_at=utc(c["started_at"]),
+        ended_at=utc(c["ended_at"]) if "ended_at" in c else None,
+        user=c["user"],
+        host=c["host"],
+        holder=c["holder"],
+        overdraft=c["overdraft"],
+    )
+
+
+def ended_at(row: Row) -> datetime:
+    """When a session ended, from the key of its row alone."""
+    time = row.key.removeprefix(ENDED).rpartition(":")[0]
+    return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+
+
+def denial_value(row: Row) -> Denial:
+    """A denial as figures see it."""
+    return Denial(session=row.key.rpartition(":")[2], first_at=utc(row.columns["first_at"]))
+
+
+# Figures.
+
+
+def day_key(day: date) -> str:
+    """The key of a day's figures."""
+    return f"{DAY}{day:%Y-%m-%d}"
+
+
+def month_key(month: str) -> str:
+    """The key of a month's figures, of a license or of an organization."""
+    return MONTH + month
+
+
+def day_figures(figures: DayFigures) -> Write:
+    """The figures of a day; `hours` as 24 numbers, comma-separated."""
+    columns = {
+        "sessions": figures.sessions,
+        "users": figures.users,
+        "hosts": figures.hosts,
+        "seat_seconds": _long(figures.seat_seconds),
+        "peak": figures.peak,
+        "peak_at": figures.peak_at,
+        "hours": ",".join(map(str, figures.hours)),
+        "denials": figures.denials,
+        "waits": figures.waits,
+        "overdraft_seconds": _long(figures.overdraft_seconds),
+    }
+    return put(day_key(figures.day), {name: value for name, value in columns.items() if value is not None})
+
+
+def day_value(row: Row) -> DayFigures:
+    """The figures of a day from their row."""
+    c = row.columns
+    return DayFigures(
+        day=date.fromisoformat(row.key.removeprefix(DAY)),
+        sessions=c["sessions"],
+        users=c["users"],
+        hosts=c["hosts"],
+        seat_seconds=_number(c["seat_seconds"]),
+        peak=c["peak"],
+        peak_at=utc(c["peak_at"]) if "peak_at" in c else None,
+        hours=tuple(map(int, c["hours"].split(","))),
+        denials=c["denials"],
+        waits=c["waits"],
+        overdraft_seconds=_number(c["overdraft_seconds"]),
+    )
+
+
+def month_figures(figures: MonthFigures) -> Write:
+    """The figures of a month."""
+    columns = {
+        "users": figures.users,
+        "sessions": figures.sessions,
+        "hosts": figures.hosts,
+        "seat_seconds": None if figures.seat_seconds is None else _long(figures.seat_seconds),
+        "peak": figures.peak,
+        "peak_at": figures.peak_at,
+        "denials": figures.denials,
+        "waits": figures.waits,
+        "overdraft_seconds": None if figures.overdraft_seconds is None else _long(figures.overdraft_seconds),
+    }
+    return put(month_key(figures.month), {name: value for name, value in columns.items() if value is not None})
+
+
+def month_value(row: Row) -> MonthFigures:
+    """The figures of a month from their row."""
+    c = row.columns
+    return MonthFigures(
+        month=row.key.removeprefix(MONTH),
+        users=c["users"],
+        sessions=c.get("sessions"),
+        hosts=c.get("hosts"),
+        seat_seconds=_number(c["seat_seconds"]) if "seat_seconds" in c else None,
+        peak=c.get("peak"),
+        peak_at=utc(c["peak_at"]) if "peak_at" in c else None,
+        denials=c.get("denials"),
+        waits=c.get("waits"),
+        overdraft_seconds=_number(c["overdraft_seconds"]) if "overdraft_seconds" in c else None,
+    )
 
 
 # The directory.

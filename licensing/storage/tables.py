@@ -25,10 +25,12 @@ from azure.core.exceptions import (
     ResourceNotFoundError,
 )
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.data.tables import TableTransactionError, UpdateMode
+from azure.data.tables import EdmType, TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from licensing.errors import Conflict, Mismatch, Unavailable
+
+__all__ = ["EdmType", "Row", "Tables", "Write", "create", "delete", "merge", "put"]
 
 TRANSACTION_ROWS: Final = 100
 PAGE_ROWS: Final = 1000

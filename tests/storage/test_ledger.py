@@ -147,6 +147,20 @@ async def test_a_lapsed_session_makes_room_in_the_same_commit(tables: Tables, cl
     assert seen.ended[silent]["ended_at"] == begun, "a lapsed session ended at its last heartbeat"
 
 
+async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its_lease(
+    tables: Tables, clock: Clock
+) -> None:
+    license, session = new_license(), new_session()
+    ledger, week = Ledger(tables, clock), 7 * 86400
+    await ledger.submit(license, start(session, terms(seats=1, borrow=week), borrow=week))
+    lease_ends = clock() + timedelta(seconds=week)
+    clock.forward(week - 1)
+    assert isinstance((await ledger.submit(license, start(new_session(), terms(seats=1)))).outcome, Full)
+    clock.forward(2)
+    await granted(ledger, license, new_session())
+    assert (await look(tables, license)).ended[session]["ended_at"] == lease_ends
+
+
 async def test_a_full_house_is_surveyed_once_until_a_lease_can_lapse(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
     ledger = Ledger(store, clock)

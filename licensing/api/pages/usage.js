@@ -1,0 +1,547 @@
+// Draws a usage report: the one embedded in the page, or the one that the report token in the link opens.
+// The token comes in the URL's fragment, which browsers never send, and lives only as long as the page is open.
+
+const byId = (id) => document.getElementById(id);
+const slot = (within, name) => within.querySelector(`[data-slot="${name}"]`);
+
+const NUMBER = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+const TENTHS = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
+const DAY = new Intl.DateTimeFormat("en-GB", {
+  weekday: "short",
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  timeZone: "UTC",
+});
+const SHORT_DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+const MONTH = new Intl.DateTimeFormat("en-GB", { month: "short", year: "numeric", timeZone: "UTC" });
+const MONTH_NAME = new Intl.DateTimeFormat("en-GB", { month: "short", timeZone: "UTC" });
+const WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const KINDS = {
+  floating: "floating",
+  "named-user": "for named users",
+  "node-locked": "for certain computers",
+};
+const SHARING = {
+  "user-host": "shared by a user’s sessions on one computer",
+  user: "shared by a user’s sessions",
+  host: "shared by a computer’s sessions",
+};
+const UNKNOWN = "–";
+
+const hours = (seconds) => (seconds < 36000 ? TENTHS : NUMBER).format(seconds / 3600);
+const count = (number, noun) => `${NUMBER.format(number)} ${noun}${number === 1 ? "" : "s"}`;
+const total = (days, figure) => days.reduce((sum, day) => sum + day[figure], 0);
+const known = (figure, format = NUMBER.format) => (figure === null ? UNKNOWN : format(figure));
+
+function element(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+function drawn(name, attributes = {}, ...children) {
+  return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
+}
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+}
+
+// ---- the report ----
+
+function show(report) {
+  byId("notice").replaceChildren();
+  document.title = `License usage – ${report.organization.name}`;
+  byId("organization").textContent = report.organization.name;
+  byId("period").textContent = `${DAY.format(new Date(report.from))} to ${DAY.format(new Date(report.to))}`;
+  const time = new Intl.DateTimeFormat("en-GB", {
+    hour: "2-digit",
+    minute: "2-digit",
+    timeZone: report.time_zone,
+  });
+  const licenses = report.licenses.map((license, number) => ({
+    ...license,
+    anchor: `license-${number + 1}`,
+  }));
+  byId("licenses").replaceChildren(...licenses.map((license) => licenseSection(license, report, time)));
+  byId("overview").hidden = licenses.length < 2;
+  byId("overview").firstElementChild.replaceChildren(...licenses.map(overviewItem));
+  if (!licenses.length) notify("No licenses yet", "No license of this organization has been used so far.");
+  showPeople(report.months);
+  const notes = byId("notes");
+  slot(notes, "zone").textContent = report.time_zone;
+  slot(notes, "small-group").textContent = report.small_group;
+  slot(notes, "generated").textContent =
+    new Intl.DateTimeFormat("en-GB", {
+      dateStyle: "medium",
+      timeStyle: "short",
+      timeZone: report.time_zone,
+    }).format(new Date(report.generated_at)) + `, ${report.time_zone}`;
+  notes.hidden = false;
+}
+
+function overviewItem(license) {
+  const link = element(
+    "a",
+    { href: `#${license.anchor}` },
+    element("span", {}, license.product),
+    element("strong", {}, license.verdict.headline),
+  );
+  return element("li", { "data-state": license.verdict.state }, link);
+}
+
+function showPeople(months) {
+  const most = Math.max(1, ...months.map((month) => month.users));
+  byId("people").hidden = !months.length;
+  byId("people")
+    .querySelector("tbody")
+    .replaceChildren(
+      ...months.map(({ month, users }) => {
+        const meter = element("span", { class: "meter" });
+        meter.style.width = `${(12 * users) / most}rem`;
+        return element(
+          "tr",
+          {},
+          rowHeader(MONTH.format(new Date(month))),
+          element("td", {}, meter, NUMBER.format(users)),
+        );
+      }),
+    );
+}
+
+function licenseSection(license, report, time) {
+  const section = byId("license").content.cloneNode(true).firstElementChild;
+  const floating = license.kind === "floating" && license.seats > 0;
+  section.id = license.anchor;
+  section.setAttribute("aria-labelledby", `${license.anchor}-title`);
+  slot(section, "product").id = `${license.anchor}-title`;
+  slot(section, "product").textContent = license.product;
+  slot(section, "terms").append(element("code", {}, license.id), ` · ${terms(license, floating)}`);
+  section.querySelector(".verdict").dataset.state = license.verdict.state;
+  slot(section, "headline").textContent = `${license.verdict.headline}.`;
+  slot(section, "sentence").textContent = license.verdict.sentence;
+  if (license.verdict.state === "idle") {
+    for (const part of section.querySelectorAll(".tiles, .peaks, .pair")) part.remove();
+    return section;
+  }
+  slot(section, "tiles").append(...tiles(license, floating));
+  slot(section, "days").append(...license.days.map((day) => dayRow(day, time)).reverse());
+  slot(section, "months").append(...license.months.map(monthRow));
+  slot(section, "months-note").hidden = license.months.every((month) => month.sessions !== null);
+  section.querySelector(".months").hidden = !license.months.length;
+  showPeaks(section, license, floating);
+  showBusyHours(section, license, report, floating);
+  return section;
+}
+
+function terms(license, floating) {
+  const parts = [KINDS[license.kind] ?? license.kind];
+  if (floating) {
+    parts.push(
+      count(license.seats, "seat") + (license.overdraft ? ` and ${license.overdraft} in overdraft` : ""),
+    );
+    if (license.sharing in SHARING) parts.push(SHARING[license.sharing]);
+  }
+  return parts.join(" · ");
+}
+
+function tiles(license, floating) {
+  const peak = Math.max(0, ...license.days.map((day) => day.peak));
+  const overdraft = total(license.days, "overdraft_seconds");
+  const made = [
+    tile("Most at once", NUMBER.format(peak), floating ? `of ${count(license.seats, "seat")}` : ""),
+    tile(
+      "Hours used",
+      hours(total(license.days, "seat_seconds")),
+      overdraft ? `${hours(overdraft)} in overdraft` : "",
+    ),
+  ];
+  if (floating) {
+    made.push(tile("Starts refused", NUMBER.format(total(license.days, "denials"))));
+    made.push(tile("Served after a wait", NUMBER.format(total(license.days, "waits"))));
+  } else {
+    made.push(
+      tile("Most users in a day", NUMBER.format(Math.max(0, ...license.days.map((day) => day.users)))),
+    );
+  }
+  return made;
+}
+
+function tile(term, figure, remark = "") {
+  return element(
+    "div",
+    {},
+    element("dt", {}, term),
+    element("dd", {}, figure, " ", element("small", {}, remark)),
+  );
+}
+
+const rowHeader = (text) => element("th", { scope: "row" }, text);
+const cells = (texts) => texts.map((text) => element("td", {}, text));
+
+function dayRow(day, time) {
+  return element(
+    "tr",
+    {},
+    rowHeader(DAY.format(new Date(day.day))),
+    ...cells([
+      NUMBER.format(day.peak),
+      known(day.peak_at, (at) => time.format(new Date(at))),
+      NUMBER.format(day.users),
+      NUMBER.format(day.sessions),
+      hours(day.seat_seconds),
+      NUMBER.format(day.denials),
+      NUMBER.format(day.waits),
+    ]),
+  );
+}
+
+function monthRow(month) {
+  return element(
+    "tr",
+    {},
+    rowHeader(MONTH.format(new Date(month.month))),
+    ...cells([
+      NUMBER.format(month.users),
+      known(month.sessions),
+      known(month.seat_seconds, hours),
+      known(month.peak),
+      known(month.denials),
+    ]),
+  );
+}
+
+// ---- peaks against the seats ----
+
+const HEIGHT = 212;
+const MARGIN = { top: 36, right: 4, bottom: 24, left: 30 };
+const NARROWEST_BAR = 2.2;
+const WIDEST_BAR = 40;
+const LABEL_WIDTH = 52;
+
+function showPeaks(section, license, floating) {
+  const plot = slot(section, "plot");
+  const what = floating ? "Most seats taken at once" : "Most sessions at once";
+  const seats = floating ? license.seats : null;
+  const draw = (width) => {
+    const perWeek = license.days.length * NARROWEST_BAR > width - MARGIN.left - MARGIN.right;
+    slot(section, "peaks-title").textContent = `${what}, by ${perWeek ? "week" : "day"}`;
+    slot(section, "peaks-legend").replaceChildren(
+      ...peaksLegend(license, seats, perWeek ? "all taken at times" : "all taken"),
+    );
+    plot.replaceChildren(
+      peaksChart(width, perWeek ? weeks(license.days) : license.days, seats, what, license),
+    );
+  };
+  new ResizeObserver(([entry]) => draw(Math.max(240, Math.round(entry.contentRect.width)))).observe(plot);
+}
+
+function peaksLegend({ days }, seats, allTaken) {
+  const signs = [];
+  const sign = (look, text) =>
+    signs.push(element("span", {}, element("i", { class: look, "aria-hidden": "true" }), text));
+  if (seats === null) return signs;
+  sign("free", "seats left");
+  if (days.some((day) => day.peak >= seats)) sign("full", allTaken);
+  if (days.some((day) => day.peak > seats)) sign("beyond", "overdraft");
+  if (days.some((day) => day.denials)) sign("refused", "starts refused");
+  return signs;
+}
+
+function weeks(days) {
+  const monday = (day) =>
+    new Date(Date.parse(day.day) - ((new Date(day.day).getUTCDay() + 6) % 7) * 86400000)
+      .toISOString()
+      .slice(0, 10);
+  return [...group(days, monday)].map(([week, of]) => ({
+    day: week,
+    week: true,
+    peak: Math.max(...of.map((day) => day.peak)),
+    denials: total(of, "denials"),
+  }));
+}
+
+function group(items, key) {
+  const groups = new Map();
+  for (const item of items) groups.set(key(item), [...(groups.get(key(item)) ?? []), item]);
+  return groups;
+}
+
+function peaksChart(width, bars, seats, what, license) {
+  const top = Math.max(seats ?? 0, 1, ...bars.map((bar) => bar.peak));
+  const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
+  const y = (value) => MARGIN.top + inner.height * (1 - value / top);
+  const step = inner.width / bars.length;
+  const x = (index) => MARGIN.left + index * step;
+  const svg = drawn("svg", {
+    viewBox: `0 0 ${width} ${HEIGHT}`,
+    role: "img",
+    "aria-label": `${what}. ${license.verdict.sentence} The figures are in the table below.`,
+  });
+  for (const value of ticks(top)) {
+    svg.append(
+      drawn("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
+      drawn("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, NUMBER.format(value)),
+    );
+  }
+  svg.append(...dateLabels(bars, x, step));
+  bars.forEach((bar, index) => svg.append(peakBar(bar, x(index), step, y, seats)));
+  if (seats !== null) {
+    svg.append(
+      drawn("line", {
+        class: "seats",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: y(seats),
+        y2: y(seats),
+      }),
+      drawn(
+        "text",
+        { class: "seats-label", x: width - MARGIN.right, y: y(seats) - 6, "text-anchor": "end" },
+        count(seats, "seat"),
+      ),
+    );
+  }
+  return svg;
+}
+
+function peakBar(bar, left, step, y, seats) {
+  const gap = Math.max(step * 0.15, step - WIDEST_BAR);
+  const rect = (from, to, look) =>
+    drawn("rect", { class: look, x: left + gap / 2, width: step - gap, y: y(to), height: y(from) - y(to) });
+  const within = seats === null ? bar.peak : Math.min(bar.peak, seats);
+  const full = seats !== null && bar.peak >= seats;
+  const when = bar.week ? `Week of ${DAY.format(new Date(bar.day))}` : DAY.format(new Date(bar.day));
+  const refused = bar.denials ? `, ${count(bar.denials, "start")} refused` : "";
+  const made = drawn(
+    "g",
+    {},
+    drawn("title", {}, `${when}: ${bar.peak} at once${refused}`),
+    drawn("rect", { class: "hit", x: left, width: step, y: 0, height: y(0) }),
+  );
+  if (within) made.append(rect(0, within, full ? "bar full" : "bar"));
+  if (bar.peak > within) made.append(rect(within, bar.peak, "bar beyond"));
+  if (bar.denials) {
+    const middle = left + step / 2;
+    const half = Math.min(5, Math.max(3.5, step * 0.4));
+    made.append(
+      drawn("path", { class: "refused", d: `M${middle - half} 2h${2 * half}l${-half} ${1.6 * half}z` }),
+    );
+  }
+  return made;
+}
+
+function ticks(top) {
+  const rough = top / 4;
+  const size = 10 ** Math.floor(Math.log10(Math.max(1, rough)));
+  const step = [1, 2, 5, 10].map((times) => times * size).find((candidate) => candidate >= rough);
+  return Array.from({ length: Math.floor(top / step) + 1 }, (_, number) => number * step);
+}
+
+function dateLabels(bars, x, step) {
+  const byMonth = bars.length > 45 || bars[0]?.week;
+  const due = (bar, before) =>
+    byMonth ? bar.day.slice(0, 7) !== before?.day.slice(0, 7) : new Date(bar.day).getUTCDay() === 1;
+  const labels = [];
+  let free = -Infinity;
+  // The rest of a first month may be too short to be labelled beside the second.
+  const second = bars.findIndex((bar, index) => index > 0 && due(bar, bars[index - 1]));
+  bars.forEach((bar, index) => {
+    if (!due(bar, bars[index - 1]) || x(index) < free) return;
+    if (index === 0 && second > 0 && second * step < LABEL_WIDTH) return;
+    const text = (byMonth ? MONTH_NAME : SHORT_DAY).format(new Date(bar.day));
+    labels.push(drawn("text", { x: x(index) + 1, y: HEIGHT - 6 }, text));
+    free = x(index) + LABEL_WIDTH;
+  });
+  return labels;
+}
+
+// ---- busy hours ----
+
+function showBusyHours(section, license, report, floating) {
+  const legend = slot(section, "busy-legend");
+  if (!license.busy) {
+    legend.textContent = `Not shown: on no day did ${report.small_group} or more people use this license.`;
+    slot(section, "heat").remove();
+  } else {
+    const full = floating ? license.seats : Math.max(1, ...license.busy.flat().map((hour) => hour.most));
+    legend.append(
+      `Average by hour, ${report.time_zone}`,
+      element(
+        "span",
+        {},
+        element("i", { class: "scale", "aria-hidden": "true" }),
+        floating ? "none to all taken" : `none to ${full}`,
+      ),
+    );
+    const ever = floating && license.busy.flat().some((hour) => hour.most >= full);
+    if (ever)
+      legend.append(
+        element("span", {}, element("i", { class: "ever", "aria-hidden": "true" }), "all taken at times"),
+      );
+    drawHeat(slot(section, "heat"), license.busy, full, floating);
+  }
+}
+
+function drawHeat(table, busy, full, floating) {
+  const allHours = Array.from({ length: 24 }, (_, hour) => hour);
+  const hourHeader = (hour) =>
+    element("th", { scope: "col" }, hour % 3 ? element("span", { class: "hidden" }, hour) : String(hour));
+  const corner = element("td", {});
+  table.append(
+    element(
+      "caption",
+      { class: "hidden" },
+      `Average of the most ${floating ? "seats taken" : "sessions"} at once, by weekday and hour`,
+    ),
+    element("colgroup", {}, element("col"), element("col", { span: 24 })),
+    element("thead", {}, element("tr", {}, corner, ...allHours.map(hourHeader))),
+    element(
+      "tbody",
+      {},
+      ...busy.map((day, weekday) =>
+        element(
+          "tr",
+          {},
+          element(
+            "th",
+            { scope: "row" },
+            element("span", { "aria-hidden": "true" }, WEEKDAYS[weekday].slice(0, 3)),
+            element("span", { class: "hidden" }, WEEKDAYS[weekday]),
+          ),
+          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[weekday]} ${at}–${at + 1}`)),
+        ),
+      ),
+    ),
+  );
+}
+
+function heatCell({ mean, most }, full, floating, when) {
+  const ever = floating && most >= full;
+  const level = full && Math.min(5, Math.ceil((5 * mean) / full));
+  return element(
+    "td",
+    {
+      "data-level": level,
+      class: ever ? "ever" : "",
+      title: `${when}: ${TENTHS.format(mean)} on average, ${most} at most`,
+    },
+    element("span", { class: "hidden" }, TENTHS.format(mean) + (ever ? ", all taken at times" : "")),
+  );
+}
+
+// ---- the live page ----
+
+const TOKEN = /^#([\w-]+\.[\w-]+\.[\w-]+)$/;
+let token = null;
+
+function takeToken() {
+  const found = TOKEN.exec(location.hash);
+  if (!found) return false;
+  token = found[1];
+  history.replaceState(null, "", location.pathname + location.search);
+  return true;
+}
+
+function notify(title, text, retry) {
+  const parts = [element("h2", {}, title), element("p", {}, text)];
+  if (retry) {
+    const button = element("button", { type: "button" }, "Try again");
+    button.addEventListener("click", retry);
+    parts.push(button);
+  }
+  byId("notice").replaceChildren(...parts);
+}
+
+class LinkExpired extends Error {}
+class BadDates extends Error {}
+
+async function request(format) {
+  const query = new URLSearchParams({ ...Object.fromEntries(new FormData(byId("range"))), format });
+  for (const [name, value] of [...query]) if (!value) query.delete(name);
+  const response = await fetch(`usage/data?${query}`, {
+    headers: { Authorization: `Bearer ${token}` },
+    cache: "no-store",
+    credentials: "omit",
+    redirect: "error",
+  });
+  if (response.status === 401) throw new LinkExpired();
+  if (response.status === 400) throw new BadDates((await response.json()).detail);
+  if (!response.ok) throw new Error(`status ${response.status}`);
+  return response;
+}
+
+async function attempt(work) {
+  const buttons = [...byId("range").querySelectorAll("button")];
+  for (const button of buttons) button.disabled = true;
+  try {
+    await work();
+  } catch (problem) {
+    if (problem instanceof LinkExpired) {
+      clear();
+      notify(
+        "This link no longer works",
+        "Links to this page expire. Ask whoever sent you this one for a new link, and open that.",
+      );
+    } else if (problem instanceof BadDates) {
+      notify("These dates do not work", problem.message);
+    } else {
+      notify(
+        "The figures could not be read",
+        "The service did not answer as it should. Your licenses go on working. Try again in a minute.",
+        () => attempt(work),
+      );
+    }
+  } finally {
+    for (const button of buttons) button.disabled = false;
+  }
+}
+
+function clear() {
+  token = null;
+  for (const id of ["range", "overview", "people", "notes"]) byId(id).hidden = true;
+  byId("licenses").replaceChildren();
+  byId("period").textContent = "";
+}
+
+async function load() {
+  const report = await (await request("json")).json();
+  const { elements } = byId("range");
+  elements.from.value = report.from;
+  elements.to.value = report.to;
+  byId("range").hidden = false;
+  show(report);
+}
+
+async function download() {
+  const { elements } = byId("range");
+  const url = URL.createObjectURL(await (await request("csv")).blob());
+  element("a", { href: url, download: `usage-${elements.from.value}-to-${elements.to.value}.csv` }).click();
+  URL.revokeObjectURL(url);
+}
+
+function start() {
+  const embedded = byId("data");
+  if (embedded) {
+    show(JSON.parse(embedded.textContent));
+    return;
+  }
+  byId("range").addEventListener("submit", (event) => {
+    event.preventDefault();
+    attempt(load);
+  });
+  byId("download").addEventListener("click", () => attempt(download));
+  addEventListener("hashchange", () => takeToken() && attempt(load));
+  if (takeToken()) {
+    attempt(load);
+  } else {
+    notify(
+      "Open this page with its link",
+      "It needs the whole link that you were sent. The key in the link is kept only while the page is open: " +
+        "after closing or reloading it, open the link again.",
+    );
+  }
+}
+
+start();

@@ -1,0 +1,213 @@
+"""What a month's use comes to: statements by time and by project, from the day figures.
+
+The rules:
+
+- One line for each license that is billed, and with billing by project one more for each project of an
+  organization, over all its licenses: its `active_days` are distinct days, its other figures sums. The column
+  `line` tells the two apart, so that nobody adds a project to its own licenses.
+- `seat_seconds` and `overdraft_seconds` mean what they mean in the figures and are the sums of the month's
+  days; the second is a part of the first. The billed hours are apart: `billed_hours` for use within the seats
+  bought, `overdraft_hours` for use beyond them.
+- Time is exact, or each stay is rounded up to whole minutes. A stay is an unbroken time on one seat: a
+  session, or with sharing the sessions that overlap on the seat, which nobody should pay for twice. What of
+  it lies in another month is on that month's statement.
+- A month that has not ended at `as_of` is not `closed`: its figures still grow.
+
+Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows as they
+stand in the CSV, header included, so that `head -n -1 statement.csv | sha256sum` checks a file; the JSON of
+the same statement carries the same one.
+"""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, astuple, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from hashlib import sha256
+
+from licensing.rules.figures import DayFigures
+from licensing.rules.usage import Use, stays
+
+MINUTE = timedelta(minutes=1)
+HOURS = Decimal("0.0001")
+
+
+class Rounding(StrEnum):
+    """How time is billed: to the second, or each stay in minutes begun."""
+
+    EXACT = "exact"
+    MINUTE = "minute"
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """The minutes of a month's stays, each rounded up: within the seats bought, and in overdraft."""
+
+    within: int
+    overdraft: int
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What one license brings to a month's statement.
+
+    `billing` is `time` or `project`; `project` is empty where the license names none. `sessions` is the
+    month's, each once; `days` are the figures of its days, of which those without use may be left out.
+    `minutes` is needed for `Rounding.MINUTE` alone.
+    """
+
+    organization: str
+    license: str
+    product: str
+    project: str
+    billing: str
+    sessions: int
+    days: tuple[DayFigures, ...]
+    minutes: Minutes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row of a statement; its fields are the columns. A project's `license` lists ids, spaced."""
+
+    line: str
+    month: str
+    closed: bool
+    organization: str
+    license: str
+    product: str
+    project: str
+    billing: str
+    rounding: str
+    active_days: int
+    sessions: int
+    seat_seconds: int
+    overdraft_seconds: int
+    billed_hours: Decimal
+    overdraft_hours: Decimal
+
+
+COLUMNS = tuple(column.name for column in fields(Line))
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A month's lines, by organization: its licenses, then its projects."""
+
+    month: str
+    closed: bool
+    rounding: Rounding
+    lines: tuple[Line, ...]
+
+
+def bounds(month: str) -> tuple[datetime, datetime]:
+    """The first instant of a UTC month `YYYY-MM`, and that of the next."""
+    begin = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    return begin, (begin + timedelta(days=31)).replace(day=1)
+
+
+def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
+    """Round up each stay of one license's sessions in a month; sessions beside the month are passed over."""
+    within = overdraft = 0
+    for stay in stays(uses, *bounds(month), as_of):
+        begun = -(-stay.length // MINUTE)
+        if stay.overdraft:
+            overdraft += begun
+        else:
+            within += begun
+    return Minutes(within, overdraft)
+
+
+def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of: datetime) -> Statement:
+    """Draw up the statement of a UTC month `YYYY-MM`, as known at `as_of`.
+
+    Raises ValueError for a day of another month, and for missing minutes where they are to be billed.
+    """
+    closed = bounds(month)[1] <= as_of
+    projects: defaultdict[tuple[str, str], list[Account]] = defaultdict(list)
+    lines = []
+    for account in accounts:
+        lines.append(_line("license", month, closed, rounding, [account]))
+        if account.billing == "project":
+            projects[account.organization, account.project].append(account)
+    lines += (_line("project", month, closed, rounding, together) for together in projects.values())
+    order = sorted(lines, key=lambda line: (line.organization, line.line, line.project, line.license))
+    return Statement(month, closed, rounding, tuple(order))
+
+
+def _line(kind: str, month: str, closed: bool, rounding: Rounding, accounts: list[Account]) -> Line:
+    days = [day for account in accounts for day in account.days]
+    for day in days:
+        if f"{day.day:%Y-%m}" != month:
+            raise ValueError(f"{day.day} is not a day of {month}")
+    seat_seconds = sum(day.seat_seconds for day in days)
+    overdraft_seconds = sum(day.overdraft_seconds for day in days)
+    if rounding is Rounding.EXACT:
+        within, overdraft = seat_seconds - overdraft_seconds, overdraft_seconds
+    else:
+        rounded = [account.minutes for account in accounts if account.minutes is not None]
+        if len(rounded) < len(accounts):
+            raise ValueError("billing by the minute needs the minutes of every license")
+        within = 60 * sum(each.within for each in rounded)
+        overdraft = 60 * sum(each.overdraft for each in rounded)
+    first = accounts[0]
+    return Line(
+        line=kind,
+        month=month,
+        closed=closed,
+        organization=first.organization,
+        license=" ".join(sorted(account.license for account in accounts)),
+        product=first.product if kind == "license" else "",
+        project=first.project,
+        billing=first.billing,
+        rounding=rounding,
+        active_days=len({day.day for day in days if day.sessions}),
+        sessions=sum(account.sessions for account in accounts),
+        seat_seconds=seat_seconds,
+        overdraft_seconds=overdraft_seconds,
+        billed_hours=_hours(within),
+        overdraft_hours=_hours(overdraft),
+    )
+
+
+def _hours(seconds: int) -> Decimal:
+    return (Decimal(seconds) / 3600).quantize(HOURS)
+
+
+def _rows(of: Statement) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(_cells(line) for line in of.lines)
+    return text.getvalue()
+
+
+def _cells(line: Line) -> Iterator[str]:
+    for value in astuple(line):
+        yield str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def checksum(of: Statement) -> str:
+    """SHA-256, in hexadecimal, over the rows of the statement as its CSV has them."""
+    return sha256(_rows(of).encode()).hexdigest()
+
+
+def to_csv(of: Statement) -> str:
+    """The statement as CSV: header, rows, and as the last line the checksum; lines end in a line feed."""
+    return f"{_rows(of)}# sha256 {checksum(of)}\n"
+
+
+def to_json(of: Statement) -> str:
+    """The statement as one JSON object: `month`, `closed`, `rounding`, `lines` by column, `sha256`."""
+    document = {
+        "month": of.month,
+        "closed": of.closed,
+        "rounding": of.rounding,
+        "lines": [asdict(line) for line in of.lines],
+        "sha256": checksum(of),
+    }
+    return json.dumps(document, default=float, ensure_ascii=False, indent=2) + "\n"

@@ -1,0 +1,266 @@
+"""What a customer is told about the use of its licenses: a page, a CSV and a JSON are made from this alone.
+
+The rules:
+
+- No names and no pseudonyms, only figures. Hours are told where they cannot be one person's working time: the
+  busy hours of a license only if on some day at least `small_group` people used it, the hour of a day's peak
+  only if that day they did.
+- Days are UTC, in every format: their figures are counted once, from midnight to midnight UTC, and sessions
+  or users cannot be moved between days afterwards. Hours are moved to the customer's time zone, since the
+  peak of an hour is the same by whatever name the hour goes. Where a zone is off by a part of an hour, the
+  peak of a UTC hour counts in both hours that it overlaps, so that no hour looks quieter than it was.
+- The verdict compares peaks with the seats bought at the time of asking. Working days are Monday to Friday;
+  public holidays are not known here.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from licensing.rules.figures import HOUR, DayFigures, MonthFigures, reckon
+from licensing.rules.usage import midnight
+
+FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class Customer(BaseModel):
+    """The organization that the report is for."""
+
+    model_config = FROZEN
+
+    id: str
+    name: str
+
+
+class DayUsage(BaseModel):
+    """A day's figures as a customer sees them; `peak_at` is withheld (None) where few people were active."""
+
+    model_config = ConfigDict(frozen=True, from_attributes=True)
+
+    day: date
+    sessions: int
+    users: int
+    hosts: int
+    seat_seconds: int
+    peak: int
+    peak_at: datetime | None
+    denials: int
+    waits: int
+    overdraft_seconds: int
+
+
+class BusyHour(BaseModel):
+    """One hour of the week: the mean over the weeks of its peaks, and the highest of them."""
+
+    model_config = FROZEN
+
+    mean: float
+    most: int
+
+
+class State(StrEnum):
+    """Whether the seats suffice."""
+
+    ENOUGH = "enough"
+    TIGHT = "tight"
+    SHORT = "short"
+    IDLE = "idle"
+    NO_SEATS = "no-seats"
+
+
+class Verdict(BaseModel):
+    """The answer to the customer's question, as a state for programs, a few words, and a sentence."""
+
+    model_config = FROZEN
+
+    state: State
+    headline: str
+    sentence: str
+
+
+class LicenseUsage(BaseModel):
+    """One license: what was bought, whether it suffices, and the figures that say so.
+
+    `busy` has seven days, Monday first, of 24 hours in the report's time zone; None where it is withheld.
+    """
+
+    model_config = FROZEN
+
+    id: str
+    product: str
+    kind: str
+    sharing: str
+    seats: int
+    overdraft: int
+    verdict: Verdict
+    days: tuple[DayUsage, ...]
+    months: tuple[MonthFigures, ...]
+    busy: tuple[tuple[BusyHour, ...], ...] | None
+
+
+class OrganizationMonth(BaseModel):
+    """How many people used any of the organization's licenses in a month, each counted once."""
+
+    model_config = FROZEN
+
+    month: str
+    users: int
+
+
+class Report(BaseModel):
+    """All that `usage/data` and `licensing usage` tell; `from` and `to` are its first and last UTC day."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+
+    organization: Customer
+    first: date = Field(alias="from")
+    last: date = Field(alias="to")
+    time_zone: str
+    small_group: int
+    generated_at: datetime
+    licenses: tuple[LicenseUsage, ...]
+    months: tuple[OrganizationMonth, ...]
+
+
+def license_usage(
+    *,
+    id: str,  # the name that the report has for it
+    product: str,
+    kind: str,
+    sharing: str,
+    seats: int,
+    overdraft: int,
+    first: date,
+    last: date,
+    days: Iterable[DayFigures],
+    months: Iterable[MonthFigures],
+    zone: ZoneInfo,
+    small_group: int,
+) -> LicenseUsage:
+    """Report on one license.
+
+    `first` and `last` bound the days of the report on which the license was in force: those among them
+    without figures in `days` had no use. `months` are shown as they are.
+    """
+    figures = _without_gaps({day.day: day for day in days}, first, last)
+    return LicenseUsage(
+        id=id,
+        product=product,
+        kind=kind,
+        sharing=sharing,
+        seats=seats,
+        overdraft=overdraft,
+        verdict=verdict(figures, seats if kind == "floating" else 0),
+        days=tuple(_told(day, small_group) for day in figures),
+        months=tuple(sorted(months, key=lambda month: month.month)),
+        busy=busy_hours(figures, zone) if any(day.users >= small_group for day in figures) else None,
+    )
+
+
+def _without_gaps(known: Mapping[date, DayFigures], first: date, last: date) -> list[DayFigures]:
+    every = {first + timedelta(days=number) for number in range((last - first).days + 1)} | known.keys()
+    return [known.get(day) or reckon(day, (), (), midnight(day)).figures for day in sorted(every)]
+
+
+def _told(day: DayFigures, small_group: int) -> DayUsage:
+    told = DayUsage.model_validate(day)
+    return told if day.users >= small_group else told.model_copy(update={"peak_at": None})
+
+
+def busy_hours(days: Iterable[DayFigures], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
+    """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days.
+
+    When clocks go back, the hour that comes twice is taken once, with the higher peak. An hour of the week
+    that none of `days` covers is 0.
+    """
+    peaks: defaultdict[tuple[date, int], int] = defaultdict(int)
+    for day in days:
+        for hour, peak in enumerate(day.hours):
+            begin = midnight(day.day) + hour * HOUR
+            for instant in (begin, begin + HOUR - timedelta.resolution):
+                local = instant.astimezone(zone)
+                peaks[local.date(), local.hour] = max(peaks[local.date(), local.hour], peak)
+    week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
+    for (local_day, hour), peak in peaks.items():
+        week[local_day.weekday()][hour].append(peak)
+    return tuple(tuple(_busy_hour(seen) for seen in hours) for hours in week)
+
+
+def _busy_hour(seen: list[int]) -> BusyHour:
+    return BusyHour(mean=round(sum(seen) / max(1, len(seen)), 2), most=max(seen, default=0))
+
+
+def verdict(days: Iterable[DayFigures], seats: int) -> Verdict:
+    """Say whether the seats sufficed on these days; `seats` is 0 for a license that takes none."""
+    days = list(days)
+    peak = max((day.peak for day in days), default=0)
+    refused = sum(day.denials for day in days)
+    if not refused and not any(day.sessions for day in days):
+        return Verdict(state=State.IDLE, headline="Not used", sentence="Nobody used this license in this time.")
+    if not seats:
+        sentence = f"This license takes no seats. At most {_count(peak, 'session')} ran at once."
+        return Verdict(state=State.NO_SEATS, headline="Takes no seats", sentence=sentence)
+    full = [day for day in days if day.peak >= seats]
+    if refused:
+        state, headline = State.SHORT, "Seats ran out"
+    elif full and seats > 1:
+        state, headline = State.TIGHT, "Just enough seats"
+    else:
+        state, headline = State.ENOUGH, "Enough seats"
+    sentence = f"{_taken(full, days, seats, peak)}; {_refused(refused, sum(day.waits for day in days))}."
+    overdraft = sum(day.overdraft_seconds for day in days) / 3600
+    if overdraft:
+        sentence += f" Use beyond the seats bought came to {max(overdraft, 0.1):.1f} hours."
+    return Verdict(state=state, headline=headline, sentence=sentence)
+
+
+def _taken(full: list[DayFigures], days: list[DayFigures], seats: int, peak: int) -> str:
+    if not full:
+        return f"At most {peak} of the {seats} seats were taken at once"
+    working = [day for day in days if day.day.weekday() < 5]
+    full_working = sum(day.day.weekday() < 5 for day in full)
+    seats_were = "The one seat was" if seats == 1 else "The seats were all"
+    text = f"{seats_were} taken on {full_working} of {_count(len(working), 'working day')}"
+    if full_weekend := len(full) - full_working:
+        text += f" and on {_count(full_weekend, 'weekend day')}"
+    return text
+
+
+def _refused(refused: int, waits: int) -> str:
+    if not refused:
+        return "no start was refused"
+    were = "1 start was refused" if refused == 1 else f"{refused} starts were refused"
+    if not waits:
+        return were
+    if waits == refused:
+        return f"{were}, but served within 15 minutes"
+    return f"{were}, {waits} of them served within 15 minutes"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def to_csv(report: Report) -> str:
+    """One row for each license and day, in that order, with stable columns; lines end in a line feed."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("organization", "license", "product", "kind", "seats", *DayUsage.model_fields))
+    for license_ in report.licenses:
+        of = (report.organization.id, license_.id, license_.product, license_.kind, license_.seats)
+        for day in license_.days:
+            writer.writerow((*of, *day.model_dump(mode="json").values()))
+    return text.getvalue()
+
+
+def to_json(report: Report) -> str:
+    """The report as one JSON object."""
+    return report.model_dump_json()

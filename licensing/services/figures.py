@@ -1,0 +1,176 @@
+"""From the sessions of a license to the figures of its days and months.
+
+The register is read day by day, going back in time (`licensing.rules.usage.Retrospect`), in key ranges: never more
+than one day of ended sessions is in memory, besides those that run across its midnight.
+
+A day's figures are final once nothing that happens later can change them: every session that touched the day has
+ended, or has been heard of since. The head keeps the last day up to which all are (`figured_to`), so that the work of
+a night grows with what is new and not with what is kept.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+
+from licensing.rules.figures import Day, Month, reckon
+from licensing.rules.usage import DAY, Denial, Retrospect, Use, midnight
+from licensing.storage import rows
+from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, merge
+
+USE_COLUMNS = ("started_at", "ended_at", "user", "host", "holder", "overdraft")
+
+
+@dataclass(frozen=True, slots=True)
+class StillOpen:
+    """The sessions that have not ended, and until when everything that happened is settled."""
+
+    uses: list[Use]
+    settled: datetime
+
+
+@dataclass(slots=True)
+class Figured:
+    """What was reckoned of one license: the writes that keep it, and what its organization needs of it.
+
+    `final` is the last day whose figures cannot change any more (None: none that is new). `users` are each closed
+    month's distinct pseudonyms; they are never stored.
+    """
+
+    writes: list[Write] = field(default_factory=list)
+    days: int = 0
+    users: dict[str, set[str]] = field(default_factory=dict)
+    final: date | None = None
+
+
+def month_of(day: date) -> str:
+    """The month of a day, as `YYYY-MM`."""
+    return f"{day:%Y-%m}"
+
+
+async def still_open(tables: Tables, license: str, as_of: datetime) -> StillOpen:
+    """Read the sessions that were open at a moment.
+
+    A session that is active now will have ended no sooner than its last heartbeat or, where it is borrowed, its
+    lease: before the earliest of those, nothing can change any more.
+    """
+    uses, settled = [], as_of
+    async for row in tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE)):
+        session = rows.session_value(row).value
+        settled = min(settled, session.expires_at if session.borrowed else session.heartbeat_at)
+        uses.append(rows.use_value(row))
+    # Where the moment lies in the past, some have ended since.
+    first, beyond = rows.ended_key(as_of, ""), rows.beyond(rows.ENDED)
+    since = tables.rows("register", license, first, beyond, columns=USE_COLUMNS)
+    uses.extend([replace(rows.use_value(row), ended_at=None) async for row in since])
+    return StillOpen([use for use in uses if use.started_at < as_of], settled)
+
+
+async def days_back(
+    tables: Tables, license: str, oldest: date, as_of: datetime, present: StillOpen
+) -> AsyncIterator[Day]:
+    """Reckon every day from that of `as_of`, which is not over, back to `oldest`."""
+    refused = await _denials(tables, license, oldest)
+    retrospect = Retrospect(present.uses)
+    day = as_of.date()
+    while day >= oldest:
+        ended = [use async for use in _ended_on(tables, license, day, as_of)]
+        yield reckon(day, retrospect.day(day, ended), refused[day], as_of)
+        day -= timedelta(days=1)
+
+
+async def _ended_on(tables: Tables, license: str, day: date, as_of: datetime) -> AsyncIterator[Use]:
+    first, beyond = (rows.ended_key(at, "") for at in (midnight(day), min(midnight(day) + DAY, as_of)))
+    async for row in tables.rows("register", license, first, beyond, columns=USE_COLUMNS):
+        yield rows.use_value(row)
+
+
+async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, list[Denial]]:
+    refused: defaultdict[date, list[Denial]] = defaultdict(list)
+    first, beyond = f"{rows.DENIED}{oldest}", rows.beyond(rows.DENIED)
+    async for row in tables.rows("register", license, first, beyond, columns=("first_at",)):
+        denial = rows.denial_value(row)
+        refused[denial.first_at.date()].append(denial)
+    return refused
+
+
+async def figured_to(tables: Tables, license: str) -> date | None:
+    """The last day whose figures are final, None where there is none."""
+    head = await tables.get("register", license, rows.HEAD, (rows.FIGURED_TO,))
+    final = head.columns.get(rows.FIGURED_TO) if head else None
+    return date.fromisoformat(final) if final else None
+
+
+async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figured:
+    """Reckon every day and month that has closed and whose figures are not final yet; nothing is written."""
+    figured = Figured()
+    final, present = await asyncio.gather(figured_to(tables, license), still_open(tables, license, as_of))
+    first = final + timedelta(days=1) if final else await _first_day(tables, license, present)
+    this_month, newest = month_of(as_of.date()), as_of.date() - timedelta(days=1)
+    if first is None or first > newest:
+        return figured
+    # A month that closes is reckoned from its sessions, not from its days: people come on several of them.
+    oldest = first if month_of(first) == this_month else first.replace(day=1)
+    kept = await _day_keys(tables, license, first)
+    months: dict[str, Month] = {}
+    async for day in days_back(tables, license, oldest, as_of, present):
+        figures = day.figures
+        if figures.day > newest:
+            continue
+        if (month := month_of(figures.day)) != this_month:
+            months.setdefault(month, Month(month)).add(day)
+        if figures.day >= first:
+            figured.days += 1
+            # Days without use have no row, unless they had one before it was found that there was none.
+            if figures.sessions or figures.denials or rows.day_key(figures.day) in kept:
+                figured.writes.append(rows.day_figures(figures))
+    for name, sums in months.items():
+        totals = sums.figures()
+        figured.users[name] = sums.users
+        if totals.sessions or totals.denials:
+            figured.writes.append(rows.month_figures(totals))
+    figured.final = max(min(newest, present.settled.date() - timedelta(days=1)), final or date.min)
+    return figured
+
+
+async def keep(tables: Tables, license: str, figured: Figured) -> None:
+    """Write what was reckoned. Safe to repeat: the same days come out the same."""
+    for start in range(0, len(figured.writes), TRANSACTION_ROWS):
+        await tables.commit("register", license, figured.writes[start : start + TRANSACTION_ROWS])
+
+
+async def finish(tables: Tables, license: str, figured: Figured) -> None:
+    """Note up to which day figures are final, once all that rests on them is written."""
+    if figured.final is not None:
+        await tables.commit("register", license, [merge(rows.HEAD, {rows.FIGURED_TO: str(figured.final)})])
+
+
+async def users_in(tables: Tables, license: str, month: str, as_of: datetime) -> set[str]:
+    """The distinct pseudonyms of a month's users on one license."""
+    first = date.fromisoformat(f"{month}-01")
+    present = await still_open(tables, license, as_of)
+    users: set[str] = set()
+    async for day in days_back(tables, license, first, as_of, present):
+        if month_of(day.figures.day) == month:
+            users |= day.users
+    return users
+
+
+async def _first_day(tables: Tables, license: str, present: StillOpen) -> date | None:
+    """The first day on which anything happened; needed once in a license's life."""
+    first = min((use.started_at for use in present.uses), default=None)
+    ended = tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED), columns=("started_at",))
+    async for row in ended:
+        began = rows.utc(row.columns["started_at"])
+        first = min(first or began, began)
+    denied = tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED), columns=("first_at",))
+    async for row in denied:
+        began = rows.denial_value(row).first_at
+        return min(first or began, began).date()  # the rows go by date
+    return first.date() if first else None
+
+
+async def _day_keys(tables: Tables, license: str, first: date) -> set[str]:
+    keys = tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY), columns=())
+    return {row.key async for row in keys}

@@ -1,0 +1,234 @@
+"""Retention: nightly, make the figures of what has closed, then delete what is older than a year (policy, section 12).
+
+The order makes a crash between any two calls harmless, since a rerun does again what was not finished, and comes out
+the same: sweep; reckon, from the sessions themselves, each day and month that is not final; write them, then the
+organization's months, then how far all is final; and only then delete what has been counted or is past its year.
+
+What goes when:
+
+- ended sessions: one year after their end, to the microsecond;
+- denials: with the month that counted them;
+- a day's figures: one year after the day;
+- a month's figures: never, but of those that outlive the year only `users` is kept where fewer people were active
+  than make a small group.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from licensing.errors import Conflict
+from licensing.rules.figures import suppress
+from licensing.services.directory import licenses
+from licensing.services.figures import Figured, figured_to, finish, keep, month_of, reckon_license, users_in
+from licensing.services.sweep import sweep_license
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import TRANSACTION_ROWS, Tables, delete, put
+
+PARALLEL_ORGANIZATIONS = 4
+PARALLEL_DELETES = 4
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What a night's run did, and what is left.
+
+    `oldest` is the end of the oldest session that is kept; `overdue` counts licenses that keep one past its year,
+    and `failed` those that could not be done now.
+    """
+
+    licenses: int = 0
+    days: int = 0
+    months: int = 0
+    deleted: int = 0
+    oldest: datetime | None = None
+    overdue: int = 0
+    failed: int = 0
+    seconds: float = 0
+
+    def __add__(self, other: "Retained") -> "Retained":
+        return Retained(
+            self.licenses + other.licenses,
+            self.days + other.days,
+            self.months + other.months,
+            self.deleted + other.deleted,
+            min(filter(None, (self.oldest, other.oldest)), default=None),
+            self.overdue + other.overdue,
+            self.failed + other.failed,
+            self.seconds + other.seconds,
+        )
+
+    def __str__(self) -> str:
+        oldest = f"{self.oldest:%Y-%m-%dT%H:%M:%SZ}" if self.oldest else "none"
+        return (
+            f"licenses={self.licenses} days={self.days} months={self.months} deleted={self.deleted} "
+            f"oldest={oldest} overdue={self.overdue} failed={self.failed} seconds={self.seconds:.1f}"
+        )
+
+
+def year_before(moment: datetime) -> datetime:
+    """The same time a year ago; of a leap day, that of the day before."""
+    try:
+        return moment.replace(year=moment.year - 1)
+    except ValueError:
+        return moment.replace(year=moment.year - 1, day=28)
+
+
+async def retain(
+    tables: Tables,
+    ledger: Ledger,
+    as_of: datetime,
+    small_group: int,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
+) -> Retained:
+    """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done.
+
+    `progress` is told how many licenses of how many are done.
+    """
+    began = time.monotonic()
+    by_organization: defaultdict[str, list[str]] = defaultdict(list)
+    async for entry in licenses(tables):
+        by_organization[entry.organization].append(entry.license)
+    total = sum(map(len, by_organization.values()))
+    places = asyncio.Semaphore(PARALLEL_ORGANIZATIONS)
+    done = 0
+
+    async def one(organization: str, names: list[str]) -> Retained:
+        nonlocal done
+        async with places:
+            run = _Run(tables, ledger, as_of, small_group, dry_run)
+            try:
+                return await run.organization(organization, names)
+            except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
+                _log.error("retain: %s with the licenses of one organization", type(fault).__name__)
+                return Retained(licenses=len(names), failed=len(names))
+            finally:
+                done += len(names)
+                progress(done, total)
+
+    parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
+    retained = sum(parts, Retained(seconds=time.monotonic() - began))
+    level = logging.ERROR if retained.failed or retained.overdue else logging.INFO
+    _log.log(level, "retain %s", retained)
+    if retained.overdue:
+        _log.error("retain: %d licenses keep sessions past their year", retained.overdue)
+    return retained
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    tables: Tables
+    ledger: Ledger
+    as_of: datetime
+    small_group: int
+    dry_run: bool
+
+    @property
+    def cutoff(self) -> datetime:
+        return year_before(self.as_of)
+
+    async def organization(self, organization: str, names: list[str]) -> Retained:
+        """All licenses of one organization: their figures, then its own, and only then what may go."""
+        figured: dict[str, Figured] = {}
+        for name in names:
+            await sweep_license(self.tables, self.ledger, name, self.as_of, self.dry_run)
+            figured[name] = await reckon_license(self.tables, name, self.as_of)
+            if not self.dry_run:
+                await keep(self.tables, name, figured[name])
+        months = sorted({month for each in figured.values() for month in each.users})
+        for month in months:
+            await self._organization_month(organization, month, figured)
+        result = Retained()
+        for name in names:
+            if not self.dry_run:
+                await finish(self.tables, name, figured[name])
+            deleted = await self._let_go(name)
+            oldest = await self._oldest(name)
+            result += Retained(
+                licenses=1,
+                days=figured[name].days,
+                months=len(figured[name].users),
+                deleted=deleted,
+                oldest=oldest,
+                overdue=int(oldest is not None and oldest < self.cutoff and not self.dry_run),
+            )
+        return result
+
+    async def _organization_month(self, organization: str, month: str, figured: dict[str, Figured]) -> None:
+        """How many people used any of the organization's licenses in a month, each counted once."""
+        users: set[str] = set()
+        for name, each in figured.items():
+            known = each.users.get(month)
+            users |= await users_in(self.tables, name, month, self.as_of) if known is None else known
+        if users and not self.dry_run:
+            await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
+
+    async def _let_go(self, license: str) -> int:
+        """Delete what has been counted or is past its year; how many rows that were (or would be)."""
+        final = await figured_to(self.tables, license)
+        gone = await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
+        gone += await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
+        if final is not None:
+            counted = (final + timedelta(days=1)).replace(day=1)
+            gone += await self._delete(license, rows.DENIED, f"{rows.DENIED}{counted}")
+        await self._suppress(license)
+        return gone
+
+    async def _delete(self, license: str, first: str, beyond: str) -> int:
+        """Delete a key range in full transactions, several at a time, while the next page is read."""
+        deleted = 0
+        places = asyncio.Semaphore(PARALLEL_DELETES)
+        async with asyncio.TaskGroup() as tasks:
+            async for keys in self._batches(license, first, beyond):
+                deleted += len(keys)
+                if not self.dry_run:
+                    await places.acquire()
+                    tasks.create_task(self._delete_batch(license, keys)).add_done_callback(lambda _: places.release())
+        return deleted
+
+    async def _batches(self, license: str, first: str, beyond: str) -> AsyncIterator[list[str]]:
+        batch: list[str] = []
+        async for row in self.tables.rows("register", license, first, beyond, columns=()):
+            batch.append(row.key)
+            if len(batch) == TRANSACTION_ROWS:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def _delete_batch(self, license: str, keys: list[str]) -> None:
+        """Delete rows; those that somebody else has deleted meanwhile are passed over."""
+        while keys:
+            try:
+                await self.tables.commit("register", license, [delete(key) for key in keys])
+            except Conflict as conflict:
+                keys = [key for place, key in enumerate(keys) if place != (conflict.index or 0)]
+            else:
+                return
+
+    async def _suppress(self, license: str) -> None:
+        """Keep only `users` of the months that outlive the year, where few people were active."""
+        if self.dry_run:
+            return
+        outlived = rows.month_key(month_of(self.cutoff.date()))
+        few = {"where": "users lt @few", "values": {"few": self.small_group}}
+        kept = [row async for row in self.tables.rows("register", license, rows.MONTH, outlived, **few)]
+        for month in map(rows.month_value, kept):
+            if month.sessions is not None:
+                write = rows.month_figures(suppress(month, self.small_group))
+                await self.tables.commit("register", license, [write])
+
+    async def _oldest(self, license: str) -> datetime | None:
+        """The end of the oldest session that is kept."""
+        async for row in self.tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED), columns=()):
+            return rows.ended_at(row)
+        return None

@@ -1,0 +1,117 @@
+"""A real headless Chromium, and a local server that sends the page with its real policy."""
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright
+
+from licensing.api.pages.usage import usage_page
+from licensing.rules.report import Report, to_csv, to_json
+from tests.pages import sample
+
+TOKEN = "eyJ0eXAiOiJyZXBvcnQrand0In0.eyJzdWIiOiJhY21lIn0.c2lnbmF0dXJl"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@dataclass
+class Service:
+    """What the page is served: a report to those who bear the token, unless `status` says otherwise."""
+
+    report: Report
+    status: int = 200
+    url: str = ""
+    asked: list[dict[str, list[str]]] = field(default_factory=list)
+
+    def answer(self, path: str, authorization: str | None) -> tuple[int, dict[str, str], str]:
+        asked = urlsplit(path)
+        if asked.path == "/api/usage":
+            page = usage_page()
+            return (
+                200,
+                {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": page.csp},
+                page.html,
+            )
+        if asked.path != "/api/usage/data":
+            return 404, {"Content-Type": "application/problem+json"}, "{}"
+        self.asked.append(query := parse_qs(asked.query))
+        status = self.status if authorization == f"Bearer {TOKEN}" else 401
+        if status != 200:
+            problem = {"status": status, "detail": "`from` lies after `to`."}
+            return status, {"Content-Type": "application/problem+json"}, json.dumps(problem)
+        if query["format"] == ["csv"]:
+            return 200, {"Content-Type": "text/csv; charset=utf-8"}, to_csv(self.report)
+        return 200, {"Content-Type": "application/json"}, to_json(self.report)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    serving = Service(sample.report(days=35))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = serving.answer(self.path, self.headers.get("Authorization"))
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Silence: the tests say what went wrong."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    serving.url = f"http://127.0.0.1:{server.server_port}/api/usage"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield serving
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("NO CHROMIUM HERE: THE USAGE PAGE IS NOT TESTED. Install Debian's package `chromium`.")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=QUIET)
+        yield browser
+        await browser.close()
+
+
+@dataclass
+class Seen:
+    """What a page did behind its face."""
+
+    complaints: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def opened(browser: Browser, width: int = 1280, **options: object) -> AsyncIterator[tuple[Page, Seen]]:
+    """A fresh page, and what its console says and what it requests."""
+    context = await browser.new_context(viewport={"width": width, "height": 800}, **options)  # type: ignore[arg-type]
+    page = await context.new_page()
+    seen = Seen()
+    page.on("console", lambda message: seen.complaints.append(message.text))
+    page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+    page.on("request", lambda request: seen.requests.append(request.url))
+    yield page, seen
+    await context.close()

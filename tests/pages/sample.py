@@ -1,0 +1,120 @@
+"""A made organization with one license for each thing that the page can say, figured by the real rules."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from zoneinfo import ZoneInfo
+
+from licensing.rules.figures import DayFigures, Month, reckon
+from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
+from licensing.rules.usage import Denial, Use
+from tests.reckoner import by_day
+
+LAST = date(2026, 11, 22)
+AS_OF = datetime(2026, 11, 23, 2, tzinfo=UTC)
+ZONE = ZoneInfo("Europe/Helsinki")
+SMALL_GROUP = 3
+
+
+@cache
+def report(days: int = 90, organization: str = "Acme Water Oy") -> Report:
+    """The organization's report on the last `days` days."""
+    first = LAST - timedelta(days=days - 1)
+    kinds = (
+        ("acme-water", "Fluidit Water", "floating", "none", 5, 0, 7),
+        ("acme-storm", "Fluidit Storm", "floating", "user", 12, 2, 9),
+        ("acme-heat", "Fluidit Heat & Cooling", "named-user", "none", 4, 0, 4),
+        ("acme-sewer", "Fluidit Sewer", "floating", "none", 1, 0, 2),
+        ("acme-viewer", "Fluidit Viewer", "floating", "none", 3, 0, 0),
+    )
+    people: dict[str, set[str]] = {}
+    licenses = tuple(_license(*kind, first=first, people=people) for kind in kinds)
+    return Report(
+        organization=Customer(id="acme", name=organization),
+        first=first,
+        last=LAST,
+        time_zone=ZONE.key,
+        small_group=SMALL_GROUP,
+        generated_at=AS_OF,
+        licenses=licenses,
+        months=tuple(OrganizationMonth(month=month, users=len(people[month])) for month in sorted(people)),
+    )
+
+
+def _license(
+    id_: str,
+    product: str,
+    kind: str,
+    sharing: str,
+    seats: int,
+    overdraft: int,
+    workers: int,
+    *,
+    first: date,
+    people: dict[str, set[str]],
+) -> LicenseUsage:
+    chance = random.Random(id_)  # the same figures in every run
+    uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
+    figures: list[DayFigures] = []
+    months: dict[str, Month] = {}
+    for day, of_day in by_day(uses, first, LAST):
+        reckoned = reckon(day, of_day, denials, AS_OF)
+        figures.append(reckoned.figures)
+        name = f"{day:%Y-%m}"
+        months.setdefault(name, Month(name)).add(reckoned)
+        people.setdefault(name, set()).update(reckoned.users)
+    return license_usage(
+        id=id_,
+        product=product,
+        kind=kind,
+        sharing=sharing,
+        seats=seats,
+        overdraft=overdraft,
+        first=first,
+        last=LAST,
+        days=figures,
+        months=[month.figures() for month in months.values()],
+        zone=ZONE,
+        small_group=SMALL_GROUP,
+    )
+
+
+def _worked(chance: random.Random, first: date, seats: int, workers: int) -> tuple[list[Use], list[Denial]]:
+    """Everybody works a morning and an afternoon on most days, if a seat is free; some wait for one."""
+    uses: list[Use] = []
+    denials: list[Denial] = []
+    for session, (worker, started_at, ended_at) in enumerate(_wishes(chance, first, workers)):
+        recent = uses[-40:]
+        waiting_until = started_at + timedelta(minutes=chance.choice((0, 14, 50)))
+        granted_at = started_at
+        while granted_at <= waiting_until and _taken(recent, granted_at) >= seats:
+            granted_at += timedelta(minutes=1)
+        if granted_at > started_at:
+            denials.append(Denial(f"s{session}", started_at))
+        if granted_at <= waiting_until:
+            uses.append(Use(f"s{session}", granted_at, max(granted_at, ended_at), worker, f"pc-{worker}", "", False))
+    return uses, denials
+
+
+def _taken(uses: list[Use], at: datetime) -> int:
+    """How many run at or after a time: no seat is promised to one that would start a little later."""
+    return sum(use.until(AS_OF) > at for use in uses)
+
+
+def _wishes(chance: random.Random, first: date, workers: int) -> Iterator[tuple[str, datetime, datetime]]:
+    for day in (first + timedelta(days=number) for number in range((LAST - first).days + 1)):
+        begin = datetime(day.year, day.month, day.day, 6, tzinfo=UTC)
+        wishes = []
+        for worker in range(workers):
+            for half in (0, 5):
+                if chance.random() < (0.62 if day.weekday() < 5 else 0.05):
+                    started_at = begin + timedelta(hours=half, minutes=chance.randint(0, 150))
+                    wishes.append(
+                        (
+                            f"worker-{worker}",
+                            started_at,
+                            started_at + timedelta(minutes=chance.randint(45, 260)),
+                        )
+                    )
+        yield from sorted(wishes, key=lambda wish: wish[1])

@@ -1,0 +1,350 @@
+"""The usage page, live and as a file, in a real Chromium under its real Content-Security-Policy."""
+
+import csv
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from licensing.api.pages.usage import usage_page, usage_report
+from tests.pages import sample
+from tests.pages.conftest import TOKEN, Seen, Service, opened
+
+SIZES = [pytest.param(360, id="phone"), pytest.param(1280, id="desktop")]
+
+
+async def visit(page: Page, service: Service, token: str = TOKEN) -> None:
+    await page.goto(f"{service.url}#{token}")
+    await expect(page.locator("h1")).to_have_text(service.report.organization.name)
+
+
+def assert_quiet(seen: Seen, service: Service) -> None:
+    """Nothing went wrong, and nobody but the service was asked for anything (`data:` is inside the page)."""
+    assert seen.complaints == []
+    origin = service.url.removesuffix("/api/usage")
+    assert [url for url in seen.requests if not url.startswith((origin, "data:", "blob:" + origin))] == []
+
+
+async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        for license_ in service.report.licenses:
+            section = page.get_by_role("region", name=license_.product, exact=True)
+            await expect(section.locator(".verdict")).to_contain_text(license_.verdict.sentence)
+        assert_quiet(seen, service)
+
+
+async def test_every_day_and_month_is_on_the_page_as_it_was_figured(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        told = service.report.licenses[0]
+        section = page.get_by_role("region", name=told.product, exact=True)
+        rows = await section.locator("details tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+        assert len(rows) == len(told.days)
+        for row, day in zip(reversed(rows), told.days, strict=True):
+            at = day.peak_at.astimezone(sample.ZONE).strftime("%H:%M") if day.peak_at else "–"
+            assert row[1:5] == [str(day.peak), at, str(day.users), str(day.sessions)]
+            assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
+            assert row[6:] == [str(day.denials), str(day.waits)]
+        months = await section.locator(".months tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+        )
+        assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in told.months]
+
+
+async def test_the_picture_shows_each_days_peak_against_the_seats(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        told = service.report.licenses[0]
+        plot = page.get_by_role("region", name=told.product, exact=True).locator(".plot")
+        bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
+        line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
+        heights = await plot.locator("svg > g").evaluate_all(
+            "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
+            ".reduce((sum, part) => sum + part.height.baseVal.value, 0))"
+        )
+        assert [round(height / (bottom - line) * told.seats, 3) for height in heights] == [
+            day.peak for day in told.days
+        ]
+        assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in told.days)
+
+
+async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Service) -> None:
+    service.report = sample.report(days=365)
+    async with opened(browser, 360) as (page, _):
+        await visit(page, service)
+        told = service.report.licenses[0]
+        section = page.get_by_role("region", name=told.product, exact=True)
+        await expect(section.get_by_role("heading", name="Most seats taken at once, by week")).to_be_visible()
+        weeks: dict[tuple[int, int], int] = {}
+        for day in told.days:
+            week = day.day.isocalendar()[:2]
+            weeks[week] = max(weeks.get(week, 0), day.peak)
+        titles = await section.locator(".plot title").all_text_contents()
+        assert [int(re.findall(r": (\d+) at once", title)[0]) for title in titles] == list(weeks.values())
+
+
+async def test_the_heat_map_has_every_hour_of_the_week(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        told = service.report.licenses[0]
+        heat = page.get_by_role("region", name=told.product, exact=True).locator(".heat tbody tr")
+        shown = await heat.evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('td')].map(c => parseFloat(c.textContent)))"
+        )
+        assert told.busy is not None
+        assert shown == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in told.busy]
+
+
+async def test_nobodys_hours_are_shown_where_few_people_were_active(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        section = page.get_by_role("region", name="Fluidit Sewer", exact=True)
+        await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
+        await expect(section.locator(".heat")).to_have_count(0)
+
+
+async def test_the_token_leaves_the_address_bar_and_the_history(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        assert page.url == service.url
+        assert TOKEN not in await page.content()
+        assert [url for url in seen.requests if TOKEN in url.partition("#")[0]] == []
+        await page.go_back()
+        assert TOKEN not in page.url
+
+
+@pytest.mark.parametrize(
+    ("fragment", "status", "says"),
+    [
+        ("", 200, "It needs the whole link that you were sent"),
+        ("#no-token", 200, "It needs the whole link that you were sent"),
+        (f"#{TOKEN}", 401, "Ask whoever sent you this one for a new link"),
+        (f"#{TOKEN[:-1]}", 200, "Ask whoever sent you this one for a new link"),
+        (f"#{TOKEN}", 503, "Try again in a minute"),
+        (f"#{TOKEN}", 400, "`from` lies after `to`."),
+    ],
+    ids=["no token", "no token but an anchor", "expired", "cut short", "service down", "bad dates"],
+)
+async def test_whatever_is_wrong_the_page_says_what_to_do(
+    browser: Browser, service: Service, fragment: str, status: int, says: str
+) -> None:
+    service.status = status
+    async with opened(browser) as (page, seen):
+        await page.goto(service.url + fragment)
+        await expect(page.get_by_role("status")).to_contain_text(says)
+        assert [text for text in seen.complaints if "Failed to load resource" not in text] == []
+
+
+async def test_a_reload_asks_for_the_link_again_and_the_link_works_in_the_open_page(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        await page.reload()
+        await expect(page.get_by_role("status")).to_contain_text("open the link again")
+        await visit(page, service)
+        assert_quiet(seen, service)
+
+
+async def test_a_service_that_was_down_can_be_asked_again(browser: Browser, service: Service) -> None:
+    service.status = 503
+    async with opened(browser) as (page, _):
+        await page.goto(f"{service.url}#{TOKEN}")
+        service.status = 200
+        await page.get_by_role("button", name="Try again").click()
+        await expect(page.locator("h1")).to_have_text("Acme Water Oy")
+
+
+async def test_other_dates_are_asked_for_and_a_link_that_expires_meanwhile_clears_the_page(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        assert service.asked == [{"format": ["json"]}]
+        await page.get_by_label("From").fill("2026-09-01")
+        await page.get_by_role("button", name="Show").click()
+        await expect(page.get_by_role("button", name="Show")).to_be_enabled()
+        assert service.asked[1:] == [{"from": ["2026-09-01"], "to": ["2026-11-22"], "format": ["json"]}]
+        service.status = 401
+        await page.get_by_role("button", name="Show").click()
+        await expect(page.get_by_role("status")).to_contain_text("This link no longer works")
+        await expect(page.locator(".license")).to_have_count(0)
+
+
+async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: Service, tmp_path: Path) -> None:
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        async with page.expect_download() as downloading:
+            await page.get_by_role("button", name="Download CSV").click()
+        download = await downloading.value
+        await download.save_as(tmp_path / "usage.csv")
+        assert download.suggested_filename == "usage-2026-10-19-to-2026-11-22.csv"
+        rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
+        assert len(rows) == sum(len(license_.days) for license_ in service.report.licenses)
+        assert_quiet(seen, service)
+
+
+async def test_the_file_shows_the_same_report_and_connects_to_nothing(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "usage.html"
+    file.write_text(usage_report(sample.report(days=35)), "utf-8")
+    async with opened(browser) as (page, seen):
+        await page.goto(file.as_uri())
+        await expect(page.locator(".license")).to_have_count(5)
+        await expect(page.get_by_role("button", name="Show")).to_be_hidden()
+        assert await page.evaluate("fetch('http://127.0.0.1:9/').catch(() => 'refused')") == "refused"
+        assert [text for text in seen.complaints if "connect-src" in text or "default-src" in text]
+        assert [url for url in seen.requests if not url.startswith(("file:", "data:"))] == []
+
+
+async def test_a_customer_named_like_a_script_is_shown_by_name(
+    browser: Browser, service: Service, tmp_path: Path
+) -> None:
+    attack = "</script><script>document.title='x'</script><img src=x onerror=alert(1)><!--<script>\u2028&amp;"
+    service.report = sample.report(days=7, organization=attack)
+    file = tmp_path / "usage.html"
+    file.write_text(usage_report(service.report), "utf-8")
+    for address in (file.as_uri(), f"{service.url}#{TOKEN}"):
+        async with opened(browser) as (page, seen):
+            await page.goto(address)
+            await expect(page.locator("h1")).to_have_text(attack)
+            assert await page.title() == f"License usage – {attack}"
+            assert await page.locator("img").count() == 0
+            assert seen.complaints == []
+
+
+def test_the_policy_allows_the_pages_own_style_and_script_and_its_service_and_nothing_else() -> None:
+    directives = dict(part.strip().split(" ", 1) for part in usage_page().csp.split(";"))
+    assert directives.pop("default-src") == "'none'"
+    assert directives.pop("connect-src") == "'self'"
+    assert directives.pop("img-src") == "data:"
+    for kind in ("script-src", "style-src"):
+        assert re.fullmatch(r"'sha256-[A-Za-z0-9+/]{43}='", directives.pop(kind))
+    assert set(directives.values()) == {"'none'"}
+    assert set(directives) == {"base-uri", "form-action", "frame-ancestors"}
+    assert re.findall(r"https?://(?!www\.w3\.org/2000/svg)", usage_page().html) == []
+
+
+async def test_a_script_that_was_smuggled_into_the_page_does_not_run(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        await page.evaluate(
+            "document.body.append(Object.assign(document.createElement('script'), {text: 'window.ran = 1'}))"
+        )
+        assert await page.evaluate("window.ran") is None
+        assert any("Content Security Policy" in text for text in seen.complaints)
+
+
+async def test_no_pseudonym_reaches_the_page(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        assert "worker-" not in await page.content()
+        assert "worker-" not in json.dumps(service.report.model_dump(mode="json"))
+
+
+@pytest.mark.parametrize("width", SIZES)
+async def test_nothing_sticks_out_of_a_phone_or_a_desktop(browser: Browser, service: Service, width: int) -> None:
+    async with opened(browser, width) as (page, _):
+        await visit(page, service)
+        assert await page.evaluate("document.documentElement.scrollWidth") == width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_text_stands_out_from_its_background(browser: Browser, service: Service, scheme: str) -> None:
+    """WCAG 2.2, success criterion 1.4.3: 4.5 to 1, for large text 3 to 1."""
+    async with opened(browser, color_scheme=scheme) as (page, _):
+        await visit(page, service)
+        await page.locator("details").first.evaluate("details => details.open = true")
+        assert await page.evaluate(FAINT_TEXTS) == []
+
+
+async def test_a_screen_reader_finds_names_and_headings(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        levels = await page.evaluate(
+            "[...document.querySelectorAll('h1,h2,h3,h4')]"
+            ".filter(heading => heading.checkVisibility()).map(heading => +heading.tagName[1])"
+        )
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        nameless: list[Any] = await page.evaluate(NAMELESS)
+        assert nameless == []
+        assert await page.evaluate("document.documentElement.lang") == "en"
+        ids = await page.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
+        assert len(ids) == len(set(ids))
+
+
+async def test_all_can_be_reached_by_keyboard(browser: Browser, service: Service) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        reached = []
+        for _press in range(30):
+            await page.keyboard.press("Tab")
+            reached.append(
+                await page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()")
+            )
+        assert {"from", "to", "Show", "Download CSV", "Every day as a table"} <= set(reached)
+        await page.locator("summary").first.focus()
+        await page.keyboard.press("Enter")
+        await expect(page.locator("details").first).to_have_attribute("open", "")
+
+
+async def test_print_leaves_out_what_cannot_be_pressed_on_paper(browser: Browser, service: Service) -> None:
+    async with opened(browser, color_scheme="dark") as (page, _):
+        await visit(page, service)
+        await page.emulate_media(media="print")
+        await expect(page.get_by_role("button", name="Show")).to_be_hidden()
+        await expect(page.locator("summary").first).to_be_hidden()
+        assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+FAINT_TEXTS = """() => {
+  const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const known = new Map();
+  const channels = (color) => { // the browser itself turns whatever notation into numbers
+    if (!known.has(color)) {
+      context.clearRect(0, 0, 1, 1);
+      context.fillStyle = color;
+      context.fillRect(0, 0, 1, 1);
+      known.set(color, [...context.getImageData(0, 0, 1, 1).data]);
+    }
+    return known.get(color);
+  };
+  const luminance = (color) => channels(color).slice(0, 3)
+    .map((c) => (c /= 255) <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
+    .reduce((sum, c, i) => sum + c * [.2126, .7152, .0722][i], 0);
+  const background = (node) => {
+    for (; node; node = node.parentElement) {
+      const color = getComputedStyle(node).backgroundColor;
+      if (channels(color)[3] === 255) return color;
+    }
+    return 'white';
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll('body *')) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!own || !node.checkVisibility() || node.closest('.hidden, script, style, noscript')) continue;
+    const style = getComputedStyle(node);
+    const text = node instanceof SVGElement ? style.fill : style.color;
+    const [light, dark] = [text, background(node)].map(luminance).sort((a, b) => b - a);
+    const size = parseFloat(style.fontSize);
+    const large = size >= 24 || size >= 18.66 && style.fontWeight >= 700;
+    if ((light + .05) / (dark + .05) < (large ? 3 : 4.5)) faint.push(node.textContent);
+  }
+  return faint;
+}"""
+
+NAMELESS = """[
+  ...[...document.querySelectorAll('table')].filter((table) => !table.caption?.textContent),
+  ...[...document.querySelectorAll('input')].filter((input) => !input.labels.length),
+  ...[...document.querySelectorAll('[role="region"], [role="img"], nav, section')].filter((node) =>
+    !node.ariaLabel && !document.getElementById(node.getAttribute('aria-labelledby'))?.textContent),
+  ...[...document.querySelectorAll('th')].filter((header) => !header.scope || !header.textContent),
+].filter((node) => node.checkVisibility()).map((node) => node.outerHTML.slice(0, 200))"""

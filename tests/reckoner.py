@@ -1,0 +1,107 @@
+"""Counts use tick by tick, with none of the cleverness of `licensing.rules`, to check that against.
+
+It looks at every second (or, where all times are whole minutes and there is much to count, every minute) and
+notes who held a seat in it. Slow, and plain enough to be believed by reading it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime, timedelta
+
+from licensing.rules.usage import Denial, Retrospect, Use
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Reckoner:
+    """Tells day and month figures of one license as dictionaries, by the names they have in the register."""
+
+    def __init__(
+        self,
+        uses: Iterable[Use],
+        denials: Iterable[Denial],
+        as_of: datetime,
+        tick: timedelta = timedelta(seconds=1),
+    ) -> None:
+        self.uses = list(uses)
+        self.denials = list(denials)
+        self.as_of = as_of
+        self.tick = tick
+        #: For each tick, who holds a seat in it, and whether in overdraft.
+        self.held: defaultdict[int, dict[str, bool]] = defaultdict(dict)
+        for use in self.uses:
+            holder = use.session if use.holder == "" else use.holder
+            for now in range(self.ticks(use.started_at), self.ticks(self.end(use))):
+                self.held[now][holder] = self.held[now].get(holder, False) or use.overdraft
+
+    def ticks(self, at: datetime) -> int:
+        assert (at - EPOCH) % self.tick == timedelta(), f"{at} is not on a tick"
+        return (at - EPOCH) // self.tick
+
+    def end(self, use: Use) -> datetime:
+        return self.as_of if use.ended_at is None else use.ended_at
+
+    def day(self, day: date) -> dict[str, object]:
+        begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        hours = [0] * 24
+        for now, holders in self._during(begin, begin + timedelta(days=1)).items():
+            hour = (EPOCH + now * self.tick).hour
+            hours[hour] = max(hours[hour], len(holders))
+        return {"day": day, **self._between(begin, begin + timedelta(days=1)), "hours": tuple(hours)}
+
+    def month(self, month: str) -> dict[str, object]:
+        begin = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
+        end = (begin + timedelta(days=31)).replace(day=1)
+        return {"month": month, **self._between(begin, end)}
+
+    def _between(self, begin: datetime, end: datetime) -> dict[str, object]:
+        present = []
+        for use in self.uses:
+            started_within = begin <= use.started_at < end
+            held_within = use.started_at < end and self.end(use) > max(begin, use.started_at)
+            if started_within or held_within:
+                present.append(use)
+        held = self._during(begin, end)
+        peak = max((len(holders) for holders in held.values()), default=0)
+        first = min((now for now in held if len(held[now]) == peak), default=None)
+        seconds = int(self.tick.total_seconds())
+        refused = [denial for denial in self.denials if begin <= denial.first_at < end]
+        return {
+            "sessions": len(present),
+            "users": len({use.user for use in present}),
+            "hosts": len({use.host for use in present}),
+            "seat_seconds": seconds * sum(len(holders) for holders in held.values()),
+            "peak": peak,
+            "peak_at": None if first is None else (EPOCH + first * self.tick).replace(minute=0, second=0),
+            "denials": len({denial.session for denial in refused}),
+            "waits": len({denial.session for denial in refused if self._waited(denial)}),
+            "overdraft_seconds": seconds * sum(sum(holders.values()) for holders in held.values()),
+        }
+
+    def _during(self, begin: datetime, end: datetime) -> dict[int, dict[str, bool]]:
+        ticks = range(self.ticks(begin), self.ticks(end))
+        return {now: holders for now, holders in self.held.items() if now in ticks}
+
+    def _waited(self, denial: Denial) -> bool:
+        return any(
+            use.session == denial.session and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
+            for use in self.uses
+        )
+
+
+def by_day(uses: Iterable[Use], oldest: date, newest: date) -> Iterator[tuple[date, list[Use]]]:
+    """Every day from `newest` back to `oldest`, with the sessions that matter to it."""
+    ended: defaultdict[date, list[Use]] = defaultdict(list)
+    still_open = []
+    for use in uses:
+        if use.ended_at is None:
+            still_open.append(use)
+        else:
+            ended[use.ended_at.date()].append(use)
+    retrospect = Retrospect(still_open)
+    day = max([newest, *ended])
+    while day >= oldest:
+        of_day = retrospect.day(day, ended.get(day, ()))
+        if day <= newest:
+            yield day, of_day
+        day -= timedelta(days=1)

@@ -1,0 +1,220 @@
+"""Statements: equal to the day figures they came from, and to a count by hand."""
+
+import csv
+import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from licensing.rules.billing import (
+    COLUMNS,
+    Account,
+    Line,
+    Minutes,
+    Rounding,
+    Statement,
+    bounds,
+    minutes,
+    statement,
+    to_csv,
+    to_json,
+)
+from licensing.rules.figures import DayFigures, Month, reckon
+from licensing.rules.usage import Use
+from tests.reckoner import Reckoner, by_day
+
+FEBRUARY, MARCH = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def day(number: int, seat_seconds: int = 3600, overdraft_seconds: int = 0, sessions: int = 1) -> DayFigures:
+    return DayFigures(
+        date(2028, 2, number), sessions, 1, 1, seat_seconds, 1, FEBRUARY, (1,) * 24, 0, 0, overdraft_seconds
+    )
+
+
+def account(license_id: str, *days: DayFigures, billing: str = "time", project: str = "") -> Account:
+    return Account("acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days)
+
+
+def only_line(of: Statement) -> Line:
+    (line,) = of.lines
+    return line
+
+
+def use(session: str, started_at: datetime, length: timedelta, holder: str, overdraft: bool = False) -> Use:
+    return Use(session, started_at, started_at + length, "ann", "desk", holder, overdraft)
+
+
+def test_time_is_the_sum_of_the_days_with_overdraft_apart() -> None:
+    line = only_line(statement("2028-02", [account("water", day(1, 7200, 1800), day(29, 900))], Rounding.EXACT, MARCH))
+    assert (line.seat_seconds, line.overdraft_seconds) == (8100, 1800)
+    assert (line.billed_hours, line.overdraft_hours) == (Decimal("1.7500"), Decimal("0.5000"))
+    assert (line.active_days, line.sessions) == (2, 2)
+
+
+def test_a_day_without_use_is_not_an_active_day() -> None:
+    line = only_line(statement("2028-02", [account("water", day(1, 0, 0, sessions=0))], Rounding.EXACT, MARCH))
+    assert line.active_days == 0
+
+
+def test_a_project_is_the_sum_of_its_licenses_over_distinct_days() -> None:
+    accounts = [
+        account("sewer", day(1), day(2), billing="project", project="Harbour"),
+        account("water", day(2), day(3), billing="project", project="Harbour"),
+        account("heat", day(9), billing="project", project="Bridge"),
+        account("plain", day(1), billing="time", project="Harbour"),
+    ]
+    lines = statement("2028-02", accounts, Rounding.EXACT, MARCH).lines
+    assert [(line.line, line.project, line.license, line.active_days, line.seat_seconds) for line in lines] == [
+        ("license", "Bridge", "heat", 1, 3600),
+        ("license", "Harbour", "plain", 1, 3600),
+        ("license", "Harbour", "sewer", 2, 7200),
+        ("license", "Harbour", "water", 2, 7200),
+        ("project", "Bridge", "heat", 1, 3600),
+        ("project", "Harbour", "sewer water", 3, 14400),
+    ]
+
+
+def test_the_same_project_name_at_two_customers_is_two_projects() -> None:
+    mine = account("water", day(1), billing="project", project="Harbour")
+    lines = statement("2028-02", [mine, replace(mine, organization="other")], Rounding.EXACT, MARCH).lines
+    assert [(line.organization, line.line) for line in lines] == [
+        ("acme", "license"),
+        ("acme", "project"),
+        ("other", "license"),
+        ("other", "project"),
+    ]
+
+
+@pytest.mark.parametrize(("as_of", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
+def test_a_month_that_has_not_ended_says_so_in_every_format(as_of: datetime, closed: bool) -> None:
+    made = statement("2028-02", [account("water", day(1))], Rounding.EXACT, as_of)
+    assert made.closed is closed
+    assert next(csv.DictReader(to_csv(made).splitlines()))["closed"] == str(closed).lower()
+    assert json.loads(to_json(made))["closed"] is closed
+    assert json.loads(to_json(made))["lines"][0]["closed"] is closed
+
+
+def test_a_minute_begun_is_billed_for_each_session() -> None:
+    uses = [use("s1", FEBRUARY, SECOND, "s1"), use("s2", FEBRUARY, 61 * SECOND, "s2")]
+    assert minutes(uses, "2028-02", MARCH) == Minutes(3, 0)
+
+
+def test_sessions_that_overlap_on_a_shared_seat_are_billed_once() -> None:
+    uses = [use("s1", FEBRUARY, 90 * SECOND, "h"), use("s2", FEBRUARY + 60 * SECOND, 60 * SECOND, "h")]
+    assert minutes(uses, "2028-02", MARCH) == Minutes(2, 0)
+
+
+def test_a_session_that_held_no_time_is_billed_none() -> None:
+    assert minutes([use("s", FEBRUARY, timedelta(), "s")], "2028-02", MARCH) == Minutes(0, 0)
+
+
+def test_a_session_across_two_months_is_billed_in_each_for_its_part() -> None:
+    uses = [use("s", MARCH - 61 * SECOND, 62 * SECOND, "s", overdraft=True)]
+    assert minutes(uses, "2028-02", MARCH) == Minutes(0, 2)
+    assert minutes(uses, "2028-03", MARCH + timedelta(days=1)) == Minutes(0, 1)
+
+
+def test_minutes_are_billed_in_place_of_seconds_but_the_seconds_stay_those_of_the_figures() -> None:
+    rounded = replace(account("water", day(1, 61, 1)), minutes=Minutes(2, 1))
+    line = only_line(statement("2028-02", [rounded], Rounding.MINUTE, MARCH))
+    assert (line.seat_seconds, line.overdraft_seconds) == (61, 1)
+    assert (line.billed_hours, line.overdraft_hours) == (Decimal("0.0333"), Decimal("0.0167"))
+
+
+def test_billing_by_the_minute_without_the_minutes_is_a_fault_not_a_zero() -> None:
+    with pytest.raises(ValueError, match="needs the minutes"):
+        statement("2028-02", [account("water", day(1))], Rounding.MINUTE, MARCH)
+
+
+def test_a_day_of_another_month_is_a_fault() -> None:
+    with pytest.raises(ValueError, match="2028-02-01 is not a day of 2028-03"):
+        statement("2028-03", [account("water", day(1))], Rounding.EXACT, MARCH)
+
+
+def test_february_of_a_leap_year_has_29_days_and_december_ends_in_the_next_year() -> None:
+    assert bounds("2028-02") == (FEBRUARY, FEBRUARY + timedelta(days=29))
+    assert bounds("2027-12")[1] == datetime(2028, 1, 1, tzinfo=UTC)
+
+
+def test_the_columns_stay_as_they_are() -> None:
+    assert ",".join(COLUMNS) == (
+        "line,month,closed,organization,license,product,project,billing,rounding,active_days,sessions,"
+        "seat_seconds,overdraft_seconds,billed_hours,overdraft_hours"
+    )
+
+
+def test_csv_and_json_tell_the_same_and_bear_the_same_checksum() -> None:
+    named = replace(account("water", day(1), day(2, 1)), product='Water, "Pro"\nÄ')
+    made = statement("2028-02", [named], Rounding.EXACT, MARCH)
+    rows, _, last = to_csv(made).removesuffix("\n").rpartition("\n")
+    document = json.loads(to_json(made))
+    assert last == "# sha256 " + sha256((rows + "\n").encode()).hexdigest()
+    assert document["sha256"] == last.removeprefix("# sha256 ")
+    (row,) = csv.DictReader(rows.splitlines(keepends=True))
+    (line,) = document["lines"]
+    assert row.keys() == line.keys()
+    for column, cell in row.items():
+        told = cell if isinstance(line[column], str) else json.loads(cell)
+        assert told == line[column], column
+
+
+def test_a_changed_figure_changes_the_checksum() -> None:
+    made = [statement("2028-02", [account("water", day(1, n))], Rounding.EXACT, MARCH) for n in (3600, 3601)]
+    assert len({to_csv(each).splitlines()[-1] for each in made}) == 2
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-2 * 3600, 2 * 3600), st.integers(0, 3 * 3600), st.sampled_from("abc"), st.booleans()),
+        max_size=8,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
+    made: list[tuple[int, int, str, bool]],
+) -> None:
+    uses = [
+        use(f"s{n}", MARCH + start * SECOND, length * SECOND, holder, over)
+        for n, (start, length, holder, over) in enumerate(made)
+    ]
+    as_of = MARCH + timedelta(days=31)
+    reckoner = Reckoner(uses, [], as_of)
+    counted = reckoner.month("2028-03")
+    month, days = Month("2028-03"), []
+    for each, of_day in by_day(uses, date(2028, 3, 1), date(2028, 3, 2)):
+        reckoned = reckon(each, of_day, (), as_of)
+        month.add(reckoned)
+        days.append(reckoned.figures)
+    sessions = month.figures().sessions
+    assert sessions is not None
+    bill = Account("acme", "water", "Water", "", "time", sessions, tuple(days), minutes(uses, "2028-03", as_of))
+    exact = only_line(statement("2028-03", [bill], Rounding.EXACT, as_of))
+    assert exact.sessions == counted["sessions"]
+    assert exact.seat_seconds == counted["seat_seconds"]
+    assert exact.overdraft_seconds == counted["overdraft_seconds"]
+    assert bill.minutes == minutes_counted(reckoner, MARCH)
+
+
+def minutes_counted(reckoner: Reckoner, begin: datetime) -> Minutes:
+    """Follow each holder from second to second; each time it changes to or from overdraft is a new stay."""
+    stays: list[tuple[bool, int]] = []
+    for holder in {holder for holders in reckoner.held.values() for holder in holders}:
+        before: bool | None = None
+        for now in range(reckoner.ticks(begin), max(reckoner.held) + 1):
+            overdraft = reckoner.held.get(now, {}).get(holder)
+            if overdraft is None:
+                pass
+            elif overdraft is before:
+                stays[-1] = (overdraft, stays[-1][1] + 1)
+            else:
+                stays.append((overdraft, 1))
+            before = overdraft
+    within, beyond = (sum(-(-length // 60) for over, length in stays if over is which) for which in (False, True))
+    return Minutes(within, beyond)

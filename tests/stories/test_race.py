@@ -1,0 +1,66 @@
+"""Several processes race for the last seats: never is one given twice, and none is lost."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+from licensing.services.verify import verify
+from licensing.storage.tables import Tables
+from tests.storage.desk import look, new_license
+
+PROCESSES = 8
+SEATS = 3
+ROUNDS = int(os.environ.get("RACE_ROUNDS", "500"))
+"""Of all processes together; RACE_ROUNDS=50000 makes a night of it."""
+
+
+async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables) -> None:
+    license = new_license()
+    rounds = -(-ROUNDS // PROCESSES)
+    command = ["-m", "tests.stories.racer", azurite, license, str(rounds), str(SEATS)]
+    racers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        for _ in range(PROCESSES)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert await racer.stdout.readline() == b"ready\n"
+    race = asyncio.gather(*(racer.communicate(b"go\n") for racer in racers))
+
+    looks = 0
+    while not race.done():
+        count = await verify(tables, license)
+        if count is not None and count.steady:
+            looks += 1
+            assert count.flaws == ()
+            assert count.holders <= SEATS
+        await asyncio.sleep(0.005)
+
+    assert [racer.returncode for racer in racers] == [0] * PROCESSES
+    held = [tuple(span) for output, _ in await race for span in json.loads(output)]
+    assert looks > 10, "the rows were looked at while the race was on"
+    assert len(held) > ROUNDS // 10, "the race was a race"
+    assert most_at_once(held) == SEATS, "by what the programs were told, too"
+
+    seen = await look(tables, license)
+    seen.check()
+    assert seen.head["in_use"] == 0
+    assert len(seen.ended) == len(held), "no session was lost"
+
+
+def most_at_once(spans: list[tuple[float, float]]) -> int:
+    """How many spans overlap at most."""
+    changes = sorted([(since, 1) for since, _ in spans] + [(until, -1) for _, until in spans])
+    most = now = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most

@@ -323,8 +323,30 @@ def test_a_computer_that_slept_says_at_once_that_it_still_runs(world: ReferenceW
 def test_a_computer_that_slept_through_its_lease_goes_on_without_a_word(world: ReferenceWorld) -> None:
     ann = world.computer().start().run(600)
     ann.sleep(10 * HOUR).run(5)
-    assert ann.stands(Status.GRANTED)
+    assert ann.heard == ["granted"]
     assert world.seats_of(ann) == 1
+
+
+def test_a_clock_set_ahead_by_years_stops_nobody_who_has_a_network(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.clock.skew = 10 * 365 * DAY
+    ann.run(600)
+    assert ann.heard == ["granted"]
+
+
+def test_a_clock_that_was_ahead_by_years_while_there_was_no_network_is_forgiven_with_the_network(
+    world: ReferenceWorld,
+) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.clock.skew = 10 * 365 * DAY
+    ann.run(600)
+    assert ann.stands(Status.LOST)
+    ann.clock.skew = 0
+    ann.stop()
+    ann.network.weather = "fine"
+    ann.start().run(5)
+    assert ann.stands(Status.GRANTED)
 
 
 def test_an_expired_license_ends_a_running_program(tmp_path: Path) -> None:

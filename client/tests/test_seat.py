@@ -16,6 +16,7 @@ import pytest
 
 from conftest import Place, eventually
 from licensing_client import Code, Network, Seat, SeatRefused, Standing, Status
+from licensing_client.clock import SystemClock
 from licensing_client.identity import Names
 from lines import listening
 from makers import SALT, program
@@ -128,6 +129,30 @@ def test_a_refused_license_file_asks_nobody(place: Place) -> None:
     assert standing.reason.code is Code.PRODUCT_NOT_LICENSED
     assert not place.service.requests
     assert not threads()
+
+
+def test_a_license_file_that_has_been_replaced_is_read_when_the_user_tries_again(place: Place) -> None:
+    file = place.license(product="Fluidit Heat")
+    seat = Seat(program(), file, state_directory=place.state)
+    assert not seat.start().running
+    place.license()
+    assert seat.start().running
+    seat.close()
+
+
+def test_a_key_that_is_none_is_found_when_the_program_is_written(place: Place) -> None:
+    with pytest.raises(ValueError, match="Ed25519|32|decod|Incorrect"):
+        Seat(program(issuer_keys=("no key",)), place.license())
+
+
+def test_a_computer_whose_date_is_wrong_asks_the_service_before_it_gives_up(place: Place) -> None:
+    with seat_of(place):
+        pass
+    later = type("Later", (SystemClock,), {"wall": lambda _self: time.time() - 10 * 365 * 86400})
+    seat = seat_of(place)
+    seat._clock = later()
+    assert seat.start().status is Status.GRANTED
+    seat.close()
 
 
 def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(place: Place) -> None:

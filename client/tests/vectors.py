@@ -42,6 +42,7 @@ NAMES = [
     ("host", "PC-1.Acme.Example", "a fully qualified name"),
     ("user", "straße", "full case folding: ß is ss"),
     ("user", "STRASSE", "the same person"),
+    ("user", "STRA\u1e9eE", "with a capital ß: the same person"),
     ("user", "\u00c5ngstr\u00f6m", "composed"),
     ("user", "A\u030angstro\u0308m", "decomposed: the same person"),
     ("user", "ΟΔΥΣΣΕΥΣ", "a capital sigma at the end"),

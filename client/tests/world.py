@@ -147,7 +147,6 @@ class Computer:
             chance=random.Random(f"{seed} {self.names.user} {self.world.clock.true}"),  # noqa: S311 — no secret
         )
         self.slot = slot
-        self.pause = 0.0
         return self
 
     def _hear(self, state: State) -> None:

@@ -36,7 +36,8 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 def watch(seat: Closable) -> None:
     """Close a seat when the program ends, however it does. Signals are left alone outside the main thread."""
     global _registered
-    _open.append(seat)
+    if seat not in _open:
+        _open.append(seat)
     if not _registered:
         _registered = True
         atexit.register(_close_all)

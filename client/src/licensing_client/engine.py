@@ -122,9 +122,7 @@ class Engine:
         lease = machine.leaving(self._state)
         answer = None
         if lease is not None:
-            with self._changed:
-                line = self._line = Line()
-            answer = self._service.ask(machine.End(lease), seconds, line)
+            answer = self._service.ask(machine.End(lease), seconds, Line())
         with self._changed:
             self._move(machine.closed(self._state, ended=isinstance(answer, Ended)))
             self._remember()

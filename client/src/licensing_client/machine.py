@@ -266,7 +266,8 @@ def news(before: State, after: State) -> bool:
 def passed(state: State, now: float) -> State:
     """Time has passed."""
     if state.call_at is not None and now - state.seen_at > POLL + SLEPT:
-        state = replace(state, call_at=min(state.call_at, now), failures=0)
+        # Or the clock was set ahead. In both cases the service is asked before anything is made of it.
+        return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
     state = replace(state, seen_at=now)
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within:
         return _without_answer(state, now)
@@ -385,7 +386,7 @@ def _without_answer(state: State, now: float) -> State:
 def _lasting(state: State, now: float) -> State:
     """Look at what a running program runs on."""
     if now >= state.terms.valid_until:
-        return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED), call_at=None)
+        return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED))
     if state.lease is None or state.quiet or (state.status is Status.GRANTED and now < state.lease.expires_at):
         return state
     end = grace_end(state.lease, state.terms)

@@ -195,7 +195,10 @@ class HttpTransport:
     def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
         """Send a request and take the reply, within a total time. NoExchange where none came."""
         deadline = _Deadline(seconds)
-        url = urlsplit(request.url)
+        try:
+            url = urlsplit(request.url)
+        except ValueError:
+            raise NoExchange(Step.CONNECT, "The license service's address cannot be read.") from None
         host = url.hostname or ""
         if url.scheme != "https" and not (url.scheme == "http" and _is_this_computer(host)):
             raise NoExchange(Step.CONNECT, "The license service must have an https address.")
@@ -247,7 +250,11 @@ def _dial(host: str, port: int, deadline: _Deadline, line: Line) -> socket.socke
     turns = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:ADDRESSES]
     failure: Exception = OSError("it has no address")
     for index, (family, kind, protocol, _, address) in enumerate(turns):
-        connection = socket.socket(family, kind, protocol)
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that this system does not have
+            failure = error
+            continue
         try:
             line.hold(connection)
             connection.settimeout(deadline.left(len(turns) - index))

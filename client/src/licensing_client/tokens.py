@@ -48,7 +48,10 @@ def thumbprint(x: str) -> str:
 
 def keys_of(xs: Iterable[str]) -> dict[str, Ed25519PublicKey]:
     """Public keys by their id, from their `x`: 43 characters base64url each. ValueError for anything else."""
-    return {thumbprint(x): Ed25519PublicKey.from_public_bytes(unbase64url(x)) for x in xs}
+    try:
+        return {thumbprint(x): Ed25519PublicKey.from_public_bytes(unbase64url(x)) for x in xs}
+    except ValueError:
+        raise ValueError("a public Ed25519 key is 43 characters of base64url, the x of its JWK") from None
 
 
 def xs_of(jwks: object) -> tuple[str, ...]:

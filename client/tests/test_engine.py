@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from licensing_client.machine import Status
+from licensing_client.machine import Status, runs_until
 from licensing_client.memory import Slots
 from licensing_client.reasons import Code
 from licensing_client.transport import Reply, Request
@@ -360,6 +360,9 @@ def test_grace_never_goes_beyond_the_license(tmp_path: Path) -> None:
     world = ReferenceWorld(tmp_path, exp=NOW + 3600)
     ann = world.computer().start().run(600)
     ann.network.weather = "down"
+    ann.run(HOUR / 2)
+    assert ann.engine
+    assert runs_until(ann.engine.state) == NOW + 3600
     ann.run(2 * HOUR)
     assert code_of(ann) is Code.LICENSE_EXPIRED
 

@@ -18,8 +18,8 @@ The rules:
 6. A session that may be held is ended before another is started, so that nobody holds two seats; until a
    start is answered it is repeated with the same session id, which takes no second one.
 7. A session that the service does not know any more is started again without a word to the user.
-8. For want of a seat, and after grace, a program that lost its seat keeps asking, and so does one that was
-   refused if it wants to wait. All other refusals are final.
+8. For want of a seat, and where only the clock says that it is over, a program that lost its seat keeps asking;
+   so does one that was refused, if it wants to wait. All other refusals are final.
 9. A license that is not recorded and takes no seat needs no heartbeat: it holds until its end.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what an answer is worth

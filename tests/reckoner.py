@@ -84,7 +84,6 @@ class Reckoner:
 
     def _waited(self, denial: Denial) -> bool:
         return any(
-            use.session == denial.session
-            and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
+            use.session == denial.session and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
             for use in self.uses
         )

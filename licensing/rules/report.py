@@ -132,7 +132,7 @@ class Report(BaseModel):
 
 def license_usage(
     *,
-    id: str,  # noqa: A002  # the name that the report has for it
+    id: str,
     product: str,
     kind: str,
     sharing: str,
@@ -204,9 +204,7 @@ def verdict(days: Iterable[DayFigures], seats: int) -> Verdict:
     peak = max((day.peak for day in days), default=0)
     refused = sum(day.denials for day in days)
     if not refused and not any(day.sessions for day in days):
-        return Verdict(
-            state=State.IDLE, headline="Not used", sentence="Nobody used this license in this time."
-        )
+        return Verdict(state=State.IDLE, headline="Not used", sentence="Nobody used this license in this time.")
     if not seats:
         sentence = f"This license takes no seats. At most {_count(peak, 'session')} ran at once."
         return Verdict(state=State.NO_SEATS, headline="Takes no seats", sentence=sentence)

@@ -106,9 +106,7 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
                 begin = at
 
 
-def by_day(
-    uses: Iterable[Use], oldest: date, newest: date, as_of: datetime
-) -> Iterator[tuple[date, list[Use]]]:
+def by_day(uses: Iterable[Use], oldest: date, newest: date, as_of: datetime) -> Iterator[tuple[date, list[Use]]]:
     """Every UTC day from `newest` back to `oldest`, each with the sessions that matter to it.
 
     Those are the sessions that touch the day, and those that start up to `WAIT` after it, which tell whether

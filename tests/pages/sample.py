@@ -53,7 +53,7 @@ def _license(
     first: date,
     people: dict[str, set[str]],
 ) -> LicenseUsage:
-    chance = random.Random(id_)  # noqa: S311  # the same figures in every run
+    chance = random.Random(id_)  # the same figures in every run
     uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
     uses.sort(key=lambda use: use.ended_at or AS_OF, reverse=True)
     figures: list[DayFigures] = []
@@ -93,9 +93,7 @@ def _worked(chance: random.Random, first: date, seats: int, workers: int) -> tup
         if granted_at > started_at:
             denials.append(Denial(f"s{session}", started_at))
         if granted_at <= waiting_until:
-            uses.append(
-                Use(f"s{session}", granted_at, max(granted_at, ended_at), worker, f"pc-{worker}", "", False)
-            )
+            uses.append(Use(f"s{session}", granted_at, max(granted_at, ended_at), worker, f"pc-{worker}", "", False))
     return uses, denials
 
 

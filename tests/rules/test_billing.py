@@ -52,18 +52,14 @@ def use(session: str, started_at: datetime, length: timedelta, holder: str, over
 
 
 def test_time_is_the_sum_of_the_days_with_overdraft_apart() -> None:
-    line = only_line(
-        statement("2028-02", [account("water", day(1, 7200, 1800), day(29, 900))], Rounding.EXACT, MARCH)
-    )
+    line = only_line(statement("2028-02", [account("water", day(1, 7200, 1800), day(29, 900))], Rounding.EXACT, MARCH))
     assert (line.seat_seconds, line.overdraft_seconds) == (8100, 1800)
     assert (line.billed_hours, line.overdraft_hours) == (Decimal("1.7500"), Decimal("0.5000"))
     assert (line.active_days, line.sessions) == (2, 2)
 
 
 def test_a_day_without_use_is_not_an_active_day() -> None:
-    line = only_line(
-        statement("2028-02", [account("water", day(1, 0, 0, sessions=0))], Rounding.EXACT, MARCH)
-    )
+    line = only_line(statement("2028-02", [account("water", day(1, 0, 0, sessions=0))], Rounding.EXACT, MARCH))
     assert line.active_days == 0
 
 
@@ -75,9 +71,7 @@ def test_a_project_is_the_sum_of_its_licenses_over_distinct_days() -> None:
         account("plain", day(1), billing="time", project="Harbour"),
     ]
     lines = statement("2028-02", accounts, Rounding.EXACT, MARCH).lines
-    assert [
-        (line.line, line.project, line.license, line.active_days, line.seat_seconds) for line in lines
-    ] == [
+    assert [(line.line, line.project, line.license, line.active_days, line.seat_seconds) for line in lines] == [
         ("license", "Bridge", "heat", 1, 3600),
         ("license", "Harbour", "plain", 1, 3600),
         ("license", "Harbour", "sewer", 2, 7200),
@@ -178,9 +172,7 @@ def test_a_changed_figure_changes_the_checksum() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.integers(-2 * 3600, 2 * 3600), st.integers(0, 3 * 3600), st.sampled_from("abc"), st.booleans()
-        ),
+        st.tuples(st.integers(-2 * 3600, 2 * 3600), st.integers(0, 3 * 3600), st.sampled_from("abc"), st.booleans()),
         max_size=8,
     )
 )
@@ -203,9 +195,7 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
         days.append(reckoned.figures)
     sessions = month.figures().sessions
     assert sessions is not None
-    bill = Account(
-        "acme", "water", "Water", "", "time", sessions, tuple(days), minutes(uses, "2028-03", as_of)
-    )
+    bill = Account("acme", "water", "Water", "", "time", sessions, tuple(days), minutes(uses, "2028-03", as_of))
     exact = only_line(statement("2028-03", [bill], Rounding.EXACT, as_of))
     assert exact.sessions == counted["sessions"]
     assert exact.seat_seconds == counted["seat_seconds"]
@@ -227,7 +217,5 @@ def minutes_counted(reckoner: Reckoner, begin: datetime) -> Minutes:
             else:
                 stays.append((overdraft, 1))
             before = overdraft
-    within, beyond = (
-        sum(-(-length // 60) for over, length in stays if over is which) for which in (False, True)
-    )
+    within, beyond = (sum(-(-length // 60) for over, length in stays if over is which) for which in (False, True))
     return Minutes(within, beyond)

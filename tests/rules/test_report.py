@@ -151,8 +151,7 @@ def test_in_a_zone_of_half_hours_a_peak_counts_in_both_hours_it_may_belong_to() 
 def test_busy_hours_equal_a_count_minute_by_minute(peaks: list[list[int]], zone: ZoneInfo) -> None:
     first = date(2028, 3, 20)
     days = [
-        replace(day(0, 1), day=first + timedelta(days=number), hours=tuple(hours))
-        for number, hours in enumerate(peaks)
+        replace(day(0, 1), day=first + timedelta(days=number), hours=tuple(hours)) for number, hours in enumerate(peaks)
     ]
     begin = datetime(2028, 3, 20, tzinfo=UTC)
     counted: dict[tuple[date, int], int] = {}

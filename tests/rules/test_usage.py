@@ -35,9 +35,7 @@ def use(
     return Use(session, started_at, ended_at, user, host, holder, overdraft)
 
 
-def figures(
-    day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT
-) -> DayFigures:
+def figures(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayFigures:
     return reckon(day, uses, denials, as_of).figures
 
 
@@ -67,7 +65,7 @@ def registers(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], 
 
 
 @given(registers(SECOND, reach=1800))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_hour_around_a_months_midnight_is_counted_to_the_second(
     register: tuple[list[Use], list[Denial], datetime],
 ) -> None:
@@ -178,9 +176,7 @@ def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
     week = [use(f"s{day}", at("09:00", day), at("17:00", day)) for day in range(28, 21, -1)]
     crosser = use("long", at("09:00", 22), at("18:00", 28))
     later = [use("open", at("09:00"), None), use("after", at("08:00"), at("09:00"))]
-    sizes = [
-        len(of) for _, of in by_day([*later, crosser, *week], date(2028, 2, 20), date(2028, 2, 28), MIDNIGHT)
-    ]
+    sizes = [len(of) for _, of in by_day([*later, crosser, *week], date(2028, 2, 20), date(2028, 2, 28), MIDNIGHT)]
     assert sizes == [2, 2, 2, 2, 2, 2, 2, 0, 0]
 
 

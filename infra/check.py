@@ -9,6 +9,7 @@ The compiler is the program that the environment variable BICEP names, or `bicep
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -84,6 +85,15 @@ def snapshot(compiler: str, parameters: Path, mode: str) -> None:
     bicep(compiler, "snapshot", parameters, "--mode", mode, *DEPLOYMENT)
 
 
+def update_snapshot(compiler: str) -> None:
+    """Write the snapshot that git keeps, with its outputs in order: the compiler's differs from run to run."""
+    snapshot(compiler, REFERENCE, "overwrite")
+    file = REFERENCE.with_suffix(".snapshot.json")
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["outputs"] = dict(sorted(content["outputs"].items()))
+    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> int:
     """Run every check, tell what fails, and return the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -100,7 +110,9 @@ def main() -> int:
         # main.bicep brings every module with it. Building is what a deployment does first.
         bicep(compiler, "lint", INFRA / "main.bicep")
         bicep(compiler, "build", INFRA / "main.bicep", "--stdout")
-        snapshot(compiler, REFERENCE, "overwrite" if options.update else "validate")
+        if options.update:
+            update_snapshot(compiler)
+        snapshot(compiler, REFERENCE, "validate")
     except CompilerError as error:
         print(error, file=sys.stderr)
         return 1

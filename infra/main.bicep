@@ -262,7 +262,7 @@ module app 'app.bicep' = {
     hostBlobEndpoint: hostStorage.outputs.blobEndpoint
     packageContainer: packageContainer
     registerTableEndpoint: registerStorage.outputs.tableEndpoint
-    vaultName: names.vault
+    vaultName: vault.outputs.name
     insightsConnectionString: insights.outputs.connectionString
     subnetId: network.?outputs.appSubnetId
     alwaysReady: alwaysReady

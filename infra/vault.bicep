@@ -97,3 +97,6 @@ resource operatorAccess 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
 
 @description('The vault.')
 output id string = vault.id
+
+@description('Its name, which references to secrets carry.')
+output name string = vault.name

@@ -9,6 +9,7 @@ The compiler is the program that the environment variable BICEP names, or `bicep
 """
 
 import argparse
+import difflib
 import json
 import os
 import shutil
@@ -16,9 +17,11 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 INFRA = Path(__file__).parent
 REFERENCE = INFRA / "reference.bicepparam"
+SNAPSHOT = INFRA / "reference.snapshot.json"
 
 # Made-up ids: a snapshot resolves `subscription()` and `tenant()` without asking anybody.
 DEPLOYMENT = (
@@ -68,30 +71,43 @@ def bicep(compiler: str, *arguments: str | Path) -> str:
 def check_format(compiler: str) -> None:
     """Raises CompilerError naming the files that are not as `bicep format` would write them."""
     with TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for file in (*INFRA.glob("*.bicep*"), INFRA / "bicepconfig.json"):
-            shutil.copy(file, copy)
+        copy = copy_templates(Path(folder))
         bicep(compiler, "format", "--pattern", f"{copy}/*.bicep*")
-        odd = [file.name for file in copy.iterdir() if file.read_bytes() != (INFRA / file.name).read_bytes()]
+        odd = [file.name for file in copy.glob("*.bicep*") if file.read_bytes() != (INFRA / file.name).read_bytes()]
     if odd:
         raise CompilerError(f"not formatted: {', '.join(sorted(odd))}; run `bicep format` on them")
 
 
-def snapshot(compiler: str, parameters: Path, mode: str) -> None:
-    """Resolve the deployment that `parameters` describes, into `<its name>.snapshot.json` beside it.
+def copy_templates(folder: Path) -> Path:
+    """A copy of all that the compiler reads, in `folder`/infra."""
+    unwanted = shutil.ignore_patterns("*.py", "__pycache__", "*.snapshot.json", "main.parameters.json")
+    return Path(shutil.copytree(INFRA, folder / "infra", ignore=unwanted))
 
-    `mode` is `overwrite`, or `validate`: raises CompilerError with the differences from the file kept there.
+
+def snapshot(compiler: str, parameters: Path) -> dict[str, Any]:
+    """Resolve the deployment that `parameters`, a .bicepparam file, describes.
+
+    The compiler writes it into a file beside `parameters`. Under `predictedResources` are the resources as Azure would
+    be asked for them, under `outputs` what the deployment tells.
     """
-    bicep(compiler, "snapshot", parameters, "--mode", mode, *DEPLOYMENT)
+    bicep(compiler, "snapshot", parameters, "--mode", "overwrite", *DEPLOYMENT)
+    resolved: dict[str, Any] = json.loads(parameters.with_suffix(".snapshot.json").read_text(encoding="utf-8"))
+    return resolved
 
 
-def update_snapshot(compiler: str) -> None:
-    """Write the snapshot that git keeps, with its outputs in order: the compiler's differs from run to run."""
-    snapshot(compiler, REFERENCE, "overwrite")
-    file = REFERENCE.with_suffix(".snapshot.json")
-    content = json.loads(file.read_text(encoding="utf-8"))
-    content["outputs"] = dict(sorted(content["outputs"].items()))
-    file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def check_snapshot(compiler: str, update: bool) -> None:
+    """Raises CompilerError with the differences from the snapshot in git; with `update`, writes that anew."""
+    with TemporaryDirectory() as folder:
+        resolved = snapshot(compiler, copy_templates(Path(folder)) / REFERENCE.name)
+    # The compiler writes outputs in any order, which would show as a change in every review.
+    resolved["outputs"] = dict(sorted(resolved["outputs"].items()))
+    text = json.dumps(resolved, indent=2, ensure_ascii=False) + "\n"
+    if update:
+        SNAPSHOT.write_text(text, encoding="utf-8")
+    kept = SNAPSHOT.read_text(encoding="utf-8")
+    if kept != text:
+        lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), SNAPSHOT.name, "now", lineterm="")
+        raise CompilerError("\n".join(lines) + "\nIf that is meant: python infra/check.py --update")
 
 
 def main() -> int:
@@ -110,9 +126,7 @@ def main() -> int:
         # main.bicep brings every module with it. Building is what a deployment does first.
         bicep(compiler, "lint", INFRA / "main.bicep")
         bicep(compiler, "build", INFRA / "main.bicep", "--stdout")
-        if options.update:
-            update_snapshot(compiler)
-        snapshot(compiler, REFERENCE, "validate")
+        check_snapshot(compiler, options.update)
     except CompilerError as error:
         print(error, file=sys.stderr)
         return 1

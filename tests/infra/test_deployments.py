@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.check import INFRA, REFERENCE, CompilerError, bicep
-from tests.infra.deployments import PEOPLE, REQUIRED, Deployment, copy_templates, resolve
+from infra.check import INFRA, SNAPSHOT, CompilerError, bicep
+from tests.infra.deployments import PEOPLE, REQUIRED, Deployment, resolve, without_linter
 from tests.infra.policy import REGIONS, Resource, of_type, register, violations
 
 LOCK, VAULT = "Microsoft.Authorization/locks", "Microsoft.KeyVault/vaults"
@@ -46,7 +46,7 @@ CASES = {name: case for region in REGIONS for name, case in allowed(region).item
 @pytest.fixture(scope="module")
 def deployed(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Resource]]:
     folder = tmp_path_factory.mktemp("regions")
-    templates = copy_templates(folder)
+    templates = without_linter(folder)
     resources = resolve(compiler, folder, [(templates, case) for case in CASES.values()])
     return dict(zip(CASES, resources, strict=True))
 
@@ -108,7 +108,7 @@ def test_region_outside_the_eea_a_readable_copy_and_a_private_key_are_refused(co
             'property "d" is not allowed',
         ),
     ]
-    templates = copy_templates(tmp_path)
+    templates = without_linter(tmp_path)
     with pytest.raises(CompilerError) as failure:
         resolve(compiler, tmp_path, [(templates, parameters) for parameters, _ in refused])
     assert [reason for _, reason in refused if reason not in str(failure.value)] == []
@@ -117,7 +117,7 @@ def test_region_outside_the_eea_a_readable_copy_and_a_private_key_are_refused(co
 def test_copy_in_another_region_is_refused_where_there_is_no_pair(compiler: str, tmp_path: Path) -> None:
     parameters = {"location": "italynorth", "redundancy": "GRS"}
     with pytest.raises(CompilerError, match="italynorth has no paired region"):
-        resolve(compiler, tmp_path, [(copy_templates(tmp_path), parameters)])
+        resolve(compiler, tmp_path, [(without_linter(tmp_path), parameters)])
 
 
 def test_every_parameter_can_be_set_from_the_environment(compiler: str) -> None:
@@ -129,5 +129,5 @@ def test_every_parameter_can_be_set_from_the_environment(compiler: str) -> None:
 
 
 def test_snapshot_in_git_keeps_every_policy() -> None:
-    snapshot = json.loads(REFERENCE.with_suffix(".snapshot.json").read_text(encoding="utf-8"))
+    snapshot = json.loads(SNAPSHOT.read_text(encoding="utf-8"))
     assert violations(snapshot["predictedResources"]) == []

@@ -26,6 +26,7 @@ _LICENSE_CODES = (
     "host-not-allowed",
     "network-not-allowed",
     "no-seat-available",
+    "storage-unavailable",
 )
 
 
@@ -71,7 +72,9 @@ async def session_start(body: wire.StartBody, request: Request) -> Response:
 @router.put(
     "/sessions/{session}/heartbeat",
     response_model=wire.RunningReply,
-    responses=problems.documented("lease-invalid", "license-suspended", "license-expired", "session-gone"),
+    responses=problems.documented(
+        "lease-invalid", "license-suspended", "license-expired", "session-gone", "storage-unavailable"
+    ),
     summary="A program still runs",
 )
 async def session_heartbeat(
@@ -91,7 +94,7 @@ async def session_heartbeat(
 @router.delete(
     "/sessions/{session}",
     status_code=204,
-    responses=problems.documented("lease-invalid"),
+    responses=problems.documented("lease-invalid", "storage-unavailable"),
     summary="A program ends",
 )
 async def session_end(session: Session, request: Request, authorization: Bearer = None) -> Response:
@@ -106,7 +109,7 @@ async def session_end(session: Session, request: Request, authorization: Bearer 
 @router.get(
     "/sessions/{session}",
     response_model=wire.SessionReply,
-    responses=problems.documented("lease-invalid", "session-gone"),
+    responses=problems.documented("lease-invalid", "session-gone", "storage-unavailable"),
     summary="What the register holds on a program that runs",
 )
 async def session_read(session: Session, request: Request, authorization: Bearer = None) -> Response:
@@ -121,7 +124,7 @@ async def session_read(session: Session, request: Request, authorization: Bearer
 @router.get(
     "/health",
     response_model=wire.Health,
-    responses=problems.documented(),
+    responses=problems.documented("storage-unavailable"),
     summary="Whether the service can reach its store",
 )
 async def health(request: Request) -> Response:

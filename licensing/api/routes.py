@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
 import licensing
@@ -14,7 +15,10 @@ from licensing.services.sessions import Gone, Running
 router = APIRouter(prefix="/api")
 
 Session = Annotated[wire.SessionId, Path(description="the session's id")]
-Bearer = Annotated[str | None, Header(alias="Authorization", description="`Bearer` and the session's lease")]
+Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(scheme_name="lease", description="the session's lease", auto_error=False)),
+]
 
 _LICENSE_CODES = (
     "license-invalid",
@@ -37,9 +41,8 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _bearer(authorization: str | None) -> str:
-    scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def _token(bearer: Bearer) -> str:
+    return bearer.credentials if bearer else ""
 
 
 def _json(body: Any, status: int = 200) -> Response:
@@ -77,13 +80,11 @@ async def session_start(body: wire.StartBody, request: Request) -> Response:
     ),
     summary="A program still runs",
 )
-async def session_heartbeat(
-    session: Session, body: wire.HeartbeatBody, request: Request, authorization: Bearer = None
-) -> Response:
+async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request, bearer: Bearer) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = _service(request)
     try:
-        outcome = await service.sessions.heartbeat(_bearer(authorization), session, body.nonce)
+        outcome = await service.sessions.heartbeat(_token(bearer), session, body.nonce)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     if not isinstance(outcome, Running):
@@ -97,10 +98,10 @@ async def session_heartbeat(
     responses=problems.documented("lease-invalid", "storage-unavailable"),
     summary="A program ends",
 )
-async def session_end(session: Session, request: Request, authorization: Bearer = None) -> Response:
+async def session_end(session: Session, request: Request, bearer: Bearer) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await _service(request).sessions.end(_bearer(authorization), session)
+        await _service(request).sessions.end(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return Response(status_code=204)
@@ -112,10 +113,10 @@ async def session_end(session: Session, request: Request, authorization: Bearer 
     responses=problems.documented("lease-invalid", "session-gone", "storage-unavailable"),
     summary="What the register holds on a program that runs",
 )
-async def session_read(session: Session, request: Request, authorization: Bearer = None) -> Response:
+async def session_read(session: Session, request: Request, bearer: Bearer) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await _service(request).sessions.read(_bearer(authorization), session)
+        outcome = await _service(request).sessions.read(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))

@@ -56,6 +56,8 @@ def api(service: Callable[[], Service]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Where somebody has set up OpenTelemetry, it would be given the messages and variables of whatever goes wrong.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         exception_handlers=problems.HANDLERS,
     )

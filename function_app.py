@@ -65,7 +65,7 @@ async def docs(req: func.HttpRequest, context: func.Context) -> func.HttpRespons
 
 
 @app.function_name("zz_unknown")
-@app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+@app.route("{*path}")  # which takes all methods
 async def zz_unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Anything else, which the app answers with a problem reply."""
     return await api.handle_async(req, context)

@@ -8,10 +8,11 @@ import os
 import azure.functions as func
 
 from licensing.api.app import create_app, service_of
+from licensing.api.functions import Bridge
 from licensing.services.sweep import sweep as sweep_all
 
 service = service_of(os.environ)
-api = func.AsgiMiddleware(create_app(service))
+api = Bridge(create_app(service))
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 

@@ -16,11 +16,13 @@ from licensing.api import problems
 
 BODY_LIMIT: Final = 16 * 1024
 
-_HEADERS: Final = [
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+_HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 _log = logging.getLogger(__name__)
 

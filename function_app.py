@@ -6,6 +6,7 @@ The host tries routes in the alphabetical order of the functions' names, so that
 import os
 
 import azure.functions as func
+from azure.functions.warmup import WarmUpContext
 
 from licensing.api.app import create_app, service_of
 from licensing.api.functions import Bridge
@@ -81,7 +82,7 @@ async def sweep(timer: func.TimerRequest) -> None:
 
 
 @app.function_name("warmup")
-@app.warm_up_trigger("context")
-async def warmup(context: func.Context) -> None:
+@app.warm_up_trigger("instance")
+async def warmup(instance: WarmUpContext) -> None:
     """When the platform adds an instance, read the keys and connect to the store before a program has to wait."""
     await service().healthy()

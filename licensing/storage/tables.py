@@ -141,7 +141,7 @@ class Tables:
             if given[name] is not None
         ]
         if where:
-            tests.append(f"({where})")
+            tests.append(f"( {where} )")  # in spaces, since the SDK knows names only between them
         query = self._client(table).query_entities(
             " and ".join(tests),
             parameters={**given, **(values or {})},

@@ -293,7 +293,7 @@ class _Desk:
         ends = [known.value.expires_at for known in active.values() if known]
         if facts.head:
             ends.append(now + timedelta(seconds=facts.head.value.terms.lease))
-        self._quiet_until = facts.quiet_until = min(ends)
+        self._quiet_until = facts.quiet_until = min(ends, default=None)
 
     async def _find(
         self, facts: Facts, prefix: str, names: Iterable[str], value: Callable[[Row], Known[Found]]

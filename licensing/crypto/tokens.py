@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.errors import Flaw, TokenFault
-from licensing.rules.license import Identifier, License, Moment, Seconds
+from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
 LICENSE_TYPE = "license+jwt"
 LEASE_TYPE = "lease+jwt"
@@ -113,12 +113,12 @@ class Lease(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
     issuer: Literal["licensing"] = Field(default=LEASE_ISSUER, alias="iss")
-    session: str = Field(alias="sub")
+    session: Text = Field(alias="sub")
     license: Identifier = Field(alias="aud")
     issued_at: Moment = Field(alias="iat")
     expires_at: Moment = Field(alias="exp")
-    nonce: str
-    features: Annotated[tuple[str, ...], Field(strict=False)]
+    nonce: Text
+    features: Annotated[tuple[Text, ...], Field(strict=False)]
     grace: Seconds
     borrowed: bool
     overdraft: bool

@@ -68,6 +68,15 @@ Moment = Annotated[
 ]
 """An instant: a JWT NumericDate (RFC 7519, section 2) outside, an aware UTC datetime inside."""
 
+
+def _written(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError("must be a text such as 198.51.100.0/24")  # a number would be taken for an address
+    return value
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_written)]
+
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
 
@@ -128,7 +137,7 @@ class License(BaseModel):
     sharing: Sharing = Sharing.NONE
     users: tuple[ClientHash, ...] = ()
     hosts: tuple[ClientHash, ...] = ()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     features: tuple[Text, ...] = ()
     maintenance_until: Moment | None = None
     project: Text | None = None

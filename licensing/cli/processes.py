@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -52,17 +53,20 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
     command += ["--location", str(data)] if data else ["--inMemoryPersistence"]
     if log == subprocess.DEVNULL:
         command.append("--silent")
-    # In a session of its own, so that Ctrl-C reaches us alone and we end it after the servers that need it.
-    process = subprocess.Popen(  # noqa: S603 - our own emulator
-        command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.PIPE, start_new_session=True
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return process
-        time.sleep(0.05)
-    stop(process)
-    said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
+    # Its last words go to a file: a pipe that nobody reads would fill up and stop it.
+    with tempfile.TemporaryFile() as words:
+        # In a session of its own, so that Ctrl-C reaches us alone and we end it after the servers that need it.
+        process = subprocess.Popen(  # noqa: S603 - our own emulator
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=words, start_new_session=True
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return process
+            time.sleep(0.05)
+        stop(process)
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip()
     raise CannotStart(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
 
 

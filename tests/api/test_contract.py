@@ -54,9 +54,9 @@ class World:
     async def call(self, operation: Operation, session: str, lease: str, api: Api | None = None) -> httpx.Response:
         """Make a well-formed call other than a start."""
         method, path = operation
-        body: dict[str, Any] = {"json": {"nonce": support.new_nonce()}} if operation == HEARTBEAT else {}
+        body = {"nonce": support.new_nonce()} if operation == HEARTBEAT else None
         path = path.replace("{session}", session).removeprefix("/api")
-        return await (api or self.api).send(method, path, headers=support.bearer(lease), **body)
+        return await (api or self.api).send(method, path, headers=support.bearer(lease), json=body)
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def under(**claims: Any) -> Provoke:
     async def start(world: World, _: Operation) -> httpx.Response:
         now = int(world.clock().timestamp())
         moments = {name: now + claims[name] for name in ("nbf", "exp") if name in claims}
-        return await world.api.start(support.start(world.license(**{**claims, **moments})))
+        return await world.api.start(support.start(world.license(**(claims | moments))))
 
     return start
 

@@ -306,7 +306,7 @@ ADDRESS: Final = "198.51.100.214"
 
 async def life(host: Host, issue: Issue) -> set[str]:
     """A session from start to end with some refusals on the way; everything in it that must stay private."""
-    license = issue(seats=1)
+    license = issue(seats=1, sharing="user-host")  # whose seats bear pseudonyms in their keys
     mine, others = (
         support.start(license, "augusta.king"),
         support.start(license, "charles.babbage", "pc-2.acme.example"),
@@ -317,6 +317,8 @@ async def life(host: Host, issue: Issue) -> set[str]:
     bearer = {"authorization": f"Bearer {lease}"}
     path = f"/sessions/{mine['session']}"
     beat = await host.send("PUT", f"{path}/heartbeat", packed({"nonce": support.new_nonce()}), {**bearer, **caller})
+    second = await host.send("POST", "/sessions", packed({**mine, "session": support.new_session()}), caller)
+    assert second.status_code == 201
     replies = [
         await host.send("POST", "/sessions", packed(others), caller),
         await host.send("POST", "/sessions", packed({**others, "license": license[:-4]}), caller),

@@ -6,13 +6,15 @@ The host tries routes in the alphabetical order of the functions' names, so that
 import os
 
 import azure.functions as func
+from azure.functions.warmup import WarmUpContext
 
 from licensing.api.app import create_app, service_of
+from licensing.api.functions import Bridge
 from licensing.services.retain import retain as retain_all
 from licensing.services.sweep import sweep as sweep_all
 
 service = service_of(os.environ)
-api = func.AsgiMiddleware(create_app(service))
+api = Bridge(create_app(service))
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 
@@ -66,7 +68,7 @@ async def docs(req: func.HttpRequest, context: func.Context) -> func.HttpRespons
 
 
 @app.function_name("zz_unknown")
-@app.route("{*path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"])
+@app.route("{*path}")  # which takes all methods
 async def zz_unknown(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     """Anything else, which the app answers with a problem reply."""
     return await api.handle_async(req, context)
@@ -89,7 +91,7 @@ async def retain(timer: func.TimerRequest) -> None:
 
 
 @app.function_name("warmup")
-@app.warm_up_trigger("context")
-async def warmup(context: func.Context) -> None:
+@app.warm_up_trigger("instance")
+async def warmup(instance: WarmUpContext) -> None:
     """When the platform adds an instance, read the keys and connect to the store before a program has to wait."""
     await service().healthy()

@@ -92,10 +92,14 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
     file = Path(home) / LOCAL_SETTINGS
     try:
         values = json.loads(file.read_text(encoding="utf-8"))["Values"]
+        if not all(isinstance(value, str) for value in values.values()):
+            raise ValueError
     except FileNotFoundError:
         raise SettingsFault(f"LICENSING_HOME holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise SettingsFault(f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SettingsFault(
+            f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
+        ) from None
     return {**values, **environment}
 
 

@@ -3,7 +3,7 @@
 All tests run on one Azurite. Each takes license ids of its own (`new_id`), so that none sees another's rows.
 """
 
-import asyncio
+import re
 import secrets
 import time
 import uuid
@@ -120,12 +120,16 @@ class StorageCalls:
         key = secrets.token_hex(8)
         await self._tables.ping()  # so that the table is there, and the next line is a single call
         await self._tables.get("directory", "mark", key)
-        while (place := self._log.read_bytes().rfind(key.encode())) < 0:
-            await asyncio.sleep(0.002)
-        return self._log.read_bytes().index(b"\n", place) + 1
+        return self._place_after(key.encode())
 
     async def since(self, mark: int) -> list[str]:
         """The calls since a mark, as `VERB url`."""
         until = await self.mark()
         lines = self._log.read_bytes()[mark:until].decode().splitlines()[:-2]  # without the mark's own
         return [line.split('"')[1].removesuffix(" HTTP/1.1") for line in lines]
+
+    def _place_after(self, key: bytes) -> int:
+        """The end of the line that names a key; Azurite writes it when the reply has gone out."""
+        while not (found := re.search(re.escape(key) + rb".*\n", self._log.read_bytes())):
+            time.sleep(0.002)
+        return found.end()

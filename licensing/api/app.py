@@ -56,6 +56,8 @@ def api(service: Callable[[], Service]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Where somebody has set up OpenTelemetry, it would be given the messages and variables of whatever goes wrong.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         exception_handlers=problems.HANDLERS,
     )
@@ -67,7 +69,12 @@ def api(service: Callable[[], Service]) -> FastAPI:
         """The contract of this service, from its code."""
         return JSONResponse(contract(app))
 
-    @app.get("/api/docs", summary="This contract, for people", responses=problems.documented())
+    @app.get(
+        "/api/docs",
+        summary="This contract, for people",
+        response_class=HTMLResponse,
+        responses=problems.documented(),
+    )
     async def docs(_: Request) -> Response:
         """The contract as a page that loads nothing from anywhere."""
         html, policy = docs_page(contract(app))
@@ -76,12 +83,22 @@ def api(service: Callable[[], Service]) -> FastAPI:
     return app
 
 
+@cache
 def contract(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI as it is true: FastAPI claims 422 replies, of which there are none."""
+    """OpenAPI as it is true.
+
+    FastAPI adds 422 replies, of which there are none, and gives problems the media type of a success.
+    """
     document = app.openapi()
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            for reply in operation["responses"].values():
+                content = reply.get("content", {})
+                if problems.MEDIA_TYPE in content:
+                    examples = content.pop(problems.MEDIA_TYPE)
+                    (model,) = content.values()  # under the media type of the operation's success
+                    reply["content"] = {problems.MEDIA_TYPE: {**model, **examples}}
     for schema in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(schema, None)
     return document

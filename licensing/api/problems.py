@@ -161,7 +161,7 @@ HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[A
 }
 
 
-EVERYWHERE: Final = ("malformed-request", "request-too-large", "storage-unavailable", "service-unavailable")
+EVERYWHERE: Final = ("malformed-request", "request-too-large", "service-unavailable")
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

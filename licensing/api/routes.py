@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Path, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.responses import Response
 
 import licensing
@@ -14,7 +15,10 @@ from licensing.services.sessions import Gone, Running
 router = APIRouter(prefix="/api")
 
 Session = Annotated[wire.SessionId, Path(description="the session's id")]
-Bearer = Annotated[str | None, Header(alias="Authorization", description="`Bearer` and the session's lease")]
+Bearer = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(scheme_name="lease", description="the session's lease", auto_error=False)),
+]
 
 _LICENSE_CODES = (
     "license-invalid",
@@ -26,6 +30,7 @@ _LICENSE_CODES = (
     "host-not-allowed",
     "network-not-allowed",
     "no-seat-available",
+    "storage-unavailable",
 )
 
 
@@ -36,9 +41,8 @@ def _service(request: Request) -> Service:
     return service
 
 
-def _bearer(authorization: str | None) -> str:
-    scheme, _, token = (authorization or "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+def _token(bearer: Bearer) -> str:
+    return bearer.credentials if bearer else ""
 
 
 def _json(body: Any, status: int = 200) -> Response:
@@ -71,16 +75,16 @@ async def session_start(body: wire.StartBody, request: Request) -> Response:
 @router.put(
     "/sessions/{session}/heartbeat",
     response_model=wire.RunningReply,
-    responses=problems.documented("lease-invalid", "license-suspended", "license-expired", "session-gone"),
+    responses=problems.documented(
+        "lease-invalid", "license-suspended", "license-expired", "session-gone", "storage-unavailable"
+    ),
     summary="A program still runs",
 )
-async def session_heartbeat(
-    session: Session, body: wire.HeartbeatBody, request: Request, authorization: Bearer = None
-) -> Response:
+async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request, bearer: Bearer) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = _service(request)
     try:
-        outcome = await service.sessions.heartbeat(_bearer(authorization), session, body.nonce)
+        outcome = await service.sessions.heartbeat(_token(bearer), session, body.nonce)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     if not isinstance(outcome, Running):
@@ -91,13 +95,13 @@ async def session_heartbeat(
 @router.delete(
     "/sessions/{session}",
     status_code=204,
-    responses=problems.documented("lease-invalid"),
+    responses=problems.documented("lease-invalid", "storage-unavailable"),
     summary="A program ends",
 )
-async def session_end(session: Session, request: Request, authorization: Bearer = None) -> Response:
+async def session_end(session: Session, request: Request, bearer: Bearer) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await _service(request).sessions.end(_bearer(authorization), session)
+        await _service(request).sessions.end(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return Response(status_code=204)
@@ -106,13 +110,13 @@ async def session_end(session: Session, request: Request, authorization: Bearer 
 @router.get(
     "/sessions/{session}",
     response_model=wire.SessionReply,
-    responses=problems.documented("lease-invalid", "session-gone"),
+    responses=problems.documented("lease-invalid", "session-gone", "storage-unavailable"),
     summary="What the register holds on a program that runs",
 )
-async def session_read(session: Session, request: Request, authorization: Bearer = None) -> Response:
+async def session_read(session: Session, request: Request, bearer: Bearer) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await _service(request).sessions.read(_bearer(authorization), session)
+        outcome = await _service(request).sessions.read(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))
@@ -121,7 +125,7 @@ async def session_read(session: Session, request: Request, authorization: Bearer
 @router.get(
     "/health",
     response_model=wire.Health,
-    responses=problems.documented(),
+    responses=problems.documented("storage-unavailable"),
     summary="Whether the service can reach its store",
 )
 async def health(request: Request) -> Response:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from licensing.api.problems import Seats
 from licensing.rules.license import Address, ClientHash
@@ -23,7 +23,11 @@ Nonce = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,64}$"),
     Field(description="random, new for each request; comes back in the lease", examples=["q8n0S2kYbT3w9fLr"]),
 ]
-Time = Annotated[datetime, PlainSerializer(lambda moment: rfc3339(moment), return_type=str, when_used="json")]
+Time = Annotated[
+    datetime,
+    PlainSerializer(lambda moment: rfc3339(moment), return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
 
 
 def rfc3339(moment: datetime) -> str:

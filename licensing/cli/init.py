@@ -13,7 +13,7 @@ def init(
     service: Annotated[
         str, typer.Option(metavar="URL", help="Where programs are to reach the service.")
     ] = "http://127.0.0.1:7071/api",
-    table_port: Annotated[int, typer.Option(help="Where Azurite listens on this machine.")] = 10002,
+    table_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Azurite listens on this machine.")] = 10002,
 ) -> None:
     """Make the keys, the pepper and the settings of a new home. Nothing is ever overwritten."""
     here = home()

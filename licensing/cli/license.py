@@ -2,13 +2,14 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.table import Table
+from rich.text import Text
 
 from licensing.cli.context import environment, err, fail, home, operator, out, run, store
 from licensing.cli.home import Customer, new_salt
@@ -127,7 +128,7 @@ def issue(
         "grace": grace,
         "borrow": borrow,
         "service": service or vendor.service,
-        "lease_keys": json.loads(_text(lease_keys)) if lease_keys else here.lease_keys(),
+        "lease_keys": _lease_keys(lease_keys) if lease_keys else here.lease_keys(),
     }
     try:
         terms = License.model_validate(claims)
@@ -197,7 +198,7 @@ def list_licenses(
         table.add_row(
             name,
             terms.organization,
-            terms.product,
+            Text(terms.product),
             terms.kind,
             "suspended" if head.suspended else "active",
             str(head.in_use),
@@ -273,9 +274,17 @@ def _customer(id: str, name: str | None, salt: str | None) -> Customer:
 
 
 def _hashes(customer: Customer, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
-    lines = [*(names or []), *(_text(file).splitlines() if file else [])]
-    given = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    salt = from_base64url(customer.salt)
+    given = [name.strip() for name in names or []]
+    if file:
+        lines = [line.strip() for line in _text(file).splitlines()]
+        given += [line for line in lines if line and not line.startswith("#")]
+    if "" in given or (file and not given):
+        # Without anybody on its list, a license would admit everybody.
+        raise typer.BadParameter(f"a name in --{kind} or --{kind}s-file is missing")
+    try:
+        salt = from_base64url(customer.salt)
+    except ValueError:
+        raise typer.BadParameter("--salt takes base64url without padding") from None
     return sorted({name if _HASH.fullmatch(name) else client_hash(salt, kind, name) for name in given})
 
 
@@ -283,14 +292,21 @@ def _instant(text: str, option: str, *, end_of_day: bool = False) -> int:
     """Seconds since 1970; a bare date is its first instant, or with `end_of_day` the first of the day after."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        if end_of_day and _is_date(text):
+            moment += timedelta(days=1)
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
-            f"{option} takes a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z"
+            f"{option} takes a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z, before 9999-12-31"
         ) from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    if end_of_day and len(text) == len("2027-12-31"):
-        moment += timedelta(days=1)
-    return int(moment.timestamp())
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _is_date(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _day(moment: datetime) -> str:
@@ -318,9 +334,21 @@ def _slug(text: str) -> str:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")  # Windows editors write a byte order mark
     except (OSError, UnicodeDecodeError):
         fail(f"{file} cannot be read as text.")
+
+
+def _lease_keys(file: Path) -> dict[str, Any]:
+    """Keys for clients to trust; a private one would be published with every license."""
+    try:
+        jwks: dict[str, Any] = json.loads(_text(file))
+        VerifyingKeys(jwks)
+    except json.JSONDecodeError:
+        raise typer.BadParameter("--lease-keys takes a file with JSON") from None
+    except ValueError as error:
+        raise typer.BadParameter(f"--lease-keys: {error}") from None
+    return jwks
 
 
 def _trusted(file: Path | None) -> VerifyingKeys:
@@ -331,6 +359,8 @@ def _trusted(file: Path | None) -> VerifyingKeys:
         raise SettingsFault("no issuer keys to check with: make a home (`licensing init`) or name --issuer-keys")
     try:
         return VerifyingKeys(json.loads(text))
+    except json.JSONDecodeError:
+        raise SettingsFault("the issuer keys must be JSON") from None
     except ValueError as error:
         raise SettingsFault(f"the issuer keys {error}") from None
 
@@ -366,7 +396,7 @@ def _sheet(terms: License) -> Table:
         "Issued": f"{terms.issued_at:%Y-%m-%d %H:%M} UTC by {terms.issuer}",
     }
     for name, value in lines.items():
-        sheet.add_row(name, value, style=None)
+        sheet.add_row(name, Text(value))  # not markup, whatever brackets it has
     return sheet
 
 

@@ -54,10 +54,11 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
     command += ["--location", str(data)] if data else ["--inMemoryPersistence"]
     if log == subprocess.DEVNULL:
         command.append("--silent")
-    with tempfile.TemporaryFile() as errors:  # and not a pipe, which fills up when nobody reads it
+    # Its last words go to a file: a pipe that nobody reads would fill up and stop it.
+    with tempfile.TemporaryFile() as words:
         # In a session of its own, so that Ctrl-C reaches us alone and we end it after the servers that need it.
         process = subprocess.Popen(  # noqa: S603 - our own emulator
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=words, start_new_session=True
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
@@ -65,8 +66,8 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
                 return process
             time.sleep(0.05)
         stop(process)
-        errors.seek(0)
-        said = errors.read().decode(errors="replace").strip()
+        words.seek(0)
+        said = words.read().decode(errors="replace").strip()
     raise CannotStart(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
 
 

@@ -26,8 +26,8 @@ READY_SECONDS = 60.0
 
 
 def serve(
-    port: Annotated[int, typer.Option(help="Where the service listens, on 127.0.0.1.")] = 7071,
-    table_port: Annotated[int, typer.Option(help="Where Azurite listens, on 127.0.0.1.")] = 10002,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where the service listens, on 127.0.0.1.")] = 7071,
+    table_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Azurite listens, on 127.0.0.1.")] = 10002,
     workers: Annotated[int, typer.Option(min=1, help="Processes on one store, as the cloud's instances.")] = 1,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the register here over restarts; else in memory only.")

@@ -38,6 +38,7 @@ def _members(jwks: object, *, private: bool) -> Iterator[tuple[str, Ed25519Priva
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     if not isinstance(keys, list) or not keys:
         raise ValueError('must be a JSON Web Key Set, {"keys": [...]}, with at least one key')
+    kids: set[str] = set()
     for jwk in keys:
         if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
             raise ValueError("every key must be an Ed25519 key (kty OKP, crv Ed25519)")
@@ -51,8 +52,9 @@ def _members(jwks: object, *, private: bool) -> Iterator[tuple[str, Ed25519Priva
             raise ValueError("a key cannot be read") from None
         if not isinstance(key, Ed25519PrivateKey | Ed25519PublicKey):
             raise ValueError("every key must be an Ed25519 key (kty OKP, crv Ed25519)")
-        if isinstance(key, Ed25519PrivateKey) and key.public_key() != OKPAlgorithm.from_jwk(public_jwk(jwk)):
-            raise ValueError("the two halves of a key do not belong together")
+        if jwk["kid"] in kids:
+            raise ValueError("two keys have the same kid")
+        kids.add(jwk["kid"])
         yield jwk["kid"], key
 
 

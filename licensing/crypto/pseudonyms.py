@@ -30,7 +30,10 @@ def base64url(data: bytes) -> str:
 
 def from_base64url(text: str) -> bytes:
     """Decode what `base64url` has encoded; ValueError for anything else."""
-    return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    if base64url(data) != text:
+        raise ValueError("is not base64url without padding")
+    return data
 
 
 def normalized(name: str) -> str:

@@ -3,6 +3,7 @@
 The rules, which hold before a word of a token is believed:
 
 - at most `LICENSE_LIMIT` or `LEASE_LIMIT` characters;
+- three parts in base64url without padding, each written in the one way there is;
 - a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts for this type;
 - a signature by that key over exactly this header and this payload.
@@ -14,26 +15,27 @@ Left to others: dates and everything else that a genuine license says (`licensin
 """
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Final, Literal
 
 from jwt.api_jws import PyJWS
 from jwt.exceptions import InvalidTokenError
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.errors import Flaw, TokenFault
-from licensing.rules.license import License
+from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
 LICENSE_TYPE = "license+jwt"
 LEASE_TYPE = "lease+jwt"
 LICENSE_LIMIT = 12 * 1024
 LEASE_LIMIT = LICENSE_LIMIT
-LEASE_ISSUER = "licensing"
+LEASE_ISSUER: Final = "licensing"
 
 _jws = PyJWS(algorithms=["EdDSA"])
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+"""What PyJWT checks, too, but for padding, which it lets pass."""
 
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys) -> str:
@@ -47,6 +49,8 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
     if len(token) > limit:
         raise TokenFault(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
+        if not _COMPACT.fullmatch(token):
+            raise ValueError
         header = _jws.get_unverified_header(token)
     except (InvalidTokenError, ValueError, RecursionError):
         raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
@@ -100,52 +104,36 @@ def write_license(terms: License, keys: SigningKeys) -> str:
     return token
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The signed answer that lets a program run until `expires_at` (UTC, whole seconds)."""
+class Lease(BaseModel):
+    """The signed answer that lets a program run until `expires_at` (UTC, whole seconds).
 
-    session: str
-    license: str
-    issued_at: datetime
-    expires_at: datetime
-    nonce: str
-    features: tuple[str, ...]
-    grace: int
+    Claims with short JWT names have long ones here; `claims()` gives them back as they are signed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
+
+    issuer: Literal["licensing"] = Field(default=LEASE_ISSUER, alias="iss")
+    session: Text = Field(alias="sub")
+    license: Identifier = Field(alias="aud")
+    issued_at: Moment = Field(alias="iat")
+    expires_at: Moment = Field(alias="exp")
+    nonce: Text
+    features: Annotated[tuple[Text, ...], Field(strict=False)]
+    grace: Seconds
     borrowed: bool
     overdraft: bool
 
     def claims(self) -> dict[str, Any]:
-        """The claims as they are signed."""
-        return {
-            "iss": LEASE_ISSUER,
-            "sub": self.session,
-            "aud": self.license,
-            "iat": int(self.issued_at.timestamp()),
-            "exp": int(self.expires_at.timestamp()),
-            "nonce": self.nonce,
-            "features": list(self.features),
-            "grace": self.grace,
-            "borrowed": self.borrowed,
-            "overdraft": self.overdraft,
-        }
+        """The claims as they are signed: short names, NumericDates, plain JSON types."""
+        return self.model_dump(mode="json", by_alias=True)
 
 
 def read_lease(token: str, keys: VerifyingKeys) -> Lease:
     """The lease that this service signed, also when it has expired: the register decides what it is worth then."""
     claims = verified(token, LEASE_TYPE, keys, LEASE_LIMIT)
     try:
-        return Lease(
-            session=claims["sub"],
-            license=claims["aud"],
-            issued_at=datetime.fromtimestamp(claims["iat"], UTC),
-            expires_at=datetime.fromtimestamp(claims["exp"], UTC),
-            nonce=claims["nonce"],
-            features=tuple(claims["features"]),
-            grace=claims["grace"],
-            borrowed=claims["borrowed"],
-            overdraft=claims["overdraft"],
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
+        return Lease.model_validate(claims)
+    except ValidationError:
         raise TokenFault(Flaw.MALFORMED, "is signed, but is no lease") from None
 
 

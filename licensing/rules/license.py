@@ -20,6 +20,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Any, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -37,7 +38,15 @@ Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._
 ClientHash = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 """What a client sends in place of a name: HMAC-SHA-256, base64url without padding."""
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
+
+def _one_line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), AfterValidator(_one_line)]
+"""A short text for people; it stands in the heading of a license file, hence on one line."""
 
 
 def _moment(value: object) -> object:
@@ -56,6 +65,15 @@ Moment = Annotated[
     PlainSerializer(lambda moment: int(moment.timestamp()), return_type=int),
 ]
 """An instant: a JWT NumericDate (RFC 7519, section 2) outside, an aware UTC datetime inside."""
+
+
+def _written(value: object) -> object:
+    if isinstance(value, int):
+        raise ValueError("must be a text such as 198.51.100.0/24")  # a number would be taken for an address
+    return value
+
+
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_written)]
 
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
@@ -117,7 +135,7 @@ class License(BaseModel):
     sharing: Sharing = Sharing.NONE
     users: tuple[ClientHash, ...] = ()
     hosts: tuple[ClientHash, ...] = ()
-    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     features: tuple[Text, ...] = ()
     maintenance_until: Moment | None = None
     project: Text | None = None

@@ -132,7 +132,7 @@ class Report(BaseModel):
 
 def license_usage(
     *,
-    id: str,  # the name that the report has for it
+    id: str,
     product: str,
     kind: str,
     sharing: str,

@@ -325,7 +325,7 @@ def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) 
     """Decide a group of requests on one license.
 
     `room` (at least 6) is how many rows a transaction can take besides the head. Unless something has to be asked
-    first, at least one request is decided.
+    first, at least one request is decided, or sessions that have lapsed are ended to make room for one.
     """
     if facts.head is None and not facts.fresh:
         return Questions(head=True)
@@ -362,18 +362,16 @@ class _Settling:
         self.left = room
         self.questions = Questions()
         self.turn = Turn(head)
-        starting = {request.session for request in requests if isinstance(request, Start)}
-        self.lapsed = [
-            row
+        self.lapsed = {
+            session: row
             for session, row in facts.active.items()
-            if facts.surveyed and row and row.value.expires_at <= now and session not in starting
-        ]
+            if facts.surveyed and row and row.value.expires_at <= now
+        }
 
     def run(self) -> Turn | Questions:
         places: dict[str, int] = {}
         echoes: dict[int, int] = {}
-        # Ends go first: they make room.
-        order = sorted(range(len(self.requests)), key=lambda place: isinstance(self.requests[place], Start))
+        order = sorted(range(len(self.requests)), key=self._precedence)
         for place in order:
             request = self.requests[place]
             first = places.setdefault(request.session, place)
@@ -394,6 +392,13 @@ class _Settling:
                 self.turn.outcomes[place] = replace(outcome, repeat=True) if isinstance(outcome, Granted) else outcome
         self.turn.head = self.head
         return self.questions or self.turn
+
+    def _precedence(self, place: int) -> int:
+        """Ends go first: they make room. New starts go last: they could take the seat of one that is to be revived."""
+        request = self.requests[place]
+        if not isinstance(request, Start):
+            return 0
+        return 1 if self.facts.active.get(request.session) else 2
 
     # Ends.
 
@@ -426,6 +431,7 @@ class _Settling:
                 self._count(-1)
         elif session.holder:
             self._count(-1)
+        self.lapsed.pop(session.id, None)  # whatever ended it, it makes room only once
         self.turn.departures.append(depart(row, reason, self.now))
         self.left -= 2
         return True
@@ -479,6 +485,7 @@ class _Settling:
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
         session = replace(session, heartbeat_at=self.now, expires_at=expires_at)
+        self.lapsed.pop(session.id, None)
         self.turn.revivals.append(Known(session, row.version))
         self.left -= 1
         return Granted(session, expires_at, repeat=True)
@@ -512,14 +519,15 @@ class _Settling:
         facts = self.facts
         if not facts.fresh:
             self.questions.head = True
-        if session.id not in facts.active and not facts.surveyed:
-            self.questions.active.add(session.id)
-        if not facts.surveyed and (facts.quiet_until is None or facts.quiet_until <= self.now):
-            self.questions.survey = True
+        if facts.head and not facts.surveyed:  # without a head there are no sessions
+            if session.id not in facts.active:
+                self.questions.active.add(session.id)
+            if facts.quiet_until is None or facts.quiet_until <= self.now:
+                self.questions.survey = True
         if self.questions:
             return None
         if self.lapsed and self.left >= self.ROWS_OF_START:
-            self._depart(self.lapsed.pop(), Reason.LAPSED)
+            self._depart(next(iter(self.lapsed.values())), Reason.LAPSED)
             return self._seat(session, start)
         if self.lapsed:
             return None  # room can be made, but not in this transaction

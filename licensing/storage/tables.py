@@ -143,7 +143,7 @@ class Tables:
             if given[name] is not None
         ]
         if where:
-            tests.append(where)
+            tests.append(f"( {where} )")  # in spaces, since the SDK knows names only between them
         query = self._client(table).query_entities(
             " and ".join(tests),
             parameters={**given, **(values or {})},

@@ -3,14 +3,14 @@
 import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from licensing.api.pages.usage import usage_page
 from licensing.rules.report import Report, to_csv, to_json
@@ -59,8 +59,9 @@ class Service:
         return 200, {"Content-Type": "application/json"}, to_json(self.report)
 
 
-@pytest.fixture
-def service() -> Iterator[Service]:
+@contextmanager
+def served() -> Iterator[Service]:
+    """The sample, served on a free port."""
     serving = Service(sample.report(days=35))
 
     class Handler(BaseHTTPRequestHandler):
@@ -83,6 +84,21 @@ def service() -> Iterator[Service]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with served() as serving:
+        yield serving
+
+
+@pytest.fixture(scope="session")
+async def shown(browser: Browser) -> AsyncIterator[Page]:
+    """The sample on an open page, for tests that only look at it."""
+    with served() as serving:
+        async with opened(browser) as (page, _):
+            await visit(page, serving)
+            yield page
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +131,9 @@ async def opened(browser: Browser, width: int = 1280, **options: object) -> Asyn
     page.on("request", lambda request: seen.requests.append(request.url))
     yield page, seen
     await context.close()
+
+
+async def visit(page: Page, service: Service, token: str = TOKEN) -> None:
+    """Open the customer's link, and wait for the figures."""
+    await page.goto(f"{service.url}#{token}")
+    await expect(page.locator("h1")).to_have_text(service.report.organization.name)

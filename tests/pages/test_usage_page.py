@@ -12,14 +12,10 @@ from playwright.async_api import Browser, Page, expect
 
 from licensing.api.pages.usage import usage_page, usage_report
 from tests.pages import sample
-from tests.pages.conftest import TOKEN, Seen, Service, opened
+from tests.pages.conftest import TOKEN, Seen, Service, opened, visit
 
+REPORT = sample.report(days=35)
 SIZES = [pytest.param(360, id="phone"), pytest.param(1280, id="desktop")]
-
-
-async def visit(page: Page, service: Service, token: str = TOKEN) -> None:
-    await page.goto(f"{service.url}#{token}")
-    await expect(page.locator("h1")).to_have_text(service.report.organization.name)
 
 
 def assert_quiet(seen: Seen, service: Service) -> None:
@@ -38,41 +34,35 @@ async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, se
         assert_quiet(seen, service)
 
 
-async def test_every_day_and_month_is_on_the_page_as_it_was_figured(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        told = service.report.licenses[0]
-        section = page.get_by_role("region", name=told.product, exact=True)
-        rows = await section.locator("details tbody tr").evaluate_all(
-            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
-        )
-        assert len(rows) == len(told.days)
-        for row, day in zip(reversed(rows), told.days, strict=True):
-            at = day.peak_at.astimezone(sample.ZONE).strftime("%H:%M") if day.peak_at else "–"
-            assert row[1:5] == [str(day.peak), at, str(day.users), str(day.sessions)]
-            assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
-            assert row[6:] == [str(day.denials), str(day.waits)]
-        months = await section.locator(".months tbody tr").evaluate_all(
-            "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
-        )
-        assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in told.months]
+async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page) -> None:
+    told = REPORT.licenses[0]
+    section = shown.get_by_role("region", name=told.product, exact=True)
+    rows = await section.locator("details tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert len(rows) == len(told.days)
+    for row, day in zip(reversed(rows), told.days, strict=True):
+        at = day.peak_at.astimezone(sample.ZONE).strftime("%H:%M") if day.peak_at else "–"
+        assert row[1:5] == [str(day.peak), at, str(day.users), str(day.sessions)]
+        assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
+        assert row[6:] == [str(day.denials), str(day.waits)]
+    months = await section.locator(".months tbody tr").evaluate_all(
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in told.months]
 
 
-async def test_the_picture_shows_each_days_peak_against_the_seats(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        told = service.report.licenses[0]
-        plot = page.get_by_role("region", name=told.product, exact=True).locator(".plot")
-        bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
-        line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
-        heights = await plot.locator("svg > g").evaluate_all(
-            "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
-            ".reduce((sum, part) => sum + part.height.baseVal.value, 0))"
-        )
-        assert [round(height / (bottom - line) * told.seats, 3) for height in heights] == [
-            day.peak for day in told.days
-        ]
-        assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in told.days)
+async def test_the_picture_shows_each_days_peak_against_the_seats(shown: Page) -> None:
+    told = REPORT.licenses[0]
+    plot = shown.get_by_role("region", name=told.product, exact=True).locator(".plot")
+    bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
+    line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
+    heights = await plot.locator("svg > g").evaluate_all(
+        "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
+        ".reduce((sum, part) => sum + part.height.baseVal.value, 0))"
+    )
+    assert [round(height / (bottom - line) * told.seats, 3) for height in heights] == [day.peak for day in told.days]
+    assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in told.days)
 
 
 async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Service) -> None:
@@ -90,24 +80,20 @@ async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Ser
         assert [int(re.findall(r": (\d+) at once", title)[0]) for title in titles] == list(weeks.values())
 
 
-async def test_the_heat_map_has_every_hour_of_the_week(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        told = service.report.licenses[0]
-        heat = page.get_by_role("region", name=told.product, exact=True).locator(".heat tbody tr")
-        shown = await heat.evaluate_all(
-            "rows => rows.map(row => [...row.querySelectorAll('td')].map(c => parseFloat(c.textContent)))"
-        )
-        assert told.busy is not None
-        assert shown == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in told.busy]
+async def test_the_heat_map_has_every_hour_of_the_week(shown: Page) -> None:
+    told = REPORT.licenses[0]
+    heat = shown.get_by_role("region", name=told.product, exact=True).locator(".heat tbody tr")
+    means = await heat.evaluate_all(
+        "rows => rows.map(row => [...row.querySelectorAll('td')].map(c => parseFloat(c.textContent)))"
+    )
+    assert told.busy is not None
+    assert means == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in told.busy]
 
 
-async def test_nobodys_hours_are_shown_where_few_people_were_active(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        section = page.get_by_role("region", name="Fluidit Sewer", exact=True)
-        await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
-        await expect(section.locator(".heat")).to_have_count(0)
+async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page) -> None:
+    section = shown.get_by_role("region", name="Fluidit Sewer", exact=True)
+    await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
+    await expect(section.locator(".heat")).to_have_count(0)
 
 
 async def test_the_token_leaves_the_address_bar_and_the_history(browser: Browser, service: Service) -> None:
@@ -241,11 +227,9 @@ async def test_a_script_that_was_smuggled_into_the_page_does_not_run(browser: Br
         assert any("Content Security Policy" in text for text in seen.complaints)
 
 
-async def test_no_pseudonym_reaches_the_page(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        assert "worker-" not in await page.content()
-        assert "worker-" not in json.dumps(service.report.model_dump(mode="json"))
+async def test_no_pseudonym_reaches_the_page(shown: Page) -> None:
+    assert "worker-" not in await shown.content()
+    assert "worker-" not in json.dumps(REPORT.model_dump(mode="json"))
 
 
 @pytest.mark.parametrize("width", SIZES)
@@ -264,21 +248,19 @@ async def test_text_stands_out_from_its_background(browser: Browser, service: Se
         assert await page.evaluate(FAINT_TEXTS) == []
 
 
-async def test_a_screen_reader_finds_names_and_headings(browser: Browser, service: Service) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        levels = await page.evaluate(
-            "[...document.querySelectorAll('h1,h2,h3,h4')]"
-            ".filter(heading => heading.checkVisibility()).map(heading => +heading.tagName[1])"
-        )
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(after <= before + 1 for before, after in pairwise(levels))
-        nameless: list[Any] = await page.evaluate(NAMELESS)
-        assert nameless == []
-        assert await page.evaluate("document.documentElement.lang") == "en"
-        ids = await page.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
-        assert len(ids) == len(set(ids))
+async def test_a_screen_reader_finds_names_and_headings(shown: Page) -> None:
+    levels = await shown.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')]"
+        ".filter(heading => heading.checkVisibility()).map(heading => +heading.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+    nameless: list[Any] = await shown.evaluate(NAMELESS)
+    assert nameless == []
+    assert await shown.evaluate("document.documentElement.lang") == "en"
+    ids = await shown.evaluate("[...document.querySelectorAll('[id]')].map(node => node.id)")
+    assert len(ids) == len(set(ids))
 
 
 async def test_all_can_be_reached_by_keyboard(browser: Browser, service: Service) -> None:

@@ -45,6 +45,9 @@ def _operations(contract: dict[str, Any]) -> Iterator[str]:
             yield f'<h2><span class="method">{method.upper()}</span><code>{escape(path)}</code></h2>'
             yield f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation.get('description', ''))}</p>"
             parameters = [(p["name"], p["schema"], p.get("description", "")) for p in operation.get("parameters", ())]
+            for scheme in (name for needed in operation.get("security", ()) for name in needed):
+                about = contract["components"]["securitySchemes"][scheme]
+                parameters.append(("Authorization", {"type": "`Bearer` token"}, about["description"]))
             if parameters:
                 yield "<h3>Parameters</h3>" + _fields(parameters)
             if "requestBody" in operation:

@@ -341,17 +341,20 @@ function ticks(top) {
 
 function dateLabels(bars, x, step) {
   const byMonth = bars.length > 45 || bars[0]?.week;
+  const everyDay = bars.length <= 14;
+  const monthOf = (bar) => bar?.day.slice(0, 7);
   const due = (bar, before) =>
-    byMonth ? bar.day.slice(0, 7) !== before?.day.slice(0, 7) : new Date(bar.day).getUTCDay() === 1;
+    everyDay || (byMonth ? monthOf(bar) !== monthOf(before) : new Date(bar.day).getUTCDay() === 1);
   const labels = [];
   let free = -Infinity;
   // The rest of a first month may be too short to be labelled beside the second.
   const second = bars.findIndex((bar, index) => index > 0 && due(bar, bars[index - 1]));
   bars.forEach((bar, index) => {
     if (!due(bar, bars[index - 1]) || x(index) < free) return;
-    if (index === 0 && second > 0 && second * step < LABEL_WIDTH) return;
+    if (byMonth && index === 0 && second > 0 && second * step < LABEL_WIDTH) return;
     const text = (byMonth ? MONTH_NAME : SHORT_DAY).format(new Date(bar.day));
-    labels.push(drawn("text", { x: x(index) + 1, y: HEIGHT - 6 }, text));
+    const place = everyDay ? { x: x(index) + step / 2, "text-anchor": "middle" } : { x: x(index) + 1 };
+    labels.push(drawn("text", { ...place, y: HEIGHT - 6 }, text));
     free = x(index) + LABEL_WIDTH;
   });
   return labels;

@@ -1,0 +1,30 @@
+"""The bridge from the Functions host to the app."""
+
+import logging
+
+import azure.functions as func
+
+from licensing.api import problems
+from licensing.api.guard import HEADERS
+
+
+class Bridge(func.AsgiMiddleware):
+    """The SDK's middleware, which raises on what it cannot read itself: to the caller that would be a 500."""
+
+    def __init__(self, app: object) -> None:
+        super().__init__(app)
+        # It logs the header that it cannot read.
+        logging.getLogger("azure.functions").setLevel(logging.ERROR)
+
+    async def handle_async(self, req: func.HttpRequest, context: func.Context | None = None) -> func.HttpResponse:
+        """Serve one request. ValueError is what a path or a header that is no text or no number gives."""
+        try:
+            return await super().handle_async(req, context)
+        except ValueError:
+            reply = problems.problem("malformed-request", headers=HEADERS)
+            return func.HttpResponse(
+                bytes(reply.body),
+                status_code=reply.status_code,
+                headers=dict(reply.headers),
+                mimetype=problems.MEDIA_TYPE,
+            )

@@ -1,0 +1,358 @@
+"""The published contract is true: all that it documents can be had, and (`Contract.check`) nothing else comes."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import azure.functions as func
+import httpx
+import pytest
+from jsonschema import Draft202012Validator
+
+from licensing.api import app as app_module
+from licensing.api import problems
+from licensing.api.app import create_app
+from licensing.api.functions import Bridge
+from licensing.cli.home import Home, local_storage
+from licensing.cli.processes import free_port
+from licensing.storage import ledger
+from tests import support
+from tests.api.client import CONTRACT, PROBLEM, Api, Clock, running
+from tests.api.host import Context
+
+START: Final = ("POST", "/api/sessions")
+HEARTBEAT: Final = ("PUT", "/api/sessions/{session}/heartbeat")
+END: Final = ("DELETE", "/api/sessions/{session}")
+READ: Final = ("GET", "/api/sessions/{session}")
+HEALTH: Final = ("GET", "/api/health")
+OPENAPI: Final = ("GET", "/api/openapi.json")
+DOCS: Final = ("GET", "/api/docs")
+WITH_LEASE: Final = (HEARTBEAT, END, READ)
+
+Operation = tuple[str, str]
+
+
+@dataclass
+class World:
+    """Where every reply can be provoked."""
+
+    home: Home
+    api: Api
+    clock: Clock
+    cut_off: Api
+    patch: pytest.MonkeyPatch
+
+    def license(self, **claims: Any) -> str:
+        """A license with any claims."""
+        return support.issue(self.home, **claims)
+
+    async def call(self, operation: Operation, session: str, lease: str, api: Api | None = None) -> httpx.Response:
+        """Make a well-formed call other than a start."""
+        method, path = operation
+        body = {"nonce": support.new_nonce()} if operation == HEARTBEAT else None
+        path = path.replace("{session}", session).removeprefix("/api")
+        return await (api or self.api).send(method, path, headers=support.bearer(lease), json=body)
+
+
+@pytest.fixture
+async def world(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    """An app with a clock that can be put forward, and one that cannot reach its store."""
+    monkeypatch.setattr(ledger, "GROUP_SECONDS", 0.1)
+    clock = Clock()
+    settings = support.settings(home, azurite, LICENSING_HEAD_SECONDS="0")
+    async with (
+        running(settings, clock) as api,
+        running(support.settings(home, local_storage(free_port()))) as cut_off,
+    ):
+        yield World(home, api, clock, cut_off, monkeypatch)
+
+
+Provoke = Callable[[World, Operation], Awaitable[httpx.Response]]
+
+
+# Starts.
+
+
+async def started(world: World, _: Operation) -> httpx.Response:
+    return await world.api.start(support.start(world.license()))
+
+
+async def repeated(world: World, _: Operation) -> httpx.Response:
+    body = support.start(world.license())
+    await world.api.start(body)
+    return await world.api.start(body)
+
+
+async def full(world: World, _: Operation) -> httpx.Response:
+    return await world.api.start(support.start(world.license(seats=0)))
+
+
+def under(**claims: Any) -> Provoke:
+    """A start under a license with such claims; times are seconds from now."""
+
+    async def start(world: World, _: Operation) -> httpx.Response:
+        now = int(world.clock().timestamp())
+        moments = {name: now + claims[name] for name in ("nbf", "exp") if name in claims}
+        return await world.api.start(support.start(world.license(**(claims | moments))))
+
+    return start
+
+
+async def forged(world: World, _: Operation) -> httpx.Response:
+    return await world.api.start(support.start(world.license()[:-4]))
+
+
+async def suspended(world: World, _: Operation) -> httpx.Response:
+    id = support.new_id()
+    license = world.license(sub=id, seats=2)
+    await world.api.begin(license)
+    await world.api.service.ledger.set_status(id, suspended=True)
+    return await world.api.start(support.start(license))
+
+
+async def superseded(world: World, _: Operation) -> httpx.Response:
+    id = support.new_id()
+    await world.api.begin(world.license(sub=id, serial=2))
+    return await world.api.start(support.start(world.license(sub=id, serial=1)))
+
+
+async def started_without_store(world: World, _: Operation) -> httpx.Response:
+    return await world.cut_off.start(support.start(world.license()))
+
+
+# Calls with a lease.
+
+
+async def running_session(world: World, operation: Operation) -> httpx.Response:
+    return await world.call(operation, *await world.api.begin(world.license()))
+
+
+async def with_another_lease(world: World, operation: Operation) -> httpx.Response:
+    _, lease = await world.api.begin(world.license())
+    return await world.call(operation, support.new_session(), lease)
+
+
+async def after_the_end(world: World, operation: Operation) -> httpx.Response:
+    session, lease = await world.api.begin(world.license())
+    await world.api.end(session, lease)
+    return await world.call(operation, session, lease)
+
+
+async def after_a_suspension(world: World, operation: Operation) -> httpx.Response:
+    id = support.new_id()
+    session, lease = await world.api.begin(world.license(sub=id))
+    await world.api.service.ledger.set_status(id, suspended=True)
+    return await world.call(operation, session, lease)
+
+
+async def after_the_license_expired(world: World, operation: Operation) -> httpx.Response:
+    session, lease = await world.api.begin(world.license())
+    world.clock.ahead = timedelta(days=31)
+    return await world.call(operation, session, lease)
+
+
+async def without_store(world: World, operation: Operation) -> httpx.Response:
+    session, lease = await world.api.begin(world.license())
+    return await world.call(operation, session, lease, world.cut_off)
+
+
+# Any call.
+
+
+async def plain(world: World, operation: Operation) -> httpx.Response:
+    return await world.call(operation, "", "")
+
+
+async def plain_without_store(world: World, operation: Operation) -> httpx.Response:
+    return await world.call(operation, "", "", world.cut_off)
+
+
+async def malformed(world: World, operation: Operation) -> httpx.Response:
+    """Junk in the body or the path; where there is neither, a header that the Functions middleware cannot read."""
+    method, path = operation
+    if operation in (START, *WITH_LEASE):
+        return await world.api.send(method, path.removeprefix("/api").replace("{session}", "junk"))
+    headers = {"x-forwarded-port": "9" * 5000}
+    request = func.HttpRequest(method, f"https://test{path}", headers=headers, body=b"")
+    reply = await Bridge(create_app(lambda: world.api.service)).handle_async(request, Context("any"))
+    CONTRACT.check(method, path, reply.status_code, reply.headers, reply.get_body())
+    return httpx.Response(reply.status_code, headers=dict(reply.headers), content=reply.get_body())
+
+
+async def too_large(world: World, operation: Operation) -> httpx.Response:
+    method, path = operation
+    path = path.removeprefix("/api").replace("{session}", support.new_session())
+    return await world.api.send(method, path, content=b" " * 16_385)
+
+
+async def unforeseen(world: World, operation: Operation) -> httpx.Response:
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    for name in ("start", "heartbeat", "end", "read"):
+        world.patch.setattr(world.api.service.sessions, name, broken)
+    world.patch.setattr(world.api.service, "healthy", broken)
+    world.patch.setattr(app_module, "contract", broken)
+    if operation == START:
+        return await started(world, operation)
+    return await world.call(operation, support.new_session(), "")
+
+
+DAY: Final = support.DAY
+OTHER: Final = "x" * 43
+ANY: Final[dict[str, Provoke]] = {
+    "malformed-request": malformed,
+    "request-too-large": too_large,
+    "service-unavailable": unforeseen,
+}
+LEASED: Final[dict[str, Provoke]] = {**ANY, "lease-invalid": with_another_lease, "storage-unavailable": without_store}
+PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
+    START: {
+        **ANY,
+        "201": started,
+        "200": repeated,
+        "license-invalid": forged,
+        "license-not-yet-valid": under(nbf=DAY),
+        "license-expired": under(nbf=-2 * DAY, exp=-DAY),
+        "license-suspended": suspended,
+        "license-superseded": superseded,
+        "user-not-allowed": under(users=[OTHER]),
+        "host-not-allowed": under(hosts=[OTHER]),
+        "network-not-allowed": under(networks=["192.0.2.0/24"]),
+        "no-seat-available": full,
+        "storage-unavailable": started_without_store,
+    },
+    HEARTBEAT: {
+        **LEASED,
+        "200": running_session,
+        "license-suspended": after_a_suspension,
+        "license-expired": after_the_license_expired,
+        "session-gone": after_the_end,
+    },
+    END: {**LEASED, "204": running_session},
+    READ: {**LEASED, "200": running_session, "session-gone": after_the_end},
+    HEALTH: {**ANY, "200": plain, "storage-unavailable": plain_without_store},
+    OPENAPI: {**ANY, "200": plain},
+    DOCS: {**ANY, "200": plain},
+}
+
+
+def documented(operation: dict[str, Any]) -> dict[str, int]:
+    """The outcomes that an operation documents, each with its status: problem codes, and statuses of success."""
+    outcomes: dict[str, int] = {}
+    for status, reply in operation["responses"].items():
+        examples = reply.get("content", {}).get(PROBLEM, {}).get("examples", {})
+        outcomes.update(dict.fromkeys(examples or [status], int(status)))
+    return outcomes
+
+
+def test_what_is_documented_is_what_can_be_provoked() -> None:
+    told = {name: set(documented(operation)) for name, operation in CONTRACT.operations().items()}
+
+    assert told == {name: set(outcomes) for name, outcomes in PROVOKED.items()}
+
+
+@pytest.mark.parametrize(
+    ("operation", "outcome"), [(operation, outcome) for operation, outcomes in PROVOKED.items() for outcome in outcomes]
+)
+async def test_each_documented_reply_comes_as_documented(world: World, operation: Operation, outcome: str) -> None:
+    reply = await PROVOKED[operation][outcome](world, operation)
+
+    assert reply.status_code == documented(CONTRACT.operations()[operation])[outcome]
+    if outcome != str(reply.status_code):
+        assert reply.json()["code"] == outcome
+
+
+# The document.
+
+
+def test_the_calls_of_a_session_say_that_they_want_its_lease() -> None:
+    asked = {name for name, operation in CONTRACT.operations().items() if "security" in operation}
+
+    assert asked == set(WITH_LEASE)
+    assert CONTRACT.document["components"]["securitySchemes"]["lease"]["scheme"] == "bearer"
+
+
+def test_every_problem_example_is_a_problem_by_the_schema_and_by_the_code() -> None:
+    for operation in CONTRACT.operations().values():
+        for status, reply in operation["responses"].items():
+            content = reply.get("content", {}).get(PROBLEM)
+            if content is None:
+                continue
+            validator = CONTRACT.validator(content["schema"])
+            for code, example in content["examples"].items():
+                validator.validate(example["value"])
+                assert (example["value"]["code"], example["value"]["status"]) == (code, int(status))
+                assert example["value"]["type"] == f"urn:licensing:problem:{code}"
+                assert problems.CODES[code][:2] == (int(status), example["value"]["title"])
+
+
+def test_every_schema_is_one_and_its_examples_fit() -> None:
+    examples = 0
+    for schema in CONTRACT.document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+        for field in schema["properties"].values():
+            for example in field.get("examples", ()):
+                CONTRACT.validator(field).validate(example)
+                examples += 1
+    assert examples
+
+
+def test_all_times_are_times() -> None:
+    schemas = CONTRACT.document["components"]["schemas"].values()
+    times = [field for schema in schemas for name, field in schema["properties"].items() if name.endswith("_at")]
+
+    assert {field["format"] for field in times} == {"date-time"}
+
+
+def test_no_reply_is_documented_that_never_comes() -> None:
+    text = json.dumps(CONTRACT.document)
+
+    assert '"422"' not in text
+    assert '"500"' not in text
+    assert "ValidationError" not in text
+
+
+async def test_the_contract_that_is_served_is_this_one_each_time(api: Api) -> None:
+    replies = [await api.send("GET", "/openapi.json") for _ in range(2)]
+
+    assert [reply.json() for reply in replies] == [CONTRACT.document] * 2
+    assert replies[0].json()["openapi"].startswith("3.1")
+
+
+# The page.
+
+
+async def test_the_docs_page_runs_nothing_and_asks_nobody(api: Api) -> None:
+    page = await api.send("GET", "/docs")
+
+    style = re.findall(r"<style>(.*?)</style>", page.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
+    assert len(style) == 1
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == (
+        f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    assert not re.search(
+        r"<(script|link|img|iframe|object|embed|form|base)\b|\bon\w+=|\bstyle=|url\(|@import", page.text
+    )
+    assert re.findall(r'(?:href|src)="([^"]*)"', page.text) == ["openapi.json"]
+    assert "//" not in page.text
+
+
+async def test_the_docs_page_tells_all_that_the_contract_does(api: Api) -> None:
+    page = (await api.send("GET", "/docs")).text
+
+    for (method, path), operation in CONTRACT.operations().items():
+        assert f'<span class="method">{method}</span><code>{path}</code>' in page
+        for outcome in documented(operation):
+            assert outcome in page
+    for name in ("StartBody", "HeartbeatBody", "RunningReply", "SessionReply", "Health"):
+        for field in CONTRACT.document["components"]["schemas"][name]["properties"]:
+            assert f"<code>{field}</code>" in page
+    assert page.count("<code>Authorization</code>") == len(WITH_LEASE)

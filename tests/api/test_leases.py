@@ -1,0 +1,185 @@
+"""Who may speak for a session: its own lease does, however old, and nothing else."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from licensing.cli.home import Home
+from licensing.crypto.keys import SigningKeys, new_private_jwk
+from licensing.crypto.tokens import LEASE_TYPE, LICENSE_TYPE, sign
+from licensing.services.service import utc_now
+from tests import support
+from tests.api.client import Api, Clock, assert_problem, running
+
+Issue = Callable[..., str]
+Call = Callable[[Api, str, str], Awaitable[httpx.Response]]
+
+CALLS = {
+    "heartbeat": lambda api, session, lease: api.heartbeat(session, lease),
+    "end": lambda api, session, lease: api.end(session, lease),
+    "read": lambda api, session, lease: api.read(session, lease),
+}
+each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+
+
+def claims(session: str, license: str, **changes: Any) -> dict[str, Any]:
+    """The claims of a lease that is good for an hour."""
+    now = int(utc_now().timestamp())
+    return {
+        "iss": "licensing",
+        "sub": session,
+        "aud": license,
+        "iat": now,
+        "exp": now + 3600,
+        "nonce": support.new_nonce(),
+        "features": [],
+        "grace": 0,
+        "borrowed": False,
+        "overdraft": False,
+        **changes,
+    }
+
+
+def altered(token: str) -> str:
+    """A token with one character of its payload changed."""
+    header, payload, signature = token.split(".")
+    return ".".join((header, payload[:20] + ("A" if payload[20] != "A" else "B") + payload[21:], signature))
+
+
+@each_call
+async def test_the_lease_of_another_session_of_the_same_license_opens_nothing(
+    api: Api, issue: Issue, storage_calls: support.StorageCalls, call: Call
+) -> None:
+    license = issue(seats=2)
+    victim, victims_lease = await api.begin(license)
+    _, own_lease = await api.begin(license, user="mallory")
+    mark = await storage_calls.mark()
+
+    reply = await call(api, victim, own_lease)
+
+    assert_problem(reply, "lease-invalid", 401)
+    assert await storage_calls.since(mark) == []
+    assert (await api.heartbeat(victim, victims_lease)).status_code == 200
+
+
+FORGERIES: dict[str, Callable[[str, str, Home], str]] = {
+    "nothing": lambda _session, _lease, _home: "",
+    "altered": lambda _session, lease, _home: altered(lease),
+    "truncated": lambda _session, lease, _home: lease[:-1],
+    "signature cut off": lambda _session, lease, _home: lease.rpartition(".")[0] + ".",
+    "own key": lambda session, _lease, _home: sign(
+        claims(session, "lic"), LEASE_TYPE, SigningKeys({"keys": [new_private_jwk()]})
+    ),
+    "issuer's key": lambda session, _lease, home: sign(claims(session, "lic"), LEASE_TYPE, home.issuer_keys()),
+    "of another type": lambda session, _lease, home: sign(claims(session, "lic"), LICENSE_TYPE, lease_keys(home)),
+    "a license": lambda session, _lease, home: support.issue(home, sub=session),
+    "without claims": lambda _session, _lease, home: sign({}, LEASE_TYPE, lease_keys(home)),
+    "too large": lambda session, _lease, home: sign(
+        claims(session, "lic", features=["f" * 12_288]), LEASE_TYPE, lease_keys(home)
+    ),
+    "junk": lambda _session, _lease, _home: "~.{}.~",
+}
+
+
+def lease_keys(home: Home) -> SigningKeys:
+    """The keys that the service signs leases with."""
+    return support.settings(home, "UseDevelopmentStorage=true").lease_keys
+
+
+@each_call
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES)
+async def test_what_is_no_lease_of_ours_is_refused_before_storage_is_touched(
+    api: Api,
+    home: Home,
+    issue: Issue,
+    storage_calls: support.StorageCalls,
+    call: Call,
+    forge: Callable[[str, str, Home], str],
+) -> None:
+    session, lease = await api.begin(issue())
+    forged = forge(session, lease, home)
+    mark = await storage_calls.mark()
+
+    reply = await call(api, session, forged)
+
+    assert_problem(reply, "lease-invalid", 401)
+    assert await storage_calls.since(mark) == []
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic {}", "{}", "Bearer {} {}", "Bearer, {}"])
+async def test_a_lease_counts_as_a_bearer_token_only(api: Api, issue: Issue, header: str | None) -> None:
+    session, lease = await api.begin(issue())
+    headers = {} if header is None else {"Authorization": header.format(lease, lease)}
+
+    assert_problem(await api.send("GET", f"/sessions/{session}", headers=headers), "lease-invalid", 401)
+
+
+async def test_the_scheme_of_a_bearer_token_is_written_in_any_case(api: Api, issue: Issue) -> None:
+    session, lease = await api.begin(issue())
+
+    reply = await api.send("GET", f"/sessions/{session}", headers={"Authorization": f"bearer {lease}"})
+
+    assert reply.status_code == 200
+
+
+async def test_a_session_id_in_the_path_is_one_id_in_capitals_too(api: Api, issue: Issue) -> None:
+    session, lease = await api.begin(issue())
+
+    assert (await api.read(session.upper(), lease)).status_code == 200
+
+
+async def test_a_license_file_is_not_accepted_where_a_lease_is_and_the_other_way_round(api: Api, issue: Issue) -> None:
+    license = issue(seats=2)
+    session, lease = await api.begin(license)
+
+    assert_problem(await api.read(session, license), "lease-invalid", 401)
+    assert_problem(await api.start(support.start(lease)), "license-invalid", 401)
+
+
+async def test_an_expired_lease_still_authenticates_because_the_row_decides(
+    home: Home, azurite: str, issue: Issue
+) -> None:
+    clock = Clock()
+    async with running(support.settings(home, azurite), clock) as api:
+        session, lease = await api.begin(issue())
+        clock.ahead = timedelta(hours=9)
+
+        assert (await api.read(session, lease)).status_code == 200
+        assert (await api.heartbeat(session, lease)).status_code == 200
+        assert (await api.end(session, lease)).status_code == 204
+
+
+async def test_a_stolen_lease_of_an_ended_session_brings_nothing_back(api: Api, issue: Issue) -> None:
+    session, lease = await api.begin(issue())
+    await api.end(session, lease)
+
+    assert_problem(await api.heartbeat(session, lease), "session-gone", 410)
+    assert_problem(await api.read(session, lease), "session-gone", 410)
+
+
+LICENSE_FORGERIES: dict[str, Callable[[str, Home], str]] = {
+    "altered": lambda license, _home: altered(license),
+    "own key": lambda _license, home: sign(
+        support.claims(home), LICENSE_TYPE, SigningKeys({"keys": [new_private_jwk()]})
+    ),
+    "lease key": lambda _license, home: sign(support.claims(home), LICENSE_TYPE, lease_keys(home)),
+    "of another type": lambda _license, home: sign(support.claims(home), LEASE_TYPE, home.issuer_keys()),
+    "contradicts itself": lambda _license, home: support.issue(home, heartbeat=900, lease=900),
+    "too large": lambda _license, home: support.issue(home, users=[support.user_hash()] * 200),
+    "with its comments": lambda license, _home: f"# a license\n{license}\n",
+    "junk": lambda _license, _home: "ü.{}.\u0000",
+}
+
+
+@pytest.mark.parametrize("forge", LICENSE_FORGERIES.values(), ids=LICENSE_FORGERIES)
+async def test_what_is_no_genuine_license_is_refused_before_storage_is_touched(
+    api: Api, home: Home, issue: Issue, storage_calls: support.StorageCalls, forge: Callable[[str, Home], str]
+) -> None:
+    forged = forge(issue(), home)
+    mark = await storage_calls.mark()
+
+    assert_problem(await api.start(support.start(forged)), "license-invalid", 401)
+    assert await storage_calls.since(mark) == []

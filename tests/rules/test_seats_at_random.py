@@ -1,0 +1,142 @@
+"""Whatever happens in whatever order: the promises of the seat ledger hold after every turn."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from licensing.rules.license import Kind, Sharing
+from licensing.rules.seats import End, Ended, Full, Granted, Head, Known, Lapse, Outcome, Request, Taken, Terms
+from tests.rules.register import NOON, Register, start, terms
+
+SESSIONS = st.sampled_from(["1", "2", "3", "4", "5", "6"])
+USERS = st.sampled_from(["ada", "bob", "eve"])
+HOSTS = st.sampled_from(["pc", "laptop"])
+PEPPERS = st.sampled_from([("new",), ("old",), ("new", "old"), ("old", "new")])
+ROOMS = st.sampled_from([6, 7, 9, 14, 99])
+KINDS = st.sampled_from([Kind.FLOATING, Kind.FLOATING, Kind.FLOATING, Kind.NODE_LOCKED])
+SECONDS = st.sampled_from([1, 60, 299, 300, 600, 900, 2000])
+
+
+class Ledger(RuleBasedStateMachine):
+    """Requests queue, and are served in groups; operators, sweeps and heartbeats come in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register = Register()
+        self.now = NOON
+        self.queue: list[Request] = []
+        self.remembered: Known[Head] | None = None
+        self.terms: list[Terms] = []
+
+    @initialize(
+        first=st.integers(0, 3),
+        later=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1), st.sampled_from(Sharing), KINDS), max_size=2),
+        overdraft=st.integers(0, 1),
+        sharing=st.sampled_from(Sharing),
+        borrow=st.sampled_from([0, 1800]),
+    )
+    def issue(self, first: int, later: list[Any], overdraft: int, sharing: Sharing, borrow: int) -> None:
+        """The files that the customer has: the first, and newer ones that change everything."""
+        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow=borrow)]
+        for serial, (seats, more, other, kind) in enumerate(later, start=2):
+            self.terms.append(terms(serial=serial, seats=seats, overdraft=more, sharing=other, kind=kind))
+
+    @rule(session=SESSIONS, user=USERS, host=HOSTS, file=st.integers(0, 2), peppers=PEPPERS, data=st.data())
+    def start(self, session: str, user: str, host: str, file: int, peppers: tuple[str, ...], data: Any) -> None:
+        under = self.terms[file % len(self.terms)]
+        request = start(session, user, host, under=under, peppers=peppers, borrow=data.draw(st.sampled_from([0, 1200])))
+        self.queue += [request] * data.draw(st.integers(1, 2))
+
+    @rule(session=SESSIONS)
+    def end(self, session: str) -> None:
+        self.queue.append(End(session))
+
+    @rule()
+    def sweep(self) -> None:
+        rows = self.register.active.values()
+        self.queue += [Lapse(row) for row in rows if row.value.expires_at <= self.now]
+
+    @rule(session=SESSIONS)
+    def beat(self, session: str) -> None:
+        self.register.beat(session, self.now)
+
+    @precondition(lambda self: self.register.head)
+    @rule(suspended=st.booleans())
+    def change_status(self, suspended: bool) -> None:
+        self.register.set_head(suspended=suspended)
+
+    @rule()
+    def remember(self) -> None:
+        """From now on, this is the head that the process knows, until it reads or writes another."""
+        self.remembered = self.register.head
+
+    @rule(seconds=SECONDS)
+    def wait(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @precondition(lambda self: self.queue)
+    @rule(room=ROOMS)
+    def serve(self, room: int) -> None:
+        group, before = self.queue, self.register.in_use
+        self.now += timedelta(seconds=1)
+        turn = self.register.turn(group, self.now, room, self.remembered)
+        assert turn.outcomes or turn.departures, "nobody was answered, and no room was made"
+        assert turn.outcomes.keys() <= set(range(len(group)))
+        self.queue = [request for place, request in enumerate(group) if place not in turn.outcomes]
+        head = self.register.head
+        if head:
+            assert self.register.in_use <= max(before, head.value.terms.capacity), "more holders than seats"
+        for place, outcome in turn.outcomes.items():
+            if isinstance(outcome, Full):
+                assert head is not None
+                assert self.register.in_use >= head.value.terms.capacity, "refused, and a seat is free"
+                rows = self.register.active.values()
+                assert all(row.value.expires_at > self.now for row in rows), "refused, and a seat has lapsed"
+            self.repeat(group[place], outcome)
+
+    def repeat(self, request: Request, outcome: Outcome) -> None:
+        """The same request again changes no row, and is told the same."""
+        if isinstance(outcome, Taken):
+            return  # the session that had the id may have lapsed to make room in the same turn
+        rows = self.rows()
+        self.register.check()
+        again = self.register.turn([request], self.now).outcomes[0]
+        match outcome:
+            case Ended():
+                assert again == Ended(now=False)
+            case Granted():
+                assert again == replace(outcome, repeat=outcome.session is not None)
+            case Full():
+                assert isinstance(again, Full)
+            case _:
+                assert again == outcome
+        assert self.rows() == rows, "a repeated request changed something"
+
+    def rows(self) -> tuple[Any, ...]:
+        register = self.register
+        return register.head, dict(register.active), dict(register.seats), len(register.ended)
+
+    @invariant()
+    def promises_hold(self) -> None:
+        self.register.check()
+
+    def teardown(self) -> None:
+        turns = 0
+        while self.queue:
+            self.serve(6)
+            turns += 1
+            assert turns < 500, "the queue never ends"
+
+
+Ledger.TestCase.settings = settings(
+    max_examples=120,
+    stateful_step_count=40,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+    report_multiple_bugs=False,
+)
+test_the_promises_hold = Ledger.TestCase

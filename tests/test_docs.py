@@ -1,0 +1,148 @@
+"""The documents agree with the tree: no link in them is dead, and every module is introduced."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+ROOT = Path(__file__).parents[1]
+NOT_OURS = {"node_modules", "build", "dist"}
+
+
+def documents() -> list[Path]:
+    """All Markdown files of the project, but not those of its dependencies."""
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in NOT_OURS]
+        found += [Path(folder) / name for name in files if name.endswith(".md")]
+    return sorted(found)
+
+
+def tokens(document: Path) -> Iterator[Token]:
+    """The parts of a document, those within a line of text included."""
+    for token in MarkdownIt().enable("table").parse(document.read_text(encoding="utf-8")):
+        yield token
+        yield from token.children or ()
+
+
+class _Attributes(HTMLParser):
+    """The attributes of some HTML, by name."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [(name, value or "") for name, value in attrs]
+
+
+def links(document: Path) -> list[str]:
+    """The targets of all links and pictures of a document, written in Markdown or in HTML."""
+    found = []
+    for token in tokens(document):
+        if token.type in ("link_open", "image"):
+            found.append(str(token.attrs.get("href") or token.attrs.get("src") or ""))
+        elif token.type in ("html_inline", "html_block"):
+            found += [value for name, value in _Attributes(token.content).found if name in ("href", "src")]
+    return found
+
+
+def anchors(document: Path) -> set[str]:
+    """What a link may name within a document: its headings, in the way that forges turn them into anchors."""
+    found: set[str] = set()
+    seen: Counter[str] = Counter()
+    heading = False
+    for token in tokens(document):
+        if token.type == "heading_open":
+            heading = True
+        elif heading and token.type == "inline":
+            text = "".join(part.content for part in token.children or () if part.type in ("text", "code_inline"))
+            name = re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
+            found.add(name if not seen[name] else f"{name}-{seen[name]}")
+            seen[name] += 1
+            heading = False
+        elif token.type in ("html_inline", "html_block"):
+            found |= {value for name, value in _Attributes(token.content).found if name in ("id", "name")}
+    return found
+
+
+def flaws(document: Path, root: Path) -> list[str]:
+    """The links of a document that lead nowhere within the tree, each with the reason; other sites are not asked."""
+    found = []
+    for link in links(document):
+        target = urlsplit(link)
+        if target.scheme in ("http", "https", "mailto"):
+            continue
+        if target.scheme or target.netloc or target.path.startswith("/"):
+            found.append(f"{link} is neither a relative link nor one to a site")
+            continue
+        place = Path(os.path.normpath(document.parent / unquote(target.path))) if target.path else document
+        if not place.is_relative_to(root):
+            found.append(f"{link} leads out of the project")
+        elif not place.exists():
+            found.append(f"{link} does not exist")
+        elif target.fragment and place.suffix == ".md" and unquote(target.fragment) not in anchors(place):
+            found.append(f"{link} names a heading that is not there")
+    return found
+
+
+@pytest.mark.parametrize("document", documents(), ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_link_is_dead(document: Path) -> None:
+    found = flaws(document, ROOT)
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "flaw"),
+    [
+        ("[gone](gone.md)", "gone.md does not exist"),
+        ("![gone](gone.svg)", "gone.svg does not exist"),
+        ("[gone][1]\n\n[1]: gone.md", "gone.md does not exist"),
+        ('<img src="gone.png">', "gone.png does not exist"),
+        ("| a |\n| - |\n| [gone](gone.md) |", "gone.md does not exist"),
+        ("[up](../README.md)", "../README.md leads out of the project"),
+        ("[here](#elsewhere)", "#elsewhere names a heading that is not there"),
+        ("[there](other.md#elsewhere)", "other.md#elsewhere names a heading that is not there"),
+        ("[root](/README.md)", "/README.md is neither a relative link nor one to a site"),
+    ],
+)
+def test_a_dead_link_is_found(tmp_path: Path, text: str, flaw: str) -> None:
+    (tmp_path / "other.md").write_text("# The other one\n", encoding="utf-8")
+    document = tmp_path / "this.md"
+    document.write_text(text, encoding="utf-8")
+    assert flaws(document, tmp_path) == [flaw]
+
+
+def test_a_good_link_is_let_be(tmp_path: Path) -> None:
+    (tmp_path / "other one.md").write_text("# `licensing serve`, and why\n\n## Twice\n\n## Twice\n", encoding="utf-8")
+    document = tmp_path / "this.md"
+    document.write_text(
+        "# Here\n\n[a](other%20one.md#licensing-serve-and-why) [b](other%20one.md#twice-1) [c](#here) [d](.)\n"
+        "[e](https://example.com/gone) `[f](gone.md)`\n\n```\n[g](gone.md)\n```\n",
+        encoding="utf-8",
+    )
+    assert flaws(document, tmp_path) == []
+
+
+def test_every_module_has_its_line_in_contributing() -> None:
+    modules = {
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "licensing").rglob("*.py") if path.name != "__init__.py"
+    }
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    introduced = set(re.findall(r"^- `(licensing/[\w/]+\.py)`:", text, re.MULTILINE))
+    assert not modules - introduced, "without a line"
+    assert not introduced - modules, "with a line, and not there"
+
+
+def test_every_decision_is_in_the_index() -> None:
+    records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
+    assert len({name[:4] for name in records}) == len(records), "two records have one number"
+    assert links(ROOT / "docs" / "adr" / "README.md") == records

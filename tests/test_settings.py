@@ -1,0 +1,234 @@
+"""The settings: whatever is missing, malformed or weak stops the start, by name and without its value."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from licensing.crypto.keys import new_private_jwk, public_jwk
+from licensing.errors import SettingsFault
+from licensing.settings import LOCAL_SETTINGS, REGIONS, Settings, StorageSettings
+
+KEY = new_private_jwk()
+PEPPER = base64.b64encode(bytes(range(100, 132))).decode()
+STORAGE = "UseDevelopmentStorage=true"
+SECRET = "c2VjcmV0LXRoYXQtbm9ib2R5LW1heS1zZWU"
+
+WHOLE = {
+    "LICENSING_STORAGE": STORAGE,
+    "LICENSING_ISSUER_KEYS": json.dumps({"keys": [public_jwk(KEY)]}),
+    "LICENSING_LEASE_KEYS": json.dumps({"keys": [KEY]}),
+    "LICENSING_PEPPERS": json.dumps({"2026": PEPPER}),
+    "LICENSING_TRUSTED_HOPS": "1",
+    "LICENSING_POLICY_VERSION": "2026-11",
+    "LICENSING_POLICY_URL": "https://vendor.example/privacy",
+}
+
+
+def load(**changes: str) -> Settings:
+    return Settings.load({**WHOLE, **changes})
+
+
+def refused(name: str, **changes: str) -> str:
+    """The one line that names a setting and holds none of the values."""
+    with pytest.raises(SettingsFault) as caught:
+        load(**changes)
+    said = str(caught.value)
+    assert name in said
+    assert "\n" not in said
+    for value in changes.values():
+        assert len(value) < 4 or value not in said
+    for secret in (SECRET, PEPPER, KEY["d"], KEY["x"]):
+        assert secret not in said
+    return said
+
+
+def test_a_whole_environment_is_read() -> None:
+    settings = load(LICENSING_SMALL_GROUP="5", LICENSING_HEAD_SECONDS="0", REGION_NAME="North Europe")
+    assert settings.storage == StorageSettings(connection_string=STORAGE)
+    assert list(settings.issuer_keys.keys) == [settings.lease_keys.kid] == [KEY["kid"]]
+    assert list(settings.peppers) == ["2026"]
+    assert (settings.trusted_hops, settings.small_group, settings.head_seconds) == (1, 5, 0)
+    assert (settings.policy_version, settings.policy_url) == ("2026-11", "https://vendor.example/privacy")
+    assert settings.region == "North Europe"
+
+
+def test_what_may_be_left_out_has_the_values_of_the_contract() -> None:
+    assert (load().small_group, load().head_seconds, load().region) == (3, 60, "")
+
+
+def test_the_first_pepper_is_current() -> None:
+    peppers = load(LICENSING_PEPPERS=json.dumps({"b": PEPPER, "a": PEPPER})).peppers
+    assert (peppers.current, list(peppers)) == ("b", ["b", "a"])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_missing_setting_is_named(name: str) -> None:
+    rest = {other: value for other, value in WHOLE.items() if other != name}
+    with pytest.raises(SettingsFault, match=name):
+        Settings.load(rest)
+    with pytest.raises(SettingsFault, match=name):
+        Settings.load({**rest, name: ""})
+
+
+def keys(*jwks: dict[str, Any]) -> str:
+    return json.dumps({"keys": jwks})
+
+
+WEAK = {
+    "of few bytes": base64.b64encode(bytes(range(31))).decode(),
+    "of one byte, repeated": base64.b64encode(b"a" * 64).decode(),
+    "of zeros": base64.b64encode(bytes(32)).decode(),
+    "empty": "",
+}
+
+MALFORMED = [
+    ("LICENSING_ISSUER_KEYS", SECRET),
+    ("LICENSING_ISSUER_KEYS", "[" * 5000),
+    ("LICENSING_ISSUER_KEYS", "9" * 5000),
+    ("LICENSING_ISSUER_KEYS", "null"),
+    ("LICENSING_ISSUER_KEYS", "{}"),
+    ("LICENSING_ISSUER_KEYS", keys()),
+    ("LICENSING_ISSUER_KEYS", keys(KEY)),
+    ("LICENSING_ISSUER_KEYS", keys({"kty": "oct", "kid": "1", "k": SECRET})),
+    ("LICENSING_LEASE_KEYS", SECRET),
+    ("LICENSING_LEASE_KEYS", keys(public_jwk(KEY))),
+    ("LICENSING_LEASE_KEYS", keys({**KEY, "d": SECRET})),
+    ("LICENSING_LEASE_KEYS", keys(KEY, KEY)),
+    ("LICENSING_PEPPERS", SECRET),
+    ("LICENSING_PEPPERS", json.dumps([PEPPER])),
+    ("LICENSING_PEPPERS", "{}"),
+    ("LICENSING_PEPPERS", json.dumps({"": PEPPER})),
+    ("LICENSING_PEPPERS", json.dumps({"2026": 1})),
+    ("LICENSING_PEPPERS", json.dumps({"2026": None})),
+    ("LICENSING_PEPPERS", json.dumps({"2026": "é" * 44})),
+    ("LICENSING_PEPPERS", json.dumps({"2026": "not base64 " * 5})),
+    *(("LICENSING_PEPPERS", json.dumps({"2026": PEPPER, "2025": weak})) for weak in WEAK.values()),
+    ("LICENSING_TRUSTED_HOPS", "-1"),
+    ("LICENSING_TRUSTED_HOPS", "11"),
+    ("LICENSING_TRUSTED_HOPS", "1.5"),
+    ("LICENSING_TRUSTED_HOPS", "one"),
+    ("LICENSING_TRUSTED_HOPS", "\u0661"),
+    ("LICENSING_TRUSTED_HOPS", "1" * 5000),
+    ("LICENSING_POLICY_VERSION", "v" * 201),
+    ("LICENSING_POLICY_VERSION", "two\nlines"),
+    ("LICENSING_POLICY_URL", "http://vendor.example/privacy"),
+    ("LICENSING_POLICY_URL", "javascript:alert(1)"),
+    ("LICENSING_POLICY_URL", "https://vendor.example/\r\nX: y"),
+    ("LICENSING_POLICY_URL", "https://vendor.example/two words"),
+    ("LICENSING_SMALL_GROUP", "0"),
+    ("LICENSING_SMALL_GROUP", "1001"),
+    ("LICENSING_HEAD_SECONDS", "61"),
+    ("LICENSING_HEAD_SECONDS", "-1"),
+    ("LICENSING_HEAD_SECONDS", "inf"),
+    ("LICENSING_STORAGE__tableServiceUri", "https://account.table.core.windows.net"),
+    ("REGION_NAME", "East US"),
+    ("REGION_NAME", "switzerlandnorth"),
+    ("REGION_NAME", "UK South"),
+    ("REGION_NAME", "northeurope2"),
+    ("REGION_NAME", " "),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), MALFORMED, ids=lambda text: ascii(text)[:60])
+def test_a_malformed_or_weak_setting_is_named_and_not_shown(name: str, value: str) -> None:
+    refused(name, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["LICENSING_ISSUER_KEYS", "LICENSING_LEASE_KEYS", "LICENSING_PEPPERS"])
+def test_a_key_vault_reference_that_was_not_resolved_is_told_as_such(name: str) -> None:
+    reference = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/pepper/)"
+    assert "Key Vault reference" in refused(name, **{name: reference})
+
+
+# Storage.
+
+
+def test_storage_by_identity() -> None:
+    rest = {name: value for name, value in WHOLE.items() if name != "LICENSING_STORAGE"}
+    where = {
+        "LICENSING_STORAGE__tableServiceUri": "https://account.table.core.windows.net",
+        "LICENSING_STORAGE__clientId": "11111111-2222-3333-4444-555555555555",
+    }
+    storage = Settings.load({**rest, **where}).storage
+    assert (storage.connection_string, storage.endpoint, storage.client_id) == ("", *where.values())
+
+
+def test_storage_that_is_not_encrypted_on_its_way_is_refused() -> None:
+    url = "http://account.table.core.windows.net"
+    refused("LICENSING_STORAGE__tableServiceUri", LICENSING_STORAGE="", LICENSING_STORAGE__tableServiceUri=url)
+
+
+# Regions.
+
+
+@pytest.mark.parametrize(
+    "name", ["North Europe", "West Europe", "France Central", "Germany West Central", "Sweden Central", "Norway East"]
+)
+def test_a_region_is_known_by_its_display_name_too(name: str) -> None:
+    assert load(REGION_NAME=name).region == name
+    assert load(REGION_NAME=name.replace(" ", "").lower()).region
+    assert load(REGION_NAME=name.upper()).region
+
+
+def test_every_region_is_inside_the_eu_or_eea() -> None:
+    countries = "europe", "france", "germany", "sweden", "norway", "italy", "spain", "poland", "austria", "belgium"
+    assert all(any(country in region for country in (*countries, "denmark")) for region in REGIONS)
+
+
+# The home.
+
+
+def home(folder: Path, content: object) -> str:
+    text = content if isinstance(content, str) else json.dumps(content)
+    (folder / LOCAL_SETTINGS).write_text(text, encoding="utf-8")
+    return str(folder)
+
+
+def test_a_home_fills_in_what_the_environment_leaves_out(tmp_path: Path) -> None:
+    where = home(tmp_path, {"Values": {**WHOLE, "LICENSING_SMALL_GROUP": "7"}})
+    settings = Settings.load({"LICENSING_HOME": where, "LICENSING_TRUSTED_HOPS": "2"})
+    assert (settings.trusted_hops, settings.small_group) == (2, 7)
+
+
+def test_without_a_home_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home(tmp_path, {"Values": WHOLE})
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingsFault):
+        Settings.load({})
+
+
+def test_a_home_in_the_cloud_is_refused(tmp_path: Path) -> None:
+    where = home(tmp_path, {"Values": WHOLE})
+    refused("LICENSING_HOME", LICENSING_HOME=where, REGION_NAME="North Europe")
+
+
+def test_an_empty_home_says_how_to_make_one(tmp_path: Path) -> None:
+    assert "licensing init" in refused("LICENSING_HOME", LICENSING_HOME=str(tmp_path))
+
+
+UNREADABLE: list[object] = [
+    "",
+    SECRET,
+    "[]",
+    "null",
+    "{}",
+    "[" * 5000,
+    {"Values": None},
+    {"Values": []},
+    {"Values": ["LICENSING_STORAGE"]},
+    {"Values": {"LICENSING_TRUSTED_HOPS": 1}},
+    {"Values": {"LICENSING_PEPPERS": {"2026": SECRET}}},
+]
+
+
+@pytest.mark.parametrize("content", UNREADABLE, ids=lambda content: str(content)[:40])
+def test_a_home_that_cannot_be_read_says_so(tmp_path: Path, content: object) -> None:
+    refused("LICENSING_HOME", LICENSING_HOME=home(tmp_path, content))
+
+
+def test_a_home_that_is_no_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / LOCAL_SETTINGS).write_bytes(b"\xff\xfe{}")
+    refused("LICENSING_HOME", LICENSING_HOME=str(tmp_path))

@@ -2,7 +2,8 @@
 //
 // It takes a seat, sends heartbeats, goes on in grace, starts again when its session is gone, and gives the seat back
 // at the end or on SIGTERM. Each change is a line of JSON on standard output. Exit code 1: no seat, or it was lost.
-// What it leaves out of docs/protocol.md is the private file, so that its grace does not outlive it.
+// What it leaves out of docs/protocol.md: the private file, so that its grace does not outlive it; borrowing; waiting
+// for a seat; and noticing that the computer slept.
 
 import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -25,13 +26,15 @@ const stop = new AbortController();
 for (const signal of ["SIGTERM", "SIGHUP", "SIGINT"]) process.on(signal, () => stop.abort());
 const asleep = (time) => pause(time * 1000, undefined, { signal: stop.signal }).catch(() => {});
 
-async function send(method, path, { token, body, limit = EXCHANGE_MS } = {}) {
+async function send(method, path, { token, body, limit } = {}) {
   const headers = { Accept: "application/json" };
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
+  // What is said at the end has its own limit; everything else is cut when the end comes.
+  const signal = limit ? AbortSignal.timeout(limit) : AbortSignal.any([AbortSignal.timeout(EXCHANGE_MS), stop.signal]);
   try {
     const reply = await fetch(license.service.replace(/\/+$/, "") + path, {
-      method, headers, body: body && JSON.stringify(body), redirect: "manual", signal: AbortSignal.timeout(limit),
+      method, headers, body: body && JSON.stringify(body), redirect: "manual", signal,
     });
     return { status: reply.status, headers: Object.fromEntries(reply.headers), body: await reply.text() };
   } catch {
@@ -39,13 +42,13 @@ async function send(method, path, { token, body, limit = EXCHANGE_MS } = {}) {
   }
 }
 
-async function ask(call, session, token, limit) {
+async function ask(call, session, token) {
   const nonce = randomBytes(24).toString("base64url");
   const path = `/sessions/${session}`;
   const reply =
     call === "start" ? await send("POST", "/sessions", { body: { license: license.token, session, ...person, nonce } })
     : call === "heartbeat" ? await send("PUT", `${path}/heartbeat`, { token, body: { nonce } })
-    : await send("DELETE", path, { token, limit });
+    : await send("DELETE", path, { token, limit: CLOSE_MS });
   return meaning(call, reply, license, session, nonce);
 }
 
@@ -124,6 +127,6 @@ while (!over()) {
 
 const open = held ?? stale;
 if (open) {
-  const answer = await ask("end", open.lease.sub, open.token, CLOSE_MS);
+  const answer = await ask("end", open.lease.sub, open.token);
   tell(answer.ended ? "ended" : "lapses");
 }

@@ -119,15 +119,20 @@ def test_a_server_that_stalls_costs_no_more_than_an_exchange_may(
     assert ann.stands(Status.REFUSED)
 
 
-def test_nothing_on_the_wire_holds_a_name(told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path) -> None:
+def test_nothing_on_the_wire_or_on_disk_holds_a_name(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
     mischief, base = proxy
     world = through(told, base, tmp_path, seats=2)
     ann = Computer(world, tmp_path / "disk", "Zoë Öberg", "oberg-pc.acme.example")
-    ann.start(borrow=0).run(HOUR).stop()
+    ann.start().run(HOUR).stop()
     wire = b"".join(mischief.wire).decode("utf-8", "replace").casefold()
+    disk = "".join(file.name + file.read_text("utf-8") for file in (tmp_path / "disk").iterdir()).casefold()
     assert "heartbeat" in wire
+    assert "lease" in disk
     for word in ("zoë", "öberg", "oberg", "zo\\u00eb", "zo%c3%ab"):
         assert word not in wire
+        assert word not in disk
 
 
 def test_a_working_day_serves_everyone_or_says_why_not(told: ToldService, home: Home, tmp_path: Path) -> None:

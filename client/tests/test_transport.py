@@ -1,8 +1,10 @@
 """Real networks: proxies, company authorities, both families of addresses, and servers that are slow or strange."""
 
 import base64
+import contextlib
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -216,3 +218,29 @@ def test_a_line_that_was_cut_before_carries_nothing() -> None:
     line.cut()
     with listening(silent) as port, pytest.raises(NoExchange):
         HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog holds connections up on Linux alone")
+def test_a_line_can_be_cut_while_it_connects() -> None:
+    faults: list[NoExchange] = []
+    line = Line()
+    with socket.socket() as server, contextlib.ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def exchange() -> None:
+            with pytest.raises(NoExchange) as caught:
+                HttpTransport().exchange(get(url), 30.0, line)
+            faults.append(caught.value)
+
+        thread = threading.Thread(target=exchange)
+        thread.start()
+        time.sleep(0.2)
+        line.cut()
+        thread.join(2.0)
+    assert [fault.step for fault in faults] == [Step.CONNECT]

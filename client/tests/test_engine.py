@@ -57,6 +57,25 @@ def test_a_crash_before_the_answer_takes_no_second_seat(world: ReferenceWorld) -
     assert world.seats_of(ann) == 1
 
 
+def test_a_power_cut_while_the_answer_is_under_way_takes_no_second_seat(world: ReferenceWorld) -> None:
+    class PowerCut(Exception):
+        pass
+
+    def dying(request: Request) -> Reply:
+        world.service.handle(request)
+        raise PowerCut
+
+    ann = world.computer()
+    ann.network.handle = dying
+    with pytest.raises(PowerCut):
+        ann.start().run(1)
+    ann.crash()
+    ann.network.handle = world.service.handle
+    ann.start().run(5)
+    assert ann.stands(Status.GRANTED)
+    assert world.seats_of(ann) == 1
+
+
 def test_after_a_crash_the_old_seat_is_given_back_before_a_new_one_is_taken(world: ReferenceWorld) -> None:
     ann = world.computer().start().run(600).crash()
     assert world.seats_of(ann) == 1
@@ -275,6 +294,13 @@ def test_a_program_that_wants_to_wait_gets_the_next_free_seat(world: ReferenceWo
     ann.run(30)
     assert ann.heard == ["refused", "granted"]
     assert second.stands(Status.GRANTED)
+
+
+def test_a_program_that_was_refused_and_does_not_wait_asks_no_more(world: ReferenceWorld) -> None:
+    for user in ("bob", "eve"):
+        world.computer(user).start().run(5)
+    ann = world.computer("ann").start().run(HOUR)
+    assert len(ann.network.calls) == 1
 
 
 def test_trying_again_too_soon_asks_nobody(world: ReferenceWorld) -> None:

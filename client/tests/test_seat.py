@@ -218,8 +218,9 @@ def test_a_disk_that_cannot_be_written_stops_nobody(place: Place) -> None:
 
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from licensing_client import Program, Seat
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 seat = Seat(Program({keys!r}), sys.argv[1], state_directory=__import__("pathlib").Path(sys.argv[2]))
 assert seat.start().running
 print("running", flush=True)

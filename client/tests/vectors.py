@@ -206,6 +206,7 @@ def exchanges() -> dict[str, Any]:
     moved = Reply(302, {"location": "https://portal.example.com/"}, b"")
     liar = problem(403, "license-suspended")
     liar = Reply(409, liar.headers, liar.body)
+    rewritten = Reply(403, liar.headers, problem(503, "license-suspended").body)
     untyped = Reply(403, {"content-type": "application/json"}, problem(403, "license-suspended").body)
     old = _granted(nonce="AAAAAAAAAAAAAAAAAAAA")
     cut = Reply(200, {"content-type": "application/json"}, _granted().body[:80])
@@ -217,6 +218,7 @@ def exchanges() -> dict[str, Any]:
         ("start", "the store does not answer", busy, {"no-answer": 5}),
         ("start", "too many requests, says the front end", Reply(429, {"retry-after": "20"}, b""), {"no-answer": 20}),
         ("start", "a status that does not fit its code", liar, "no-answer"),
+        ("start", "a status that is not the body's", rewritten, "no-answer"),
         ("start", "a refusal of another media type", untyped, "no-answer"),
         ("heartbeat", "a captive portal", portal, "no-answer"),
         ("heartbeat", "an old answer played again", old, "no-answer"),

@@ -129,7 +129,6 @@ class Seat:
         self._closing = threading.Event()
         self._close_by = 0.0
         self._thread: threading.Thread | None = None
-        self._pid = os.getpid()
 
     # For the program.
 
@@ -175,9 +174,10 @@ class Seat:
         return None
 
     def close(self) -> None:
-        """Give the seat back, within two seconds. Closing twice is fine; a forked child closes nothing."""
-        if self._pid != os.getpid():
-            return
+        """Give the seat back, within two seconds. Closing twice is fine.
+
+        A forked child does not have the client's thread, so that closing there gives nothing back.
+        """
         first = not self._closing.is_set()
         if first:
             self._close_by = time.monotonic() + CLOSE_SECONDS

@@ -140,7 +140,7 @@ class Seat:
         begun = time.monotonic()
         if self._engine is not None:
             self._engine.again()
-        elif self._thread is None or not self._thread.is_alive():
+        elif self._thread is None or self._refusal is not None:
             self._begin()
         if block:
             self._opened.wait(self._start_within)
@@ -205,17 +205,18 @@ class Seat:
     def _begin(self) -> None:
         endings.watch(self)
         self._refusal = None
-        self._opened.clear()
-        self._thread = threading.Thread(target=self._run, name="licensing-client", daemon=True)
+        self._opened = threading.Event()
+        run = threading.Thread(target=self._run, args=(self._opened,), name="licensing-client", daemon=True)
+        self._thread = run
         self._thread.start()
 
     # On the client's thread.
 
-    def _run(self) -> None:
+    def _run(self, opened: threading.Event) -> None:
         try:
             self._engine = self._open()
         finally:
-            self._opened.set()
+            opened.set()
         if self._engine is None:
             self._hear(self._listeners[Status.REFUSED], self.standing)
             return

@@ -277,8 +277,8 @@ def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _De
         connection.settimeout(deadline.left())
         connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
         # HTTPResponse wants a socket only to call makefile on it.
-        response = http.client.HTTPResponse(_Reader(connection, deadline), method="CONNECT")  # type: ignore[arg-type]
-        response.begin()
+        with http.client.HTTPResponse(_Reader(connection, deadline), method="CONNECT") as response:  # type: ignore[arg-type]
+            response.begin()
     except (OSError, http.client.HTTPException, ValueError) as error:
         connection.close()
         raise NoExchange(Step.PROXY, f"The proxy {proxy.host} did not reply: {_why(error)}.") from None
@@ -302,9 +302,9 @@ def _converse(connection: socket.socket, request: Request, url: SplitResult, hos
         headers["Content-Type"] = "application/json"
     path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
     client.request(request.method, path, body=request.body or None, headers=headers)
-    response = http.client.HTTPResponse(_Reader(connection, deadline), method=request.method)  # type: ignore[arg-type]
-    response.begin()
-    body = response.read(REPLY_LIMIT + 1)
+    with http.client.HTTPResponse(_Reader(connection, deadline), method=request.method) as response:  # type: ignore[arg-type]
+        response.begin()
+        body = response.read(REPLY_LIMIT + 1)
     if len(body) > REPLY_LIMIT:
         raise ValueError("the reply is too large")
     length = response.getheader("Content-Length")

@@ -25,7 +25,8 @@ def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
     Settings are read at once where the environment has any, so that a service that cannot serve does not start
     (SettingsFault); an environment with none is that of a tool which only looks at the operations.
     """
-    settings = Settings.load(environment) if any(name.startswith("LICENSING_") for name in environment) else None
+    meant = any(name.startswith("LICENSING_") or name == "REGION_NAME" for name in environment)
+    settings = Settings.load(environment) if meant else None
     return cache(lambda: Service(settings or Settings.load(environment)))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -38,6 +39,11 @@ def environment() -> Mapping[str, str]:
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
 
 
+def count(number: int, noun: str) -> str:
+    """A number of things, in words for people."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def fail(message: str) -> NoReturn:
     """Stop with exit code 1: refused, or not found."""
     err.print(message, style="bold red", markup=False)
@@ -69,6 +75,8 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @asynccontextmanager
 async def store() -> AsyncIterator[tuple[Tables, Ledger]]:
     """The store that the settings name, with the operator's own identity, and its ledger."""
+    # What the store says goes into the message that a command ends with, not beside it.
+    logging.getLogger("licensing").addHandler(logging.NullHandler())
     tables = open_tables(storage_settings(environment()))
     try:
         yield tables, Ledger(tables, utc_now)

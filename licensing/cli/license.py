@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import environment, err, fail, home, operator, out, run, store
+from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -245,25 +245,27 @@ def release(
 
 
 def _change_status(name: str, *, suspended: bool) -> None:
-    license_id, terms = name, None
+    license_id, unknown = name, None
     if Path(name).is_file():
         try:
             license = read_license(license_text(_text(Path(name))), _trusted(None))
         except TokenFault as fault:
             fail(f"NOT GENUINE: {name} {fault}.")
-        license_id, terms = license.id, Terms.of(license)
+        license_id, unknown = license.id, Head(Terms.of(license), collect=license.collect)
 
     async def work() -> Head | None:
         async with store() as (tables, ledger):
-            if terms is None and await ledger.head(license_id) is None:
+            if unknown is None and await ledger.head(license_id) is None:
                 return None
             what = "suspend" if suspended else "reinstate"
             async with recorded(tables, utc_now, operator(), what, license_id):
-                return await ledger.set_status(license_id, suspended=suspended, unknown=terms)
+                return await ledger.set_status(license_id, suspended=suspended, unknown=unknown)
 
     if run(work()) is None:
         fail(f"There is no license {license_id} in the register: no program has started under it. Name its file.")
-    err.print(f"{license_id} is {'suspended; running programs stop within minutes' if suspended else 'active'}.")
+    err.print(
+        f"{license_id} is {'suspended; programs that run stop at their next heartbeat' if suspended else 'active'}."
+    )
 
 
 def _customer(id: str, name: str | None, salt: str | None) -> Customer:
@@ -321,7 +323,7 @@ def _validity(terms: License) -> str:
 
 
 def _heading(terms: License) -> str:
-    what = f"{terms.seats} seats" if terms.kind is Kind.FLOATING else terms.kind.value
+    what = count(terms.seats, "seat") if terms.kind is Kind.FLOATING else terms.kind.value
     return (
         f"# {terms.product} for {terms.organization.name}: {what}, {_validity(terms)}\n"
         f"# License {terms.id}, serial {terms.serial}. These lines are for people; the next one is what counts.\n"
@@ -335,8 +337,10 @@ def _slug(text: str) -> str:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")  # Windows editors write a byte order mark
-    except (OSError, UnicodeDecodeError):
-        fail(f"{file} cannot be read as text.")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(f"{file} is not a text file.")
 
 
 def _lease_keys(file: Path) -> dict[str, Any]:

@@ -14,7 +14,8 @@ import licensing
 from licensing.api import problems
 from licensing.api.guard import Guard
 from licensing.api.pages.docs import docs_page
-from licensing.api.routes import router
+from licensing.api.routes import router as sessions
+from licensing.api.usage import router as usage
 from licensing.services.service import Service
 from licensing.settings import Settings
 
@@ -63,7 +64,8 @@ def api(service: Callable[[], Service]) -> FastAPI:
         exception_handlers=problems.HANDLERS,
     )
     app.state.service = service
-    app.include_router(router)
+    app.include_router(sessions)
+    app.include_router(usage)
 
     @app.get("/api/openapi.json", summary="This contract", responses=problems.documented())
     async def openapi() -> Response:

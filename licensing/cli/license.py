@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store
+from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -192,10 +192,10 @@ def list_licenses(
     if as_json:
         out.print_json(json.dumps([_line(name, head) for name, head in found]))
         return
-    table = Table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
+    told = table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
     for name, head in found:
         terms = head.terms
-        table.add_row(
+        told.add_row(
             name,
             terms.organization,
             Text(terms.product),
@@ -206,7 +206,7 @@ def list_licenses(
             _day(terms.valid_until),
             str(terms.serial),
         )
-    out.print(table)
+    out.print(told)
 
 
 LicenseOrFile = Annotated[

@@ -14,7 +14,7 @@ from licensing.services import verify as verifying
 from licensing.services.audit import recorded
 from licensing.services.directory import licenses
 from licensing.services.service import utc_now
-from licensing.settings import SMALL_GROUP
+from licensing.settings import small_group
 
 commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
 
@@ -50,7 +50,7 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 @commands.command()
 def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
-    few = int(environment().get("LICENSING_SMALL_GROUP") or SMALL_GROUP)
+    few = small_group(environment())
 
     async def work() -> retaining.Retained:
         async with store() as (tables, ledger):

@@ -86,6 +86,15 @@ async def _ended_on(tables: Tables, license: str, day: date, as_of: datetime) ->
         yield rows.use_value(row)
 
 
+async def uses_since(tables: Tables, license: str, since: datetime, as_of: datetime) -> AsyncIterator[Use]:
+    """The sessions that had not ended at a moment: those that have since, then those that are open."""
+    first, beyond = (rows.ended_key(at, "") for at in (since, as_of))
+    async for row in tables.rows("register", license, first, beyond, columns=USE_COLUMNS):
+        yield rows.use_value(row)
+    for use in (await still_open(tables, license, as_of)).uses:
+        yield use
+
+
 async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, list[Denial]]:
     refused: defaultdict[date, list[Denial]] = defaultdict(list)
     first, beyond = f"{rows.DENIED}{oldest}", rows.beyond(rows.DENIED)

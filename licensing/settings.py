@@ -71,7 +71,7 @@ class Settings:
             storage=storage_settings(values),
             issuer_keys=_parsed(values, "LICENSING_ISSUER_KEYS", lambda text: VerifyingKeys(_json(text))),
             lease_keys=_parsed(values, "LICENSING_LEASE_KEYS", lambda text: SigningKeys(_json(text))),
-            peppers=_parsed(values, "LICENSING_PEPPERS", _peppers),
+            peppers=peppers(values),
             trusted_hops=_parsed(values, "LICENSING_TRUSTED_HOPS", _whole(0, 10)),
             policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
             policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
@@ -100,6 +100,11 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
             f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
         ) from None
     return {**values, **environment}
+
+
+def peppers(values: Mapping[str, str]) -> Peppers:
+    """The service's secret keys for pseudonyms; SettingsFault where they are missing, malformed or weak."""
+    return _parsed(values, "LICENSING_PEPPERS", _peppers)
 
 
 def small_group(values: Mapping[str, str]) -> int:

@@ -18,6 +18,7 @@ from licensing.cli.demo import demo
 from licensing.cli.init import init
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
+from licensing.cli.privacy import commands as privacy_commands
 from licensing.cli.serve import serve
 from licensing.cli.usage import usage
 from licensing.errors import Fault, Unavailable
@@ -36,6 +37,7 @@ app.add_typer(license_commands, name="license")
 app.command()(usage)
 app.command()(billing)
 app.command()(audit)
+app.add_typer(privacy_commands, name="privacy")
 app.add_typer(maintenance_commands, name="maintenance")
 
 

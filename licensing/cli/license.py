@@ -245,13 +245,7 @@ def release(
 
 
 def _change_status(name: str, *, suspended: bool) -> None:
-    license_id, unknown = name, None
-    if Path(name).is_file():
-        try:
-            license = read_license(license_text(_text(Path(name))), _trusted(None))
-        except TokenFault as fault:
-            fail(f"NOT GENUINE: {name} {fault}.")
-        license_id, unknown = license.id, Head(Terms.of(license), collect=license.collect)
+    license_id, unknown = license_or_file(name)
 
     async def work() -> Head | None:
         async with store() as (tables, ledger):
@@ -266,6 +260,17 @@ def _change_status(name: str, *, suspended: bool) -> None:
     err.print(
         f"{license_id} is {'suspended; programs that run stop at their next heartbeat' if suspended else 'active'}."
     )
+
+
+def license_or_file(name: str) -> tuple[str, Head | None]:
+    """A license that was named by its id or its file: its id and, from a file, what its head would be."""
+    if not Path(name).is_file():
+        return name, None
+    try:
+        license = read_license(license_text(_text(Path(name))), _trusted(None))
+    except TokenFault as fault:
+        fail(f"NOT GENUINE: {name} {fault}.")
+    return license.id, Head(Terms.of(license), collect=license.collect)
 
 
 def _customer(id: str, name: str | None, salt: str | None) -> Customer:

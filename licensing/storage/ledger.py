@@ -104,13 +104,20 @@ class Ledger:
 
         A license that is not in the register comes into being as `unknown`; without that, None.
         """
+        return await self._amend(license, lambda head: replace(head, suspended=suspended), unknown)
+
+    async def set_collect(self, license: str, *, collect: bool, unknown: Head | None = None) -> Head | None:
+        """Have sessions recorded under a license, or not; as for `set_status`."""
+        return await self._amend(license, lambda head: replace(head, collect=collect), unknown)
+
+    async def _amend(self, license: str, change: Callable[[Head], Head], unknown: Head | None) -> Head | None:
         while True:
             known = await self._desk(license).head(0)
             if known is not None:
-                head = replace(known.value, suspended=suspended)
+                head = change(known.value)
                 write = merge(rows.HEAD, {**rows.state_columns(head), "commit": _commit_id()}, known.version)
             elif unknown is not None:
-                head = replace(unknown, suspended=suspended)
+                head = change(unknown)
                 write = create(rows.HEAD, {**rows.head_columns(head), "commit": _commit_id()})
                 entries = rows.directory_entries(license, head.terms)
                 await self._tables.commit("directory", head.terms.organization, entries)

@@ -1,0 +1,28 @@
+"""Takes a seat of a floating license, keeps it while a program runs, and gives it back.
+
+from licensing_client import Program, Seat
+
+PROGRAM = Program(issuer_keys=("…43 characters…",), product="Fluidit Water")
+
+with Seat(PROGRAM, "acme.lic"):
+    run()
+"""
+
+from licensing_client.errors import Fault, SeatRefused
+from licensing_client.license import License, Program
+from licensing_client.machine import Status
+from licensing_client.reasons import Code, Reason
+from licensing_client.seat import Network, Seat, Standing
+
+__all__ = [
+    "Code",
+    "Fault",
+    "License",
+    "Network",
+    "Program",
+    "Reason",
+    "Seat",
+    "SeatRefused",
+    "Standing",
+    "Status",
+]

@@ -1,0 +1,113 @@
+"""Tries each step of the way to a seat, and says how far it comes: file, signature, terms, DNS, connection,
+proxy, TLS, service, seat.
+
+One exchange tells of all the steps of the network: those before the one that failed went well.
+"""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from licensing_client.answers import Ended, Granted, NoAnswer, Refused
+from licensing_client.clock import SystemClock
+from licensing_client.errors import Step
+from licensing_client.identity import names
+from licensing_client.license import License, Program, covers, day, read_license
+from licensing_client.machine import End, Start
+from licensing_client.reasons import Code, Reason
+from licensing_client.seat import Network
+from licensing_client.service import Service
+from licensing_client.transport import HttpTransport, Line
+
+SECONDS = 10.0
+_STEPS = {
+    Step.DNS: "the name of the service, or of the proxy, is found",
+    Step.CONNECT: "it can be reached",
+    Step.PROXY: "the proxy lets us through",
+    Step.TLS: "the connection is secure, and the certificate is trusted",
+    Step.SERVICE: "the license service answers",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A step, whether it went well, and what is to be known about it."""
+
+    step: str
+    well: bool
+    detail: str
+
+
+def _file(path: Path, program: Program) -> tuple[License | None, list[Finding]]:
+    license = read_license(path, program.keys())
+    if isinstance(license, License):
+        return license, [
+            Finding("file", True, "it can be read"),
+            Finding("signature", True, "the vendor signed it"),
+        ]
+    if license.code is Code.LICENSE_INVALID:
+        return None, [Finding("file", True, "it can be read"), Finding("signature", False, license.message)]
+    return None, [Finding("file", False, license.message)]
+
+
+def _terms(license: License, program: Program) -> Finding:
+    refusal: Reason | None = covers(license, program, names().person(license.salt, license.hosts), SystemClock().wall())
+    detail = f"{license.product}, {license.kind}, until {day(license.valid_until)}"
+    return Finding("terms", refusal is None, detail if refusal is None else refusal.message)
+
+
+def _network(service: Service, network: Network) -> Iterator[Finding]:
+    host = urlsplit(service.base).hostname or ""
+    proxy = HttpTransport(network.proxy).proxy_for(host)
+    secure = service.base.startswith("https:")
+    failure = service.health(SECONDS)
+    for step, detail in _STEPS.items():
+        if failure is not None and failure.step is step:
+            yield Finding(step.value, False, failure.detail)
+            return
+        if step is Step.PROXY and proxy is None:
+            detail = "none is used"
+        if step is Step.TLS and not secure:
+            detail = "not needed: the service is on this computer"
+        yield Finding(step.value, True, detail)
+
+
+def _seat(license: License, service: Service) -> Finding:
+    """Take a seat and give it back at once."""
+    answer = service.ask(Start(str(uuid.uuid4()), 0), SECONDS, Line())
+    match answer:
+        case Granted(lease=lease, recorded=recorded):
+            ended = service.ask(End(lease), SECONDS, Line())
+            if recorded and not isinstance(ended, Ended):
+                return Finding("seat", False, "a seat was granted, but could not be given back; it lapses")
+            seats = f", {answer.seats.total} in all" if answer.seats and license.seats else ""
+            return Finding("seat", True, f"a seat was granted and given back{seats}")
+        case Refused(reason=refusal):
+            return Finding("seat", False, refusal.message)
+        case NoAnswer(detail=detail):
+            return Finding("seat", False, detail)
+        case _:
+            return Finding("seat", False, "the service gave an answer that does not fit")
+
+
+def diagnose(path: Path, program: Program, network: Network) -> Iterator[Finding]:
+    """Each step in turn, up to and with the first that fails."""
+    license, findings = _file(path, program)
+    yield from findings
+    if license is None:
+        return
+    terms = _terms(license, program)
+    yield terms
+    if not terms.well:
+        return
+    if not license.collect:
+        yield Finding("seat", True, "this license makes no calls: nothing is collected")
+        return
+    service = network.to(license)
+    for finding in _network(service, network):
+        yield finding
+        if not finding.well:
+            return
+    yield _seat(license, service)

@@ -1,0 +1,396 @@
+"""Whether the program may run, and what to ask the service when: every decision of the client, without a
+clock, a thread or a network.
+
+The rules:
+
+1. A program runs while its lease lasts (`granted`). When the service does not answer, it runs on (`grace`)
+   until the grace of its last lease is over, counted from when that lease was issued, and never past the
+   license's end.
+2. A start that gets no answer within `start_within`, or fails twice before, goes on in grace where a lease is
+   remembered, and is refused where none is.
+3. A service that refuses is obeyed: at a start at once (`refused`), while the program runs (`lost`) when it
+   says so a second time, since a refusal is not signed and an old one might have been played again. There
+   is no grace then.
+4. Silence proves nothing and changes nothing but when to ask next: 2^(n-1) seconds after the n-th failure
+   in a row, at most `BACKOFF_LIMIT`, times 0.5 to 1 by chance, and never before the service's Retry-After.
+5. Heartbeats come at the server's interval, times 0.8 to 1 by chance, but at least `HEARTBEATS_IN_A_LEASE`
+   in a lease; at once when the computer has slept.
+6. A session that may be held is ended before another is started, so that nobody holds two seats; until a
+   start is answered it is repeated with the same session id, which takes no second one.
+7. A session that the service does not know any more is started again without a word to the user.
+8. For want of a seat, and where only the clock says that it is over, a program that lost its seat keeps asking;
+   so does one that was refused, if it wants to wait. All other refusals are final.
+9. A license that is not recorded and takes no seat needs no heartbeat: it holds until its end.
+
+Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what an answer is worth
+(`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused
+from licensing_client.lease import Lease
+from licensing_client.reasons import Code, Reason, reason
+
+BACKOFF_LIMIT = 300.0
+HEARTBEATS_IN_A_LEASE = 2
+CONFIRM_AFTER = 3.0
+POLL = 15.0
+"""How often the time is looked at, so that a computer that slept is noticed soon."""
+SLEPT = 60.0
+"""A gap this much longer than `POLL` means that the computer slept."""
+REMINDERS = (86400, 3600, 600)
+"""The user is told again that grace runs out when so many seconds are left."""
+FAILURES_AT_START = 2
+
+
+class Status(str, Enum):
+    """Where a seat stands."""
+
+    STARTING = "starting"
+    GRANTED = "granted"
+    GRACE = "grace"
+    REFUSED = "refused"
+    LOST = "lost"
+    ENDED = "ended"
+
+
+RUNNING = frozenset({Status.GRANTED, Status.GRACE})
+
+
+class Hold(Enum):
+    """What the register may hold for us."""
+
+    NOTHING = "nothing"
+    ASKED = "asked"  # a start was sent, and its answer is not known
+    SEAT = "seat"  # the session of the lease
+    STALE = "stale"  # the session of the lease, which has to be ended before another starts
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What does not change while a program runs. Lengths in seconds."""
+
+    valid_until: int
+    floating: bool
+    wait: bool = False
+    start_within: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """What is left to chance, drawn by the caller: `spread` is evenly distributed in [0, 1)."""
+
+    spread: float
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Ask for a seat."""
+
+    session: str
+    borrow: int
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Say that the program still runs."""
+
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Give the seat back."""
+
+    lease: Lease
+
+
+Call = Start | Heartbeat | End
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that is known of one seat at one moment.
+
+    `lease` is the last one that was granted, of whichever session; `session` is that of the next or last
+    start. `call_at`: when to ask next, None for not at all; `not_before`: the earliest that the service
+    allows. `doubted`: a refusal that was heard once. `quiet`: no calls are needed. `borrow`: seconds wished
+    for.
+    """
+
+    terms: Terms
+    status: Status
+    session: str
+    hold: Hold
+    lease: Lease | None
+    began_at: float
+    seen_at: float
+    call_at: float | None
+    not_before: float = 0.0
+    failures: int = 0
+    reason: Reason | None = None
+    doubted: Code | None = None
+    quiet: bool = False
+    borrow: int = 0
+    reminders: int = 0
+
+
+# Beginnings.
+
+
+def begin(terms: Terms, fresh: str, lease: Lease | None, open_session: str | None, borrow: int, now: float) -> State:
+    """A program starts, with what an earlier run left: its last lease, and a session that may not have ended.
+
+    A seat that was borrowed and has not expired is used without asking first. The session of a program that
+    crashed is ended before another starts. A start that was never answered is repeated. `fresh` is a
+    session id for the rest.
+    """
+    state = State(
+        terms=terms,
+        status=Status.STARTING,
+        session=fresh,
+        hold=Hold.NOTHING,
+        lease=lease,
+        began_at=now,
+        seen_at=now,
+        call_at=now,
+        borrow=borrow,
+    )
+    if open_session is None:
+        return state
+    if lease is None or lease.session != open_session:
+        return replace(state, hold=Hold.ASKED, session=open_session)
+    if lease.borrowed and now < lease.expires_at:
+        return replace(state, hold=Hold.SEAT, status=Status.GRANTED, session=open_session)
+    return replace(state, hold=Hold.STALE)
+
+
+def uncollected(terms: Terms, session: str, now: float) -> State:
+    """A program starts whose license says that nothing is collected: it runs, and nobody is asked."""
+    return replace(begin(terms, session, None, None, 0, now), status=Status.GRANTED, call_at=None, quiet=True)
+
+
+def again(state: State, now: float) -> State:
+    """The user tries again after a refusal; too soon, and the answer stays what it was."""
+    if state.status is not Status.REFUSED or now < state.not_before:
+        return state
+    return replace(state, status=Status.STARTING, began_at=now, call_at=now, failures=0, reason=None)
+
+
+def borrow(state: State, seconds: int, now: float, luck: Luck) -> State:
+    """Trade the seat for one that is borrowed for so many seconds; 0 trades it back."""
+    if state.status not in RUNNING or state.quiet:
+        return state
+    return replace(_anew(state, now, luck), borrow=seconds)
+
+
+# Questions.
+
+
+def due(state: State, now: float) -> Call | None:
+    """What to ask the service now, if anything."""
+    if state.status is Status.ENDED or state.call_at is None or now < state.call_at:
+        return None
+    if state.lease is not None and state.hold is Hold.STALE:
+        return End(state.lease)
+    if state.lease is not None and state.hold is Hold.SEAT:
+        return Heartbeat(state.lease)
+    return Start(state.session, state.borrow)
+
+
+def wake_at(state: State) -> float:
+    """When something is to be done next, at the latest."""
+    times = [state.seen_at + POLL]
+    if state.call_at is not None:
+        times.append(state.call_at)
+    if state.status is Status.STARTING:
+        times.append(state.began_at + state.terms.start_within)
+    if state.status in RUNNING:
+        times.append(float(state.terms.valid_until))
+    if state.lease is not None and not state.quiet:
+        if state.status is Status.GRANTED:
+            times.append(state.lease.expires_at)
+        if state.status is Status.GRACE:
+            end = grace_end(state.lease, state.terms)
+            times += [end, *(end - left for left in REMINDERS[state.reminders : state.reminders + 1])]
+    return min(times)
+
+
+def grace_end(lease: Lease, terms: Terms) -> float:
+    """Until when a program may run on this lease if nothing more is heard."""
+    return min(max(lease.expires_at, lease.issued_at + lease.grace), terms.valid_until)
+
+
+def runs_until(state: State) -> float | None:
+    """Until when the program may run if nothing more is heard; None where it may not run at all."""
+    if state.status not in RUNNING:
+        return None
+    if state.lease is None or state.quiet:
+        return float(state.terms.valid_until)
+    return grace_end(state.lease, state.terms)
+
+
+def leaving(state: State) -> Lease | None:
+    """The lease of the session to end when the program closes; a borrowed seat is kept."""
+    if state.lease is None or state.quiet or state.hold not in (Hold.SEAT, Hold.STALE):
+        return None
+    if state.hold is Hold.SEAT and state.lease.borrowed:
+        return None
+    return state.lease
+
+
+def open_session(state: State) -> str | None:
+    """The session that the register may hold for us, to be remembered over a crash."""
+    if state.hold is Hold.ASKED:
+        return state.session
+    return state.lease.session if state.lease is not None and state.hold in (Hold.SEAT, Hold.STALE) else None
+
+
+def news(before: State, after: State) -> bool:
+    """Whether the user is to be told that a seat stands differently."""
+    if after.status in (Status.STARTING, Status.ENDED):
+        return False
+    if after.status is not before.status:
+        return True
+    if after.status is Status.GRACE:
+        return after.reminders > before.reminders
+    return after.status in (Status.REFUSED, Status.LOST) and after.reason != before.reason
+
+
+# What happens.
+
+
+def passed(state: State, now: float) -> State:
+    """Time has passed."""
+    if state.call_at is not None and now - state.seen_at > POLL + SLEPT:
+        # Or the clock was set ahead. In both cases the service is asked before anything is made of it.
+        return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
+    state = replace(state, seen_at=now)
+    if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within:
+        return _without_answer(state, now)
+    if state.status in RUNNING:
+        return _lasting(state, now)
+    return state
+
+
+def asking(state: State, call: Call) -> State:
+    """A call is about to be sent. Once a start is on its way, the register may hold a seat for it."""
+    return replace(state, hold=Hold.ASKED) if isinstance(call, Start) else state
+
+
+def answered(state: State, answer: Answer, now: float, luck: Luck) -> State:
+    """The service has answered the call that was due, or has not."""
+    if state.status is Status.ENDED:
+        return state
+    state = replace(state, seen_at=now)
+    match answer:
+        case Granted():
+            return _granted(state, answer, now, luck)
+        case Refused():
+            return _refused(state, answer, now, luck)
+        case Gone() if state.hold is Hold.ASKED:  # the id is somebody else's
+            return _silent(replace(state, session=luck.session, hold=Hold.NOTHING), 0, now, luck)
+        case Gone():
+            return _anew(state, now, luck)
+        case Ended():
+            return replace(state, hold=Hold.NOTHING, call_at=now, failures=0)
+        case NoAnswer():
+            return _silent(state, answer.retry_after or 0, now, luck)
+
+
+def closed(state: State, *, ended: bool) -> State:
+    """The program has ended. `ended`: the service said so of the session that `leaving` named, too."""
+    nothing = state.quiet or ended
+    return replace(state, status=Status.ENDED, call_at=None, hold=Hold.NOTHING if nothing else state.hold)
+
+
+def _anew(state: State, now: float, luck: Luck) -> State:
+    """End the session and start another."""
+    stale = state.lease is not None and state.hold is Hold.SEAT
+    return replace(
+        state,
+        hold=Hold.STALE if stale else state.hold,
+        session=luck.session if stale else state.session,
+        call_at=now,
+        failures=0,
+        doubted=None,
+    )
+
+
+def _granted(state: State, answer: Granted, now: float, luck: Luck) -> State:
+    quiet = not answer.recorded and not state.terms.floating
+    lease = answer.lease
+    interval = float(answer.heartbeat_seconds)
+    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be made longer
+        interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_IN_A_LEASE)
+    return replace(
+        state,
+        status=Status.GRANTED,
+        hold=Hold.SEAT,
+        lease=lease,
+        quiet=quiet,
+        call_at=None if quiet else now + max(interval, 1.0) * (0.8 + 0.2 * luck.spread),
+        not_before=0.0,
+        failures=0,
+        reason=None,
+        doubted=None,
+        borrow=0,
+        reminders=0,
+    )
+
+
+def _refused(state: State, answer: Refused, now: float, luck: Luck) -> State:
+    code = answer.reason.code
+    if state.hold is Hold.ASKED:
+        state = replace(state, hold=Hold.NOTHING)
+    if state.status in RUNNING and state.doubted is not code:
+        return replace(state, doubted=code, call_at=now + CONFIRM_AFTER * (1 + luck.spread / 2), failures=0)
+    retry = None if answer.retry_after is None else now + answer.retry_after * (1 + luck.spread / 2)
+    lost = state.status in RUNNING or state.status is Status.LOST
+    return replace(
+        state,
+        status=Status.LOST if lost else Status.REFUSED,
+        reason=answer.reason,
+        call_at=retry if lost or state.terms.wait else None,
+        not_before=retry or now,
+        failures=0,
+        doubted=None,
+    )
+
+
+def _silent(state: State, retry_after: int, now: float, luck: Luck) -> State:
+    failures = state.failures + 1
+    pause = min(2.0 ** min(failures - 1, 16), BACKOFF_LIMIT) * (0.5 + 0.5 * luck.spread)
+    pause = max(pause, retry_after)
+    state = replace(state, failures=failures, call_at=now + pause, not_before=now + pause)
+    if state.status is Status.REFUSED and not state.terms.wait:
+        return replace(state, call_at=None)
+    if state.status is Status.STARTING and failures >= FAILURES_AT_START:
+        return _without_answer(state, now)
+    return state
+
+
+def _without_answer(state: State, now: float) -> State:
+    """A start was not answered in time: go on in grace, or not at all."""
+    if state.lease is not None and now < grace_end(state.lease, state.terms):
+        return _lasting(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
+    code = Code.NO_ANSWER if state.lease is None else Code.GRACE_OVER
+    more = "It must be reached once before the program can run without it." if state.lease is None else ""
+    call_at = state.call_at if state.terms.wait else None
+    return replace(state, status=Status.REFUSED, reason=reason(code, more), call_at=call_at)
+
+
+def _lasting(state: State, now: float) -> State:
+    """Look at what a running program runs on."""
+    if now >= state.terms.valid_until:
+        return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED))
+    if state.lease is None or state.quiet or (state.status is Status.GRANTED and now < state.lease.expires_at):
+        return state
+    end = grace_end(state.lease, state.terms)
+    if now >= end:
+        return replace(state, status=Status.LOST, reason=reason(Code.GRACE_OVER))
+    passed_by = sum(1 for left in REMINDERS if end - now <= left)
+    return replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER), reminders=passed_by)

@@ -1,0 +1,175 @@
+"""What outlives a run: the last lease, and which session is not known to have ended.
+
+One private file a seat, in the user's own state directory. A running program holds the lock of its file, so
+that two programs never go on in grace from one lease; a crash frees the lock. The file holds no names. It
+is worth as much as the lease in it, whose signature is checked whenever it is read; whoever edits the rest
+gains no seat.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from licensing_client.clock import Timeline
+from licensing_client.errors import TokenFault
+from licensing_client.lease import Lease, read_lease
+from licensing_client.license import License
+
+FORMAT = 1
+
+
+def state_directory() -> Path:
+    """Where this system keeps a user's private state."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "licensing-client"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "licensing-client"
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "licensing-client"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """`lease`: the last one. `open`: the session that may not have ended. `offset`, `seen`: for the timeline."""
+
+    lease: Lease | None = None
+    open: str | None = None
+    offset: float = 0.0
+    seen: float = 0.0
+
+    def timeline(self, monotonic: float) -> Timeline:
+        """The time as it is now, at this reading of the monotonic clock: no earlier than was seen."""
+        issued_at = self.lease.issued_at if self.lease else 0
+        return Timeline(self.offset, max(self.seen, issued_at), monotonic)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
+
+
+def _parse(data: bytes, license: License) -> Memory:
+    """What a file says, as far as it can be believed."""
+    try:
+        raw: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        return Memory()
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        return Memory()
+    try:
+        lease = read_lease(raw["lease"], license) if isinstance(raw.get("lease"), str) else None
+    except TokenFault:
+        lease = None
+    session = raw.get("open")
+    return Memory(
+        lease=lease,
+        open=session if isinstance(session, str) and len(session) == 36 else None,
+        offset=_number(raw.get("offset")),
+        seen=_number(raw.get("seen")),
+    )
+
+
+class Slot:
+    """One seat's file. A slot without a path remembers nothing."""
+
+    def __init__(self, path: Path | None, license: License, lock: int | None = None) -> None:
+        self._path = path
+        self._license = license
+        self._lock = lock
+
+    def read(self) -> Memory:
+        """What the last run left, or nothing."""
+        if self._path is None:
+            return Memory()
+        try:
+            return _parse(self._path.read_bytes(), self._license)
+        except OSError:
+            return Memory()
+
+    def write(self, memory: Memory) -> None:
+        """Replace the file, all or nothing. A disk that is full or read-only costs grace, not the run."""
+        if self._path is None:
+            return
+        content = {
+            "format": FORMAT,
+            "lease": memory.lease.token if memory.lease else None,
+            "open": memory.open,
+            "offset": memory.offset,
+            "seen": memory.seen,
+        }
+        draft = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)  # what a crash left behind
+            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(file, "w", encoding="utf-8") as out:
+                json.dump(content, out)
+            os.replace(draft, self._path)
+
+    def release(self) -> None:
+        """Let another program use this file."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _try_lock(path: Path) -> int | None:
+    """An open file that is locked for this process, or None where another holds it."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file
+
+
+class Slots:
+    """The files of one license."""
+
+    def __init__(self, license: License, directory: Path | None = None) -> None:
+        self._license = license
+        self._directory = directory or state_directory()
+        self._stem = hashlib.sha256(license.id.encode()).hexdigest()[:16]
+
+    def _path(self, number: int) -> Path:
+        return self._directory / f"{self._stem}-{number}.json"
+
+    def all(self) -> list[Slot]:
+        """Every file that there is, to read and not to write: its program may be running."""
+        return [Slot(self._path(number), self._license) for number in self._numbers()]
+
+    def _numbers(self) -> list[int]:
+        names = [path.stem.rpartition("-")[2] for path in self._directory.glob(f"{self._stem}-*.json")]
+        return sorted(int(name) for name in names if name.isdecimal())
+
+    def _worth(self, number: int) -> tuple[bool, int]:
+        memory = Slot(self._path(number), self._license).read()
+        lease = memory.lease
+        borrowed = lease is not None and lease.borrowed and memory.open == lease.session
+        return borrowed, lease.issued_at if lease else 0
+
+    def take(self) -> Slot:
+        """The free file with the best lease, borrowed before others, else a new one; locked until released."""
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            numbers = self._numbers()
+            known = sorted(numbers, key=self._worth, reverse=True)
+            fresh = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
+            for number in (*known, *fresh):
+                path = self._path(number)
+                lock = _try_lock(path.with_suffix(".lock"))
+                if lock is not None:
+                    return Slot(path, self._license, lock)
+        except OSError:  # no place to write: the program runs all the same, without grace over restarts
+            pass
+        return Slot(None, self._license)

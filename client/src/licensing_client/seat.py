@@ -1,0 +1,286 @@
+"""What a program embeds: a seat, taken when it starts and given back when it ends.
+
+    with Seat(PROGRAM, "acme.lic") as seat:
+        run()
+
+The network is the business of one daemon thread, which lives from `start` to `close`.
+"""
+
+import datetime
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from licensing_client import endings, machine
+from licensing_client.answers import Policy, Seats
+from licensing_client.clock import SystemClock
+from licensing_client.engine import Engine
+from licensing_client.errors import SeatRefused
+from licensing_client.identity import names
+from licensing_client.license import FLOATING, License, Program, covers, read_license
+from licensing_client.machine import RUNNING, State, Status, Terms
+from licensing_client.memory import Slot, Slots
+from licensing_client.reasons import Code, Reason, reason
+from licensing_client.service import Service
+from licensing_client.transport import HttpTransport
+
+CLOSE_SECONDS = 2.0
+"""All that closing may take."""
+SETTLE_SECONDS = 1.0
+"""As much of it is left to an answer that is under way, before it is cut."""
+
+_log = logging.getLogger("licensing_client")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a seat stands. `until` and `left`: how long the program may run if nothing more is heard."""
+
+    status: Status
+    reason: Reason | None = None
+    until: datetime.datetime | None = None
+    left: datetime.timedelta | None = None
+    features: frozenset[str] = frozenset()
+    borrowed: bool = False
+    overdraft: bool = False
+    seats: Seats | None = None
+    policy: Policy | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the program may run."""
+        return self.status in RUNNING
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The way to the service. `proxy`: a URL, "" for none, None for the system's. `ca_file`: more
+    authorities (PEM).
+
+    `service` stands in for the license's own URL.
+    """
+
+    proxy: str | None = None
+    ca_file: str | None = None
+    service: str | None = None
+
+    def to(self, license: License) -> Service:
+        """The service, for this user and this computer."""
+        person = names().person(license.salt, license.hosts)
+        return Service(license, person, HttpTransport(self.proxy, self.ca_file), self.service)
+
+
+Listener = Callable[[Standing], None]
+
+
+def _silent(_standing: Standing) -> None:
+    """Hear and say nothing."""
+
+
+class Seat:
+    """One seat of one license. Callbacks come from the client's thread, one by one; any may call `close`."""
+
+    def __init__(
+        self,
+        program: Program,
+        license_file: str | os.PathLike[str],
+        *,
+        wait: bool = False,
+        start_within: float = 3.0,
+        borrow_seconds: int = 0,
+        network: Network | None = None,
+        state_directory: Path | None = None,
+        granted: Listener = _silent,
+        refused: Listener = _silent,
+        grace: Listener = _silent,
+        lost: Listener = _silent,
+        restored: Listener = _silent,
+    ) -> None:
+        """`wait`: keep asking when all seats are taken or nobody answers. `start_within` is in seconds.
+
+        ValueError where an issuer key is none.
+        """
+        self._program = program
+        self._keys = program.keys()
+        self._path = Path(license_file)
+        self._wait = wait
+        self._start_within = start_within
+        self._borrow_seconds = borrow_seconds
+        self._network = network or Network()
+        self._directory = state_directory
+        self._listeners = {
+            Status.GRANTED: granted,
+            Status.REFUSED: refused,
+            Status.GRACE: grace,
+            Status.LOST: lost,
+        }
+        self._restored = restored
+        self._was_running = False
+        self._clock = SystemClock()
+        self._engine: Engine | None = None
+        self._license: License | None = None
+        self._refusal: Reason | None = None
+        self._opened = threading.Event()
+        self._closing = threading.Event()
+        self._close_by = 0.0
+        self._thread: threading.Thread | None = None
+        self._pid = os.getpid()
+
+    # For the program.
+
+    def start(self, *, block: bool = True) -> Standing:
+        """Take the seat. With `block` it is decided on return, within `start_within`; else callbacks tell.
+
+        After a refusal it may be called again. The caller's thread does no input or output.
+        """
+        begun = time.monotonic()
+        if self._engine is not None:
+            self._engine.again()
+        elif self._thread is None or not self._thread.is_alive():
+            self._begin()
+        if block:
+            self._opened.wait(self._start_within)
+            if self._engine is not None:
+                self._engine.settled(max(0.0, begun + self._start_within - time.monotonic()))
+        return self.standing
+
+    @property
+    def standing(self) -> Standing:
+        """Where the seat stands at this moment."""
+        if self._engine is not None:
+            return self._describe(self._engine.state)
+        if self._refusal is not None:
+            return Standing(Status.REFUSED, self._refusal)
+        return Standing(Status.ENDED if self._closing.is_set() else Status.STARTING)
+
+    @property
+    def license(self) -> License | None:
+        """What the license file says, once it has been read and is genuine."""
+        return self._license
+
+    def borrow(self, seconds: int) -> Reason | None:
+        """Trade the seat for one that is borrowed for a trip, or, with 0, trade it back: why not, or None.
+
+        The seat is given back and taken anew, so it needs the network; callbacks tell how it went.
+        """
+        if seconds and (self._license is None or not self._license.borrow):
+            return reason(Code.BORROWING_NOT_ALLOWED)
+        if self._engine is not None:
+            self._engine.borrow(seconds)
+        return None
+
+    def close(self) -> None:
+        """Give the seat back, within two seconds. Closing twice is fine; a forked child closes nothing."""
+        if self._pid != os.getpid():
+            return
+        first = not self._closing.is_set()
+        if first:
+            self._close_by = time.monotonic() + CLOSE_SECONDS
+            self._closing.set()
+        endings.forget(self)
+        if self._thread is None or self._thread is threading.current_thread():
+            return  # the thread sees for itself, as soon as the callback returns
+        self._thread.join(SETTLE_SECONDS)
+        if self._thread.is_alive() and self._engine is not None:
+            self._engine.cut()
+        self._thread.join(max(0.0, self._close_by - time.monotonic()))
+
+    def __enter__(self) -> "Seat":
+        standing = self.start()
+        if not standing.running:
+            self.close()
+            raise SeatRefused(standing.reason or reason(Code.NO_ANSWER))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        endings.watch(self)
+        self._refusal = None
+        self._opened.clear()
+        self._thread = threading.Thread(target=self._run, name="licensing-client", daemon=True)
+        self._thread.start()
+
+    # On the client's thread.
+
+    def _run(self) -> None:
+        try:
+            self._engine = self._open()
+        finally:
+            self._opened.set()
+        if self._engine is None:
+            self._hear(self._listeners[Status.REFUSED], self.standing)
+            return
+        pause = 0.0
+        while not self._closing.wait(pause):
+            pause = self._engine.step()
+        self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
+
+    def _open(self) -> Engine | None:
+        """Read and check the license offline; an engine where it covers this program, user and computer."""
+        license = read_license(self._path, self._keys)
+        if isinstance(license, Reason):
+            self._refusal = license
+            return None
+        self._license = license
+        slot = Slots(license, self._directory).take() if license.collect else Slot(None, license)
+        memory = slot.read()
+        wall, monotonic = self._clock.wall(), self._clock.monotonic()
+        told = memory.timeline(monotonic).now(wall, monotonic)
+        person = names().person(license.salt, license.hosts)
+        # Either clock may be wrong. Where one admits, the service knows; without it, grace goes by the later one.
+        self._refusal = covers(license, self._program, person, wall) and covers(license, self._program, person, told)
+        if self._refusal is not None:
+            slot.release()
+            return None
+        terms = Terms(license.valid_until, license.kind == FLOATING, self._wait, self._start_within)
+        return Engine(
+            license,
+            self._network.to(license),
+            slot,
+            memory,
+            self._clock,
+            self._tell,
+            terms=terms,
+            borrow=self._borrow_seconds,
+        )
+
+    def _describe(self, state: State) -> Standing:
+        engine, license = self._engine, self._license
+        until = machine.runs_until(state)
+        lease = state.lease if state.status in RUNNING else None
+        heard = engine.granted if engine else None
+        return Standing(
+            status=state.status,
+            reason=state.reason,
+            until=None if until is None else datetime.datetime.fromtimestamp(until, datetime.timezone.utc),
+            left=None
+            if until is None or engine is None
+            else datetime.timedelta(seconds=max(0, round(until - engine.now()))),
+            features=frozenset(lease.features) if lease else license.features if license else frozenset(),
+            borrowed=lease is not None and lease.borrowed and state.hold is machine.Hold.SEAT,
+            overdraft=lease is not None and lease.overdraft,
+            seats=heard.seats if heard else None,
+            policy=heard.policy if heard else None,
+        )
+
+    def _tell(self, state: State) -> None:
+        listener = self._listeners[state.status]
+        if state.status is Status.GRANTED and self._was_running:
+            listener = self._restored
+        self._was_running = self._was_running or state.status in RUNNING
+        self._hear(listener, self._describe(state))
+
+    def _hear(self, listener: Listener, standing: Standing) -> None:
+        try:
+            listener(standing)
+        except Exception:
+            _log.exception("a callback for %s failed; the seat is not affected", standing.status.value)

@@ -1,0 +1,313 @@
+"""The network's border: one HTTP exchange, within a total time, through whatever lies between.
+
+- HTTPS only, but for a service on this computer itself. Certificates are checked against the operating
+  system's store, where companies put their own authorities, and against `ca_file` if one is given.
+- A proxy is taken from the settings of the system (`HTTPS_PROXY`, Windows, macOS), or as given; a name and
+  a password in its URL are sent to it alone (Basic). A service on this computer is reached without it.
+- IPv6 and IPv4 addresses are tried in turn, and none may use up the time of the others.
+- Redirects are not followed, nothing is retried, connections are not kept: an exchange is a handful of
+  packets every few minutes. The time limit holds for the whole exchange, so that a drop now and then does
+  not keep it alive.
+
+Foreign exceptions stop here: `NoExchange` says how far it came.
+"""
+
+import base64
+import contextlib
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import truststore
+
+from licensing_client.errors import NoExchange, Step
+
+REPLY_LIMIT = 64 * 1024
+ADDRESSES = 4
+"""So many addresses of a name are tried at most."""
+USER_AGENT = "licensing-client/0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent. `url` is absolute; `body` is JSON, or empty."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, whoever sent it. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Line:
+    """One exchange, which another thread may cut."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+        self._cut = False
+
+    def hold(self, connection: socket.socket) -> None:
+        """Say which socket the exchange waits on. OSError if the line is cut already."""
+        with self._lock:
+            self._drop()
+            if self._cut:
+                raise OSError("the line was cut")
+            self._socket = connection.dup()  # a handle of our own: TLS takes the other one over
+
+    def cut(self) -> None:
+        """End the exchange at once, wherever it is."""
+        with self._lock:
+            self._cut = True
+            if self._socket is not None:
+                with contextlib.suppress(OSError):  # not connected yet, or not any more
+                    self._socket.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """The exchange is over."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class Transport(Protocol):
+    """What carries exchanges."""
+
+    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
+        """Send a request and take the reply, within a total time. NoExchange where none came."""
+
+
+class _Deadline:
+    def __init__(self, seconds: float) -> None:
+        self._at = time.monotonic() + seconds
+
+    def left(self, shares: int = 1) -> float:
+        """Seconds left, for one of so many to come. TimeoutError when there are none."""
+        left = self._at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        return left / shares
+
+
+class _Reader(io.RawIOBase):
+    """A socket's read side, for http.client. It gives up at the deadline, however slowly bytes drip in."""
+
+    def __init__(self, connection: socket.socket, deadline: _Deadline) -> None:
+        super().__init__()
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # typeshed names the buffer otherwise
+        self._connection.settimeout(self._deadline.left())
+        return self._connection.recv_into(buffer)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self)
+
+
+def _is_this_computer(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _why(error: Exception) -> str:
+    """What the operating system says of a failure, without addresses."""
+    if isinstance(error, TimeoutError):
+        return "no reply in time"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message or "the certificate is not trusted"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Proxy:
+    host: str
+    port: int
+    authorization: str | None
+
+
+def _proxy_of(url: str) -> _Proxy:
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    if parts.scheme != "http" or not parts.hostname:
+        raise NoExchange(Step.PROXY, f"Proxies of the kind {parts.scheme} are not supported; name an HTTP proxy.")
+    credentials = None
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        credentials = f"Basic {base64.b64encode(pair).decode()}"
+    return _Proxy(parts.hostname, parts.port or 8080, credentials)
+
+
+def system_proxy(host: str) -> str | None:
+    """The proxy that this computer's settings name for a host."""
+    from urllib.request import (
+        getproxies,
+        proxy_bypass,
+    )  # here, since it takes its time and few starts need it
+
+    proxies = getproxies()
+    url = proxies.get("https") or proxies.get("all")
+    return None if not url or proxy_bypass(host) else url
+
+
+class HttpTransport:
+    """Exchanges over the network of this computer."""
+
+    def __init__(self, proxy: str | None = None, ca_file: str | None = None) -> None:
+        """`proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificates (PEM) to trust."""
+        self._proxy = proxy
+        self._ca_file = ca_file
+        self._context: ssl.SSLContext | None = None
+
+    def proxy_for(self, host: str) -> str | None:
+        """The URL of the proxy on the way to a host, if there is one."""
+        if _is_this_computer(host):
+            return None
+        return system_proxy(host) if self._proxy is None else self._proxy or None
+
+    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
+        """Send a request and take the reply, within a total time. NoExchange where none came."""
+        deadline = _Deadline(seconds)
+        try:
+            url = urlsplit(request.url)
+        except ValueError:
+            raise NoExchange(Step.CONNECT, "The license service's address cannot be read.") from None
+        host = url.hostname or ""
+        if url.scheme != "https" and not (url.scheme == "http" and _is_this_computer(host)):
+            raise NoExchange(Step.CONNECT, "The license service must have an https address.")
+        try:
+            with self._connect(url, host, deadline, line) as connection:
+                return _converse(connection, request, url, host, deadline)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise NoExchange(Step.SERVICE, f"{host} did not reply: {_why(error)}.") from None
+        finally:
+            line.release()
+
+    def _connect(self, url: SplitResult, host: str, deadline: _Deadline, line: Line) -> socket.socket:
+        port = url.port or (443 if url.scheme == "https" else 80)
+        proxy_url = self.proxy_for(host)
+        if proxy_url is None:
+            connection = _dial(host, port, deadline, line)
+        else:
+            proxy = _proxy_of(proxy_url)
+            connection = _dial(proxy.host, proxy.port, deadline, line)
+            _tunnel(connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", deadline)
+        if url.scheme == "http":
+            return connection
+        try:
+            connection.settimeout(deadline.left())
+            return self._trust().wrap_socket(connection, server_hostname=host)
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise NoExchange(Step.TLS, f"{host} cannot be trusted: {_why(error)}.") from None
+
+    def _trust(self) -> ssl.SSLContext:
+        """The operating system's trust, read once and not before it is needed."""
+        if self._context is None:
+            context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            if self._ca_file is not None:
+                context.load_verify_locations(self._ca_file)
+            self._context = context
+        return self._context
+
+
+def _dial(host: str, port: int, deadline: _Deadline, line: Line) -> socket.socket:
+    """Connect to a name; its addresses of both families take turns and share the time."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise NoExchange(Step.DNS, f"The name {host} cannot be found: {_why(error)}.") from None
+    families = list(dict.fromkeys(entry[0] for entry in found))
+    queues = [[entry for entry in found if entry[0] == family] for family in families]
+    turns = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:ADDRESSES]
+    failure: Exception = OSError("it has no address")
+    for index, (family, kind, protocol, _, address) in enumerate(turns):
+        try:
+            connection = socket.socket(family, kind, protocol)
+        except OSError as error:  # a family that this system does not have
+            failure = error
+            continue
+        try:
+            line.hold(connection)
+            connection.settimeout(deadline.left(len(turns) - index))
+            connection.connect(address)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise NoExchange(Step.CONNECT, f"{host} cannot be reached on port {port}: {_why(failure)}.") from None
+
+
+def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _Deadline) -> None:
+    """Ask a proxy for a tunnel (RFC 9110, section 9.3.6)."""
+    lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}", f"User-Agent: {USER_AGENT}"]
+    if proxy.authorization:
+        lines.append(f"Proxy-Authorization: {proxy.authorization}")
+    try:
+        connection.settimeout(deadline.left())
+        connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
+        # HTTPResponse wants a socket only to call makefile on it.
+        response = http.client.HTTPResponse(_Reader(connection, deadline), method="CONNECT")  # type: ignore[arg-type]
+        response.begin()
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        connection.close()
+        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} did not reply: {_why(error)}.") from None
+    if response.status != 200:
+        connection.close()
+        hint = " It wants a name and a password." if response.status == 407 else ""
+        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} refused (HTTP {response.status}).{hint}")
+
+
+def _converse(connection: socket.socket, request: Request, url: SplitResult, host: str, deadline: _Deadline) -> Reply:
+    client = http.client.HTTPConnection(host, url.port)
+    client.sock = connection
+    connection.settimeout(deadline.left())
+    headers = {
+        "User-Agent": USER_AGENT,
+        "Accept": "application/json",
+        "Connection": "close",
+        **request.headers,
+    }
+    if request.body:
+        headers["Content-Type"] = "application/json"
+    path = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
+    client.request(request.method, path, body=request.body or None, headers=headers)
+    response = http.client.HTTPResponse(_Reader(connection, deadline), method=request.method)  # type: ignore[arg-type]
+    response.begin()
+    body = response.read(REPLY_LIMIT + 1)
+    if len(body) > REPLY_LIMIT:
+        raise ValueError("the reply is too large")
+    length = response.getheader("Content-Length")
+    if length is not None and length.isdigit() and len(body) < int(length):
+        raise ValueError("the reply was cut")
+    return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, body)

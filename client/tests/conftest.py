@@ -1,0 +1,50 @@
+"""What the tests of whole programs share: a license file that points to a service on this computer."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from makers import license_file
+from reference import ReferenceService, serving
+
+YEAR = 365 * 86400
+
+
+@dataclass
+class Place:
+    """A service that listens, and a license file and a private directory of this test's own."""
+
+    service: ReferenceService
+    base: str
+    folder: Path
+
+    def license(self, **changes: object) -> Path:
+        now = int(time.time())
+        terms = {"iat": now - 60, "nbf": now - 60, "exp": now + YEAR, "service": self.base}
+        file = self.folder / "acme.lic"
+        file.write_text(license_file(**(terms | changes)), "utf-8")
+        return file
+
+    @property
+    def state(self) -> Path:
+        return self.folder / "state"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    service = ReferenceService(time.time)
+    with serving(service.handle) as base:
+        yield Place(service, base, tmp_path)
+
+
+def eventually(what: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether something comes true in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True

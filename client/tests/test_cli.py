@@ -1,0 +1,177 @@
+"""The command `licensing-client`, as people and scripts use it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import Place, eventually
+from licensing_client.identity import names
+from makers import ISSUER, jwk
+
+LEAVE_IN_ORDER = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+def command(place: Place, verb: str, *words: str, file: Path | None = None) -> list[str]:
+    keys = place.folder / "issuer.json"
+    keys.write_text(json.dumps({"keys": [jwk(ISSUER)]}))
+    before, after = (list(words), []) if "--" not in words else (list(words[: words.index("--")]), ["--"])
+    after += words[words.index("--") + 1 :] if after else []
+    options = ["--issuer-keys", str(keys), "--state", str(place.state), *before]
+    here = [sys.executable, "-c", "import sys; from licensing_client.cli import main; sys.exit(main())"]
+    return [*here, verb, str(file or place.license()), *options, *after]
+
+
+def run(place: Place, verb: str, *words: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(place, verb, *words, file=file), capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_hold_runs_a_program_under_a_seat_and_passes_its_exit_code_on(place: Place) -> None:
+    done = run(place, "hold", "--", sys.executable, "-c", "print('work'); raise SystemExit(7)")
+    assert (done.returncode, done.stdout) == (7, "work\n")
+    assert place.service.ended
+    assert not place.service.active
+
+
+def test_hold_runs_nothing_without_a_seat(place: Place) -> None:
+    place.service.suspended = True
+    done = run(place, "hold", "--", sys.executable, "-c", "print('work')")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "suspended" in done.stderr
+
+
+def test_hold_names_a_program_that_does_not_exist(place: Place) -> None:
+    done = run(place, "hold", "--", "/no/such/program")
+    assert done.returncode == 127
+    assert not place.service.active
+
+
+def test_hold_without_a_program_is_wrong_usage(place: Place) -> None:
+    assert run(place, "hold").returncode == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_tells_of_a_program_that_a_signal_ended(place: Place) -> None:
+    done = run(place, "hold", "--", sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+    assert done.returncode == 128 + 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_passes_a_signal_on_and_gives_the_seat_back(place: Place) -> None:
+    process = subprocess.Popen(
+        command(place, "hold", "--", sys.executable, "-c", LEAVE_IN_ORDER), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 4
+    process.communicate()
+    assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_ends_a_program_politely_when_its_seat_is_lost_after_a_time_to_save(place: Place) -> None:
+    file = place.license(heartbeat=1, lease=4)
+    words = ("hold", "--save-seconds", "1", "--", sys.executable, "-c", LEAVE_IN_ORDER)
+    process = subprocess.Popen(
+        command(place, *words, file=file), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    place.service.suspended = True
+    begun = time.monotonic()
+    assert process.wait(30) == 4
+    assert time.monotonic() - begun > 1
+    _, messages = process.communicate()
+    assert "suspended" in messages
+    assert "Save your work" in messages
+
+
+def test_check_reads_a_license_without_the_network(place: Place) -> None:
+    done = run(place, "check", "--product", "Fluidit Water")
+    assert done.returncode == 0
+    assert "Acme Water Oy" in done.stdout
+    assert not place.service.requests
+    for name in (names().user, *names().hosts):
+        assert name not in done.stdout
+    assert run(place, "check", "--product", "Fluidit Heat").returncode == 1
+
+
+def test_a_missing_file_and_missing_keys_are_told_apart(place: Place) -> None:
+    assert run(place, "check", file=place.folder / "none.lic").returncode == 1
+    words = command(place, "check")
+    index = words.index("--issuer-keys")
+    bare = words[:index] + words[index + 2 :]
+    environment = {name: value for name, value in os.environ.items() if name != "LICENSING_ISSUER_KEYS"}
+    done = subprocess.run(bare, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "LICENSING_ISSUER_KEYS" in done.stderr
+
+
+def test_a_seat_is_borrowed_used_without_network_and_returned(place: Place) -> None:
+    assert "borrowed until" in run(place, "borrow", "--days", "3").stdout
+    assert len(place.service.active) == 1
+    offline = run(place, "hold", "--service", "http://127.0.0.1:9/api", "--", sys.executable, "-c", "print('work')")
+    assert (offline.returncode, offline.stdout) == (0, "work\n")
+    assert len(place.service.active) == 1
+    assert run(place, "return").stdout == "returned\n"
+    assert not place.service.active
+    again = run(place, "return")
+    assert again.returncode == 1
+    assert "No seat is borrowed here" in again.stderr
+
+
+def test_a_license_that_cannot_be_borrowed_says_so(place: Place) -> None:
+    done = run(place, "borrow", "--days", "3", file=place.license(borrow=0))
+    assert done.returncode == 1
+    assert not place.service.requests
+
+
+def test_my_data_shows_what_the_register_holds(place: Place) -> None:
+    assert json.loads(run(place, "my-data").stdout) == []
+    run(place, "borrow", "--days", "3")
+    held = json.loads(run(place, "my-data").stdout)
+    assert [entry["session"] for entry in held] == list(place.service.active)
+
+
+def test_diagnose_goes_all_the_way_and_leaves_no_seat_taken(place: Place) -> None:
+    done = run(place, "diagnose")
+    steps = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    names_of_steps = ["file", "signature", "terms", "dns", "connect", "proxy", "tls", "service", "seat"]
+    assert steps == [["ok", step] for step in names_of_steps]
+    assert eventually(lambda: not place.service.active)
+
+
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [
+        (("--service", "https://no-such-host.invalid/api", "--proxy", ""), "dns"),
+        (("--service", "http://127.0.0.1:9/api"), "connect"),
+        (("--service", "https://licensing.test/api", "--proxy", "socks5://127.0.0.1:9"), "proxy"),
+        (("--product", "Fluidit Heat"), "terms"),
+    ],
+)
+def test_diagnose_says_where_it_fails(place: Place, words: tuple[str, ...], step: str) -> None:
+    done = run(place, "diagnose", *words)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", step]
+
+
+def test_diagnose_finds_a_file_that_was_tampered_with(place: Place) -> None:
+    file = place.license()
+    file.write_text(file.read_text()[:-30], "utf-8")
+    done = run(place, "diagnose", file=file)
+    assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", "signature"]

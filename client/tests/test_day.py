@@ -1,0 +1,22 @@
+"""Fifty people on twenty seats, for a working day."""
+
+from pathlib import Path
+
+from day import play
+from world import ReferenceWorld
+
+PEOPLE, SEATS = 50, 20
+
+
+def test_a_working_day_serves_everyone_or_says_why_not(tmp_path: Path) -> None:
+    world = ReferenceWorld(tmp_path, seats=SEATS)
+    computers = [world.computer(f"user{number}") for number in range(PEOPLE)]
+    day = play(computers, world.clock, lambda: len(world.service.active), SEATS, seed=7)
+    assert day.starts > 2 * PEOPLE
+    assert day.served
+    assert day.peak_granted == SEATS
+    assert min(day.events[kind] for kind in ("crash", "sleep", "network")) > 10
+    assert not day.too_often
+    assert not day.wrongly_stopped
+    world.service.sweep(world.clock.true + 900)
+    assert not world.service.active

@@ -1,0 +1,482 @@
+"""What happens to a program and its seat, whatever the network, the computer and its user do."""
+
+from pathlib import Path
+
+import pytest
+
+from licensing_client.machine import Status, runs_until
+from licensing_client.memory import Slots
+from licensing_client.reasons import Code
+from licensing_client.transport import Reply, Request
+from makers import NOW, STRANGER, lease_claims, license_of, sign
+from reference import ReferenceService
+from world import Computer, ReferenceWorld
+
+HOUR, DAY = 3600.0, 86400.0
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> ReferenceWorld:
+    return ReferenceWorld(tmp_path)
+
+
+def code_of(computer: Computer) -> Code | None:
+    assert computer.engine
+    reason = computer.engine.state.reason
+    return reason.code if reason else None
+
+
+def test_a_program_takes_a_seat_keeps_it_all_day_and_gives_it_back(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(8 * HOUR)
+    assert ann.heard == ["granted"]
+    assert world.seats_of(ann) == 1
+    ann.stop()
+    assert not world.service.active
+    beats = sum(method == "PUT" for _, method in ann.network.calls)
+    assert 8 * 12 <= beats <= 8 * 12 / 0.8 + 1
+
+
+def test_a_start_whose_reply_is_lost_takes_no_second_seat(world: ReferenceWorld) -> None:
+    ann = world.computer().start()
+    ann.network.weather = "reply-lost"
+    ann.run(0.1)
+    ann.network.weather = "fine"
+    ann.run(60)
+    assert ann.stands(Status.GRANTED)
+    assert world.seats_of(ann) == 1
+    assert not world.service.ended
+
+
+def test_a_crash_before_the_answer_takes_no_second_seat(world: ReferenceWorld) -> None:
+    ann = world.computer().start()
+    ann.network.weather = "reply-lost"
+    ann.run(0.1).crash()
+    ann.network.weather = "fine"
+    ann.start().run(10)
+    assert ann.stands(Status.GRANTED)
+    assert world.seats_of(ann) == 1
+
+
+def test_a_power_cut_while_the_answer_is_under_way_takes_no_second_seat(world: ReferenceWorld) -> None:
+    class PowerCut(Exception):
+        pass
+
+    def dying(request: Request) -> Reply:
+        world.service.handle(request)
+        raise PowerCut
+
+    ann = world.computer()
+    ann.network.handle = dying
+    with pytest.raises(PowerCut):
+        ann.start().run(1)
+    ann.crash()
+    ann.network.handle = world.service.handle
+    ann.start().run(5)
+    assert ann.stands(Status.GRANTED)
+    assert world.seats_of(ann) == 1
+
+
+def test_after_a_crash_the_old_seat_is_given_back_before_a_new_one_is_taken(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).crash()
+    assert world.seats_of(ann) == 1
+    ann.start().run(10)
+    assert ann.stands(Status.GRANTED)
+    assert world.seats_of(ann) == 1
+    assert world.service.peak == 1
+
+
+def test_two_programs_of_one_user_hold_two_seats_and_no_more(world: ReferenceWorld) -> None:
+    first, second = world.computer().start().run(10), world.computer().start().run(10)
+    third = world.computer().start().run(10)
+    assert [first.status, second.status, third.status] == [Status.GRANTED, Status.GRANTED, Status.REFUSED]
+
+
+def test_an_hour_without_network_stops_nobody_and_costs_no_second_seat(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.run(HOUR)
+    assert ann.stands(Status.GRACE)
+    assert ann.heard == ["granted", "grace"]
+    ann.network.weather = "fine"
+    ann.run(600)
+    assert ann.stands(Status.GRANTED)
+    assert ann.heard == ["granted", "grace", "granted"]
+    assert world.seats_of(ann) == 1
+
+
+@pytest.mark.parametrize("weather", ["down", "reply-lost", "portal", "redirect", "garbled", "cut", "replay"])
+def test_no_weather_stops_a_program_or_gives_it_two_seats(world: ReferenceWorld, weather: str) -> None:
+    ann = world.computer().start().run(1000)
+    for _ in range(5):
+        ann.network.weather = weather
+        ann.run(HOUR)
+        assert ann.running
+        assert world.seats_of(ann) <= 1
+        ann.network.weather = "fine"
+        ann.run(1000)
+        assert ann.stands(Status.GRANTED)
+        assert world.seats_of(ann) == 1
+
+
+def test_grace_ends_when_the_license_says_and_the_user_is_told_how_long_is_left(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    assert ann.engine
+    lease = ann.engine.state.lease
+    assert lease
+    ann.network.weather = "down"
+    ann.run(lease.issued_at + 3 * DAY - 1 - world.clock.true)
+    assert ann.stands(Status.GRACE)
+    assert ann.heard == ["granted", "grace", "grace", "grace", "grace"]  # at once, then a day, an hour, ten minutes
+    ann.run(2)
+    assert ann.stands(Status.LOST)
+    assert code_of(ann) is Code.GRACE_OVER
+
+
+def test_a_seat_lost_to_a_long_outage_comes_back_with_the_network(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.run(4 * DAY)
+    assert ann.stands(Status.LOST)
+    ann.network.weather = "fine"
+    ann.run(600)
+    assert ann.stands(Status.GRANTED)
+
+
+def test_without_network_a_program_starts_again_in_grace_within_its_time(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).stop()
+    ann.network.weather = "down"
+    ann.start().run(3)
+    assert ann.stands(Status.GRACE)
+
+
+def test_a_program_that_never_had_a_lease_does_not_start_without_the_service(world: ReferenceWorld) -> None:
+    ann = world.computer().start()
+    ann.network.weather = "down"
+    ann.run(3)
+    assert ann.stands(Status.REFUSED)
+    assert code_of(ann) is Code.NO_ANSWER
+
+
+def test_a_clock_set_back_does_not_lengthen_grace(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).stop()
+    ann.network.weather = "down"
+    for _ in range(8):  # half a day of work each, and each morning the clock goes back to the first day
+        ann.start().run(DAY / 2)
+        running = ann.running
+        ann.stop()
+        ann.clock.skew -= DAY / 2
+    assert not running
+    ann.start().run(3)
+    assert code_of(ann) is Code.GRACE_OVER
+
+
+def test_a_clock_set_back_while_running_does_not_lengthen_grace(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.run(DAY)
+    ann.clock.skew = -10 * DAY
+    ann.run(2 * DAY + HOUR)
+    assert ann.stands(Status.LOST)
+
+
+def test_a_clock_that_is_days_wrong_costs_an_honest_user_nothing(world: ReferenceWorld) -> None:
+    for skew in (-30 * DAY, 30 * DAY):
+        ann = world.computer(f"user{skew:.0f}")
+        ann.clock.skew = skew
+        ann.start().run(600)
+        assert ann.stands(Status.GRANTED)
+        ann.network.weather = "down"
+        ann.run(HOUR).stop()
+        ann.start().run(3)
+        assert ann.stands(Status.GRACE)
+        ann.stop()
+
+
+def test_deleting_the_private_file_gains_no_grace(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).stop()
+    for file in ann.disk.iterdir():
+        file.unlink()
+    ann.network.weather = "down"
+    ann.start().run(3)
+    assert ann.stands(Status.REFUSED)
+
+
+def test_two_programs_do_not_go_on_in_grace_from_one_lease(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).stop()
+    ann.network.weather = "down"
+    ann.start().run(3)
+    second = world.computer()
+    second.network.weather = "down"
+    second.start().run(3)
+    assert ann.stands(Status.GRACE)
+    assert second.stands(Status.REFUSED)
+
+
+def test_a_suspension_ends_the_program_in_order_and_never_in_grace(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    world.service.suspended = True
+    ann.run(400)
+    assert ann.stands(Status.LOST)
+    assert code_of(ann) is Code.LICENSE_SUSPENDED
+    assert ann.heard == ["granted", "lost"]
+    calls = len(ann.network.calls)
+    ann.run(HOUR)
+    assert len(ann.network.calls) == calls
+
+
+def test_an_old_refusal_played_again_does_not_stop_a_program(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    world.service.suspended = True
+    refusal = world.service.handle(ann_heartbeat(ann))
+    world.service.suspended = False
+    honest = ann.network.handle
+    played: list[Request] = []
+
+    def once(request: Request) -> Reply:
+        if request.method == "PUT" and not played:
+            played.append(request)
+            return refusal
+        return honest(request)
+
+    ann.network.handle = once
+    ann.run(HOUR)
+    assert played
+    assert ann.heard == ["granted"]
+
+
+def ann_heartbeat(computer: Computer) -> Request:
+    assert computer.engine
+    lease = computer.engine.state.lease
+    assert lease
+    url = f"https://x/api/sessions/{lease.session}/heartbeat"
+    return Request("PUT", url, {"Authorization": f"Bearer {lease.token}"}, b'{"nonce": "0000000000000000"}')
+
+
+def test_a_session_that_the_service_lost_is_started_again_without_a_word(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    world.service.active.clear()
+    ann.run(600)
+    assert ann.heard == ["granted"]
+    assert world.seats_of(ann) == 1
+
+
+def test_an_old_session_gone_played_again_gives_no_second_seat(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    honest = ann.network.handle
+    gone = ReferenceService.problem(410, "session-gone")
+    ann.network.handle = lambda request: gone if request.method == "PUT" else honest(request)
+    ann.run(HOUR)
+    assert ann.running
+    assert world.service.peak == 1
+
+
+def test_a_seat_given_to_another_during_an_outage_is_lost_and_comes_back_when_it_is_free(world: ReferenceWorld) -> None:
+    ann = world.computer("ann").start().run(600)
+    ann.network.weather = "down"
+    ann.run(HOUR)
+    others = [world.computer(user).start().run(5) for user in ("bob", "eve")]
+    assert [other.status for other in others] == [Status.GRANTED] * 2
+    ann.network.weather = "fine"
+    ann.run(330)
+    assert ann.stands(Status.LOST)
+    assert code_of(ann) is Code.NO_SEAT
+    others[0].stop()
+    ann.run(120)
+    assert ann.stands(Status.GRANTED)
+    assert world.service.peak == 2
+
+
+def test_a_program_that_wants_to_wait_gets_the_next_free_seat(world: ReferenceWorld) -> None:
+    first, second = world.computer("bob").start().run(5), world.computer("eve").start().run(5)
+    ann = world.computer("ann").start(wait=True).run(60)
+    assert ann.heard == ["refused"]
+    first.stop()
+    ann.run(30)
+    assert ann.heard == ["refused", "granted"]
+    assert second.stands(Status.GRANTED)
+
+
+def test_a_program_that_was_refused_and_does_not_wait_asks_no_more(world: ReferenceWorld) -> None:
+    for user in ("bob", "eve"):
+        world.computer(user).start().run(5)
+    ann = world.computer("ann").start().run(HOUR)
+    assert len(ann.network.calls) == 1
+
+
+def test_trying_again_too_soon_asks_nobody(world: ReferenceWorld) -> None:
+    for user in ("bob", "eve"):
+        world.computer(user).start().run(5)
+    ann = world.computer("ann").start().run(1)
+    assert ann.engine
+    calls = len(ann.network.calls)
+    ann.engine.again()
+    ann.run(1)
+    assert len(ann.network.calls) == calls
+    ann.run(20)
+    ann.engine.again()
+    ann.run(1)
+    assert len(ann.network.calls) == calls + 1
+
+
+def test_a_fake_server_gains_nothing(world: ReferenceWorld) -> None:
+    def thief(request: Request) -> Reply:
+        real = world.service.handle(request)
+        forged = sign("lease+jwt", lease_claims(exp=NOW + 10**8), STRANGER)
+        return Reply(real.status, real.headers, real.body.replace(b'"lease": "', f'"lease": "{forged}'.encode()))
+
+    ann = world.computer()
+    ann.network.thief, ann.network.weather = thief, "stolen"
+    ann.start().run(3)
+    assert ann.stands(Status.REFUSED)
+    assert code_of(ann) is Code.NO_ANSWER
+
+
+def test_a_recorded_answer_is_no_answer_to_another_program(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(5)
+    bob = world.computer("bob")
+    bob.network.replies, bob.network.weather = ann.network.replies, "replay"
+    bob.start().run(3)
+    assert bob.stands(Status.REFUSED)
+
+
+def test_a_computer_that_slept_says_at_once_that_it_still_runs(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(20)
+    before = len(ann.network.calls)
+    ann.sleep(120).run(1)
+    assert [method for _, method in ann.network.calls[before:]] == ["PUT"]
+
+
+def test_a_computer_that_slept_through_its_lease_goes_on_without_a_word(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.sleep(10 * HOUR).run(5)
+    assert ann.heard == ["granted"]
+    assert world.seats_of(ann) == 1
+
+
+def test_a_clock_set_ahead_by_years_stops_nobody_who_has_a_network(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.clock.skew = 10 * 365 * DAY
+    ann.run(600)
+    assert ann.heard == ["granted"]
+
+
+def test_a_clock_that_was_ahead_by_years_while_there_was_no_network_is_forgiven_with_the_network(
+    world: ReferenceWorld,
+) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.clock.skew = 10 * 365 * DAY
+    ann.run(600)
+    assert ann.stands(Status.LOST)
+    ann.clock.skew = 0
+    ann.stop()
+    ann.network.weather = "fine"
+    ann.start().run(5)
+    assert ann.stands(Status.GRANTED)
+
+
+def test_an_expired_license_ends_a_running_program(tmp_path: Path) -> None:
+    world = ReferenceWorld(tmp_path, exp=NOW + 3600)
+    ann = world.computer().start().run(2 * HOUR)
+    assert ann.stands(Status.LOST)
+    assert code_of(ann) is Code.LICENSE_EXPIRED
+
+
+def test_grace_never_goes_beyond_the_license(tmp_path: Path) -> None:
+    world = ReferenceWorld(tmp_path, exp=NOW + 3600)
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.run(HOUR / 2)
+    assert ann.engine
+    assert runs_until(ann.engine.state) == NOW + 3600
+    ann.run(2 * HOUR)
+    assert code_of(ann) is Code.LICENSE_EXPIRED
+
+
+def test_a_borrowed_seat_travels_without_a_network_and_is_returned_early(world: ReferenceWorld) -> None:
+    ann = world.computer().start(borrow=int(5 * DAY)).run(5)
+    ann.stop()
+    assert world.seats_of(ann) == 1
+    ann.network.weather = "down"
+    world.clock.true += 3 * DAY
+    ann.start()
+    assert ann.stands(Status.GRANTED)
+    ann.run(DAY)
+    assert ann.heard == ["granted", "granted"]
+    assert ann.engine
+    ann.network.weather = "fine"
+    ann.run(600)
+    ann.engine.borrow(0)
+    ann.run(10).stop()
+    assert world.seats_of(ann) == 0
+
+
+def test_a_borrowed_seat_has_no_grace_after_its_end(world: ReferenceWorld) -> None:
+    ann = world.computer().start(borrow=int(5 * DAY)).run(5).stop()
+    ann.network.weather = "down"
+    world.clock.true += 5 * DAY
+    ann.start().run(3)
+    assert code_of(ann) is Code.GRACE_OVER
+
+
+def test_a_seat_in_use_can_be_traded_for_a_borrowed_one(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    assert ann.engine
+    ann.engine.borrow(int(5 * DAY))
+    ann.run(5)
+    lease = ann.engine.state.lease
+    assert lease
+    assert lease.borrowed
+    assert ann.heard == ["granted"]
+    assert world.service.peak == 1
+
+
+def test_a_license_that_collects_nothing_makes_no_call_and_leaves_no_file(world: ReferenceWorld) -> None:
+    person = world.computer().names.person(world.license.salt, set())
+    free = license_of(kind="named-user", users=[person.user], collect=False)
+    ann = world.computer(license=free).start().run(DAY).stop()
+    assert ann.heard == ["granted"]
+    assert not ann.network.calls
+    assert not list(ann.disk.glob("*.json"))
+
+
+def test_a_session_that_is_not_recorded_needs_no_heartbeat(world: ReferenceWorld) -> None:
+    named = license_of(kind="named-user", users=[world.computer().names.person(world.license.salt, set()).user])
+    ann = world.computer(license=named)
+    honest = ann.network.handle
+
+    def unrecorded(request: Request) -> Reply:
+        reply = honest(request)
+        return Reply(reply.status, reply.headers, reply.body.replace(b'"recorded": true', b'"recorded": false'))
+
+    ann.network.handle = unrecorded
+    ann.start().run(DAY).stop()
+    assert [method for _, method in ann.network.calls] == ["POST"]
+
+
+def test_a_floating_seat_is_kept_alive_whatever_a_reply_says_of_recording(world: ReferenceWorld) -> None:
+    ann = world.computer()
+    honest = ann.network.handle
+
+    def unrecorded(request: Request) -> Reply:
+        reply = honest(request)
+        return Reply(reply.status, reply.headers, reply.body.replace(b'"recorded": true', b'"recorded": false'))
+
+    ann.network.handle = unrecorded
+    ann.start().run(HOUR)
+    assert sum(method == "PUT" for _, method in ann.network.calls) >= 12
+
+
+def test_what_is_left_of_a_program_that_could_not_say_goodbye_is_tidied_up_by_the_next(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.weather = "down"
+    ann.stop()
+    assert world.seats_of(ann) == 1
+    memory = Slots(world.license, ann.disk).all()[0].read()
+    assert memory.lease
+    assert memory.open == memory.lease.session
+    ann.network.weather = "fine"
+    ann.start().run(5)
+    assert world.service.peak == 1
+    ann.stop()
+    assert not world.service.active

@@ -1,0 +1,44 @@
+"""What README.md shows is run as it stands there."""
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from conftest import Place, eventually
+from licensing_client.cli import _parser
+
+TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+
+
+def test_its_python_takes_seats_and_gives_them_back(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.license(maintenance_until=None)
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(place.state))
+    heard: list[str] = []
+    window = SimpleNamespace(enable=lambda: heard.append("enabled"), say=heard.append, save_and_close=heard.append)
+    given: dict[str, object] = {"window": window}
+    assert len(BLOCKS) == 3
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), given)  # noqa: S102 — our own text
+    assert eventually(lambda: heard == ["enabled"])
+    given["seat"].close()  # type: ignore[attr-defined]
+    assert "licensed features: ['gis', 'scenarios']" in capsys.readouterr().out
+    assert len(place.service.ended) == 3
+    assert not place.service.active
+
+
+def test_its_commands_are_those_that_there_are() -> None:
+    shown = set(re.findall(r"^licensing-client ([a-z-]+) ", TEXT, re.MULTILINE))
+    assert shown == set(_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
+
+
+def test_the_files_that_it_names_are_there() -> None:
+    for name in re.findall(r"`(\w+\.py)`", TEXT):
+        assert list(Path(__file__).parents[1].rglob(name)), name
+    for link in re.findall(r"\]\(([^)]+)\)", TEXT):
+        assert (Path(__file__).parents[1] / link).exists(), link

@@ -1,0 +1,298 @@
+"""A program embeds a seat: in a few lines, without ever waiting long, and without leaving anything behind."""
+
+import base64
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from conftest import Place, eventually
+from licensing_client import Code, Network, Seat, SeatRefused, Standing, Status
+from licensing_client.clock import SystemClock
+from licensing_client.identity import Names
+from lines import listening
+from makers import SALT, program
+from test_transport import silent
+
+CLIENT_THREADS = "licensing-client"
+
+
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith(CLIENT_THREADS)]
+
+
+def seat_of(place: Place, **options: object) -> Seat:
+    given = {"state_directory": place.state, **options}
+    return Seat(program(), place.license(), **given)  # type: ignore[arg-type]
+
+
+def test_a_few_lines_take_a_seat_and_give_it_back(place: Place) -> None:
+    with seat_of(place) as seat:
+        assert seat.standing.running
+        assert seat.standing.features == {"gis", "scenarios"}
+        assert seat.standing.seats is not None
+        assert len(place.service.active) == 1
+    assert not place.service.active
+    assert not threads()
+
+
+def test_an_exception_gives_the_seat_back(place: Place) -> None:
+    with pytest.raises(ZeroDivisionError), seat_of(place):
+        _ = 1 / 0
+    assert not place.service.active
+
+
+def test_a_program_without_a_seat_is_told_why_and_holds_nothing(place: Place) -> None:
+    place.service.suspended = True
+    with pytest.raises(SeatRefused) as caught, seat_of(place):
+        pytest.fail("the program must not run")
+    assert caught.value.reason.code is Code.LICENSE_SUSPENDED
+    assert not threads()
+
+
+def test_callbacks_tell_a_window_that_does_not_wait(place: Place) -> None:
+    heard: list[Standing] = []
+    seat = seat_of(place, granted=heard.append)
+    begun = time.monotonic()
+    seat.start(block=False)
+    assert time.monotonic() - begun < 0.5
+    assert eventually(lambda: bool(heard))
+    assert heard[0].status is Status.GRANTED
+    seat.close()
+
+
+def test_a_callback_that_fails_does_not_cost_the_seat(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(_standing: Standing) -> None:
+        raise RuntimeError("a bug of the program's")
+
+    seat = seat_of(place, granted=fails)
+    assert seat.start().running
+    assert eventually(lambda: "a bug of the program's" in caplog.text)
+    seat.close()
+    assert not place.service.active
+
+
+def test_a_callback_may_close_the_seat(place: Place) -> None:
+    done = threading.Event()
+
+    def close(_standing: Standing) -> None:
+        seat.close()
+        done.set()
+
+    seat = seat_of(place, granted=close)
+    seat.start()
+    assert done.wait(5)
+    assert eventually(lambda: not threads())
+    assert not place.service.active
+
+
+def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_allows(place: Place) -> None:
+    with listening(silent) as port:
+        seat = seat_of(place, start_within=0.5, network=Network(service=f"http://127.0.0.1:{port}/api"))
+        begun = time.monotonic()
+        standing = seat.start()
+        assert time.monotonic() - begun < 1.5
+        assert standing.reason is not None
+        assert standing.reason.code is Code.NO_ANSWER
+        begun = time.monotonic()
+        seat.close()
+        assert time.monotonic() - begun < 2.2
+        assert not threads()
+
+
+def test_without_network_the_next_start_goes_on_in_grace_and_says_how_long(place: Place) -> None:
+    with seat_of(place):
+        pass
+    heard: list[Standing] = []
+    seat = seat_of(place, network=Network(service="http://127.0.0.1:9/api"), grace=heard.append)
+    standing = seat.start()
+    assert standing.status is Status.GRACE
+    assert standing.left is not None
+    assert 2.9 < standing.left.total_seconds() / 86400 <= 3
+    seat.close()
+    assert heard[0].status is Status.GRACE
+
+
+def test_a_refused_license_file_asks_nobody(place: Place) -> None:
+    seat = Seat(program(product="Fluidit Heat"), place.license(), state_directory=place.state)
+    standing = seat.start()
+    seat.close()
+    assert standing.reason is not None
+    assert standing.reason.code is Code.PRODUCT_NOT_LICENSED
+    assert not place.service.requests
+    assert not threads()
+
+
+def test_a_license_file_that_has_been_replaced_is_read_when_the_user_tries_again(place: Place) -> None:
+    file = place.license(product="Fluidit Heat")
+    seat = Seat(program(), file, state_directory=place.state)
+    assert not seat.start().running
+    place.license()
+    assert seat.start().running
+    seat.close()
+
+
+def test_a_key_that_is_none_is_found_when_the_program_is_written(place: Place) -> None:
+    with pytest.raises(ValueError, match="43 characters"):
+        Seat(program(issuer_keys=("no key",)), place.license())
+
+
+def test_a_computer_whose_date_is_wrong_asks_the_service_before_it_gives_up(place: Place) -> None:
+    with seat_of(place):
+        pass
+    later = type("Later", (SystemClock,), {"wall": lambda _self: time.time() - 10 * 365 * 86400})
+    seat = seat_of(place)
+    seat._clock = later()
+    assert seat.start().status is Status.GRANTED
+    seat.close()
+
+
+def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(place: Place) -> None:
+    first, second = seat_of(place), seat_of(place)
+    third = Seat(program(), place.license(seats=2), state_directory=place.state)
+    assert first.start().running
+    assert second.start().running
+    standing = third.start()
+    assert standing.reason is not None
+    assert standing.reason.code is Code.NO_SEAT
+    for seat in (first, second, third):
+        seat.close()
+    assert not place.service.active
+
+
+NAMES = Names("Zoë Öberg", ("oberg-pc.acme.example", "oberg-pc"))
+
+
+def betrays(data: bytes) -> list[str]:
+    """The words of `NAMES` that stand in `data`, as they are or encoded as UTF-8, percent, JSON or base64 have it."""
+    text = data.decode("utf-8", "replace").casefold()
+    words = [word for name in (NAMES.user, *NAMES.hosts) for word in name.casefold().split()]
+    spellings = {word: {word, quote(word).casefold(), json.dumps(word)[1:-1].casefold()} for word in words}
+    encoded = {word: base64.b64encode(word.encode()).decode().rstrip("=")[:-1].casefold() for word in words}
+    return [word for word in words if any(one in text for one in spellings[word]) or encoded[word] in text]
+
+
+def test_the_search_for_names_finds_them() -> None:
+    assert betrays("who: ZOË".encode())
+    assert betrays(json.dumps({"host": "oberg-pc"}).encode())
+    assert betrays(b"/api?user=%C3%B6berg")
+
+
+def test_what_is_kept_on_disk_is_private_and_holds_no_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing_client.seat.names", lambda: NAMES)
+    with seat_of(place):
+        files = list(place.state.iterdir())
+        assert {file.suffix for file in files} == {".json", ".lock"}
+        for file in files:
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert not betrays(str(file.name).encode() + file.read_bytes())
+        assert stat.S_IMODE(place.state.stat().st_mode) == 0o700
+
+
+def test_nothing_on_the_wire_holds_a_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing_client.seat.names", lambda: NAMES)
+    with seat_of(place):
+        pass
+    sent = [request for _, request, _ in place.service.requests]
+    assert [request.method for request in sent] == ["POST", "DELETE"]
+    hashes = NAMES.person(SALT, set())
+    assert hashes.user.encode() in sent[0].body
+    assert hashes.host.encode() in sent[0].body
+    for request in sent:
+        assert not betrays(request.url.encode() + repr(request.headers).encode() + request.body)
+
+
+def test_a_disk_that_cannot_be_written_stops_nobody(place: Place) -> None:
+    place.state.write_text("a file where the directory should be")
+    with seat_of(place) as seat:
+        assert seat.standing.running
+    assert not place.service.active
+
+
+PROGRAM = """
+import signal, sys, time
+from licensing_client import Program, Seat
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+seat = Seat(Program({keys!r}), sys.argv[1], state_directory=__import__("pathlib").Path(sys.argv[2]))
+assert seat.start().running
+print("running", flush=True)
+{then}
+"""
+
+
+def child(place: Place, then: str) -> subprocess.Popen[str]:
+    code = PROGRAM.format(keys=program().issuer_keys, then=then)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(place.license()), str(place.state)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # tracebacks that are meant
+        text=True,
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "running\n"
+    assert len(place.service.active) == 1
+    return process
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        pytest.param("", 0, id="end of the program"),
+        pytest.param("sys.exit(3)", 3, id="exit"),
+        pytest.param("1 / 0", 1, id="exception"),
+    ],
+)
+def test_however_a_program_ends_its_seat_is_given_back(place: Place, then: str, code: int) -> None:
+    process = child(place, then)
+    assert process.wait(10) == code
+    assert process.communicate()
+    assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="these signals are POSIX")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_program_that_is_told_to_end_gives_its_seat_back(place: Place, number: signal.Signals) -> None:
+    process = child(place, "time.sleep(60)")
+    begun = time.monotonic()
+    process.send_signal(number)
+    process.wait(10)
+    assert time.monotonic() - begun < 3
+    process.communicate()
+    assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+def test_a_forked_child_does_not_give_its_parents_seat_back(place: Place) -> None:
+    process = child(place, "import os\nif os.fork() == 0: sys.exit(0)\nos.wait(); print('reaped', flush=True); input()")
+    assert process.stdout
+    assert process.stdout.readline() == "reaped\n"
+    assert len(place.service.active) == 1
+    process.terminate()
+    process.wait(10)
+    process.communicate()
+
+
+def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(place: Place) -> None:
+    process = child(place, "import os\nos._exit(9)")
+    process.wait(10)
+    process.communicate()
+    assert len(place.service.active) == 1
+    with seat_of(place):
+        assert len(place.service.active) == 1
+    assert place.service.peak == 1
+
+
+def test_private_state_goes_where_the_system_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from licensing_client.memory import state_directory
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    if os.name == "posix" and sys.platform != "darwin":
+        assert state_directory() == tmp_path / "licensing-client"

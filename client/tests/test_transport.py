@@ -1,0 +1,246 @@
+"""Real networks: proxies, company authorities, both families of addresses, and servers that are slow or strange."""
+
+import base64
+import contextlib
+import socket
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from certificates import HOST, company
+from licensing_client.errors import NoExchange, Step
+from licensing_client.transport import HttpTransport, Line, Reply, Request
+from lines import listening, read_head, tunnel
+from reference import serving
+
+OK = Reply(200, {"content-type": "application/json"}, b'{"status": "ok"}')
+
+
+def get(url: str) -> Request:
+    return Request("GET", url, {})
+
+
+def failure(transport: HttpTransport, url: str, seconds: float = 5.0) -> NoExchange:
+    with pytest.raises(NoExchange) as caught:
+        transport.exchange(get(url), seconds, Line())
+    return caught.value
+
+
+def over_tls(context: ssl.SSLContext) -> Callable[[socket.socket], None]:
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            read_head(secure)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+
+    return talk
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Iterator[tuple[Path, int]]:
+    ca, context = company(tmp_path)
+    with listening(over_tls(context)) as port:
+        yield ca, port
+
+
+def test_a_company_authority_is_trusted_when_it_is_named(secure: tuple[Path, int]) -> None:
+    ca, port = secure
+    heads: list[bytes] = []
+    with listening(tunnel(port, heads)) as proxy:
+        transport = HttpTransport(f"http://127.0.0.1:{proxy}", str(ca))
+        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Line()).status == 200
+    assert heads[0].startswith(f"CONNECT {HOST}:443 HTTP/1.1".encode())
+    assert b"Authorization" not in heads[0]
+
+
+def test_an_authority_that_nobody_knows_is_not_trusted(secure: tuple[Path, int]) -> None:
+    _, port = secure
+    with listening(tunnel(port, [])) as proxy:
+        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}"), f"https://{HOST}/api/health")
+    assert fault.step is Step.TLS
+
+
+def test_a_certificate_for_another_name_is_not_trusted(secure: tuple[Path, int]) -> None:
+    ca, port = secure
+    with listening(tunnel(port, [])) as proxy:
+        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), "https://other.test/api/health")
+    assert fault.step is Step.TLS
+
+
+def test_a_proxy_that_wants_a_name_and_a_password_gets_them(secure: tuple[Path, int]) -> None:
+    ca, port = secure
+    expected = b"Basic " + base64.b64encode(b"svc:p@ss word")
+    with listening(tunnel(port, [], authorization=expected)) as proxy:
+        transport = HttpTransport(f"http://svc:p%40ss%20word@127.0.0.1:{proxy}", str(ca))
+        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Line()).status == 200
+        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/api/health")
+    assert fault.step is Step.PROXY
+    assert "password" in str(fault)
+
+
+def test_a_proxys_password_is_in_no_message(secure: tuple[Path, int]) -> None:
+    ca, port = secure
+    with listening(tunnel(port, [], authorization=b"Basic other")) as proxy:
+        fault = failure(HttpTransport(f"http://svc:secret@127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/")
+    assert "secret" not in str(fault)
+    assert "svc" not in str(fault)
+
+
+def test_the_systems_proxy_is_used_unless_it_excepts_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example.com:3128")
+    monkeypatch.setenv("NO_PROXY", "inside.example.com")
+    assert HttpTransport().proxy_for("licensing.example.com") == "http://proxy.example.com:3128"
+    assert HttpTransport().proxy_for("inside.example.com") is None
+    assert HttpTransport().proxy_for("127.0.0.1") is None
+    assert HttpTransport("").proxy_for("licensing.example.com") is None
+
+
+def test_a_kind_of_proxy_that_is_not_supported_is_said_to_be_so() -> None:
+    fault = failure(HttpTransport("socks5://127.0.0.1:1080"), f"https://{HOST}/")
+    assert fault.step is Step.PROXY
+    assert "socks5" in str(fault)
+
+
+def test_an_address_without_https_is_refused_unless_it_is_this_computer() -> None:
+    assert "https" in str(failure(HttpTransport(""), "http://licensing.example.com/api/health"))
+    with serving(lambda _request: OK) as base:
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 200
+
+
+def test_a_service_on_ipv6_is_reached() -> None:
+    with serving(lambda _request: OK, "::1") as base:
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 200
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(lambda _request: OK) as base:
+        port = int(base.split(":")[2].split("/")[0])
+        dead = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", port, 0, 0))
+        good = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [dead, dead, good])
+        assert HttpTransport().exchange(get(f"http://localhost:{port}/api/health"), 3.0, Line()).status == 200
+
+
+def test_a_name_that_does_not_exist_is_a_matter_of_dns() -> None:
+    assert failure(HttpTransport(""), "https://no-such-host.invalid/api").step is Step.DNS
+
+
+def test_a_port_where_nobody_listens_cannot_be_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert failure(HttpTransport(), f"http://127.0.0.1:{port}/").step is Step.CONNECT
+
+
+def test_redirects_are_not_followed() -> None:
+    asked: list[str] = []
+
+    def handle(request: Request) -> Reply:
+        asked.append(request.url)
+        return Reply(307, {"Location": "/elsewhere"}, b"")
+
+    with serving(handle) as base:
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 307
+    assert len(asked) == 1
+
+
+def dripping(connection: socket.socket) -> None:
+    read_head(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        connection.sendall(b"X: y\r\n")
+        time.sleep(0.05)
+
+
+def silent(connection: socket.socket) -> None:
+    while connection.recv(4096):
+        pass
+
+
+@pytest.mark.parametrize("talk", [dripping, silent])
+def test_a_server_that_drips_or_says_nothing_costs_no_more_than_the_time_allowed(
+    talk: Callable[[socket.socket], None],
+) -> None:
+    with listening(talk) as port:
+        begun = time.monotonic()
+        assert failure(HttpTransport(), f"http://127.0.0.1:{port}/", seconds=0.5).step is Step.SERVICE
+        assert time.monotonic() - begun < 2.0
+
+
+def saying(data: bytes) -> Callable[[socket.socket], None]:
+    def talk(connection: socket.socket) -> None:
+        read_head(connection)
+        connection.sendall(data)
+
+    return talk
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="hangs up"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{}", id="cut body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab", id="cut chunk"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 70000, id="endless body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n", id="endless headers"),
+    ],
+)
+def test_a_reply_that_is_no_whole_reply_is_none(data: bytes) -> None:
+    with listening(saying(data)) as port:
+        assert failure(HttpTransport(), f"http://127.0.0.1:{port}/").step is Step.SERVICE
+
+
+def test_a_line_can_be_cut_while_it_waits() -> None:
+    line, faults = Line(), []
+
+    def exchange(port: int) -> None:
+        try:
+            HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, line)
+        except NoExchange as fault:
+            faults.append(fault)
+
+    with listening(silent) as port:
+        waiting = threading.Thread(target=exchange, args=(port,))
+        waiting.start()
+        time.sleep(0.2)
+        line.cut()
+        waiting.join(2.0)
+        assert not waiting.is_alive()
+    assert faults
+
+
+def test_a_line_that_was_cut_before_carries_nothing() -> None:
+    line = Line()
+    line.cut()
+    with listening(silent) as port, pytest.raises(NoExchange):
+        HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, line)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog holds connections up on Linux alone")
+def test_a_line_can_be_cut_while_it_connects() -> None:
+    faults: list[NoExchange] = []
+    line = Line()
+    with socket.socket() as server, contextlib.ExitStack() as queue:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(4):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+        def exchange() -> None:
+            with pytest.raises(NoExchange) as caught:
+                HttpTransport().exchange(get(url), 30.0, line)
+            faults.append(caught.value)
+
+        thread = threading.Thread(target=exchange)
+        thread.start()
+        time.sleep(0.2)
+        line.cut()
+        thread.join(2.0)
+    assert [fault.step for fault in faults] == [Step.CONNECT]

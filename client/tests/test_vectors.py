@@ -1,0 +1,139 @@
+"""The vectors are what the protocol says, and the client reads them as other languages have to."""
+
+import datetime
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from licensing_client import replies
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused
+from licensing_client.errors import TokenFault
+from licensing_client.identity import Person, client_hash, normalized
+from licensing_client.lease import Lease, read_answer
+from licensing_client.license import License, Program, covers, parse_license
+from licensing_client.machine import Call, End, Heartbeat, Start
+from licensing_client.service import Service
+from licensing_client.tokens import keys_of, unbase64url, xs_of
+from licensing_client.transport import Line, Reply, Request
+from vectors import FOLDER, files
+
+
+def load(name: str) -> Any:
+    return json.loads((FOLDER / name).read_text("utf-8"))
+
+
+HASHES, LICENSES, LEASES, EXCHANGES = map(load, files())
+LICENSE = parse_license(LEASES["license"], keys_of(xs_of({"keys": LEASES["issuer_keys"]})))
+
+
+def named(cases: list[Any]) -> list[Any]:
+    return [pytest.param(case, id=case["what"]) for case in cases]
+
+
+@pytest.mark.parametrize("name", list(files()))
+def test_the_files_are_what_the_protocol_makes_them(name: str) -> None:
+    assert (FOLDER / name).read_text("utf-8") == files()[name]
+
+
+@pytest.mark.parametrize("case", named(HASHES["vectors"]))
+def test_names_become_hashes(case: Any) -> None:
+    assert normalized(case["name"]) == case["normalized"]
+    assert client_hash(unbase64url(HASHES["salt"]), case["kind"], case["name"]) == case["hash"]
+
+
+@pytest.mark.parametrize("case", named(LICENSES["not_genuine"]))
+def test_license_files_that_are_not_genuine(case: Any) -> None:
+    with pytest.raises(TokenFault):
+        parse_license(case["file"], keys_of(xs_of({"keys": LICENSES["issuer_keys"]})))
+
+
+@pytest.mark.parametrize("case", named(LICENSES["judged"]))
+def test_license_files_are_judged(case: Any) -> None:
+    given = LICENSES["program"]
+    program = Program(
+        xs_of({"keys": LICENSES["issuer_keys"]}),
+        given["product"],
+        datetime.date.fromisoformat(given["built"]),
+        frozenset(given["features"]),
+    )
+    refusal = covers(parse_license(case["file"], program.keys()), program, Person(**case["person"]), case["now"])
+    assert (refusal.code.value if refusal else None) == case["code"]
+
+
+@pytest.mark.parametrize("case", named(LEASES["genuine"]))
+def test_leases_that_answer(case: Any) -> None:
+    lease = read_answer(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+    claims = case["claims"]
+    assert (lease.issued_at, lease.expires_at, lease.grace) == (claims["iat"], claims["exp"], claims["grace"])
+    assert (lease.borrowed, lease.overdraft) == (claims["borrowed"], claims["overdraft"])
+    assert list(lease.features) == claims["features"]
+
+
+@pytest.mark.parametrize("case", named(LEASES["refused"]))
+def test_leases_that_do_not_answer(case: Any) -> None:
+    with pytest.raises(TokenFault):
+        read_answer(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+
+
+def meaning(answer: Answer) -> Any:
+    match answer:
+        case Granted():
+            return "granted"
+        case Refused(reason=reason, retry_after=None):
+            return {"refused": reason.code.value}
+        case Refused(reason=reason, retry_after=seconds):
+            return {"refused": reason.code.value, "retry_after": seconds}
+        case Gone():
+            return "gone"
+        case Ended():
+            return "ended"
+        case NoAnswer(retry_after=seconds):
+            return {"no-answer": seconds} if seconds else "no-answer"
+
+
+@pytest.mark.parametrize("case", named(EXCHANGES["exchanges"]))
+def test_replies_mean_what_they_say(case: Any) -> None:
+    given = case["reply"]
+    reply = Reply(given["status"], given["headers"], given["body"].encode())
+    session, nonce = EXCHANGES["session"], EXCHANGES["nonce"]
+    if case["call"] == "end":
+        answer = replies.to_end(reply)
+        plain: Any = meaning(answer)
+        assert (next(iter(plain)) if isinstance(plain, dict) else plain) == case["means"]
+        return
+    understand = replies.to_heartbeat if case["call"] == "heartbeat" else replies.to_start
+    assert meaning(understand(reply, LICENSE, session, nonce)) == case["means"]
+
+
+def call_of(name: str, lease: Lease) -> Call:
+    calls: Mapping[str, Call] = {
+        "start": Start(lease.session, 0),
+        "borrow": Start(lease.session, 432000),
+        "heartbeat": Heartbeat(lease),
+        "end": End(lease),
+    }
+    return calls[name]
+
+
+@pytest.mark.parametrize("name", list(EXCHANGES["requests"]))
+def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Request] = []
+
+    class Recorder:
+        def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
+            sent.append(request)
+            return Reply(503, {}, b"")
+
+    assert isinstance(LICENSE, License)
+    monkeypatch.setattr("secrets.token_urlsafe", lambda _size: EXCHANGES["nonce"])
+    expected = EXCHANGES["requests"][name]
+    body = EXCHANGES["requests"]["start"]["body"]
+    lease = read_answer(LEASES["genuine"][0]["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(call_of(name, lease), 1.0, Line())
+    [request] = sent
+    assert request.method == expected["method"]
+    assert request.url == LICENSE.service + expected["path"]
+    assert dict(request.headers) == expected["headers"]
+    assert (json.loads(request.body) if request.body else None) == expected["body"]

@@ -1,0 +1,272 @@
+"""The protocol's vectors (tests/vectors/ of the project), made from the published test keys of RFC 8037 and RFC 8032.
+
+`python client/tests/vectors.py` writes them anew. They change only when the protocol does: other languages' clients are
+tested on them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from licensing_client.identity import client_hash, normalized
+from licensing_client.tokens import base64url, thumbprint
+from licensing_client.transport import Reply
+from makers import (
+    ISSUER,
+    NOW,
+    SALT,
+    SERVICE,
+    STRANGER,
+    jwk,
+    lease_claims,
+    lease_token,
+    license_claims,
+    license_file,
+    sign,
+    sign_header,
+    x_of,
+)
+from reference import ReferenceService
+
+FOLDER = Path(__file__).parents[2] / "tests" / "vectors"
+
+SESSION = lease_claims()["sub"]
+NONCE = lease_claims()["nonce"]
+OTHER_SESSION = "0d9f6a52-7f0b-4e0c-8a6c-5b1d9f1c2e33"
+
+NAMES = [
+    ("user", "ada", "plain"),
+    ("user", "Ada", "case"),
+    ("user", "  ada\t", "white space"),
+    ("host", "ada", "another kind"),
+    ("host", "PC-1.Acme.Example", "a fully qualified name"),
+    ("user", "straße", "full case folding: ß is ss"),
+    ("user", "STRASSE", "the same person"),
+    ("user", "STRA\u1e9eE", "with a capital ß: the same person"),
+    ("user", "\u00c5ngstr\u00f6m", "composed"),
+    ("user", "A\u030angstro\u0308m", "decomposed: the same person"),
+    ("user", "ΟΔΥΣΣΕΥΣ", "a capital sigma at the end"),
+    ("user", "οδυσσευς", "a final sigma: the same person"),
+    ("user", "\u0130lker", "a capital i with a dot"),
+    ("user", "\u0131lker", "a dotless i: another person"),
+    ("user", "\uff21da", "a full-width letter"),
+    ("user", "\ufb01nn", "a ligature"),
+    ("user", "\uab70", "Cherokee folds to capitals"),
+    ("user", "山田 太郎", "a space within"),
+    ("user", "\U0001f600", "beyond the basic plane"),
+]
+
+
+def client_hashes() -> dict[str, Any]:
+    """Names and what stands for them."""
+    return {
+        "salt": base64url(SALT),
+        "vectors": [
+            {
+                "what": what,
+                "kind": kind,
+                "name": name,
+                "normalized": normalized(name),
+                "hash": client_hash(SALT, kind, name),  # type: ignore[arg-type]
+            }
+            for kind, name, what in NAMES
+        ],
+    }
+
+
+def license_files() -> dict[str, Any]:
+    """License files that are genuine, that are not, and that do or do not cover a program."""
+    ann = client_hash(SALT, "user", "ann")
+    desk = client_hash(SALT, "host", "desk.example.com")
+    person = {"user": ann, "host": desk}
+    program = {"product": "Fluidit Water", "built": "2026-09-20", "features": ["gis"]}
+    header = {"typ": "license+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(ISSUER))}
+    good = license_file()
+
+    def case(what: str, code: str | None, now: int = NOW, who: dict[str, str] = person, **claims: Any) -> Any:
+        return {"what": what, "file": license_file(**claims), "now": now, "person": who, "code": code}
+
+    return {
+        "issuer_keys": [jwk(ISSUER)],
+        "program": program,
+        "not_genuine": [
+            {"what": what, "file": file}
+            for what, file in [
+                ("empty", ""),
+                ("only a comment", "# nothing\n"),
+                ("two licenses", good + good),
+                ("cut short", good.strip()[:-9] + "\n"),
+                ("a stranger signed it", sign("license+jwt", license_claims(), STRANGER)),
+                ("a stranger signed it with our kid", sign_header(header, license_claims(), STRANGER)),
+                ("alg none", sign_header(header | {"alg": "none"}, license_claims(), ISSUER)),
+                ("a header that brings its key", sign_header(header | {"jwk": jwk(ISSUER)}, license_claims(), ISSUER)),
+                ("another type", sign("lease+jwt", license_claims(), ISSUER)),
+                ("floating, yet nothing recorded", license_file(collect=False)),
+                ("named-user without users", license_file(kind="named-user")),
+                ("node-locked without hosts", license_file(kind="node-locked")),
+                ("no lease keys", license_file(lease_keys={"keys": []})),
+            ]
+        ],
+        "judged": [
+            case("it fits", None),
+            case("a claim that nobody knows yet", None, rebate={"percent": 10}),
+            case("another product", "product-not-licensed", product="Fluidit Heat"),
+            case("the second before it begins", "license-not-yet-valid", nbf=NOW + 1),
+            case("the first second", None, nbf=NOW),
+            case("the last second", None, exp=NOW + 1),
+            case("the second after", "license-expired", exp=NOW),
+            case("built after the maintenance ended", "maintenance-over", maintenance_until=1789862399),
+            case("built on the day on which it ended", None, maintenance_until=1789948799),
+            case("no maintenance to end", None, maintenance_until=None),
+            case("a feature is missing", "feature-not-licensed", features=[]),
+            case("a named user", None, kind="named-user", users=[ann]),
+            case("another named user", "user-not-allowed", kind="named-user", users=[client_hash(SALT, "user", "bob")]),
+            case("a listed host", None, kind="node-locked", hosts=[desk]),
+            case("another host", "host-not-allowed", kind="node-locked", hosts=[client_hash(SALT, "host", "other")]),
+        ],
+    }
+
+
+def leases() -> dict[str, Any]:
+    """Leases that answer a request, and such as do not."""
+    header = {"typ": "lease+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(SERVICE))}
+    return {
+        "issuer_keys": [jwk(ISSUER)],
+        "license": license_file(),
+        "session": SESSION,
+        "nonce": NONCE,
+        "genuine": [
+            {"what": "an ordinary lease", "lease": lease_token(), "claims": lease_claims()},
+            {
+                "what": "a borrowed seat, beyond those bought",
+                "lease": lease_token(exp=NOW + 5 * 86400, borrowed=True, overdraft=True),
+                "claims": lease_claims(exp=NOW + 5 * 86400, borrowed=True, overdraft=True),
+            },
+        ],
+        "refused": [
+            {"what": what, "lease": lease}
+            for what, lease in [
+                ("for another session", lease_token(sub=OTHER_SESSION)),
+                ("for another license", lease_token(aud="other")),
+                ("an answer to another request", lease_token(nonce="AAAAAAAAAAAAAAAAAAAA")),
+                ("by another issuer", lease_token(iss="somebody")),
+                ("signed with the issuer's key, not the service's", sign("lease+jwt", lease_claims(), ISSUER)),
+                ("signed by a stranger", sign("lease+jwt", lease_claims(), STRANGER)),
+                ("signed by a stranger with the service's kid", sign_header(header, lease_claims(), STRANGER)),
+                ("a license in its place", sign("license+jwt", lease_claims(), SERVICE)),
+                ("alg HS256", sign_header(header | {"alg": "HS256"}, lease_claims(), SERVICE)),
+                ("no end", lease_token(exp=...)),
+                ("an end that is text", lease_token(exp="soon")),
+                ("cut short", lease_token()[:-7]),
+            ]
+        ],
+    }
+
+
+def _reply(reply: Reply) -> dict[str, Any]:
+    return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body.decode()}
+
+
+def _granted(status: int = 200, *, recorded: bool = True, **lease: Any) -> Reply:
+    body = {
+        "session": SESSION,
+        "lease": lease_token(**lease),
+        "expires_at": "2026-09-21T14:28:20Z",
+        "heartbeat_seconds": 300,
+        "seats": {"in_use": 1, "total": 2},
+        "overdraft": False,
+        "recorded": recorded,
+        "policy": {"version": "2026-01", "url": "https://example.com/privacy"},
+    }
+    return Reply(status, {"content-type": "application/json"}, json.dumps(body).encode())
+
+
+def exchanges() -> dict[str, Any]:
+    """Whole exchanges: what is sent, what comes back, and what that means."""
+    problem = ReferenceService.problem
+    lease = lease_token()
+    person = {"user": client_hash(SALT, "user", "ann"), "host": client_hash(SALT, "host", "desk.example.com")}
+    token = sign("license+jwt", license_claims(), ISSUER)
+    start = {"license": token, "session": SESSION, **person, "nonce": NONCE}
+    bearer = {"Authorization": f"Bearer {lease}"}
+    requests = {
+        "start": {"method": "POST", "path": "/sessions", "headers": {}, "body": start},
+        "borrow": {"method": "POST", "path": "/sessions", "headers": {}, "body": start | {"borrow_seconds": 432000}},
+        "heartbeat": {
+            "method": "PUT",
+            "path": f"/sessions/{SESSION}/heartbeat",
+            "headers": bearer,
+            "body": {"nonce": NONCE},
+        },
+        "end": {"method": "DELETE", "path": f"/sessions/{SESSION}", "headers": bearer, "body": None},
+    }
+    full = problem(409, "no-seat-available", {"retry-after": "30"})
+    busy = problem(503, "storage-unavailable", {"retry-after": "5"})
+    portal = Reply(200, {"content-type": "text/html"}, b"<html>Please sign in</html>")
+    moved = Reply(302, {"location": "https://portal.example.com/"}, b"")
+    liar = problem(403, "license-suspended")
+    liar = Reply(409, liar.headers, liar.body)
+    untyped = Reply(403, {"content-type": "application/json"}, problem(403, "license-suspended").body)
+    old = _granted(nonce="AAAAAAAAAAAAAAAAAAAA")
+    cut = Reply(200, {"content-type": "application/json"}, _granted().body[:80])
+    silent: list[tuple[str, str, Reply, Any]] = [
+        ("start", "a captive portal", portal, "no-answer"),
+        ("start", "a redirect", moved, "no-answer"),
+        ("start", "an old answer played again", old, "no-answer"),
+        ("start", "a reply that was cut", cut, "no-answer"),
+        ("start", "the store does not answer", busy, {"no-answer": 5}),
+        ("start", "too many requests, says the front end", Reply(429, {"retry-after": "20"}, b""), {"no-answer": 20}),
+        ("start", "a status that does not fit its code", liar, "no-answer"),
+        ("start", "a refusal of another media type", untyped, "no-answer"),
+        ("heartbeat", "a captive portal", portal, "no-answer"),
+        ("heartbeat", "an old answer played again", old, "no-answer"),
+        ("heartbeat", "a refusal that only a start can get", full, "no-answer"),
+        ("end", "a captive portal", portal, "no-answer"),
+        ("end", "the store does not answer", busy, "no-answer"),
+    ]
+    spoken: list[tuple[str, str, Reply, Any]] = [
+        ("start", "a seat is free", _granted(201), "granted"),
+        ("start", "the same start again", _granted(200), "granted"),
+        ("borrow", "a seat for a trip", _granted(201, exp=NOW + 432000, borrowed=True), "granted"),
+        ("start", "a license that is not recorded", _granted(201, recorded=False), "granted"),
+        ("start", "all seats are taken", full, {"refused": "no-seat-available", "retry_after": 30}),
+        ("start", "suspended", problem(403, "license-suspended"), {"refused": "license-suspended"}),
+        ("start", "superseded", problem(403, "license-superseded"), {"refused": "license-superseded"}),
+        ("start", "not genuine", problem(401, "license-invalid"), {"refused": "license-invalid"}),
+        ("start", "the id is somebody else's", problem(400, "malformed-request"), "gone"),
+        ("heartbeat", "it still runs", _granted(200), "granted"),
+        ("heartbeat", "suspended", problem(403, "license-suspended"), {"refused": "license-suspended"}),
+        ("heartbeat", "expired", problem(403, "license-expired"), {"refused": "license-expired"}),
+        ("heartbeat", "the session has lapsed", problem(410, "session-gone"), "gone"),
+        ("heartbeat", "the lease is not accepted any more", problem(401, "lease-invalid"), "gone"),
+        ("end", "the seat is free", Reply(204, {}, b""), "ended"),
+        ("end", "the lease is not accepted any more", problem(401, "lease-invalid"), "ended"),
+    ]
+    return {
+        "issuer_keys": [jwk(ISSUER)],
+        "license": license_file(),
+        "session": SESSION,
+        "nonce": NONCE,
+        "requests": requests,
+        "exchanges": [
+            {"call": call, "what": what, "reply": _reply(reply), "means": means}
+            for call, what, reply, means in [*spoken, *silent]
+        ],
+    }
+
+
+def files() -> dict[str, str]:
+    """Every file of vectors and its text."""
+    made = {
+        "client-hashes.json": client_hashes(),
+        "license-files.json": license_files(),
+        "leases.json": leases(),
+        "exchanges.json": exchanges(),
+    }
+    return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in files().items():
+        (FOLDER / name).write_text(text, "utf-8")

@@ -1,0 +1,187 @@
+// The client's side of docs/protocol.md: names to hashes, license files, leases, and what replies mean.
+// Node's standard library only.
+
+import { createHash, createHmac, createPublicKey, verify } from "node:crypto";
+
+export const LIMIT = 12 * 1024;
+
+export class NotGenuine extends Error {}
+
+const base64url = /^[A-Za-z0-9_-]*$/;
+
+/** The bytes behind base64url text; NotGenuine for padding and foreign characters. */
+export function decode(text) {
+  if (typeof text !== "string" || !base64url.test(text)) throw new NotGenuine("is no base64url");
+  return Buffer.from(text, "base64url");
+}
+
+// Names
+
+/** NFKC, trimmed, case-folded. JavaScript has no case folding; this rule is the same, one code point at a time. */
+export function normalized(name) {
+  const fold = (point) => {
+    if (point === "ı") return point;
+    if (/^[\u13a0-\u13fd\uab70-\uabbf]$/.test(point)) return point.toUpperCase();
+    return point.toLowerCase().toUpperCase().toLowerCase().replaceAll("ς", "σ");
+  };
+  return [...name.normalize("NFKC").trim()].map(fold).join("");
+}
+
+/** What is sent in place of a name: 43 characters. `kind` is user or host, `salt` the license's claim. */
+export function clientHash(salt, kind, name) {
+  return createHmac("sha256", decode(salt)).update(`${kind}:${normalized(name)}`, "utf8").digest("base64url");
+}
+
+// Signed texts
+
+/** Public keys by their RFC 7638 thumbprint, from the list in a JWKS. */
+export function keysOf(jwks) {
+  const keys = new Map();
+  for (const { kty, crv, x } of jwks ?? []) {
+    if (kty !== "OKP" || crv !== "Ed25519") continue;
+    const kid = createHash("sha256").update(JSON.stringify({ crv, kty, x })).digest("base64url");
+    keys.set(kid, createPublicKey({ key: { kty, crv, x }, format: "jwk" }));
+  }
+  return keys;
+}
+
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function json(bytes) {
+  try {
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    throw new NotGenuine("holds no JSON");
+  }
+}
+
+/** The claims of a token of one type that one of the keys signed; NotGenuine for any other. */
+export function claimsOf(token, typ, keys) {
+  const parts = typeof token === "string" ? token.split(".") : [];
+  if (parts.length !== 3 || token.length > LIMIT) throw new NotGenuine("is no signed text");
+  const header = json(decode(parts[0]));
+  if (!isObject(header) || Object.keys(header).sort().join() !== "alg,kid,typ" || header.alg !== "EdDSA") {
+    throw new NotGenuine("is not signed as genuine ones are");
+  }
+  if (header.typ !== typ) throw new NotGenuine("is of another type");
+  const key = keys.get(header.kid);
+  if (!key) throw new NotGenuine("is signed with a key that is not trusted");
+  if (!verify(null, Buffer.from(`${parts[0]}.${parts[1]}`), key, decode(parts[2]))) {
+    throw new NotGenuine("was altered");
+  }
+  const claims = json(decode(parts[1]));
+  if (!isObject(claims)) throw new NotGenuine("holds no claims");
+  return claims;
+}
+
+const isTime = (value) => Number.isSafeInteger(value) && value >= 0;
+const isTexts = (value) => Array.isArray(value) && value.every((item) => typeof item === "string");
+
+/** The license in a file's text, with its `token` and its `keys` for leases; NotGenuine for anything else. */
+export function readLicense(text, issuerKeys) {
+  const lines = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.trim());
+  const tokens = lines.filter((line) => line && !line.startsWith("#"));
+  if (tokens.length !== 1) throw new NotGenuine("has not exactly one line that counts");
+  const claims = claimsOf(tokens[0], "license+jwt", issuerKeys);
+  const license = { kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, ...claims };
+  const keys = keysOf(license.lease_keys?.keys);
+  const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
+  if (
+    ![license.nbf, license.exp, license.grace].every(isTime) ||
+    ![license.users, license.hosts, license.features].every(isTexts) ||
+    ![license.sub, license.product, license.service].every((value) => typeof value === "string") ||
+    typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
+    (license.kind === "floating" && !license.collect)
+  ) {
+    throw new NotGenuine("contradicts itself");
+  }
+  decode(license.salt);
+  return { ...license, token: tokens[0], keys };
+}
+
+/** Why a genuine license does not cover a program, a person and a time (seconds): a code, or null if it does. */
+export function judged(license, program, person, now) {
+  if (license.product !== program.product) return "product-not-licensed";
+  if (now < license.nbf) return "license-not-yet-valid";
+  if (now >= license.exp) return "license-expired";
+  const built = Date.parse(`${program.built}T00:00:00Z`) / 1000;
+  if (built > (license.maintenance_until ?? Infinity)) return "maintenance-over";
+  if (!program.features.every((feature) => license.features.includes(feature))) return "feature-not-licensed";
+  if (license.users.length && !license.users.includes(person.user)) return "user-not-allowed";
+  if (license.hosts.length && !license.hosts.includes(person.host)) return "host-not-allowed";
+  return null;
+}
+
+/** The claims of a lease for this license, this session and this nonce; NotGenuine for anything else. */
+export function readLease(token, license, session, nonce) {
+  const lease = claimsOf(token, "lease+jwt", license.keys);
+  if (lease.iss !== "licensing" || lease.aud !== license.sub) throw new NotGenuine("is for another license");
+  if (lease.sub !== session || lease.nonce !== nonce) throw new NotGenuine("answers another request");
+  if (
+    ![lease.iat, lease.exp, lease.grace].every(isTime) || !isTexts(lease.features) ||
+    typeof lease.borrowed !== "boolean" || typeof lease.overdraft !== "boolean"
+  ) {
+    throw new NotGenuine("is no lease");
+  }
+  return lease;
+}
+
+// Replies
+
+const FINAL = {
+  "license-invalid": 401, "license-not-yet-valid": 403, "license-expired": 403, "license-suspended": 403,
+  "license-superseded": 403, "user-not-allowed": 403, "host-not-allowed": 403, "network-not-allowed": 403,
+};
+const GONE = { "lease-invalid": 401, "session-gone": 410 };
+
+function body(reply, mediaType) {
+  if ((reply.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase() !== mediaType) return null;
+  try {
+    const value = JSON.parse(reply.body);
+    return isObject(value) ? value : null;
+  } catch {
+    return null;
+  }
+}
+
+function problem(reply) {
+  const found = body(reply, "application/problem+json");
+  const genuine = found && found.status === reply.status && found.type === `urn:licensing:problem:${found.code}`;
+  return genuine ? found.code : null;
+}
+
+const retryAfter = (reply) => {
+  const text = reply.headers["retry-after"] ?? "";
+  return /^\d{1,9}$/.test(text) ? Math.min(Number(text), 3600) : null;
+};
+
+/**
+ * What a reply to a call (start, heartbeat or end) means:
+ * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {ended} or {silent, retryAfter}.
+ */
+export function meaning(call, reply, license, session, nonce) {
+  const silent = { silent: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
+  const code = problem(reply);
+  if (call === "end") return reply.status === 204 || GONE[code] === reply.status ? { ended: true } : silent;
+  if (reply.status === 200 || (call === "start" && reply.status === 201)) {
+    const granted = body(reply, "application/json");
+    const beat = granted?.heartbeat_seconds;
+    if (typeof granted?.recorded !== "boolean" || !Number.isSafeInteger(beat) || beat < 1) return silent;
+    try {
+      return { granted, token: granted.lease, lease: readLease(granted.lease, license, session, nonce) };
+    } catch (error) {
+      if (error instanceof NotGenuine) return silent;
+      throw error;
+    }
+  }
+  if (call === "start") {
+    if (code === "no-seat-available" && reply.status === 409) {
+      return { refused: code, retryAfter: retryAfter(reply) ?? 60 };
+    }
+    if (code === "malformed-request" && reply.status === 400) return { gone: true };
+    return FINAL[code] === reply.status ? { refused: code, retryAfter: null } : silent;
+  }
+  if (GONE[code] === reply.status) return { gone: true };
+  const during = ["license-suspended", "license-expired"].includes(code) && reply.status === 403;
+  return during ? { refused: code, retryAfter: null } : silent;
+}

@@ -1,0 +1,157 @@
+"""The real service behind a proxy that does what networks do on a bad day, and a working day on few seats.
+
+Time is told: an hour without network passes in the time that its calls take.
+"""
+
+import threading
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+from day import play
+from licensing_client import engine
+from licensing_client.license import License
+from licensing_client.machine import Status
+from licensing_client.transport import HttpTransport, Line, Reply, Request
+from mischief import MOODS, Mischief, between
+from world import Computer, World
+
+from licensing.cli.home import Home
+from tests import support
+from tests.client.conftest import ToldService
+
+HOUR = 3600.0
+PEOPLE, SEATS = 50, 20
+
+
+@pytest.fixture
+def proxy(told: ToldService) -> Iterator[tuple[Mischief, str]]:
+    with between(told.base) as pair:
+        yield pair
+
+
+def through(told: ToldService, base: str, disk: Path, **claims: object) -> World:
+    """A world whose programs reach the service through the proxy alone."""
+    transport = HttpTransport()
+
+    def handle(request: Request) -> Reply:
+        return transport.exchange(request, 10.0, Line())
+
+    license = told.license(base, organization={"id": support.new_id("org"), "name": "Acme"}, **claims)
+    return World(disk, told.clock, license, handle)
+
+
+def sessions(told: ToldService, license: License) -> int:
+    count = told.count(license)
+    assert not count.flaws
+    return count.sessions
+
+
+def test_the_hours_of_a_bad_day_stop_nobody_and_give_nobody_two_seats(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=2)
+    ann = world.computer().start().run(1000)
+    for mood in MOODS:
+        mischief.mood = mood
+        for _ in range(12):
+            ann.run(HOUR / 12)
+            assert ann.running, f"{mood} stopped the program"
+            assert sessions(told, world.license) <= 1, f"{mood} gave a second seat"
+        told.sweep(world.license)
+        mischief.mood = "fine"
+        ann.run(1000)
+        assert ann.stands(Status.GRANTED), f"the seat did not come back after {mood}"
+        assert sessions(told, world.license) == 1
+    ann.stop()
+    assert sessions(told, world.license) == 0
+
+
+@pytest.mark.parametrize("mood", [mood for mood in MOODS if mood != "delay"])
+def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path, mood: str
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=2)
+    other = world.computer("bob").start().run(5)  # the proxy now has something to replay
+    mischief.mood = mood
+    ann = world.computer("ann").start().run(3)
+    assert ann.stands(Status.REFUSED)
+    assert sessions(told, world.license) <= 2
+    ann.stop()
+    mischief.mood = "fine"
+    ann.start().run(5)
+    assert ann.stands(Status.GRANTED)
+    assert sessions(told, world.license) == 2
+    ann.stop()
+    other.stop()
+    assert sessions(told, world.license) == 0
+
+
+def test_after_grace_the_program_stops_and_not_before(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=1, grace=7200)
+    ann = world.computer().start().run(600)
+    assert ann.engine
+    lease = ann.engine.state.lease
+    assert lease
+    mischief.mood = "off"
+    ann.run(lease.issued_at + 7199 - told.clock.true)
+    assert ann.stands(Status.GRACE)
+    ann.run(2)
+    assert ann.stands(Status.LOST)
+
+
+def test_a_server_that_stalls_costs_no_more_than_an_exchange_may(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "EXCHANGE_SECONDS", 0.1)
+    mischief, base = proxy
+    world = World(tmp_path, told.clock, told.license(base), told.handle)
+    ann = Computer(world, tmp_path / "ann")
+    ann.network.exchange = HttpTransport().exchange  # type: ignore[method-assign]
+    mischief.mood = "delay"
+    ann.start().run(3)
+    assert ann.stands(Status.REFUSED)
+
+
+def test_nothing_on_the_wire_or_on_disk_holds_a_name(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=2)
+    ann = Computer(world, tmp_path / "disk", "Zoë Öberg", "oberg-pc.acme.example")
+    ann.start().run(HOUR).stop()
+    wire = b"".join(mischief.wire).decode("utf-8", "replace").casefold()
+    disk = "".join(file.name + file.read_text("utf-8") for file in (tmp_path / "disk").iterdir()).casefold()
+    assert "heartbeat" in wire
+    assert "lease" in disk
+    for word in ("zoë", "öberg", "oberg", "zo\\u00eb", "zo%c3%ab"):
+        assert word not in wire
+        assert word not in disk
+
+
+def test_a_working_day_serves_everyone_or_says_why_not(told: ToldService, home: Home, tmp_path: Path) -> None:
+    world = told.world(tmp_path, told.license(seats=SEATS))
+    computers = [world.computer(f"user{number}") for number in range(PEOPLE)]
+
+    changes = count()
+
+    def in_use() -> int:
+        """Recount the register, which takes longer than a change of it, at every 25th."""
+        return sessions(told, world.license) if next(changes) % 25 == 0 else 0
+
+    day = play(computers, world.clock, in_use, SEATS, seed=11)
+    assert day.starts > 2 * PEOPLE
+    assert day.peak_granted == SEATS
+    assert min(day.events[kind] for kind in ("crash", "sleep", "network")) > 10
+    assert not day.too_often
+    assert not day.wrongly_stopped
+    told.clock.true += 900
+    told.sweep(world.license)
+    assert sessions(told, world.license) == 0
+    assert threading.active_count() < 10

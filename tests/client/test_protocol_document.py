@@ -1,0 +1,66 @@
+"""docs/protocol.md says what the client does: its codes, its numbers, its files."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from licensing_client import machine, replies, seat, tokens, transport
+from licensing_client.engine import EXCHANGE_SECONDS
+from licensing_client.reasons import Code
+
+from licensing.api.problems import CODES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
+HERE = {Code.BORROWING_NOT_ALLOWED}
+"""Reasons of this client's own, which no other has to have."""
+
+
+def test_every_reason_has_its_place() -> None:
+    assert [code.value for code in Code if code not in HERE and f"`{code.value}`" not in TEXT] == []
+
+
+def test_every_code_of_a_programs_calls_has_its_meaning() -> None:
+    others = {"token-invalid", "not-found", "method-not-allowed", "request-too-large"}  # never meant for a program
+    unavailable = {"storage-unavailable", "service-unavailable"}  # known by their status
+    assert [code for code in CODES if code not in others | unavailable and f"`{code}`" not in TEXT] == []
+    assert {CODES[code][0] for code in unavailable} == {503}
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        f"at most {tokens.LIMIT:,} characters",
+        f"min(2ⁿ⁻¹, {machine.BACKOFF_LIMIT:.0f}) seconds",
+        f"{machine.CONFIRM_AFTER:.0f} seconds times random 1 to 1.5, once",
+        f"every {machine.POLL:.0f} seconds; {machine.POLL + machine.SLEPT:.0f} seconds or more",
+        f"or {machine.Terms(0, floating=True).start_within:.0f} seconds: *grace*",
+        f"at most {EXCHANGE_SECONDS:.0f} seconds each",
+        f"believed up to {replies.RETRY_LIMIT}",
+        f"({replies.NO_SEAT_RETRY} where it is missing)",
+        f"larger than {transport.REPLY_LIMIT // 1024} KiB",
+        f"within {seat.CLOSE_SECONDS:.0f} seconds",
+    ],
+)
+def test_the_numbers_are_those_of_the_client(sentence: str) -> None:
+    assert sentence in TEXT
+
+
+def test_its_links_lead_somewhere() -> None:
+    headings = {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)
+    }
+    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        else:
+            assert (ROOT / "docs" / target).exists(), target
+
+
+def test_its_examples_are_json() -> None:
+    examples = re.findall(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        json.loads(example)

@@ -1,0 +1,134 @@
+"""Programs, the command line and the service as their users run them."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from licensing_client import Code, Program, Seat, SeatRefused, Standing, Status
+
+from tests.client.conftest import Served
+
+
+def seat(served: Served, file: Path, state: Path, **listeners: object) -> Seat:
+    program = Program(served.issuer_keys, product="Water")
+    return Seat(program, file, state_directory=state, **listeners)  # type: ignore[arg-type]
+
+
+def in_use(served: Served, license: str) -> int:
+    lines = json.loads(served.licensing("license", "list", "--json"))
+    return next(int(line["in_use"]) for line in lines if line["license"] == license)
+
+
+def test_five_lines_take_a_seat_and_give_it_back(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "five-lines", "--seats", "2", "--feature", "gis")
+    with seat(served, file, tmp_path) as held:
+        assert held.standing.status is Status.GRANTED
+        assert held.standing.features == {"gis"}
+        assert held.standing.seats is not None
+        assert held.standing.policy is not None
+        assert in_use(served, "five-lines") == 1
+    assert in_use(served, "five-lines") == 0
+
+
+def test_the_last_seat_is_given_once_and_again_when_it_is_free(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "one-seat")
+    with seat(served, file, tmp_path):
+        with pytest.raises(SeatRefused) as caught, seat(served, file, tmp_path):
+            pytest.fail("two programs on one seat")
+        assert caught.value.reason.code is Code.NO_SEAT
+    with seat(served, file, tmp_path):
+        assert in_use(served, "one-seat") == 1
+
+
+def test_a_suspended_license_ends_a_program_and_a_reinstated_one_starts_it(served: Served, tmp_path: Path) -> None:
+    short = ("--heartbeat", "1", "--lease", "4")
+    file = served.issue(tmp_path / "acme.lic", "--id", "naughty", *short)
+    lost: list[Standing] = []
+    with seat(served, file, tmp_path, lost=lost.append):
+        served.licensing("license", "suspend", "naughty")
+        end = time.monotonic() + 30
+        while not lost and time.monotonic() < end:
+            time.sleep(0.2)
+    assert lost[0].reason is not None
+    assert lost[0].reason.code is Code.LICENSE_SUSPENDED
+    with pytest.raises(SeatRefused), seat(served, file, tmp_path):
+        pytest.fail("the license is suspended")
+    served.licensing("license", "reinstate", "naughty")
+    with seat(served, file, tmp_path) as held:
+        assert held.standing.running
+
+
+def test_a_session_that_an_administrator_released_starts_again_without_a_word(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "released", "--heartbeat", "1", "--lease", "4")
+    heard: list[Standing] = []
+    listeners = dict.fromkeys(("granted", "refused", "grace", "lost", "restored"), heard.append)
+    with seat(served, file, tmp_path, **listeners):
+        [data] = json.loads(served.client("my-data", str(file), "--state", str(tmp_path)).stdout)
+        served.licensing("license", "release", "released", data["session"])
+        end = time.monotonic() + 10
+        again = [data]
+        while (not again or again[0]["session"] == data["session"]) and time.monotonic() < end:
+            time.sleep(0.5)
+            again = json.loads(served.client("my-data", str(file), "--state", str(tmp_path)).stdout)
+        assert again[0]["session"] != data["session"]
+        assert in_use(served, "released") == 1
+    assert [standing.status for standing in heard] == [Status.GRANTED]
+
+
+def test_a_named_user_license_admits_those_it_names(served: Served, tmp_path: Path) -> None:
+    other = served.issue(tmp_path / "other.lic", "--id", "named", "--kind", "named-user", "--user", "somebody-else")
+    with pytest.raises(SeatRefused) as caught, seat(served, other, tmp_path):
+        pytest.fail("the license names somebody else")
+    assert caught.value.reason.code is Code.USER_NOT_ALLOWED
+
+
+def test_a_license_that_collects_nothing_is_never_heard_of(served: Served, tmp_path: Path) -> None:
+    from licensing_client.identity import names
+
+    options = ("--id", "quiet", "--kind", "named-user", "--user", names().user, "--no-collect")
+    file = served.issue(tmp_path / "quiet.lic", *options)
+    with seat(served, file, tmp_path) as held:
+        assert held.standing.status is Status.GRANTED
+    known = [line["license"] for line in json.loads(served.licensing("license", "list", "--json"))]
+    assert "quiet" not in known
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_whole_trip_on_the_command_line(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "trip", "--borrow", "864000")
+    assert served.client("check", str(file)).returncode == 0
+    diagnosis = served.client("diagnose", str(file))
+    assert diagnosis.returncode == 0, diagnosis.stdout
+    assert "borrowed until" in served.client("borrow", str(file), "--days", "3").stdout
+    assert in_use(served, "trip") == 1
+    work = ("--", sys.executable, "-c", "raise SystemExit(5)")
+    offline = served.client("hold", str(file), "--service", "http://127.0.0.1:9/api", *work)
+    assert offline.returncode == 5
+    online = served.client("hold", str(file), *work)
+    assert online.returncode == 5
+    assert in_use(served, "trip") == 1
+    [data] = json.loads(served.client("my-data", str(file)).stdout)
+    assert data["borrowed"]
+    assert served.client("return", str(file)).stdout == "returned\n"
+    assert in_use(served, "trip") == 0
+
+
+def test_a_program_that_is_killed_lapses_and_its_seat_goes_on(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "killed", "--heartbeat", "1", "--lease", "3")
+    code = (
+        "import os, sys; from pathlib import Path; from licensing_client import *; "
+        f"Seat(Program({served.issuer_keys!r}), sys.argv[1], state_directory=Path(sys.argv[2])).start(); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file), str(tmp_path / "a")], timeout=30, check=False)
+    assert done.returncode == 9
+    assert in_use(served, "killed") == 1
+    patient = Seat(Program(served.issuer_keys), file, state_directory=tmp_path / "b", wait=True)
+    patient.start()
+    end = time.monotonic() + 40
+    while not patient.standing.running and time.monotonic() < end:
+        time.sleep(0.2)
+    assert patient.standing.running
+    patient.close()

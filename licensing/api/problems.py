@@ -92,7 +92,7 @@ def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
         case NoSeat(in_use=in_use, seats=total, retry=retry):
             return problem(
                 "no-seat-available",
-                f"All {total} seats are taken; try again in {retry} seconds.",
+                f"{f'All {total} seats are' if total != 1 else 'The one seat is'} taken; try again in {retry} seconds.",
                 seats=Seats(in_use=in_use, total=total),
                 retry_after=retry,
             )
@@ -109,6 +109,8 @@ def malformed(fault: RequestValidationError) -> Response:
         return problem("malformed-request", "The request has a field that the protocol does not know.")
     if first["type"] == "json_invalid":
         return problem("malformed-request", "The body is not JSON.")
+    if first["type"] == "model_attributes_type":
+        return problem("malformed-request", "The body is not a JSON object; send it as application/json.")
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
     return problem("malformed-request", f"{where or 'The body'}: {first['msg']}.")
 

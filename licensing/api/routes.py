@@ -34,7 +34,8 @@ _LICENSE_CODES = (
 )
 
 
-def _service(request: Request) -> Service:
+def service_of(request: Request) -> Service:
+    """The service that the app of a request was made for."""
     service = request.app.state.service()
     if not isinstance(service, Service):
         raise TypeError("the app was made without a service")
@@ -61,7 +62,7 @@ def _json(body: Any, status: int = 200) -> Response:
 )
 async def session_start(body: wire.StartBody, request: Request) -> Response:
     """Take a seat where one is needed, and get a lease. Sending the same start again is safe and changes nothing."""
-    service = _service(request)
+    service = service_of(request)
     address = wire.caller_address(request, service.settings.trusted_hops)
     try:
         outcome = await service.sessions.start(body.value(), address)
@@ -82,7 +83,7 @@ async def session_start(body: wire.StartBody, request: Request) -> Response:
 )
 async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request, bearer: Bearer) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
-    service = _service(request)
+    service = service_of(request)
     try:
         outcome = await service.sessions.heartbeat(_token(bearer), session, body.nonce)
     except TokenFault as fault:
@@ -101,7 +102,7 @@ async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request:
 async def session_end(session: Session, request: Request, bearer: Bearer) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await _service(request).sessions.end(_token(bearer), session)
+        await service_of(request).sessions.end(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return Response(status_code=204)
@@ -116,7 +117,7 @@ async def session_end(session: Session, request: Request, bearer: Bearer) -> Res
 async def session_read(session: Session, request: Request, bearer: Bearer) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await _service(request).sessions.read(_token(bearer), session)
+        outcome = await service_of(request).sessions.read(_token(bearer), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))
@@ -130,7 +131,7 @@ async def session_read(session: Session, request: Request, bearer: Bearer) -> Re
 )
 async def health(request: Request) -> Response:
     """Answer 200 where programs can start, 503 where they cannot."""
-    service = _service(request)
+    service = service_of(request)
     if not await service.healthy():
         return problems.unavailable()
     region = service.settings.region or "local"

@@ -11,12 +11,16 @@ from typing import Annotated
 import typer
 
 import licensing
+from licensing.cli.audit import audit
+from licensing.cli.billing import billing
 from licensing.cli.context import err
 from licensing.cli.demo import demo
 from licensing.cli.init import init
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
+from licensing.cli.privacy import commands as privacy_commands
 from licensing.cli.serve import serve
+from licensing.cli.usage import usage
 from licensing.errors import Fault, Unavailable
 
 app = typer.Typer(
@@ -30,6 +34,10 @@ app.command()(init)
 app.command()(serve)
 app.command()(demo)
 app.add_typer(license_commands, name="license")
+app.command()(usage)
+app.command()(billing)
+app.command()(audit)
+app.add_typer(privacy_commands, name="privacy")
 app.add_typer(maintenance_commands, name="maintenance")
 
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import getpass
+import logging
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any, NoReturn, TypeVar
 import typer
 from rich.console import Console
 from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
 
 from licensing.cli.home import Home
 from licensing.services.service import open_tables, utc_now
@@ -20,7 +24,7 @@ from licensing.storage.tables import Tables
 
 Result = TypeVar("Result")
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Results: standard output."""
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -36,6 +40,31 @@ def environment() -> Mapping[str, str]:
     """This process's settings; what it leaves out comes from the home, if that has been made."""
     here = home()
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
+
+
+def deliver(text: str, file: Path | None) -> None:
+    """Write a result to a file or, bare, to standard output."""
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}.")
+    err.print(f"Wrote {file}.", markup=False)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table in which a long cell is folded, and never cut."""
+    made = Table(title=Text(title) if title else None, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things, in words for people."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def fail(message: str) -> NoReturn:
@@ -69,6 +98,8 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @asynccontextmanager
 async def store() -> AsyncIterator[tuple[Tables, Ledger]]:
     """The store that the settings name, with the operator's own identity, and its ledger."""
+    # What the store says goes into the message that a command ends with, not beside it.
+    logging.getLogger("licensing").addHandler(logging.NullHandler())
     tables = open_tables(storage_settings(environment()))
     try:
         yield tables, Ledger(tables, utc_now)

@@ -12,6 +12,7 @@ Back it up, and show it to nobody.
 import base64
 import json
 import os
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from licensing.errors import SettingsFault
 from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 
 SALT_BYTES: Final = 32
+TABLE_PORT: Final = 10002
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,12 @@ class Home:
     def initialized(self) -> bool:
         """Whether `create` has made this home."""
         return (self.folder / LOCAL_SETTINGS).is_file()
+
+    def table_port(self) -> int:
+        """Where Azurite listens on this machine."""
+        storage = self._read(LOCAL_SETTINGS)["Values"].get("LICENSING_STORAGE", "")
+        port = re.search(r"TableEndpoint=http://127\.0\.0\.1:(\d+)/", storage)
+        return int(port[1]) if port else TABLE_PORT
 
     def issuer(self) -> Issuer:
         """Who issues."""

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from licensing.cli.context import err, fail, home
-from licensing.cli.home import Issuer
+from licensing.cli.home import TABLE_PORT, Issuer
 
 
 def init(
@@ -13,7 +13,9 @@ def init(
     service: Annotated[
         str, typer.Option(metavar="URL", help="Where programs are to reach the service.")
     ] = "http://127.0.0.1:7071/api",
-    table_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Azurite listens on this machine.")] = 10002,
+    table_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Where Azurite listens on this machine.")
+    ] = TABLE_PORT,
 ) -> None:
     """Make the keys, the pepper and the settings of a new home. Nothing is ever overwritten."""
     here = home()

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import environment, err, fail, home, operator, out, run, store
+from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -192,10 +192,10 @@ def list_licenses(
     if as_json:
         out.print_json(json.dumps([_line(name, head) for name, head in found]))
         return
-    table = Table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
+    told = table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
     for name, head in found:
         terms = head.terms
-        table.add_row(
+        told.add_row(
             name,
             terms.organization,
             Text(terms.product),
@@ -206,7 +206,7 @@ def list_licenses(
             _day(terms.valid_until),
             str(terms.serial),
         )
-    out.print(table)
+    out.print(told)
 
 
 LicenseOrFile = Annotated[
@@ -245,25 +245,32 @@ def release(
 
 
 def _change_status(name: str, *, suspended: bool) -> None:
-    license_id, terms = name, None
-    if Path(name).is_file():
-        try:
-            license = read_license(license_text(_text(Path(name))), _trusted(None))
-        except TokenFault as fault:
-            fail(f"NOT GENUINE: {name} {fault}.")
-        license_id, terms = license.id, Terms.of(license)
+    license_id, unknown = license_or_file(name)
 
     async def work() -> Head | None:
         async with store() as (tables, ledger):
-            if terms is None and await ledger.head(license_id) is None:
+            if unknown is None and await ledger.head(license_id) is None:
                 return None
             what = "suspend" if suspended else "reinstate"
             async with recorded(tables, utc_now, operator(), what, license_id):
-                return await ledger.set_status(license_id, suspended=suspended, unknown=terms)
+                return await ledger.set_status(license_id, suspended=suspended, unknown=unknown)
 
     if run(work()) is None:
         fail(f"There is no license {license_id} in the register: no program has started under it. Name its file.")
-    err.print(f"{license_id} is {'suspended; running programs stop within minutes' if suspended else 'active'}.")
+    err.print(
+        f"{license_id} is {'suspended; programs that run stop at their next heartbeat' if suspended else 'active'}."
+    )
+
+
+def license_or_file(name: str) -> tuple[str, Head | None]:
+    """A license that was named by its id or its file: its id and, from a file, what its head would be."""
+    if not Path(name).is_file():
+        return name, None
+    try:
+        license = read_license(license_text(_text(Path(name))), _trusted(None))
+    except TokenFault as fault:
+        fail(f"NOT GENUINE: {name} {fault}.")
+    return license.id, Head(Terms.of(license), collect=license.collect)
 
 
 def _customer(id: str, name: str | None, salt: str | None) -> Customer:
@@ -321,7 +328,7 @@ def _validity(terms: License) -> str:
 
 
 def _heading(terms: License) -> str:
-    what = f"{terms.seats} seats" if terms.kind is Kind.FLOATING else terms.kind.value
+    what = count(terms.seats, "seat") if terms.kind is Kind.FLOATING else terms.kind.value
     return (
         f"# {terms.product} for {terms.organization.name}: {what}, {_validity(terms)}\n"
         f"# License {terms.id}, serial {terms.serial}. These lines are for people; the next one is what counts.\n"
@@ -335,8 +342,10 @@ def _slug(text: str) -> str:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")  # Windows editors write a byte order mark
-    except (OSError, UnicodeDecodeError):
-        fail(f"{file} cannot be read as text.")
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(f"{file} is not a text file.")
 
 
 def _lease_keys(file: Path) -> dict[str, Any]:

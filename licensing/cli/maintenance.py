@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from licensing.cli.context import bar, environment, err, fail, operator, out, run, store
+from licensing.cli.context import bar, count, environment, err, fail, operator, out, run, store
 from licensing.services import retain as retaining
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import recorded
 from licensing.services.directory import licenses
 from licensing.services.service import utc_now
-from licensing.settings import SMALL_GROUP
+from licensing.settings import small_group
 
 commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
 
@@ -50,7 +50,7 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 @commands.command()
 def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
-    few = int(environment().get("LICENSING_SMALL_GROUP") or SMALL_GROUP)
+    few = small_group(environment())
 
     async def work() -> retaining.Retained:
         async with store() as (tables, ledger):
@@ -78,35 +78,35 @@ def verify(
             names = [license_id] if license_id else [entry.license async for entry in licenses(tables)]
             counts = []
             for name in names:
-                count = await verifying.verify(tables, name)
-                if count is not None and count.flaws and repair:
+                counted = await verifying.verify(tables, name)
+                if counted is not None and counted.flaws and repair:
                     async with recorded(tables, utc_now, operator(), "repair", name):
-                        count = await verifying.verify(tables, name, repair=True)
-                if count is not None:
-                    counts.append(count)
+                        counted = await verifying.verify(tables, name, repair=True)
+                if counted is not None:
+                    counts.append(counted)
             return counts
 
     counts = run(work())
     if license_id and not counts:
         fail(f"There is no license {license_id} in the register.")
-    for count in counts:
+    for counted in counts:
         if as_json:
-            out.print(json.dumps(asdict(count)), markup=False)
+            out.print(json.dumps(asdict(counted)), markup=False)
             continue
-        out.print(f"{count.license}: {_verdict(count)}", markup=False)
-        for flaw in count.flaws:
+        out.print(f"{counted.license}: {_verdict(counted)}", markup=False)
+        for flaw in counted.flaws:
             out.print(f"  {flaw}", markup=False)
-    if any(count.flaws or not count.steady for count in counts):
+    if any(counted.flaws or not counted.steady for counted in counts):
         raise typer.Exit(1)
-    err.print(f"{len(counts)} licenses agree with their rows.")
+    err.print(f"{count(len(counts), 'license')} recounted, all in order.")
 
 
-def _verdict(count: verifying.Count) -> str:
-    if not count.steady:
+def _verdict(counted: verifying.Count) -> str:
+    if not counted.steady:
         return "changed all the while; verify it when fewer programs start"
-    said = f"{count.sessions} sessions, {count.holders} seats held"
-    if count.crowded:
+    said = f"{count(counted.sessions, 'session')}, {count(counted.holders, 'seat')} held"
+    if counted.crowded:
         said += ", more than the license has now: nobody new gets in until it fits"
-    if count.repaired:
-        said += f"; {count.repaired} flaws mended"
-    return said + ("" if count.flaws else ", in order")
+    if counted.repaired:
+        said += f"; {counted.repaired} flaws mended"
+    return said + ("" if counted.flaws else ", in order")

@@ -18,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 
 from licensing.cli import processes
 from licensing.cli.context import err, home
-from licensing.cli.home import local_storage
+from licensing.cli.home import TABLE_PORT, local_storage
 from licensing.errors import SettingsFault
 from licensing.settings import Settings
 
@@ -27,7 +27,10 @@ READY_SECONDS = 60.0
 
 def serve(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where the service listens, on 127.0.0.1.")] = 7071,
-    table_port: Annotated[int, typer.Option(min=1, max=65535, help="Where Azurite listens, on 127.0.0.1.")] = 10002,
+    table_port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Where Azurite listens, on 127.0.0.1. Default: as in the home, or 10002."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes on one store, as the cloud's instances.")] = 1,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Keep the register here over restarts; else in memory only.")
@@ -38,13 +41,14 @@ def serve(
     With LICENSING_STORAGE (or LICENSING_STORAGE__tableServiceUri) set, that store is used and no Azurite is started.
     """
     own_store = not any(os.environ.get(name) for name in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"))
+    own_port = table_port or (home().table_port() if home().initialized else TABLE_PORT)
     if own_store:
-        os.environ["LICENSING_STORAGE"] = local_storage(table_port)
+        os.environ["LICENSING_STORAGE"] = local_storage(own_port)
     if home().initialized:
         os.environ["LICENSING_HOME"] = str(home().folder)
     _check_settings()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Azurite is ended in that case, too
-    with processes.listening_socket(port, "the service") as listening, _store(own_store, table_port, data):
+    with processes.listening_socket(port, "the service") as listening, _store(own_store, own_port, data):
         _serve(listening, port, workers)
     err.print("Stopped.")
 

@@ -1,4 +1,4 @@
-"""License files and leases: signed texts (compact JWS, RFC 7515) that cannot be mistaken for each other.
+"""License files, leases and links to reports: signed texts (compact JWS, RFC 7515), none to be taken for another.
 
 The rules, which hold before a word of a token is believed:
 
@@ -17,6 +17,7 @@ Left to others: dates and everything else that a genuine license says (`licensin
 import json
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from jwt.api_jws import PyJWS
@@ -31,6 +32,8 @@ LICENSE_TYPE = "license+jwt"
 LEASE_TYPE = "lease+jwt"
 LICENSE_LIMIT = 12 * 1024
 LEASE_LIMIT = LICENSE_LIMIT
+REPORT_TYPE = "report+jwt"
+REPORT_LIMIT = 2 * 1024
 LEASE_ISSUER: Final = "licensing"
 
 _jws = PyJWS(algorithms=["EdDSA"])
@@ -140,3 +143,32 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
 def write_lease(lease: Lease, keys: SigningKeys) -> str:
     """Sign a lease with the first lease key."""
     return sign(lease.claims(), LEASE_TYPE, keys)
+
+
+class ReportPass(BaseModel):
+    """Leave to read one organization's figures until `expires_at`; the vendor's issuer key signs it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
+
+    issuer: Text = Field(alias="iss")
+    organization: Identifier = Field(alias="sub")
+    issued_at: Moment = Field(alias="iat")
+    expires_at: Moment = Field(alias="exp")
+    time_zone: Text = "UTC"
+
+
+def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPass:
+    """The pass in a link to a report, while it lasts. TokenFault for any other."""
+    claims = verified(token, REPORT_TYPE, keys, REPORT_LIMIT)
+    try:
+        report_pass = ReportPass.model_validate(claims)
+    except ValidationError:
+        raise TokenFault(Flaw.MALFORMED, "is signed, but is no link to a report") from None
+    if now >= report_pass.expires_at:
+        raise TokenFault(Flaw.EXPIRED, "has expired; ask your vendor for a new one")
+    return report_pass
+
+
+def write_report_pass(report_pass: ReportPass, keys: SigningKeys) -> str:
+    """Sign a pass with the issuer's key."""
+    return sign(report_pass.model_dump(mode="json", by_alias=True), REPORT_TYPE, keys)

@@ -21,9 +21,10 @@ What this module does not do: it reads and stores nothing, and leaves to its cal
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
+from typing import TypeVar
 
 from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, stays
 
@@ -185,6 +186,22 @@ class Month:
             waits=len(self._waited),
             overdraft_seconds=self._overdraft_seconds,
         )
+
+
+Figures = TypeVar("Figures", DayFigures, MonthFigures)
+
+
+def with_denials_of(before: Figures, again: Figures) -> Figures:
+    """Figures that are made again, with the denials and waits that they had.
+
+    Sessions can be corrected later; denials cannot, and are let go of once counted, so that they are not there to be
+    counted again.
+    """
+    return replace(
+        again,
+        denials=max(before.denials or 0, again.denials or 0),
+        waits=max(before.waits or 0, again.waits or 0),
+    )
 
 
 def suppress(month: MonthFigures, small_group: int) -> MonthFigures:

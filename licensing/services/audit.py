@@ -7,14 +7,36 @@ tells of a change that may have been made.
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from licensing.storage.rows import utc
 from licensing.storage.tables import Tables, merge, put
 
 BEGUN: Final = "begun"
 DONE: Final = "done"
 FAILED: Final = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A change: `outcome` is begun, done or failed; `closed_at` is None where it was never closed. Times are UTC."""
+
+    at: datetime
+    who: str
+    what: str
+    subject: str
+    outcome: str
+    closed_at: datetime | None
+
+
+async def entries(tables: Tables, month: str) -> AsyncIterator[Entry]:
+    """What was changed in a month (YYYY-MM), in the order in which it was begun."""
+    async for row in tables.rows("audit", month):
+        c = row.columns
+        closed_at = utc(c["closed_at"]) if "closed_at" in c else None
+        yield Entry(utc(c["at"]), c["who"], c["what"], c["subject"], c["outcome"], closed_at)
 
 
 @asynccontextmanager

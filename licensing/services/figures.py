@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
-from licensing.rules.figures import Day, Month, reckon
+from licensing.rules.figures import Day, DayFigures, Month, reckon, with_denials_of
 from licensing.rules.usage import DAY, Denial, Retrospect, Use, midnight
 from licensing.storage import rows
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, merge
@@ -86,6 +86,15 @@ async def _ended_on(tables: Tables, license: str, day: date, as_of: datetime) ->
         yield rows.use_value(row)
 
 
+async def uses_since(tables: Tables, license: str, since: datetime, as_of: datetime) -> AsyncIterator[Use]:
+    """The sessions that had not ended at a moment: those that have since, then those that are open."""
+    first, beyond = (rows.ended_key(at, "") for at in (since, as_of))
+    async for row in tables.rows("register", license, first, beyond, columns=USE_COLUMNS):
+        yield rows.use_value(row)
+    for use in (await still_open(tables, license, as_of)).uses:
+        yield use
+
+
 async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, list[Denial]]:
     refused: defaultdict[date, list[Denial]] = defaultdict(list)
     first, beyond = f"{rows.DENIED}{oldest}", rows.beyond(rows.DENIED)
@@ -112,7 +121,7 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
         return figured
     # A month that closes is reckoned from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
-    kept = await _day_keys(tables, license, first)
+    kept = await _kept_days(tables, license, first)
     months: dict[str, Month] = {}
     async for day in days_back(tables, license, oldest, as_of, present):
         figures = day.figures
@@ -122,16 +131,31 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
             months.setdefault(month, Month(month)).add(day)
         if figures.day >= first:
             figured.days += 1
+            before = kept.get(figures.day)
+            if before:
+                figures = with_denials_of(before, figures)
             # Days without use have no row, unless they had one before it was found that there was none.
-            if figures.sessions or figures.denials or rows.day_key(figures.day) in kept:
+            if before or figures.sessions or figures.denials:
                 figured.writes.append(rows.day_figures(figures))
     for name, sums in months.items():
         totals = sums.figures()
         figured.users[name] = sums.users
-        if totals.sessions or totals.denials:
+        row = await tables.get("register", license, rows.month_key(name))
+        if row:
+            totals = with_denials_of(rows.month_value(row), totals)
+        if row or totals.sessions or totals.denials:
             figured.writes.append(rows.month_figures(totals))
     figured.final = max(min(newest, present.settled.date() - timedelta(days=1)), final or date.min)
     return figured
+
+
+async def reopen(tables: Tables, license: str, first: date) -> date | None:
+    """Have the figures from a day on made again; the first day of those that were final, None where none were."""
+    final = await figured_to(tables, license)
+    if final is None or final < first:
+        return None
+    await tables.commit("register", license, [merge(rows.HEAD, {rows.FIGURED_TO: str(first - timedelta(days=1))})])
+    return first
 
 
 async def keep(tables: Tables, license: str, figured: Figured) -> None:
@@ -171,6 +195,6 @@ async def _first_day(tables: Tables, license: str, present: StillOpen) -> date |
     return first.date() if first else None
 
 
-async def _day_keys(tables: Tables, license: str, first: date) -> set[str]:
-    keys = tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY), columns=())
-    return {row.key async for row in keys}
+async def _kept_days(tables: Tables, license: str, first: date) -> dict[date, DayFigures]:
+    kept = tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY))
+    return {figures.day: figures async for figures in (rows.day_value(row) async for row in kept)}

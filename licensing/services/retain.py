@@ -17,21 +17,21 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from licensing.errors import Conflict
 from licensing.rules.figures import suppress
+from licensing.rules.retention import year_before
 from licensing.services.directory import licenses
 from licensing.services.figures import Figured, figured_to, finish, keep, month_of, reckon_license, users_in
 from licensing.services.sweep import sweep_license
 from licensing.storage import rows
+from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import TRANSACTION_ROWS, Tables, delete, put
+from licensing.storage.tables import Tables, put
 
 PARALLEL_ORGANIZATIONS = 4
-PARALLEL_DELETES = 4
 
 _log = logging.getLogger(__name__)
 
@@ -71,14 +71,6 @@ class Retained:
             f"licenses={self.licenses} days={self.days} months={self.months} deleted={self.deleted} "
             f"oldest={oldest} overdue={self.overdue} failed={self.failed} seconds={self.seconds:.1f}"
         )
-
-
-def year_before(moment: datetime) -> datetime:
-    """The same time a year ago; of a leap day, that of the day before."""
-    try:
-        return moment.replace(year=moment.year - 1)
-    except ValueError:
-        return moment.replace(year=moment.year - 1, day=28)
 
 
 async def retain(
@@ -184,36 +176,11 @@ class _Run:
         return gone
 
     async def _delete(self, license: str, first: str, beyond: str) -> int:
-        """Delete a key range in full transactions, several at a time, while the next page is read."""
-        deleted = 0
-        places = asyncio.Semaphore(PARALLEL_DELETES)
-        async with asyncio.TaskGroup() as tasks:
-            async for keys in self._batches(license, first, beyond):
-                deleted += len(keys)
-                if not self.dry_run:
-                    await places.acquire()
-                    tasks.create_task(self._delete_batch(license, keys)).add_done_callback(lambda _: places.release())
-        return deleted
-
-    async def _batches(self, license: str, first: str, beyond: str) -> AsyncIterator[list[str]]:
-        batch: list[str] = []
-        async for row in self.tables.rows("register", license, first, beyond, columns=()):
-            batch.append(row.key)
-            if len(batch) == TRANSACTION_ROWS:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    async def _delete_batch(self, license: str, keys: list[str]) -> None:
-        """Delete rows; those that somebody else has deleted meanwhile are passed over."""
-        while keys:
-            try:
-                await self.tables.commit("register", license, [delete(key) for key in keys])
-            except Conflict as conflict:
-                keys = [key for place, key in enumerate(keys) if place != (conflict.index or 0)]
-            else:
-                return
+        kept = self.tables.rows("register", license, first, beyond, columns=())
+        keys = (row.key async for row in kept)
+        if self.dry_run:
+            return len([key async for key in keys])
+        return await delete_all(self.tables, "register", license, keys)
 
     async def _suppress(self, license: str) -> None:
         """Keep only `users` of the months that outlive the year, where few people were active."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from licensing.errors import Unavailable
+from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
 from licensing.storage.ledger import Ledger
@@ -45,6 +46,7 @@ class Service:
         self.tables = open_tables(settings.storage)
         self.ledger = Ledger(self.tables, clock)
         self.sessions = Sessions(settings, self.ledger, clock)
+        self.reports = Reports(self.tables, clock, settings.small_group)
         self._looking = asyncio.Lock()
         self._looked_at = -math.inf
         self._reachable = False

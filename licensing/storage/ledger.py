@@ -41,7 +41,6 @@ from licensing.rules.seats import (
     Questions,
     Request,
     Session,
-    Terms,
     Turn,
     settle,
 )
@@ -100,21 +99,28 @@ class Ledger:
         row = await self._tables.get("register", license, rows.ACTIVE + session)
         return rows.session_value(row).value if row else None
 
-    async def set_status(self, license: str, *, suspended: bool, unknown: Terms | None = None) -> Head | None:
+    async def set_status(self, license: str, *, suspended: bool, unknown: Head | None = None) -> Head | None:
         """Suspend or reinstate a license; its head afterwards.
 
-        A license that is not in the register comes into being under the terms of `unknown`; without these, None.
+        A license that is not in the register comes into being as `unknown`; without that, None.
         """
+        return await self._amend(license, lambda head: replace(head, suspended=suspended), unknown)
+
+    async def set_collect(self, license: str, *, collect: bool, unknown: Head | None = None) -> Head | None:
+        """Have sessions recorded under a license, or not; as for `set_status`."""
+        return await self._amend(license, lambda head: replace(head, collect=collect), unknown)
+
+    async def _amend(self, license: str, change: Callable[[Head], Head], unknown: Head | None) -> Head | None:
         while True:
             known = await self._desk(license).head(0)
             if known is not None:
-                head = replace(known.value, suspended=suspended)
+                head = change(known.value)
                 write = merge(rows.HEAD, {**rows.state_columns(head), "commit": _commit_id()}, known.version)
             elif unknown is not None:
-                head = Head(unknown, suspended=suspended)
+                head = change(unknown)
                 write = create(rows.HEAD, {**rows.head_columns(head), "commit": _commit_id()})
-                entries = rows.directory_entries(license, unknown)
-                await self._tables.commit("directory", unknown.organization, entries)
+                entries = rows.directory_entries(license, head.terms)
+                await self._tables.commit("directory", head.terms.organization, entries)
             else:
                 return None
             try:
@@ -141,6 +147,7 @@ class _Group:
     attempts: dict[str, Turn] = field(default_factory=dict)
     conflicts: int = 0
     denied_before: set[str] = field(default_factory=set)
+    """Keys of the denials that are there already."""
 
 
 class _Desk:
@@ -238,7 +245,10 @@ class _Desk:
         )
         departures = (write for departure in turn.departures for write in rows.departure(departure))
         seats = (rows.seat(holder, known, sessions) for holder, (known, sessions) in turn.seats.items())
-        denials = (rows.denial(session, now, session in group.denied_before) for session in turn.denied)
+        denials = (
+            rows.denial(session, now, again=rows.denied_key(session, now) in group.denied_before)
+            for session in turn.denied
+        )
         return [*head, *arrivals, *revivals, *departures, *filter(None, seats), *denials]
 
     def _head_write(self, group: _Group, turn: Turn) -> Write:
@@ -328,7 +338,8 @@ class _Desk:
             again = {key} if group.conflicts == 1 else {rows.denied_key(session, now) for session in turn.denied}
             names = {name.removeprefix(rows.DENIED) for name in again}
             found = await self._find(group.facts, rows.DENIED, names, lambda row: Known(row.key, row.etag))
-            group.denied_before |= {name.split(":")[1] for name, row in found.items() if row}
+            group.denied_before -= again
+            group.denied_before |= {row.value for row in found.values() if row}
         elif group.conflicts == 1 and key.startswith(rows.ACTIVE):
             await self._learn(group, Questions(active={key.removeprefix(rows.ACTIVE)}))
         elif group.conflicts == 1 and key.startswith(rows.SEAT):

@@ -205,7 +205,7 @@ def denied_key(session: str, at: datetime) -> str:
     return f"{DENIED}{at.astimezone(UTC):%Y-%m-%d}:{session}"
 
 
-def denial(session: str, at: datetime, again: bool) -> Write:
+def denial(session: str, at: datetime, *, again: bool) -> Write:
     """A start was refused for want of a seat, for the first time that day or `again`."""
     key = denied_key(session, at)
     if again:

@@ -44,8 +44,14 @@ class World:
     home: Home
     api: Api
     clock: Clock
-    cut_off: Api
+    unreachable: Api
     patch: pytest.MonkeyPatch
+
+    @property
+    def cut_off(self) -> Api:
+        """An app that cannot reach its store, and does not try for long."""
+        self.patch.setattr(ledger, "GROUP_SECONDS", 0.1)
+        return self.unreachable
 
     def license(self, **claims: Any) -> str:
         """A license with any claims."""
@@ -62,14 +68,13 @@ class World:
 @pytest.fixture
 async def world(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """An app with a clock that can be put forward, and one that cannot reach its store."""
-    monkeypatch.setattr(ledger, "GROUP_SECONDS", 0.1)
     clock = Clock()
     settings = support.settings(home, azurite, LICENSING_HEAD_SECONDS="0")
     async with (
         running(settings, clock) as api,
-        running(support.settings(home, local_storage(free_port()))) as cut_off,
+        running(support.settings(home, local_storage(free_port()))) as unreachable,
     ):
-        yield World(home, api, clock, cut_off, monkeypatch)
+        yield World(home, api, clock, unreachable, monkeypatch)
 
 
 Provoke = Callable[[World, Operation], Awaitable[httpx.Response]]

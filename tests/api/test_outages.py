@@ -39,7 +39,17 @@ async def cut_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 def lease_of(api: Api, session: str) -> str:
     """A lease that the service could have given."""
     now = utc_now()
-    lease = Lease(session, support.new_id(), now, now, support.new_nonce(), (), 0, borrowed=False, overdraft=False)
+    lease = Lease(
+        session=session,
+        license=support.new_id(),
+        issued_at=now,
+        expires_at=now,
+        nonce=support.new_nonce(),
+        features=(),
+        grace=0,
+        borrowed=False,
+        overdraft=False,
+    )
     return write_lease(lease, api.service.settings.lease_keys)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from licensing.errors import Unavailable
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.seats import End, Ended, Full, Granted, Lapse, Reason, Refused, Taken
+from licensing.rules.seats import End, Ended, Full, Granted, Head, Lapse, Reason, Refused, Taken
 from licensing.storage import rows
 from licensing.storage.ledger import Beat, Ledger
 from licensing.storage.tables import Tables, merge
@@ -454,7 +454,7 @@ async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, c
     license = new_license()
     ledger = Ledger(tables, clock)
     assert await ledger.set_status(license, suspended=True) is None
-    assert await ledger.set_status(license, suspended=True, unknown=terms()) is not None
+    assert await ledger.set_status(license, suspended=True, unknown=Head(terms())) is not None
     outcome = (await ledger.submit(license, start(new_session(), terms()))).outcome
     assert outcome == Refused(Refusal.SUSPENDED)
 

@@ -1,0 +1,49 @@
+"""`licensing audit`: what operators have changed."""
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from licensing.cli.context import out, run, store, table
+from licensing.services.audit import Entry, entries
+from licensing.services.service import utc_now
+
+
+def audit(
+    month: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM", help="The month (UTC). Default: the present one.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line an entry.")] = False,
+) -> None:
+    """List who did what to what when, from the command line. A change that was never closed may have been made."""
+    wanted = month or f"{utc_now():%Y-%m}"
+    if not re.fullmatch(r"\d{4}-\d{2}", wanted):
+        raise typer.BadParameter("--month takes a month such as 2026-11")
+
+    async def work() -> list[Entry]:
+        async with store() as (tables, _):
+            return [entry async for entry in entries(tables, wanted)]
+
+    found = run(work())
+    if as_json:
+        for entry in found:
+            out.print(json.dumps(_columns(entry)), markup=False)
+        return
+    told = table("at (UTC)", "who", "what", "subject", "outcome")
+    for entry in found:
+        told.add_row(f"{entry.at:%Y-%m-%d %H:%M:%S}", Text(entry.who), entry.what, Text(entry.subject), entry.outcome)
+    out.print(told)
+
+
+def _columns(entry: Entry) -> dict[str, Any]:
+    return {
+        "at": entry.at.isoformat(),
+        "who": entry.who,
+        "what": entry.what,
+        "subject": entry.subject,
+        "outcome": entry.outcome,
+        "closed_at": entry.closed_at.isoformat() if entry.closed_at else None,
+    }

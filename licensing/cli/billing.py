@@ -1,0 +1,76 @@
+"""`licensing billing`: what a month's use of the licenses that are billed comes to."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from licensing.cli.context import deliver, environment, err, out, run, store, table
+from licensing.rules.billing import Rounding, Statement, bounds, checksum, to_csv, to_json
+from licensing.services.reports import Reports
+from licensing.services.service import utc_now
+from licensing.settings import small_group
+
+
+class Format(StrEnum):
+    """In which form a statement is wanted."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+def billing(
+    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="The month (UTC).")],
+    organization: Annotated[str | None, typer.Option(help="Only this customer.")] = None,
+    rounding: Annotated[
+        Rounding, typer.Option(help="Time to the second, or each stay on a seat rounded up to minutes.")
+    ] = Rounding.EXACT,
+    format_: Annotated[Format, typer.Option("--format", help="Table, JSON or CSV.")] = Format.TABLE,
+    out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
+) -> None:
+    """Draw up a month's statement: a line for each license that is billed, and one for each project.
+
+    `sha256` sums up the lines, so that nobody mistakes one statement for another. Use beyond the seats bought is apart.
+    """
+    try:
+        bounds(month)
+    except ValueError:
+        raise typer.BadParameter("--month takes a month such as 2026-11") from None
+
+    async def work() -> Statement:
+        async with store() as (tables, _):
+            reports = Reports(tables, utc_now, small_group(environment()))
+            return await reports.statement(month, rounding, organization)
+
+    statement = run(work())
+    match format_:
+        case Format.JSON:
+            deliver(to_json(statement), out_file)
+        case Format.CSV:
+            deliver(to_csv(statement), out_file)
+        case Format.TABLE:
+            out.print(_table(statement))
+            out.print(f"sha256 {checksum(statement)}", markup=False)
+    if not statement.closed:
+        err.print(f"{month} has not ended: these figures still grow.", style="yellow")
+
+
+def _table(statement: Statement) -> Table:
+    columns = ("line", "organization", "license", "project", "days", "sessions", "hours", "overdraft hours")
+    told = table(*columns, title=f"{statement.month}, {statement.rounding}")
+    for line in statement.lines:
+        told.add_row(
+            line.line,
+            line.organization,
+            line.license,
+            Text(line.project),
+            str(line.active_days),
+            str(line.sessions),
+            str(line.billed_hours),
+            str(line.overdraft_hours),
+        )
+    return told

@@ -1,0 +1,71 @@
+"""What a person is told of what the register holds on them: each field with its meaning, and until when it is kept.
+
+The register holds no name; who a session belongs to is known to whoever asks with the name, and to nobody else.
+"""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FROZEN = ConfigDict(frozen=True, extra="forbid")
+
+
+class SessionData(BaseModel):
+    """One use of one program."""
+
+    model_config = FROZEN
+
+    license: Annotated[str, Field(description="the license under which the program ran")]
+    product: Annotated[str, Field(description="the program")]
+    session: Annotated[str, Field(description="a random number that the program made for this use")]
+    state: Annotated[Literal["active", "ended"], Field(description="whether the program runs now")]
+    started_at: Annotated[datetime, Field(description="when the program started")]
+    heartbeat_at: Annotated[datetime, Field(description="when it last said that it was running")]
+    expires_at: Annotated[datetime, Field(description="until when it may run without saying so again")]
+    ended_at: Annotated[datetime | None, Field(description="when it ended")] = None
+    reason: Annotated[
+        str | None, Field(description="how it ended: by itself (ended), silently (lapsed), or by the vendor (released)")
+    ] = None
+    user: Annotated[str, Field(description="pseudonym of the username: a keyed hash, the name cannot be read from it")]
+    host: Annotated[str, Field(description="pseudonym of the computer's name")]
+    ip: Annotated[str, Field(description="pseudonym of the public address; empty where it was not known")]
+    pepper: Annotated[str, Field(description="under which of the service's keys the pseudonyms were made")]
+    holder: Annotated[str, Field(description="who holds the seat: the session, or pseudonyms that share one")]
+    borrowed: Annotated[bool, Field(description="whether the seat was taken along for a time")]
+    overdraft: Annotated[bool, Field(description="whether the seat was beyond those bought")]
+    kept_until: Annotated[
+        datetime | None, Field(description="when this record is deleted; one year after the end, once it has ended")
+    ] = None
+
+
+class PersonalData(BaseModel):
+    """All that the register holds on a person under one organization's licenses."""
+
+    model_config = FROZEN
+
+    organization: Annotated[str, Field(description="the customer whose licenses were looked through")]
+    as_of: Annotated[datetime, Field(description="when that was")]
+    licenses: Annotated[int, Field(description="how many licenses were looked through")]
+    peppers: Annotated[int, Field(description="under how many of the service's keys was looked")]
+    sessions: Annotated[tuple[SessionData, ...], Field(description="what was found, in the order of its beginning")]
+
+
+def as_text(data: PersonalData) -> str:
+    """The same for people to read: what was found, then what each field means."""
+    lines = [
+        f"What the register holds, as of {data.as_of:%Y-%m-%d %H:%M} UTC",
+        f"Looked through: {data.licenses} licenses of {data.organization}, under {data.peppers} keys",
+        f"Sessions found: {len(data.sessions)}",
+        "",
+    ]
+    for session in data.sessions:
+        for name, value in session:
+            if value is not None:
+                shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
+                lines.append(f"  {name:<13} {shown}")
+        lines.append("")
+    if data.sessions:
+        lines.append("What these mean")
+        lines += [f"  {name:<13} {field.description}" for name, field in SessionData.model_fields.items()]
+    return "\n".join(lines).rstrip() + "\n"

@@ -1,0 +1,19 @@
+"""How long the register keeps a session: one year after its end (policy, section 12)."""
+
+from datetime import datetime
+
+
+def year_before(moment: datetime) -> datetime:
+    """The same time a year ago, for 29 February that of the 28th: what ended before then is to go."""
+    try:
+        return moment.replace(year=moment.year - 1)
+    except ValueError:
+        return moment.replace(year=moment.year - 1, day=28)
+
+
+def year_after(moment: datetime) -> datetime:
+    """When what ended at a moment is to go; of what ended on 29 February, that is 1 March."""
+    try:
+        return moment.replace(year=moment.year + 1)
+    except ValueError:
+        return moment.replace(year=moment.year + 1, month=3, day=1, hour=0, minute=0, second=0, microsecond=0)

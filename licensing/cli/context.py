@@ -42,8 +42,8 @@ def environment() -> Mapping[str, str]:
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
 
 
-def deliver(text: str, file: Path | None) -> None:
-    """Write a result to a file or, bare, to standard output."""
+def deliver(text: str, file: Path | None, note: str = "") -> None:
+    """Write a result to a file, and say so with a note on it; or, bare, to standard output."""
     if file is None:
         sys.stdout.write(text)
         return
@@ -51,7 +51,7 @@ def deliver(text: str, file: Path | None) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
-    err.print(f"Wrote {file}.", markup=False)
+    err.print(f"Wrote {file}{note and ': '}{note}.", markup=False)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

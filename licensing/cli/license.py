@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
+from licensing.cli.context import count, deliver, environment, err, fail, home, operator, out, run, store, table
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -141,14 +141,7 @@ def issue(
         fail(str(error))
     here.remember(customer)
     text = f"{_heading(terms)}{token}\n"
-    if out_file is None:
-        out.print(text, end="", markup=False)
-        return
-    try:
-        out_file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"{out_file} cannot be written: {error.strerror}.")
-    err.print(f"Wrote {out_file}: license {terms.id}, {_validity(terms)}.", markup=False)
+    deliver(text, out_file, f"license {terms.id}, {_validity(terms)}")
 
 
 @commands.command()

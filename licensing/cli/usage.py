@@ -14,7 +14,7 @@ from licensing.api.pages.usage import usage_report
 from licensing.cli.context import count, deliver, environment, err, fail, home, out, run, store, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
-from licensing.services.reports import Reports, last_days
+from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 from licensing.storage import rows
@@ -83,7 +83,7 @@ def _link(customer: str, days: int, zone: ZoneInfo) -> None:
 def _report(
     organization: str | None,
     license: str | None,
-    span: tuple[date, date],
+    days: tuple[date, date],
     zone: ZoneInfo,
     format_: Format,
     out_file: Path | None,
@@ -97,10 +97,10 @@ def _report(
             if owner is None:
                 return None
             reports = Reports(tables, utc_now, small_group(environment()))
-            return await reports.organization(owner, *span, zone, license)
+            return reports.report(await reports.read(owner, license), *days, zone)
 
     report = run(work())
-    if report is None:
+    if report is None or not report.licenses:
         fail(f"There is no {'license ' + license if license else f'license of {organization}'} in the register.")
     match format_:
         case Format.JSON:
@@ -130,12 +130,13 @@ def _table(told: LicenseUsage) -> Table:
 
 
 def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
-    usual_first, usual_last = last_days(utc_now(), days)
-    to = _date(last, "--to") if last else usual_last
-    since = _date(first, "--from") if first else to - (usual_last - usual_first)
-    if since > to:
-        raise typer.BadParameter("--from must not come after --to")
-    return since, to
+    now = utc_now()
+    found = span(_date(first, "--from") if first else None, _date(last, "--to") if last else None, days, now)
+    if found is None:
+        raise typer.BadParameter(
+            f"there are figures of the days from {oldest_day(now)} to {now.date()}; --from must not come after --to"
+        )
+    return found
 
 
 def _date(text: str, option: str) -> date:

@@ -33,7 +33,7 @@ class Customer:
     ) -> None:
         """Write the rows of all that happened; `now` is the last heartbeat of what still runs, `head` its columns."""
         await self.tables.commit("directory", self.organization, rows.directory_entries(self.license, self.terms))
-        writes = [put(rows.HEAD, rows.head_columns(Head(self.terms, **head)))]
+        writes = [put(rows.HEAD, {**rows.head_columns(Head(self.terms, **head)), "commit": "the last one"})]
         for use in uses:
             last = use.ended_at or now or datetime.now(UTC)
             session = Session(

@@ -19,7 +19,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line an entry.")] = False,
 ) -> None:
     """List who did what to what when, from the command line. A change that was never closed may have been made."""
-    wanted = month or f"{utc_now():%Y-%m}"
+    wanted = f"{utc_now():%Y-%m}" if month is None else month
     try:
         bounds(wanted)
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +21,7 @@ from licensing.settings import small_group
 from licensing.storage import rows
 
 LINK = "link"
+MOST_DAYS = 3650
 
 
 class Format(StrEnum):
@@ -39,7 +41,10 @@ def usage(
     first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day (UTC).")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day (UTC). Default: today.")] = None,
     days: Annotated[
-        int, typer.Option(min=1, help="Without --from: so many days. With `link`: how long the link is good for.")
+        int,
+        typer.Option(
+            min=1, max=MOST_DAYS, help="Without --from: so many days. With `link`: how long the link is good for."
+        ),
     ] = 90,
     time_zone: Annotated[str, typer.Option(help="Zone in which hours are told, as in Europe/Helsinki.")] = "UTC",
     format_: Annotated[
@@ -66,13 +71,16 @@ def usage(
 def _link(customer: str, days: int, zone: ZoneInfo) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
-    report_pass = ReportPass(
-        issuer=issuer.name,
-        organization=customer,
-        issued_at=now,
-        expires_at=now + timedelta(days=days),
-        time_zone=zone.key,
-    )
+    try:
+        report_pass = ReportPass(
+            issuer=issuer.name,
+            organization=customer,
+            issued_at=now,
+            expires_at=now + timedelta(days=days),
+            time_zone=zone.key,
+        )
+    except ValidationError:
+        raise typer.BadParameter(f"{customer} is not the id of a customer") from None
     token = write_report_pass(report_pass, home().issuer_keys())
     out.print(f"{issuer.service.rstrip('/')}/usage#{token}", markup=False)
     err.print(

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from licensing.cli.home import Home, Issuer
 from licensing.crypto.pseudonyms import base64url, client_hash, from_base64url
-from licensing.crypto.tokens import LICENSE_TYPE, sign
+from licensing.crypto.tokens import LICENSE_TYPE, REPORT_TYPE, sign
 from licensing.settings import Settings
 from licensing.storage.tables import Tables
 
@@ -69,6 +69,13 @@ def claims(home: Home, **changes: Any) -> dict[str, Any]:
 def issue(home: Home, **changes: Any) -> str:
     """A license file's JWS, signed with the home's issuer key whatever it says; `changes` as for `claims`."""
     return sign(claims(home, **changes), LICENSE_TYPE, home.issuer_keys())
+
+
+def report_token(home: Home, organization: str, **changes: Any) -> str:
+    """The token of a link to an organization's figures that is good for a day; `changes` as for `claims`."""
+    now = int(time.time())
+    pass_ = {"iss": "vendor", "sub": organization, "iat": now, "exp": now + DAY, "time_zone": "UTC", **changes}
+    return sign(pass_, REPORT_TYPE, home.issuer_keys())
 
 
 def user_hash(name: str = USER) -> str:

@@ -90,12 +90,17 @@ def api(service: Callable[[], Service]) -> FastAPI:
 def contract(app: FastAPI) -> dict[str, Any]:
     """OpenAPI as it is true.
 
-    FastAPI adds 422 replies, of which there are none, and gives problems the media type of a success.
+    FastAPI adds 422 replies, of which there are none, gives problems the media type of a success, and says that a
+    parameter may be null where it may be left out.
     """
     document = app.openapi()
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            for parameter in operation.get("parameters", ()):
+                if choices := parameter["schema"].pop("anyOf", None):
+                    (choice,) = (choice for choice in choices if choice != {"type": "null"})
+                    parameter["schema"] |= choice
             for reply in operation["responses"].values():
                 content = reply.get("content", {})
                 if problems.MEDIA_TYPE in content:

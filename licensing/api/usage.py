@@ -1,5 +1,6 @@
 """The customer's operations: the page on the use of its licenses, and the figures on it."""
 
+import re
 from datetime import date
 from enum import StrEnum
 from typing import Annotated
@@ -7,6 +8,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from starlette.responses import HTMLResponse, Response
 
 from licensing.api import problems
@@ -15,17 +18,26 @@ from licensing.api.routes import service_of
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import Flaw, TokenFault
 from licensing.rules.report import Report, to_csv, to_json
-from licensing.services.reports import last_days
+from licensing.services.reports import oldest_day, span
 
 router = APIRouter(prefix="/api")
 
 USUAL_DAYS = 90
-MOST_DAYS = 400
 
 ReportToken = Annotated[
     HTTPAuthorizationCredentials | None,
     Security(HTTPBearer(scheme_name="report", description="the token of a report's link", auto_error=False)),
 ]
+
+
+def _plain(text: object) -> object:
+    # Pydantic would take numbers for seconds since 1970, too.
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
+        raise PydanticCustomError("day", "write a day as in 2026-11-30")
+    return text
+
+
+Day = Annotated[date, BeforeValidator(_plain)]
 
 
 class Format(StrEnum):
@@ -53,12 +65,15 @@ async def usage(_: Request) -> Response:
 )
 async def usage_data(
     request: Request,
-    first: Annotated[date | None, Query(alias="from", description="the first UTC day")] = None,
-    last: Annotated[date | None, Query(alias="to", description="the last UTC day; today, if left out")] = None,
-    format: Annotated[Format, Query(description="JSON, or CSV with a row for each license and day")] = Format.JSON,  # noqa: A002
+    first: Annotated[Day | None, Query(alias="from", description="the first UTC day; by default 90 back")] = None,
+    last: Annotated[Day | None, Query(alias="to", description="the last UTC day; by default today")] = None,
+    format: Annotated[Format, Query(description="CSV: a row for each license and day")] = Format.JSON,  # noqa: A002
     bearer: ReportToken = None,
 ) -> Response:
-    """Figures of days and months, at most 400 days at once; the last 90 where none are named."""
+    """Figures of days and months. Days are kept for a year; the last 90 are told where none are named.
+
+    They are at most a minute old. An organization that has not used a license yet has no licenses here.
+    """
     service = service_of(request)
     now = service.clock()
     try:
@@ -66,16 +81,11 @@ async def usage_data(
         zone = _zone(report_pass.time_zone)
     except TokenFault as fault:
         return problems.not_genuine("token-invalid", fault)
-    usual_first, usual_last = last_days(now, USUAL_DAYS)
-    last = min(last or usual_last, usual_last)
-    first = first or min(usual_first, last)
-    if first > last:
-        return problems.problem("malformed-request", "The first day must not come after the last, nor after today.")
-    if (last - first).days >= MOST_DAYS:
-        return problems.problem("malformed-request", f"Ask for at most {MOST_DAYS} days at once.")
-    report = await service.reports.remembered(report_pass.organization, first, last, zone)
-    if report is None:
-        return problems.problem("token-invalid", "No program of this organization has used a license yet.")
+    days = span(first, last, USUAL_DAYS, now)
+    if days is None:
+        told = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
+        return problems.problem("malformed-request", f"{told}; the first must not come after the last.")
+    report = service.reports.report(await service.reports.remembered(report_pass.organization), *days, zone)
     if format is Format.CSV:
         return Response(to_csv(report), media_type="text/csv")
     return Response(to_json(report), media_type="application/json")

@@ -1,13 +1,13 @@
 """`licensing audit`: what operators have changed."""
 
 import json
-import re
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from licensing.cli.context import out, run, store, table
+from licensing.rules.billing import bounds
 from licensing.services.audit import Entry, entries
 from licensing.services.service import utc_now
 
@@ -19,9 +19,11 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line an entry.")] = False,
 ) -> None:
     """List who did what to what when, from the command line. A change that was never closed may have been made."""
-    wanted = month or f"{utc_now():%Y-%m}"
-    if not re.fullmatch(r"\d{4}-\d{2}", wanted):
-        raise typer.BadParameter("--month takes a month such as 2026-11")
+    wanted = f"{utc_now():%Y-%m}" if month is None else month
+    try:
+        bounds(wanted)
+    except ValueError:
+        raise typer.BadParameter("--month takes a month such as 2026-11") from None
 
     async def work() -> list[Entry]:
         async with store() as (tables, _):

@@ -8,9 +8,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import deliver, environment, err, out, run, store, table
+from licensing.cli.context import deliver, environment, err, fail, out, run, store, table
 from licensing.rules.billing import Rounding, Statement, bounds, checksum, to_csv, to_json
-from licensing.services.reports import Reports
+from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 
@@ -41,12 +41,17 @@ def billing(
     except ValueError:
         raise typer.BadParameter("--month takes a month such as 2026-11") from None
 
-    async def work() -> Statement:
+    async def work() -> Statement | None:
         async with store() as (tables, _):
             reports = Reports(tables, utc_now, small_group(environment()))
             return await reports.statement(month, rounding, organization)
 
     statement = run(work())
+    if statement is None:
+        fail(
+            f"{month} can no longer be billed: the figures of days are kept for one year, and those before "
+            f"{oldest_day(utc_now())} are gone."
+        )
     match format_:
         case Format.JSON:
             deliver(to_json(statement), out_file)

@@ -28,9 +28,9 @@ def moment(text: str | None) -> datetime:
         return utc_now()
     try:
         given = datetime.fromisoformat(text)
-    except ValueError:
+        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
-    return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
 
 
 @commands.command()

@@ -7,6 +7,7 @@ from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
+from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
@@ -14,12 +15,13 @@ from licensing.api.pages.usage import usage_report
 from licensing.cli.context import count, deliver, environment, err, fail, home, out, run, store, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
-from licensing.services.reports import Reports, last_days
+from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 from licensing.storage import rows
 
 LINK = "link"
+MOST_DAYS = 3650
 
 
 class Format(StrEnum):
@@ -39,7 +41,10 @@ def usage(
     first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day (UTC).")] = None,
     last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day (UTC). Default: today.")] = None,
     days: Annotated[
-        int, typer.Option(min=1, help="Without --from: so many days. With `link`: how long the link is good for.")
+        int,
+        typer.Option(
+            min=1, max=MOST_DAYS, help="Without --from: so many days. With `link`: how long the link is good for."
+        ),
     ] = 90,
     time_zone: Annotated[str, typer.Option(help="Zone in which hours are told, as in Europe/Helsinki.")] = "UTC",
     format_: Annotated[
@@ -66,13 +71,16 @@ def usage(
 def _link(customer: str, days: int, zone: ZoneInfo) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
-    report_pass = ReportPass(
-        issuer=issuer.name,
-        organization=customer,
-        issued_at=now,
-        expires_at=now + timedelta(days=days),
-        time_zone=zone.key,
-    )
+    try:
+        report_pass = ReportPass(
+            issuer=issuer.name,
+            organization=customer,
+            issued_at=now,
+            expires_at=now + timedelta(days=days),
+            time_zone=zone.key,
+        )
+    except ValidationError:
+        raise typer.BadParameter(f"{customer} is not the id of a customer") from None
     token = write_report_pass(report_pass, home().issuer_keys())
     out.print(f"{issuer.service.rstrip('/')}/usage#{token}", markup=False)
     err.print(
@@ -83,7 +91,7 @@ def _link(customer: str, days: int, zone: ZoneInfo) -> None:
 def _report(
     organization: str | None,
     license: str | None,
-    span: tuple[date, date],
+    days: tuple[date, date],
     zone: ZoneInfo,
     format_: Format,
     out_file: Path | None,
@@ -97,10 +105,10 @@ def _report(
             if owner is None:
                 return None
             reports = Reports(tables, utc_now, small_group(environment()))
-            return await reports.organization(owner, *span, zone, license)
+            return reports.report(await reports.read(owner, license), *days, zone)
 
     report = run(work())
-    if report is None:
+    if report is None or not report.licenses:
         fail(f"There is no {'license ' + license if license else f'license of {organization}'} in the register.")
     match format_:
         case Format.JSON:
@@ -130,12 +138,13 @@ def _table(told: LicenseUsage) -> Table:
 
 
 def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
-    usual_first, usual_last = last_days(utc_now(), days)
-    to = _date(last, "--to") if last else usual_last
-    since = _date(first, "--from") if first else to - (usual_last - usual_first)
-    if since > to:
-        raise typer.BadParameter("--from must not come after --to")
-    return since, to
+    now = utc_now()
+    found = span(_date(first, "--from") if first else None, _date(last, "--to") if last else None, days, now)
+    if found is None:
+        raise typer.BadParameter(
+            f"there are figures of the days from {oldest_day(now)} to {now.date()}; --from must not come after --to"
+        )
+    return found
 
 
 def _date(text: str, option: str) -> date:

@@ -24,7 +24,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
@@ -105,8 +105,10 @@ class Statement:
 
 
 def bounds(month: str) -> tuple[datetime, datetime]:
-    """The first instant of a UTC month `YYYY-MM`, and that of the next."""
+    """The first instant of a UTC month, and that of the next. ValueError for anything but `YYYY-MM`."""
     begin = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
+    if f"{begin:%Y-%m}" != month or begin.year == MAXYEAR:
+        raise ValueError(f"{month} is not a month")
     return begin, (begin + timedelta(days=31)).replace(day=1)
 
 

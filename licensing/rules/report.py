@@ -3,8 +3,8 @@
 The rules:
 
 - No names and no pseudonyms, only figures. Hours are told where they cannot be one person's working time: the
-  busy hours of a license only if on some day at least `small_group` people used it, the hour of a day's peak
-  only if that day they did.
+  busy hours of a license only if on some day at least `small_group` people used it, the hour of a day's or a
+  month's peak only if that day they did.
 - Days are UTC, in every format: their figures are counted once, from midnight to midnight UTC, and sessions
   or users cannot be moved between days afterwards. Hours are moved to the customer's time zone, since the
   peak of an hour is the same by whatever name the hour goes. Where a zone is off by a part of an hour, the
@@ -16,7 +16,8 @@ The rules:
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from zoneinfo import ZoneInfo
@@ -72,6 +73,7 @@ class State(StrEnum):
     SHORT = "short"
     IDLE = "idle"
     NO_SEATS = "no-seats"
+    UNRECORDED = "unrecorded"
 
 
 class Verdict(BaseModel):
@@ -138,6 +140,7 @@ def license_usage(
     sharing: str,
     seats: int,
     overdraft: int,
+    recorded: bool = True,
     first: date,
     last: date,
     days: Iterable[DayFigures],
@@ -148,9 +151,12 @@ def license_usage(
     """Report on one license.
 
     `first` and `last` bound the days of the report on which the license was in force: those among them
-    without figures in `days` had no use. `months` are shown as they are.
+    without figures in `days` had no use, unless the license is not `recorded`.
     """
-    figures = _without_gaps({day.day: day for day in days}, first, last)
+    figures = sorted(days, key=lambda day: day.day)
+    crowded = {day.day for day in figures if day.users >= small_group}
+    if recorded:
+        figures = _without_gaps({day.day: day for day in figures}, first, last)
     return LicenseUsage(
         id=id,
         product=product,
@@ -158,10 +164,10 @@ def license_usage(
         sharing=sharing,
         seats=seats,
         overdraft=overdraft,
-        verdict=verdict(figures, seats if kind == "floating" else 0),
-        days=tuple(_told(day, small_group) for day in figures),
-        months=tuple(sorted(months, key=lambda month: month.month)),
-        busy=busy_hours(figures, zone) if any(day.users >= small_group for day in figures) else None,
+        verdict=verdict(figures, seats if kind == "floating" else 0, recorded),
+        days=tuple(_told_day(day, crowded) for day in figures),
+        months=tuple(_told_month(month, crowded) for month in sorted(months, key=lambda month: month.month)),
+        busy=busy_hours(figures, zone) if crowded else None,
     )
 
 
@@ -170,9 +176,13 @@ def _without_gaps(known: Mapping[date, DayFigures], first: date, last: date) -> 
     return [known.get(day) or reckon(day, (), (), midnight(day)).figures for day in sorted(every)]
 
 
-def _told(day: DayFigures, small_group: int) -> DayUsage:
+def _told_day(day: DayFigures, crowded: Collection[date]) -> DayUsage:
     told = DayUsage.model_validate(day)
-    return told if day.users >= small_group else told.model_copy(update={"peak_at": None})
+    return told if day.day in crowded else told.model_copy(update={"peak_at": None})
+
+
+def _told_month(month: MonthFigures, crowded: Collection[date]) -> MonthFigures:
+    return month if month.peak_at and month.peak_at.date() in crowded else replace(month, peak_at=None)
 
 
 def busy_hours(days: Iterable[DayFigures], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
@@ -198,12 +208,18 @@ def _busy_hour(seen: list[int]) -> BusyHour:
     return BusyHour(mean=round(sum(seen) / max(1, len(seen)), 2), most=max(seen, default=0))
 
 
-def verdict(days: Iterable[DayFigures], seats: int) -> Verdict:
-    """Say whether the seats sufficed on these days; `seats` is 0 for a license that takes none."""
+def verdict(days: Iterable[DayFigures], seats: int, recorded: bool = True) -> Verdict:
+    """Say whether the seats sufficed on these days; `seats` is 0 for a license that takes none.
+
+    Where the customer has asked that use is not `recorded`, nobody can say that there was none.
+    """
     days = list(days)
     peak = max((day.peak for day in days), default=0)
     refused = sum(day.denials for day in days)
     if not refused and not any(day.sessions for day in days):
+        if not recorded:
+            sentence = "The use of this license is not recorded, as was asked for."
+            return Verdict(state=State.UNRECORDED, headline="Not recorded", sentence=sentence)
         return Verdict(state=State.IDLE, headline="Not used", sentence="Nobody used this license in this time.")
     if not seats:
         sentence = f"This license takes no seats. At most {_count(peak, 'session')} ran at once."

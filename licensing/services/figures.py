@@ -115,7 +115,7 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
     """Reckon every day and month that has closed and whose figures are not final yet; nothing is written."""
     figured = Figured()
     final, present = await asyncio.gather(figured_to(tables, license), still_open(tables, license, as_of))
-    first = final + timedelta(days=1) if final else await _first_day(tables, license, present)
+    first = final + timedelta(days=1) if final else await first_day(tables, license, present)
     this_month, newest = month_of(as_of.date()), as_of.date() - timedelta(days=1)
     if first is None or first > newest:
         return figured
@@ -181,7 +181,7 @@ async def users_in(tables: Tables, license: str, month: str, as_of: datetime) ->
     return users
 
 
-async def _first_day(tables: Tables, license: str, present: StillOpen) -> date | None:
+async def first_day(tables: Tables, license: str, present: StillOpen) -> date | None:
     """The first day on which anything happened; needed once in a license's life."""
     first = min((use.started_at for use in present.uses), default=None)
     ended = tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED), columns=("started_at",))

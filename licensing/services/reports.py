@@ -1,7 +1,8 @@
 """What the figures tell: a customer's use of its licenses, and what a month's use comes to.
 
 Days whose figures are final are taken from their rows; later ones, today included, are reckoned from the sessions when
-somebody asks. Nothing that leaves here tells one person from another.
+somebody asks. A day's figures are kept for a year: of what lies before, nothing is told, rather than that there was no
+use. Nothing that leaves here tells one person from another.
 """
 
 import asyncio
@@ -15,14 +16,15 @@ from licensing.rules.figures import DayFigures, Month, MonthFigures
 from licensing.rules.license import Billing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.seats import Head
-from licensing.rules.usage import DAY, Use
+from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
-from licensing.services.figures import days_back, figured_to, month_of, still_open, uses_since
+from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_since
+from licensing.services.retain import year_before
 from licensing.storage import rows
 from licensing.storage.tables import Tables
 
 REMEMBERED_SECONDS = 60.0
-"""How long a report is good for, so that nobody can make the store work by asking again and again."""
+"""How long a reading is good for, so that nobody can make the store work by asking again and again."""
 
 
 @dataclass(slots=True)
@@ -37,20 +39,51 @@ class Known:
     people: dict[str, set[str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was known of an organization's licenses at a moment (UTC), as far back as figures are kept.
+
+    `users` are each month's distinct users over all of its licenses. An organization of which the register knows
+    nothing has no licenses, and its id for a name.
+    """
+
+    organization: Customer
+    at: datetime
+    licenses: dict[str, tuple[Head, Known]]
+    users: dict[str, int]
+
+
+def oldest_day(as_of: datetime) -> date:
+    """The oldest UTC day whose figures are kept."""
+    return year_before(as_of).date()
+
+
+def span(first: date | None, last: date | None, days: int, as_of: datetime) -> tuple[date, date] | None:
+    """The first and the last UTC day of a report: those asked for, as far as there are figures.
+
+    Without `first`, so many days up to `last`; without that, up to today. None where there are figures of none of them.
+    """
+    today, oldest = as_of.date(), oldest_day(as_of)
+    last = min(last or today, today)
+    first = max(first or max(last, oldest) - (days - 1) * DAY, oldest)
+    return (first, last) if first <= last else None
+
+
 async def known_figures(tables: Tables, license: str, first: date, as_of: datetime) -> Known:
     """All figures of a license from a day on; its months without regard to that."""
     known = Known()
-    beyond = rows.beyond(rows.DAY)
-    async for row in tables.rows("register", license, rows.day_key(first), beyond):
+    async for row in tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY)):
         day = rows.day_value(row)
         known.days[day.day] = day
     async for row in tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH)):
         month = rows.month_value(row)
         known.months[month.month] = month
     final = await figured_to(tables, license)
-    oldest = min(final + timedelta(days=1) if final else first, as_of.date()).replace(day=1)
-    sums: dict[str, Month] = {}
     present = await still_open(tables, license, as_of)
+    # A month that is not final is reckoned whole: people come on several of its days.
+    unfinished = (final + DAY).replace(day=1) if final else await first_day(tables, license, present)
+    oldest = min(max(unfinished, first), as_of.date()) if unfinished else as_of.date()
+    sums: dict[str, Month] = {}
     async for reckoned in days_back(tables, license, oldest, as_of, present):
         figures = reckoned.figures
         sums.setdefault(month_of(figures.day), Month(month_of(figures.day))).add(reckoned)
@@ -73,58 +106,72 @@ class Reports:
         self._tables = tables
         self._clock = clock
         self._small_group = small_group
-        self._remembered: dict[tuple[str, date, date, str], tuple[datetime, asyncio.Task[Report | None]]] = {}
+        self._remembered: dict[str, tuple[datetime, asyncio.Task[Reading]]] = {}
 
-    async def remembered(self, organization: str, first: date, last: date, zone: ZoneInfo) -> Report | None:
-        """`organization`, at most `REMEMBERED_SECONDS` old; all who ask at once share one reading."""
+    async def remembered(self, organization: str) -> Reading:
+        """`read`, at most `REMEMBERED_SECONDS` ago; all who ask meanwhile, for whatever days, share one reading."""
         now = self._clock()
         good = now - timedelta(seconds=REMEMBERED_SECONDS)
         self._remembered = {key: kept for key, kept in self._remembered.items() if kept[0] > good}
-        key = (organization, first, last, zone.key)
-        if key not in self._remembered:
-            self._remembered[key] = now, asyncio.create_task(self.organization(organization, first, last, zone))
-        task = self._remembered[key][1]
+        if organization not in self._remembered:
+            self._remembered[organization] = now, asyncio.create_task(self.read(organization))
+        kept = self._remembered[organization]
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(kept[1])
         except Exception:
-            self._remembered.pop(key, None)
+            if self._remembered.get(organization) is kept:
+                del self._remembered[organization]
             raise
 
-    async def organization(
-        self, organization: str, first: date, last: date, zone: ZoneInfo, license: str | None = None
-    ) -> Report | None:
-        """The use of an organization's licenses, or of one of them, from one UTC day to another; None without any."""
+    async def read(self, organization: str, license: str | None = None) -> Reading:
+        """Read what is known of an organization's licenses, or of one of them."""
         as_of = self._clock()
         entry = await self._tables.get("directory", organization, rows.ORGANIZATION)
-        names = [entry.license async for entry in licenses(self._tables, organization)]
-        if entry is None or (license and license not in names):
-            return None
-        told: list[LicenseUsage] = []
+        customer = Customer(id=organization, name=entry.columns["name"] if entry else organization)
+        reading = Reading(customer, as_of, {}, {})
         people: dict[str, set[str]] = {}
-        for name in names if license is None else [license]:
-            head = await self._head(name)
+        for name in [each.license async for each in licenses(self._tables, organization)]:
+            head = await self._head(name) if license in (None, name) else None
             if head is None:
                 continue
-            known = await known_figures(self._tables, name, first, as_of)
-            told.append(self._license(name, head, known, first, last, zone))
+            known = await known_figures(self._tables, name, oldest_day(as_of), as_of)
             for month, users in known.people.items():
                 people.setdefault(month, set()).update(users)
+            known.people.clear()
+            reading.licenses[name] = head, known
+        if license is None:
+            async for row in self._tables.rows("directory", organization, rows.MONTH, rows.beyond(rows.MONTH)):
+                reading.users[row.key.removeprefix(rows.MONTH)] = row.columns["users"]
+            for month, users in people.items():
+                # Where a month is final for some licenses only, those are counted in what was kept, and nowhere else.
+                if most := max(len(users), reading.users.get(month, 0)):
+                    reading.users[month] = most
+        return reading
+
+    def report(self, reading: Reading, first: date, last: date, zone: ZoneInfo) -> Report:
+        """Report on the use of licenses from one UTC day to another, as `span` gives them."""
         return Report(
-            organization=Customer(id=organization, name=entry.columns["name"]),
+            organization=reading.organization,
             first=first,
             last=last,
             time_zone=zone.key,
             small_group=self._small_group,
-            generated_at=as_of,
-            licenses=tuple(told),
-            months=await self._months(organization, people, last) if license is None else (),
+            generated_at=reading.at,
+            licenses=tuple(
+                self._license(name, head, known, first, last, zone) for name, (head, known) in reading.licenses.items()
+            ),
+            months=tuple(
+                OrganizationMonth(month=month, users=users)
+                for month, users in sorted(reading.users.items())
+                if month <= month_of(last)
+            ),
         )
 
     def _license(self, name: str, head: Head, known: Known, first: date, last: date, zone: ZoneInfo) -> LicenseUsage:
         terms = head.terms
-        days = [figures for day, figures in known.days.items() if first <= day <= last]
-        # A license that began or ended within the report was not idle before or after.
-        began = min([terms.valid_from.date(), *(figures.day for figures in days)])
+        # A license that began or ended within the report was not idle before or after. Its file may be newer than that.
+        began = min([terms.valid_from.date(), *known.days])
+        ended = (terms.valid_until - timedelta.resolution).date()
         return license_usage(
             id=name,
             product=terms.product,
@@ -132,27 +179,23 @@ class Reports:
             sharing=terms.sharing,
             seats=terms.seats,
             overdraft=terms.overdraft,
+            recorded=head.recorded,
             first=max(first, began),
-            last=min(last, terms.valid_until.date()),
-            days=days,
+            last=min(last, ended),
+            days=[figures for day, figures in known.days.items() if first <= day <= last],
             months=[figures for month, figures in known.months.items() if month <= month_of(last)],
             zone=zone,
             small_group=self._small_group,
         )
 
-    async def _months(
-        self, organization: str, people: dict[str, set[str]], last: date
-    ) -> tuple[OrganizationMonth, ...]:
-        kept = self._tables.rows("directory", organization, rows.MONTH, rows.beyond(rows.MONTH))
-        users = {row.key.removeprefix(rows.MONTH): int(row.columns["users"]) async for row in kept}
-        users |= {month: len(each) for month, each in people.items() if each}
-        return tuple(
-            OrganizationMonth(month=month, users=users[month]) for month in sorted(users) if month <= month_of(last)
-        )
+    async def statement(self, month: str, rounding: Rounding, organization: str | None = None) -> Statement | None:
+        """What a UTC month's use of the licenses that are billed comes to, over all organizations or for one.
 
-    async def statement(self, month: str, rounding: Rounding, organization: str | None = None) -> Statement:
-        """What a UTC month's use of the licenses that are billed comes to, over all organizations or for one."""
+        None where figures of some of the month's days are no longer kept.
+        """
         as_of = self._clock()
+        if bounds(month)[0].date() < oldest_day(as_of):
+            return None
         accounts = [account async for account in self._accounts(month, rounding, organization, as_of)]
         return statement(month, accounts, rounding, as_of)
 
@@ -179,15 +222,9 @@ class Reports:
 
     async def _minutes(self, license: str, month: str, as_of: datetime) -> Minutes:
         begin, end = bounds(month)
-        uses: list[Use] = [use async for use in uses_since(self._tables, license, begin, as_of)]
-        return minutes([use for use in uses if use.started_at < min(end, as_of)], month, as_of)
+        uses = [use async for use in uses_since(self._tables, license, begin, as_of) if use.started_at < end]
+        return minutes(uses, month, as_of)
 
     async def _head(self, license: str) -> Head | None:
         row = await self._tables.get("register", license, rows.HEAD)
         return rows.head_value(row).value if row else None
-
-
-def last_days(as_of: datetime, days: int) -> tuple[date, date]:
-    """The first and the last of so many UTC days up to that of a moment."""
-    last = as_of.date()
-    return last - (days - 1) * DAY, last

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from html import escape
 from typing import Any, Final
 
 import azure.functions as func
@@ -16,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from licensing.api import app as app_module
 from licensing.api import problems
+from licensing.api import usage as usage_module
 from licensing.api.app import create_app
 from licensing.api.functions import Bridge
 from licensing.cli.home import Home, local_storage
@@ -29,6 +31,8 @@ START: Final = ("POST", "/api/sessions")
 HEARTBEAT: Final = ("PUT", "/api/sessions/{session}/heartbeat")
 END: Final = ("DELETE", "/api/sessions/{session}")
 READ: Final = ("GET", "/api/sessions/{session}")
+PAGE: Final = ("GET", "/api/usage")
+USAGE: Final = ("GET", "/api/usage/data")
 HEALTH: Final = ("GET", "/api/health")
 OPENAPI: Final = ("GET", "/api/openapi.json")
 DOCS: Final = ("GET", "/api/docs")
@@ -166,6 +170,24 @@ async def without_store(world: World, operation: Operation) -> httpx.Response:
     return await world.call(operation, session, lease, world.cut_off)
 
 
+# Calls with a report token.
+
+
+def with_token(format_: str = "json", **claims: Any) -> Provoke:
+    """A call with a token that has such claims."""
+
+    async def ask(world: World, _: Operation) -> httpx.Response:
+        organization = support.new_id("org")
+        await world.api.begin(world.license(organization={"id": organization, "name": "Acme Water Oy"}))
+        return await world.api.usage(support.report_token(world.home, organization, **claims), format=format_)
+
+    return ask
+
+
+async def usage_without_store(world: World, _: Operation) -> httpx.Response:
+    return await world.cut_off.usage(support.report_token(world.home, "acme"))
+
+
 # Any call.
 
 
@@ -203,6 +225,8 @@ async def unforeseen(world: World, operation: Operation) -> httpx.Response:
         world.patch.setattr(world.api.service.sessions, name, broken)
     world.patch.setattr(world.api.service, "healthy", broken)
     world.patch.setattr(app_module, "contract", broken)
+    world.patch.setattr(usage_module, "usage_page", broken)
+    world.patch.setattr(usage_module, "read_report_pass", broken)
     if operation == START:
         return await started(world, operation)
     return await world.call(operation, support.new_session(), "")
@@ -241,6 +265,13 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
     },
     END: {**LEASED, "204": running_session},
     READ: {**LEASED, "200": running_session, "session-gone": after_the_end},
+    PAGE: {**ANY, "200": plain},
+    USAGE: {
+        **ANY,
+        "200": with_token(),
+        "token-invalid": with_token(exp=0),
+        "storage-unavailable": usage_without_store,
+    },
     HEALTH: {**ANY, "200": plain, "storage-unavailable": plain_without_store},
     OPENAPI: {**ANY, "200": plain},
     DOCS: {**ANY, "200": plain},
@@ -276,11 +307,32 @@ async def test_each_documented_reply_comes_as_documented(world: World, operation
 # The document.
 
 
-def test_the_calls_of_a_session_say_that_they_want_its_lease() -> None:
-    asked = {name for name, operation in CONTRACT.operations().items() if "security" in operation}
+def test_each_call_says_which_token_it_wants() -> None:
+    asked = {name: operation.get("security", []) for name, operation in CONTRACT.operations().items()}
 
-    assert asked == set(WITH_LEASE)
-    assert CONTRACT.document["components"]["securitySchemes"]["lease"]["scheme"] == "bearer"
+    for name, wanted in asked.items():
+        assert wanted == ([{"lease": []}] if name in WITH_LEASE else [{"report": []}] if name == USAGE else [])
+    schemes = CONTRACT.document["components"]["securitySchemes"]
+    assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {"lease": "bearer", "report": "bearer"}
+
+
+def test_figures_come_as_json_or_csv_and_problems_never_do() -> None:
+    replies = CONTRACT.operations()[USAGE]["responses"]
+    kinds = {status: set(reply["content"]) for status, reply in replies.items()}
+
+    assert kinds.pop("200") == {"application/json", "text/csv"}
+    assert set().union(*kinds.values()) == {PROBLEM}
+
+
+def test_the_days_and_the_format_may_be_left_out_but_are_never_null() -> None:
+    parameters = {each["name"]: each for each in CONTRACT.operations()[USAGE]["parameters"]}
+
+    assert not any(parameter["required"] for parameter in parameters.values())
+    for name in ("from", "to"):
+        assert CONTRACT.validator(parameters[name]["schema"]).is_valid("2026-11-30")
+        assert not CONTRACT.validator(parameters[name]["schema"]).is_valid(None)
+    assert CONTRACT.validator(parameters["format"]["schema"]).is_valid("csv")
+    assert not CONTRACT.validator(parameters["format"]["schema"]).is_valid("html")
 
 
 def test_every_problem_example_is_a_problem_by_the_schema_and_by_the_code() -> None:
@@ -301,7 +353,7 @@ def test_every_schema_is_one_and_its_examples_fit() -> None:
     examples = 0
     for schema in CONTRACT.document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
-        for field in schema["properties"].values():
+        for field in schema.get("properties", {}).values():
             for example in field.get("examples", ()):
                 CONTRACT.validator(field).validate(example)
                 examples += 1
@@ -310,9 +362,14 @@ def test_every_schema_is_one_and_its_examples_fit() -> None:
 
 def test_all_times_are_times() -> None:
     schemas = CONTRACT.document["components"]["schemas"].values()
-    times = [field for schema in schemas for name, field in schema["properties"].items() if name.endswith("_at")]
+    fields = [field for schema in schemas for field in schema.get("properties", {}).items()]
+    times = [CONTRACT.validator(field) for name, field in fields if name.endswith("_at")]
 
-    assert {field["format"] for field in times} == {"date-time"}
+    assert times
+    for time in times:
+        assert time.is_valid("2026-11-30T12:00:00Z")
+        assert not time.is_valid(1796040000)
+        assert '"date-time"' in json.dumps(time.schema)
 
 
 def test_no_reply_is_documented_that_never_comes() -> None:
@@ -357,7 +414,15 @@ async def test_the_docs_page_tells_all_that_the_contract_does(api: Api) -> None:
         assert f'<span class="method">{method}</span><code>{path}</code>' in page
         for outcome in documented(operation):
             assert outcome in page
-    for name in ("StartBody", "HeartbeatBody", "RunningReply", "SessionReply", "Health"):
-        for field in CONTRACT.document["components"]["schemas"][name]["properties"]:
-            assert f"<code>{field}</code>" in page
-    assert page.count("<code>Authorization</code>") == len(WITH_LEASE)
+        for kind in {kind for reply in operation["responses"].values() for kind in reply.get("content", {})}:
+            assert f"<code>{kind}</code>" in page
+        for parameter in operation.get("parameters", ()):
+            assert f"<tr><td><code>{parameter['name']}</code></td>" in page
+    for name, schema in CONTRACT.document["components"]["schemas"].items():
+        for field in schema.get("properties", {}) if name != "Problem" else ():
+            assert f"<code>{field}</code>" in page, name
+        if "enum" in schema:
+            assert f"<td>{' or '.join(schema['enum'])}</td>" in page
+    assert page.count("<code>Authorization</code>") == len(WITH_LEASE) + 1
+    for scheme in CONTRACT.document["components"]["securitySchemes"].values():
+        assert escape(scheme["description"]) in page

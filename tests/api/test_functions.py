@@ -98,7 +98,7 @@ def test_anybody_may_call_since_the_license_is_the_key(monkeypatch: pytest.Monke
 # Every trigger, invoked.
 
 
-async def test_a_whole_session_through_every_trigger(host: Host, issue: Issue) -> None:
+async def test_a_whole_session_through_every_trigger(host: Host, home: Home, issue: Issue) -> None:
     body = support.start(issue(networks=[f"{CALLER}/32"]))
     session = body["session"]
 
@@ -109,17 +109,21 @@ async def test_a_whole_session_through_every_trigger(host: Host, issue: Issue) -
     read = await host.send("GET", f"/sessions/{session}", headers=bearer)
     ended = await host.send("DELETE", f"/sessions/{session}", headers=bearer)
     gone = await host.send("GET", f"/sessions/{session}", headers=bearer)
+    token = support.report_token(home, support.new_id("org"))
+    page = await host.send("GET", "/usage")
+    usage = await host.send("GET", "/usage/data?format=csv", headers={"authorization": f"Bearer {token}"})
     health = await host.send("GET", "/health")
     contract = await host.send("GET", "/openapi.json")
     docs = await host.send("GET", "/docs")
     unknown = await host.send("GET", "/nothing/here")
 
-    replies = (beat, read, ended, gone, health, contract, docs, unknown)
-    assert [reply.status_code for reply in replies] == [200, 200, 204, 410, 200, 200, 200, 404]
+    replies = (beat, read, ended, gone, page, usage, health, contract, docs, unknown)
+    assert [reply.status_code for reply in replies] == [200, 200, 204, 410, 200, 200, 200, 200, 200, 404]
     peppers = host.module.service().settings.peppers
     assert said(read)["ip"] == peppers.pseudonym(peppers.current, "acme", "ip", CALLER)
     assert said(contract) == CONTRACT.document
-    assert docs.headers["content-type"] == "text/html; charset=utf-8"
+    assert docs.headers["content-type"] == page.headers["content-type"] == "text/html; charset=utf-8"
+    assert usage.headers["content-type"] == "text/csv; charset=utf-8"
     assert unknown.mimetype == "application/problem+json"
     assert host.invoked == {trigger.name for trigger in host.triggers}
 
@@ -243,7 +247,8 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
     assert process.returncode == 0, process.stderr
     assert set(json.loads(process.stdout)["functions"]) == {
         *("session_start", "session_heartbeat", "session_end", "session_read"),
-        *("health", "openapi", "docs", CATCH_ALL, "sweep", "warmup"),
+        *("health", "openapi", "docs", CATCH_ALL, "sweep", "retain", "warmup"),
+        *("usage_page", "usage_data"),
     }
 
 

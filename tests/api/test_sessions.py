@@ -93,7 +93,7 @@ async def test_a_full_house_refuses_and_says_when_to_come_back(api: Api, issue: 
     problem = assert_problem(reply, "no-seat-available", 409)
     assert problem["seats"] == {"in_use": 1, "total": 1}
     assert 10 <= int(reply.headers["retry-after"]) <= 60
-    assert problem["detail"] == f"All 1 seats are taken; try again in {reply.headers['retry-after']} seconds."
+    assert problem["detail"] == f"The one seat is taken; try again in {reply.headers['retry-after']} seconds."
 
 
 async def test_a_seat_beyond_those_bought_is_granted_and_told(api: Api, home: Home, issue: Issue) -> None:

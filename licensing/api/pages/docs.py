@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any, Final
@@ -44,43 +45,67 @@ def _operations(contract: dict[str, Any]) -> Iterator[str]:
         for method, operation in operations.items():
             yield f'<h2><span class="method">{method.upper()}</span><code>{escape(path)}</code></h2>'
             yield f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation.get('description', ''))}</p>"
-            parameters = [(p["name"], p["schema"], p.get("description", "")) for p in operation.get("parameters", ())]
+            parameters = [(p["name"], p["schema"], p["description"]) for p in operation.get("parameters", ())]
             for scheme in (name for needed in operation.get("security", ()) for name in needed):
                 about = contract["components"]["securitySchemes"][scheme]
                 parameters.append(("Authorization", {"type": "`Bearer` token"}, about["description"]))
             if parameters:
-                yield "<h3>Parameters</h3>" + _fields(parameters)
+                yield "<h3>Parameters</h3>" + _fields(contract, parameters)
             if "requestBody" in operation:
                 yield "<h3>Request</h3>" + _schema(contract, operation["requestBody"])
             yield "<h3>Replies</h3>"
             for status, reply in operation["responses"].items():
-                yield f"<details><summary><strong>{status}</strong> {_prose(reply['description'])}</summary>"
+                kinds = " or ".join(f"<code>{escape(kind)}</code>" for kind in reply.get("content", ()))
+                yield f"<details><summary><strong>{status}</strong> {_prose(reply['description'])} {kinds}</summary>"
                 yield _examples(reply) or _schema(contract, reply)
                 yield "</details>"
 
 
 def _schema(contract: dict[str, Any], holder: dict[str, Any]) -> str:
-    schema = holder.get("content", {}).get("application/json", {}).get("schema", {})
-    name = schema.get("$ref", "").rpartition("/")[2]
-    properties = contract["components"]["schemas"].get(name, {}).get("properties", {})
-    return _fields([(field, about, about.get("description", "")) for field, about in properties.items()])
-
-
-def _fields(fields: list[tuple[str, dict[str, Any], str]]) -> str:
-    if not fields:
+    """The fields of a body, then those of the objects in it."""
+    if not holder.get("content"):
         return '<p class="soft">No body.</p>'
+    body = holder["content"].get("application/json", {}).get("schema", {})
+    tables: list[str] = []
+    for name, schema in _objects(contract, body):
+        fields = [(field, about, about.get("description", "")) for field, about in schema["properties"].items()]
+        heading = f"<h3>{escape(name)}</h3><p>{_prose(schema['description'])}</p>" if tables else ""
+        tables.append(heading + _fields(contract, fields))
+    return "".join(tables)
+
+
+def _objects(contract: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The named objects that a schema tells of, itself first, each once."""
+    schemas = contract["components"]["schemas"]
+    names = _references(schema)
+    for name in names:
+        names += [each for each in _references(schemas[name]) if each not in names]
+        if "properties" in schemas[name]:
+            yield name, schemas[name]
+
+
+def _references(schema: dict[str, Any]) -> list[str]:
+    found = re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(schema))
+    return list(dict.fromkeys(found))
+
+
+def _fields(contract: dict[str, Any], fields: list[tuple[str, dict[str, Any], str]]) -> str:
     rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(schema))}</td><td>{_prose(about)}</td></tr>"
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(contract, schema))}</td>"
+        f"<td>{_prose(about)}</td></tr>"
         for name, schema, about in fields
     )
     return f'<div class="wide"><table><tr><th>name</th><th>type</th><th>what it is</th></tr>{rows}</table></div>'
 
 
-def _kind(schema: dict[str, Any]) -> str:
+def _kind(contract: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in schema:
-        return str(schema["$ref"].rpartition("/")[2])
+        name = str(schema["$ref"].rpartition("/")[2])
+        return " or ".join(contract["components"]["schemas"][name].get("enum", [name]))
     if "anyOf" in schema:
-        return " or ".join(_kind(choice) for choice in schema["anyOf"])
+        return " or ".join(_kind(contract, choice) for choice in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_kind(contract, schema['items'])}" if "items" in schema else "list"
     return str(schema.get("format") or schema.get("type", ""))
 
 

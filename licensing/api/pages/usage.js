@@ -121,7 +121,7 @@ function licenseSection(license, report, time) {
   section.querySelector(".verdict").dataset.state = license.verdict.state;
   slot(section, "headline").textContent = `${license.verdict.headline}.`;
   slot(section, "sentence").textContent = license.verdict.sentence;
-  if (license.verdict.state === "idle") {
+  if (["idle", "unrecorded"].includes(license.verdict.state)) {
     for (const part of section.querySelectorAll(".tiles, .peaks, .pair")) part.remove();
     return section;
   }

@@ -1,0 +1,578 @@
+"""`licensing usage`, `billing`, `audit` and `maintenance`, from a vendor's side, on a store of their own."""
+
+import asyncio
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import pytest
+
+from licensing.cli.home import Home, local_storage
+from licensing.cli.processes import free_port, start_azurite, stop
+from licensing.crypto.tokens import read_report_pass
+from licensing.errors import Unavailable
+from licensing.rules.license import Billing
+from licensing.rules.usage import Denial, Use
+from licensing.services.audit import entries
+from licensing.services.reports import oldest_day
+from licensing.services.retain import year_before
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Tables, merge
+from tests.cli.conftest import Licensing, Said
+from tests.customer import Customer, at, new_customer, use
+from tests.storage.desk import look, new_session
+
+NOW: Final = datetime.now(UTC)
+TODAY: Final = NOW.date()
+YESTERDAY: Final = TODAY - timedelta(days=1)
+LAST_DAY: Final = TODAY.replace(day=1) - timedelta(days=1)
+"""The last day of the month that has closed last."""
+MONTH: Final = f"{LAST_DAY:%Y-%m}"
+ROOT: Final = Path(__file__).parents[2]
+
+Result = TypeVar("Result")
+Do = Callable[[Callable[[Tables], Awaitable[Result]]], Result]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A store that holds no other test's licenses, since these commands are about all that there are."""
+    port = free_port()
+    with (tmp_path_factory.mktemp("azurite") / "calls.log").open("wb") as log:
+        process = start_azurite(port, None, log)
+        yield local_storage(port)
+        stop(process)
+
+
+@pytest.fixture
+def do(made: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> Do[Any]:
+    """Do something with the tables that the command line will use."""
+    monkeypatch.setenv("LICENSING_STORAGE", storage)
+
+    async def work(what: Callable[[Tables], Awaitable[Any]]) -> Any:
+        tables = Tables.from_connection_string(storage)
+        try:
+            return await what(tables)
+        finally:
+            await tables.close()
+
+    return lambda what: asyncio.run(work(what))
+
+
+def customer(do: Do[Any], *uses: Use, denials: tuple[Denial, ...] = (), in_use: int = 0, **changes: Any) -> Customer:
+    """A new customer under whose license this happened; `changes` are to its terms."""
+
+    async def write(tables: Tables) -> Customer:
+        made = new_customer(tables, **changes)
+        await made.used(uses, denials, in_use=in_use)
+        return made
+
+    written: Customer = do(write)
+    return written
+
+
+def bare(said: Said) -> str:
+    """What a command wrote to standard output, where it has done its work and had nothing else to say."""
+    assert (said.code, said.err) == (0, "")
+    return said.out
+
+
+def refused(said: Said, code: int = 1) -> str:
+    """What a command that was refused said; it wrote no result."""
+    assert (said.code, said.out) == (code, ""), said
+    return " ".join(said.err.replace("│", " ").split())
+
+
+# usage
+
+
+def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Licensing, do: Do[Any]) -> None:
+    busy = [use(f"s{n}", at(YESTERDAY, 8), at(YESTERDAY, 10)) for n in range(3)]
+    acme = customer(do, *busy, denials=(Denial("late", at(YESTERDAY, 9)),))
+
+    told = bare(licensing("usage", acme.license))
+
+    assert f"Fluidit Water ({acme.license}), 3 seats" in told
+    assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", told)
+    assert "1 start was refused." in told.splitlines()[-2]
+
+
+def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9.5)))
+    span = ("--from", str(YESTERDAY), "--to", str(YESTERDAY))
+
+    report = json.loads(bare(licensing("usage", acme.license, "--format", "json", *span)))
+    sheet = bare(licensing("usage", acme.license, "--format", "csv", *span))
+
+    assert (report["from"], report["to"], report["time_zone"]) == (str(YESTERDAY), str(YESTERDAY), "UTC")
+    (license,) = report["licenses"]
+    assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(YESTERDAY), 5400)]
+    (row,) = csv.DictReader(sheet.splitlines())
+    assert (row["license"], row["day"], row["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
+    assert "\r" not in sheet
+
+
+def test_the_page_as_a_file_is_whole_in_itself(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+
+    page = bare(licensing("usage", acme.license, "--format", "html", "--time-zone", "Europe/Helsinki"))
+
+    assert page.startswith("<!doctype html>")
+    assert page.rstrip().endswith("</html>")
+    assert re.findall(r'\s(?:src|href)="(?!#|data:)', page) == []
+    assert "connect-src" not in page  # so that it connects to nothing
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert data
+    assert json.loads(data[1])["time_zone"] == "Europe/Helsinki"
+
+
+@pytest.mark.parametrize("format_", ["json", "csv", "html"])
+def test_a_report_goes_to_a_file_where_one_is_named(licensing: Licensing, do: Do[Any], format_: str) -> None:
+    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+
+    said = licensing("usage", acme.license, "--format", format_, "--out", "report")
+
+    assert (said.code, said.out, said.err) == (0, "", "Wrote report.\n")
+    assert acme.license in Path("report").read_text("utf-8")
+    assert "no/such/place" in refused(licensing("usage", acme.license, "--format", format_, "--out", "no/such/place"))
+
+
+def test_one_license_or_all_of_an_organizations(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"))
+    other = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"), organization=acme.organization)
+
+    one = json.loads(bare(licensing("usage", acme.license, "--format", "json")))
+    both = json.loads(bare(licensing("usage", "--organization", acme.organization, "--format", "json")))
+
+    assert [license["id"] for license in one["licenses"]] == [acme.license]
+    assert {license["id"] for license in both["licenses"]} == {acme.license, other.license}
+    assert one["months"] == []
+    assert both["months"] == [{"month": f"{YESTERDAY:%Y-%m}", "users": 1}]
+    assert (both["from"], both["to"]) == (str(TODAY - timedelta(days=89)), str(TODAY))
+
+
+def test_usage_of_what_is_not_in_the_register_is_not_found(licensing: Licensing, do: Do[Any]) -> None:
+    assert "no license nobodys-1 in the register" in refused(licensing("usage", "nobodys-1", "--format", "json"))
+    assert "no license of nobody in the register" in refused(licensing("usage", "--organization", "nobody"))
+
+
+def test_a_link_opens_one_organizations_figures_for_as_long_as_it_says(licensing: Licensing, do: Do[Any]) -> None:
+    said = licensing("usage", "link", "acme", "--days", "7", "--time-zone", "Europe/Helsinki")
+
+    link, token = said.out.removesuffix("\n").split("#")
+    assert (said.code, link) == (0, "http://127.0.0.1:7071/api/usage")
+    assert "acme" in said.err
+    assert token not in said.err
+    report_pass = read_report_pass(token, Home(Path(".local")).trusted_keys(), datetime.now(UTC))
+    assert (report_pass.organization, report_pass.time_zone) == ("acme", "Europe/Helsinki")
+    assert report_pass.expires_at - report_pass.issued_at == timedelta(days=7)
+    usual = licensing("usage", "link", "acme").out.strip().split("#")[1]
+    report_pass = read_report_pass(usual, Home(Path(".local")).trusted_keys(), datetime.now(UTC))
+    assert report_pass.expires_at - report_pass.issued_at == timedelta(days=90)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("link",),
+        ("link", "acme", "brook"),
+        ("link", "two words"),
+        ("link", "acme", "--days", "0"),
+        ("link", "acme", "--days", "1000000000"),
+        ("link", "--organization", "acme"),
+        ("acme-1", "--organization", "acme"),
+        ("acme-1", "brook-1"),
+        ("acme-1", "--from", "soon"),
+        ("acme-1", "--to", "2026-02-30"),
+        ("acme-1", "--to", "0001-01-01"),
+        ("acme-1", "--to", "2001-01-01"),
+        ("acme-1", "--from", "9999-12-31"),
+        ("acme-1", "--from", str(TODAY), "--to", str(YESTERDAY)),
+        ("acme-1", "--days", "1000000000"),
+        ("acme-1", "--format", "pdf"),
+        ("acme-1", "--time-zone", "Mars/Olympus"),
+        ("acme-1", "--time-zone", "../../etc/passwd"),
+        ("acme-1", "--time-zone", ""),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_of_usage_is_explained(made: Path, licensing: Licensing, arguments: tuple[str, ...]) -> None:
+    assert "Usage: " in refused(licensing("usage", *arguments), 2)
+
+
+# billing
+
+
+def statement(licensing: Licensing, *options: str) -> dict[str, Any]:
+    """A statement as JSON."""
+    said = licensing("billing", *options, "--format", "json")
+    assert said.code == 0, said.err
+    told: dict[str, Any] = json.loads(said.out)
+    return told
+
+
+def test_a_statement_equals_the_day_figures_and_its_checksum_verifies(licensing: Licensing, do: Do[Any]) -> None:
+    first = LAST_DAY.replace(day=1)
+    acme = customer(
+        do,
+        use("into", at(first, -3), at(first, 2)),  # of which two hours are this month's
+        use("whole", at(first, 8), at(first, 9.5)),
+        use("out", at(LAST_DAY, 23), at(LAST_DAY, 26)),  # and of this one
+        billing=Billing.TIME,
+    )
+
+    sheet = bare(licensing("billing", "--month", MONTH, "--organization", acme.organization, "--format", "csv"))
+    whole = statement(licensing, "--month", MONTH, "--organization", acme.organization)
+    span = ("--from", str(first), "--to", str(LAST_DAY))
+    (usage,) = json.loads(bare(licensing("usage", acme.license, *span, "--format", "json")))["licenses"]
+
+    *body, last = sheet.splitlines(keepends=True)
+    digest = sha256("".join(body).encode()).hexdigest()
+    assert last == f"# sha256 {digest}\n"
+    assert (whole["month"], whole["closed"], whole["sha256"]) == (MONTH, True, digest)
+    (row,) = csv.DictReader(body)
+    (line,) = whole["lines"]
+    assert list(row) == list(line)
+    assert (row["license"], row["closed"], row["billed_hours"]) == (acme.license, "true", "4.5000")
+    assert line["seat_seconds"] == sum(day["seat_seconds"] for day in usage["days"]) == int(4.5 * 3600)
+    assert (line["sessions"], line["active_days"]) == (3, 2)
+
+
+def test_the_table_tells_people_the_same(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9.5)), billing=Billing.TIME)
+    options = ("--month", MONTH, "--organization", acme.organization)
+
+    told = bare(licensing("billing", *options))
+
+    assert re.search(rf"license +│ {acme.organization} +│ {acme.license} +│ +│ 1 +│ 1 +│ 1\.5000 +│ 0\.0000", told)
+    assert told.splitlines()[-1] == f"sha256 {statement(licensing, *options)['sha256']}"
+
+
+def test_minutes_begun_are_billed_where_that_was_agreed(licensing: Licensing, do: Do[Any]) -> None:
+    begin = at(LAST_DAY, 8)
+    second = timedelta(seconds=1)
+    acme = customer(
+        do,
+        use("a", begin, begin + 61 * second),
+        use("b", begin, begin + 60 * second),
+        use("c", begin, begin),
+        billing=Billing.TIME,
+    )
+    options = ("--month", MONTH, "--organization", acme.organization)
+
+    (exact,) = statement(licensing, *options)["lines"]
+    (rounded,) = statement(licensing, *options, "--rounding", "minute")["lines"]
+
+    assert (exact["billed_hours"], rounded["billed_hours"]) == (round(121 / 3600, 4), round(3 / 60, 4))
+    assert exact["seat_seconds"] == rounded["seat_seconds"] == 121
+
+
+def test_use_beyond_the_seats_bought_is_apart(licensing: Licensing, do: Do[Any]) -> None:
+    within = use("a", at(LAST_DAY, 8), at(LAST_DAY, 10))
+    beyond = use("b", at(LAST_DAY, 9), at(LAST_DAY, 10), overdraft=True)
+    acme = customer(do, within, beyond, billing=Billing.TIME)
+
+    for rounding in ("exact", "minute"):
+        options = ("--month", MONTH, "--organization", acme.organization, "--rounding", rounding)
+        (line,) = statement(licensing, *options)["lines"]
+        assert (line["billed_hours"], line["overdraft_hours"]) == (2, 1)
+
+
+def test_a_project_adds_up_its_licenses_and_counts_each_day_once(licensing: Licensing, do: Do[Any]) -> None:
+    project: dict[str, Any] = {"billing": Billing.PROJECT, "project": "Harbour [north]"}
+    one = customer(do, use("a", at(LAST_DAY, 8), at(LAST_DAY, 9)), **project)
+    two = customer(do, use("b", at(LAST_DAY, 8), at(LAST_DAY, 10)), **project, organization=one.organization)
+    customer(do, use("c", at(LAST_DAY, 8), at(LAST_DAY, 9)), organization=one.organization)  # which is not billed
+    options = ("--month", MONTH, "--organization", one.organization)
+
+    lines = statement(licensing, *options)["lines"]
+
+    assert [(line["line"], line["billed_hours"]) for line in lines if line["line"] == "project"] == [("project", 3)]
+    assert {line["license"] for line in lines if line["line"] == "license"} == {one.license, two.license}
+    (together,) = (line for line in lines if line["line"] == "project")
+    assert together["license"].split() == sorted([one.license, two.license])
+    assert (together["project"], together["active_days"], together["sessions"]) == ("Harbour [north]", 1, 2)
+    assert "Harbour [north]" in bare(licensing("billing", *options))
+
+
+def test_all_customers_are_billed_where_none_is_named(licensing: Licensing, do: Do[Any]) -> None:
+    some = [customer(do, use("a", at(LAST_DAY, 8), at(LAST_DAY, 9)), billing=Billing.TIME) for _ in range(2)]
+
+    told = {line["organization"] for line in statement(licensing, "--month", MONTH)["lines"]}
+
+    assert {each.organization for each in some} <= told
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licensing, do: Do[Any], format_: str) -> None:
+    acme = customer(do, billing=Billing.TIME)
+    month = f"{TODAY:%Y-%m}"
+
+    said = licensing("billing", "--month", month, "--organization", acme.organization, "--format", format_)
+
+    assert said.code == 0
+    assert said.err == f"{month} has not ended: these figures still grow.\n"
+    if format_ == "json":
+        assert json.loads(said.out)["closed"] is False
+    if format_ == "csv":
+        assert [row["closed"] for row in csv.DictReader(said.out.splitlines()[:-1])] == ["false"]
+
+
+def test_a_month_of_which_days_are_gone_is_refused_and_not_billed_nothing(licensing: Licensing, do: Do[Any]) -> None:
+    customer(do, billing=Billing.TIME)
+    oldest = oldest_day(datetime.now(UTC))
+    gone = oldest if oldest.day > 1 else oldest - timedelta(days=1)
+
+    said = refused(licensing("billing", "--month", f"{gone:%Y-%m}", "--format", "csv"))
+
+    assert "can no longer be billed" in said
+    assert str(oldest) in said
+    kept = (gone.replace(day=1) + timedelta(days=31)).replace(day=1)
+    assert licensing("billing", "--month", f"{kept:%Y-%m}", "--format", "csv").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--month", ""),
+        ("--month", "2026"),
+        ("--month", "2026-13"),
+        ("--month", "2026-1"),
+        ("--month", "2026-11-01"),
+        ("--month", "9999-12"),
+        ("--month", "last"),
+        ("--month", MONTH, "--rounding", "up"),
+        ("--month", MONTH, "--format", "html"),
+        ("--month", MONTH, "acme"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_of_billing_is_explained(made: Path, licensing: Licensing, arguments: tuple[str, ...]) -> None:
+    assert "Usage: " in refused(licensing("billing", *arguments), 2)
+
+
+# audit
+
+
+def audited(licensing: Licensing, subject: str) -> list[dict[str, Any]]:
+    """What the audit holds on a license."""
+    told = [json.loads(line) for line in bare(licensing("audit", "--json")).splitlines()]
+    return [entry for entry in told if entry["subject"].split()[0] == subject]
+
+
+def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
+    licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("licensing.cli.license.operator", lambda: "olga")
+    monkeypatch.setattr("licensing.cli.maintenance.operator", lambda: "otto")
+    session = new_session()
+    acme = customer(do, use(session, at(TODAY, 0), None, holder=session), in_use=1)
+
+    for command in ("suspend", "reinstate"):
+        assert licensing("license", command, acme.license).code == 0
+    do(lambda tables: tables.commit("register", acme.license, [merge(rows.HEAD, {"in_use": 3})]))
+    assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
+    assert licensing("license", "release", acme.license, session).code == 0
+
+    told = audited(licensing, acme.license)
+    assert [(entry["who"], entry["what"], entry["outcome"]) for entry in told] == [
+        ("olga", "suspend", "done"),
+        ("olga", "reinstate", "done"),
+        ("otto", "repair", "done"),
+        ("olga", "release", "done"),
+    ]
+    assert told[-1]["subject"] == f"{acme.license} {session}"
+    assert all(entry["at"] <= entry["closed_at"] for entry in told)
+    table = bare(licensing("audit", "--month", f"{datetime.now(UTC):%Y-%m}"))
+    assert re.search(rf"olga +│ suspend +│ {acme.license} +│ done", table)
+
+
+def test_the_entry_is_written_before_the_change_and_a_change_that_failed_says_so(
+    licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = customer(do)
+    seen = []
+
+    async def failing(ledger: Ledger, license: str, **_: object) -> None:
+        month = f"{datetime.now(UTC):%Y-%m}"
+        seen.extend([entry async for entry in entries(ledger._tables, month) if entry.subject == license])
+        raise Unavailable("the store did not answer")
+
+    monkeypatch.setattr(Ledger, "set_status", failing)
+    assert "The store cannot be used" in refused(licensing("license", "suspend", acme.license))
+
+    assert [(entry.outcome, entry.closed_at) for entry in seen] == [("begun", None)]
+    (entry,) = audited(licensing, acme.license)
+    assert (entry["what"], entry["outcome"]) == ("suspend", "failed")
+    assert entry["closed_at"]
+
+
+def test_what_changed_nothing_leaves_no_entry(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do)
+
+    bare(licensing("usage", acme.license, "--format", "csv"))
+    assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
+    refused(licensing("license", "suspend", "nobodys-1"))
+
+    assert audited(licensing, acme.license) == audited(licensing, "nobodys-1") == []
+
+
+def test_a_month_without_changes_is_empty_and_what_is_no_month_is_wrong_usage(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    assert bare(licensing("audit", "--month", "2020-01", "--json")) == ""
+    for month in ("2026-13", "2026-1", "last", ""):
+        assert "Usage: " in refused(licensing("audit", "--month", month), 2)
+
+
+# maintenance
+
+SWEPT: Final = r"sweep licenses=\d+ lapsed={} failed=0 seconds=\d+\.\d\n"
+RETAINED: Final = r"retain licenses=\d+ days={} months={} deleted={} oldest=\S+ overdue=0 failed=0 seconds=\d+\.\d\n"
+
+
+def test_sweep_says_how_many_lapsed_and_a_dry_run_ends_none(licensing: Licensing, do: Do[Any]) -> None:
+    lapsed = new_session()
+    long_ago = at(YESTERDAY, 8)
+
+    async def write(tables: Tables) -> Customer:
+        made = new_customer(tables)
+        await made.used([use(lapsed, long_ago, None)], now=at(YESTERDAY, 9), in_use=1)
+        return made
+
+    acme = do(write)
+
+    assert re.fullmatch("would " + SWEPT.format(1), bare(licensing("maintenance", "sweep", "--dry-run")))
+    assert lapsed in do(lambda tables: look(tables, acme.license)).active
+    before = ("--as-of", f"{YESTERDAY}T09:14:59Z")
+    assert re.fullmatch(SWEPT.format(0), bare(licensing("maintenance", "sweep", *before)))
+    assert re.fullmatch(SWEPT.format(1), bare(licensing("maintenance", "sweep")))
+    assert re.fullmatch(SWEPT.format(0), bare(licensing("maintenance", "sweep")))
+    after = do(lambda tables: look(tables, acme.license))
+    assert (after.active, list(after.ended), after.head["in_use"]) == ({}, [lapsed], 0)
+
+
+def test_retain_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_finds_nothing(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    bare(licensing("maintenance", "retain"))  # so that what follows is about this customer alone
+    old = TODAY - timedelta(days=400)
+    acme = customer(do, use("old", at(old, 8), at(old, 9)), use("new", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+
+    async def keys(tables: Tables) -> set[str]:
+        return {row.key async for row in tables.rows("register", acme.license, columns=())}
+
+    before = do(keys)
+    would = bare(licensing("maintenance", "retain", "--dry-run"))
+    assert do(keys) == before
+    assert re.fullmatch("would " + RETAINED.format(r"\d+", r"\d+", 1), would)
+
+    did = bare(licensing("maintenance", "retain"))
+    assert re.fullmatch(RETAINED.format(r"\d+", r"\d+", 2), did)  # the session, and the figures of its day
+    after = do(keys)
+    assert not any(key.startswith(("ended:", "day:")) and f"{old:%Y%m%d}" in key.replace("-", "") for key in after)
+    assert {f"day:{YESTERDAY}", f"month:{old:%Y-%m}"} <= after
+    assert re.fullmatch(RETAINED.format(0, 0, 0), bare(licensing("maintenance", "retain")))
+    assert do(keys) == after
+
+
+def test_retain_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Licensing, do: Do[Any]) -> None:
+    ended = year_before(at(TODAY + timedelta(days=3), 9))
+    customer(do, use("s", ended - timedelta(hours=1), ended))
+    due = at(TODAY + timedelta(days=3), 9)
+
+    def deleted(as_of: datetime) -> int:
+        told = bare(licensing("maintenance", "retain", "--dry-run", "--as-of", as_of.isoformat()))
+        found = re.fullmatch("would " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), told)
+        assert found
+        return int(found[1])
+
+    assert deleted(due + timedelta(seconds=1)) - deleted(due) == 1
+
+
+def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Licensing, do: Do[Any]) -> None:
+    session = new_session()
+    acme = customer(do, use(session, at(TODAY, 0), None), in_use=1)
+
+    said = licensing("maintenance", "verify", acme.license)
+    assert (said.code, said.out) == (0, f"{acme.license}: 1 session, 1 seat held, in order\n")
+    assert said.err == "1 license recounted, all in order.\n"
+
+    do(lambda tables: tables.commit("register", acme.license, [merge(rows.HEAD, {"in_use": 3})]))
+    said = licensing("maintenance", "verify", acme.license)
+    assert said.code == 1
+    assert said.out.splitlines()[1] == "  the license counts 3 seats in use, and 1 are held"
+    said = licensing("maintenance", "verify", acme.license, "--json")
+    assert (said.code, len(json.loads(said.out)["flaws"])) == (1, 1)
+
+    assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
+    told = json.loads(licensing("maintenance", "verify", acme.license, "--json").out)
+    assert (told["holders"], told["flaws"], told["steady"]) == (1, [], True)
+    assert "nobodys-1" in refused(licensing("maintenance", "verify", "nobodys-1"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("sweep", "--as-of", "yesterday"),
+        ("retain", "--as-of", "2026-13-01"),
+        ("retain", "--as-of", "0001-01-01T00:00+14:00"),
+        ("retain", "acme-1"),
+        ("verify", "acme-1", "--dry-run"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_of_maintenance_is_explained(licensing: Licensing, do: Do[Any], arguments: tuple[str, ...]) -> None:
+    assert "Usage: " in refused(licensing("maintenance", *arguments), 2)
+
+
+# Every one of them.
+
+READING: Final = (
+    ("usage", "acme-1", "--format", "json"),
+    ("billing", "--month", MONTH, "--format", "csv"),
+    ("audit", "--json"),
+    ("maintenance", "sweep"),
+    ("maintenance", "retain"),
+    ("maintenance", "verify"),
+)
+
+
+@pytest.mark.parametrize("arguments", READING, ids=" ".join)
+def test_a_store_that_cannot_be_reached_is_said_in_one_line(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("LICENSING_STORAGE", local_storage(free_port()))
+
+    assert re.fullmatch(r"The store cannot be used: [^.]+\.", refused(licensing(*arguments)))
+
+
+@pytest.mark.parametrize("command", ["sweep", "retain"])
+def test_in_a_pipe_there_is_no_progress_bar(do: Do[Any], made: Path, storage: str, command: str) -> None:
+    customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": storage, "TERM": "xterm-256color"}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "licensing", "maintenance", command],
+        env={**os.environ, **settings},
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"{command} licenses=")
+    assert done.stdout.count("\n") == 1
+    assert "\x1b" not in done.stdout

@@ -15,11 +15,11 @@ from licensing.rules.billing import Account, Minutes, Rounding, Statement, bound
 from licensing.rules.figures import DayFigures, Month, MonthFigures
 from licensing.rules.license import Billing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
+from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
 from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
 from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_since
-from licensing.services.retain import year_before
 from licensing.storage import rows
 from licensing.storage.tables import Tables
 

@@ -20,10 +20,10 @@ from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import Unavailable
 from licensing.rules.license import Billing
+from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
 from licensing.services.audit import entries
 from licensing.services.reports import oldest_day
-from licensing.services.retain import year_before
 from licensing.storage import rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables, merge

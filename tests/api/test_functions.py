@@ -2,10 +2,12 @@
 
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 import azure.functions as func
@@ -277,6 +279,21 @@ def test_a_region_outside_the_eu_keeps_the_app_from_loading(home: Home) -> None:
     assert process.returncode != 0
     assert "REGION_NAME" in process.stderr.splitlines()[-1]
     assert "East US" not in process.stderr
+
+
+def test_the_example_of_local_settings_is_enough_after_licensing_init(home: Home, tmp_path: Path) -> None:
+    """What `func start` does: the copied file's Values become the environment, in the checkout's folder."""
+    values = json.loads((ROOT / "local.settings.example.json").read_text(encoding="utf-8"))["Values"]
+    assert values["LICENSING_HOME"] == ".local"
+    shutil.copytree(home.folder, tmp_path / ".local")
+    command = [sys.executable, "-c", "import function_app"]
+    environment = {**values, "PYTHONPATH": str(ROOT)}
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    shutil.rmtree(tmp_path / ".local")
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode != 0
+    assert "licensing init" in process.stderr
 
 
 # What is logged.

@@ -244,10 +244,10 @@ def _taken(full: list[DayFigures], days: list[DayFigures], seats: int, peak: int
     working = [day for day in days if day.day.weekday() < 5]
     full_working = sum(day.day.weekday() < 5 for day in full)
     seats_were = "The one seat was" if seats == 1 else "The seats were all"
-    text = f"{seats_were} taken on {full_working} of {_count(len(working), 'working day')}"
+    when = [f"on {full_working} of {_count(len(working), 'working day')}"] if full_working else []
     if full_weekend := len(full) - full_working:
-        text += f" and on {_count(full_weekend, 'weekend day')}"
-    return text
+        when.append(f"on {_count(full_weekend, 'weekend day')}")
+    return f"{seats_were} taken {' and '.join(when)}"
 
 
 def _refused(refused: int, waits: int) -> str:

@@ -10,7 +10,7 @@ a night grows with what is new and not with what is kept.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -24,10 +24,19 @@ USE_COLUMNS = ("started_at", "ended_at", "user", "host", "holder", "overdraft")
 
 @dataclass(frozen=True, slots=True)
 class StillOpen:
-    """The sessions that have not ended, and until when everything that happened is settled."""
+    """The sessions that had not ended at a moment, and until when everything that happened is settled.
+
+    It is read before those that have ended. One that ends in between moves from here to there: so it cannot be missed,
+    and `ended` keeps it from being counted twice.
+    """
 
     uses: list[Use]
     settled: datetime
+
+    def ended(self, uses: Iterable[Use]) -> list[Use]:
+        """Of sessions that have ended, those that had ended at that moment. (A session's id may come again.)"""
+        still = {(use.session, use.started_at) for use in self.uses}
+        return [use for use in uses if (use.session, use.started_at) not in still]
 
 
 @dataclass(slots=True)
@@ -63,7 +72,8 @@ async def still_open(tables: Tables, license: str, as_of: datetime) -> StillOpen
     # Where the moment lies in the past, some have ended since.
     first, beyond = rows.ended_key(as_of, ""), rows.beyond(rows.ENDED)
     since = tables.rows("register", license, first, beyond, columns=USE_COLUMNS)
-    uses.extend([replace(rows.use_value(row), ended_at=None) async for row in since])
+    ended = StillOpen(uses, settled).ended([rows.use_value(row) async for row in since])
+    uses += [replace(use, ended_at=None) for use in ended]
     return StillOpen([use for use in uses if use.started_at < as_of], settled)
 
 
@@ -75,24 +85,22 @@ async def days_back(
     retrospect = Retrospect(present.uses)
     day = as_of.date()
     while day >= oldest:
-        ended = [use async for use in _ended_on(tables, license, day, as_of)]
-        yield reckon(day, retrospect.day(day, ended), refused[day], as_of)
+        ended = [use async for use in _ended(tables, license, midnight(day), min(midnight(day) + DAY, as_of))]
+        yield reckon(day, retrospect.day(day, present.ended(ended)), refused[day], as_of)
         day -= timedelta(days=1)
 
 
-async def _ended_on(tables: Tables, license: str, day: date, as_of: datetime) -> AsyncIterator[Use]:
-    first, beyond = (rows.ended_key(at, "") for at in (midnight(day), min(midnight(day) + DAY, as_of)))
+async def _ended(tables: Tables, license: str, since: datetime, until: datetime) -> AsyncIterator[Use]:
+    first, beyond = rows.ended_key(since, ""), rows.ended_key(until, "")
     async for row in tables.rows("register", license, first, beyond, columns=USE_COLUMNS):
         yield rows.use_value(row)
 
 
-async def uses_since(tables: Tables, license: str, since: datetime, as_of: datetime) -> AsyncIterator[Use]:
-    """The sessions that had not ended at a moment: those that have since, then those that are open."""
-    first, beyond = (rows.ended_key(at, "") for at in (since, as_of))
-    async for row in tables.rows("register", license, first, beyond, columns=USE_COLUMNS):
-        yield rows.use_value(row)
-    for use in (await still_open(tables, license, as_of)).uses:
-        yield use
+async def uses_between(tables: Tables, license: str, since: datetime, until: datetime, as_of: datetime) -> list[Use]:
+    """The sessions that ran at some time in `since` ≤ t < `until`, as known at a moment."""
+    present = await still_open(tables, license, as_of)
+    ended = [use async for use in _ended(tables, license, since, as_of) if use.started_at < until]
+    return present.ended(ended) + [use for use in present.uses if use.started_at < until]
 
 
 async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, list[Denial]]:

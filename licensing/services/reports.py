@@ -19,7 +19,7 @@ from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
 from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
-from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_since
+from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_between
 from licensing.storage import rows
 from licensing.storage.tables import Tables
 
@@ -222,8 +222,7 @@ class Reports:
 
     async def _minutes(self, license: str, month: str, as_of: datetime) -> Minutes:
         begin, end = bounds(month)
-        uses = [use async for use in uses_since(self._tables, license, begin, as_of) if use.started_at < end]
-        return minutes(uses, month, as_of)
+        return minutes(await uses_between(self._tables, license, begin, end, as_of), month, as_of)
 
     async def _head(self, license: str) -> Head | None:
         row = await self._tables.get("register", license, rows.HEAD)

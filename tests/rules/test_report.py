@@ -97,6 +97,12 @@ def usage(*days: DayFigures, kind: str = "floating", zone: ZoneInfo = HELSINKI) 
             State.ENOUGH,
             "The one seat was taken on 1 of 2 working days; no start was refused.",
         ),
+        (
+            [day(0, 2), day(5, 3)],
+            3,
+            State.TIGHT,
+            "The seats were all taken on 1 weekend day; no start was refused.",
+        ),
         ([day(0, 0), day(1, 0)], 3, State.IDLE, "Nobody used this license in this time."),
         ([], 3, State.IDLE, "Nobody used this license in this time."),
         ([day(0, 1)], 0, State.NO_SEATS, "This license takes no seats. At most 1 session ran at once."),
@@ -200,3 +206,31 @@ def test_the_csv_has_a_row_for_each_day_and_stable_columns() -> None:
         "2028-02-28T09:00:00Z",
     )
     assert (rows[1]["peak"], rows[1]["peak_at"]) == ("0", "")
+
+
+def test_the_hour_of_a_months_peak_is_told_only_where_enough_people_were_active_that_day() -> None:
+    months = [
+        MonthFigures("2028-02", 9, peak=3, peak_at=datetime(2028, 2, 28, 9, tzinfo=UTC)),
+        MonthFigures("2028-03", 9, peak=3, peak_at=datetime(2028, 3, 1, 9, tzinfo=UTC)),
+    ]
+    told = license_usage(
+        id="water",
+        product="Fluidit Water",
+        kind="floating",
+        sharing="none",
+        seats=3,
+        overdraft=0,
+        first=MONDAY,
+        last=MONDAY + timedelta(days=6),
+        days=[day(0, 3), day(2, 2)],
+        months=months,
+        zone=HELSINKI,
+        small_group=3,
+    )
+    assert [month.peak_at for month in told.months] == [months[0].peak_at, None]
+    assert [month.peak for month in told.months] == [3, 3]
+
+
+def test_a_license_that_is_not_recorded_is_not_said_to_be_unused() -> None:
+    assert verdict([], 0, recorded=False).state is State.UNRECORDED
+    assert verdict([day(0, 1)], 0, recorded=False).state is State.NO_SEATS

@@ -48,7 +48,7 @@ def _operations(contract: dict[str, Any]) -> Iterator[str]:
             parameters = [(p["name"], p["schema"], p["description"]) for p in operation.get("parameters", ())]
             for scheme in (name for needed in operation.get("security", ()) for name in needed):
                 about = contract["components"]["securitySchemes"][scheme]
-                parameters.append(("Authorization", {"type": "`Bearer` token"}, about["description"]))
+                parameters.append(("Authorization", {"type": "Bearer token"}, about["description"]))
             if parameters:
                 yield "<h3>Parameters</h3>" + _fields(contract, parameters)
             if "requestBody" in operation:

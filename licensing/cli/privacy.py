@@ -243,7 +243,14 @@ def _from_file(file: Path | None) -> dict[str, str]:
 
 
 def _ask(what: str) -> str:
-    return str(typer.prompt(what, err=True))
+    """Ask on standard error, so that standard output has the result alone."""
+    while True:
+        err.print(f"{what}: ", end="")
+        line = sys.stdin.readline()
+        if not line:
+            fail("No name was given.")
+        if name := line.strip():
+            return name
 
 
 def _address(text: str) -> Address:

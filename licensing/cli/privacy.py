@@ -38,9 +38,13 @@ Username = Annotated[
 Hostname = Annotated[str | None, typer.Option(help="Only sessions on this computer.")]
 FromFile = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Read `username=…`, `hostname=…`, `address=…` from it, a line each; - is stdin."),
+    typer.Option(
+        metavar="FILE",
+        help="Read `username=…`, `hostname=…`, `address=…` (to rectify also `to_username=…`) from it, a line each; "
+        "- is stdin.",
+    ),
 ]
-PARTS = ("username", "hostname", "address")
+PARTS = ("username", "hostname", "address", "to_username")
 
 
 class Format(StrEnum):
@@ -66,7 +70,7 @@ def export(
     if schema:
         deliver(json.dumps(PersonalData.model_json_schema(), indent=2) + "\n", out_file)
         return
-    wanted = _wanted(organization, username, hostname, from_file)
+    wanted = _wanted(organization, username, hostname, _from_file(from_file))
 
     async def work() -> PersonalData:
         async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "export", organization):
@@ -88,7 +92,7 @@ def erase(
 
     The receipt names no one. Figures that are made already stay: nobody is in them.
     """
-    wanted = _wanted(organization, username, hostname, from_file)
+    wanted = _wanted(organization, username, hostname, _from_file(from_file))
 
     async def work() -> Erased:
         async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "erase", organization):
@@ -122,11 +126,12 @@ def rectify(
 
     The figures of those days are made again in the next night.
     """
+    given = _from_file(from_file)
     moving = move or to_username is not None
     if moving == (session is not None) or (session is None) != (ended_at is None):
         raise typer.BadParameter("give either --move, or --session with --ended-at")
-    wanted = _wanted(organization, username, hostname, from_file)
-    right = (to_username or _ask("The right username")) if moving else ""
+    wanted = _wanted(organization, username, hostname, given, to_username)
+    right = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
 
     async def work() -> Rectified:
         async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "rectify", organization):
@@ -196,10 +201,11 @@ def _unknown(license_id: str, unknown: Head | None) -> NoReturn:
     fail(f"There is no license {license_id} in the register.{hint}")
 
 
-def _wanted(organization: str, username: str | None, hostname: str | None, file: Path | None) -> Wanted:
+def _wanted(
+    organization: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
+) -> Wanted:
     """Whom to look for, as its computer would tell it: hashed, before anything else sees it."""
-    given = _from_file(file) if file else {}
-    if username is not None:
+    if any(name is not None for name in (username, hostname, *others)):
         err.print("A name on the command line can be seen by others on this machine; leave it out to be asked.")
     user = username or given.get("username") or _ask("Username")
     host = hostname or given.get("hostname")
@@ -219,7 +225,10 @@ def _salt(organization: str) -> bytes:
     return from_base64url(customer.salt)
 
 
-def _from_file(file: Path) -> dict[str, str]:
+def _from_file(file: Path | None) -> dict[str, str]:
+    """The names that a file gives, by what they are; none without a file."""
+    if file is None:
+        return {}
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
@@ -234,7 +243,14 @@ def _from_file(file: Path) -> dict[str, str]:
 
 
 def _ask(what: str) -> str:
-    return str(typer.prompt(what, err=True))
+    """Ask on standard error, so that standard output has the result alone."""
+    while True:
+        err.print(f"{what}: ", end="")
+        line = sys.stdin.readline()
+        if not line:
+            fail("No name was given.")
+        if name := line.strip():
+            return name
 
 
 def _address(text: str) -> Address:

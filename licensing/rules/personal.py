@@ -39,6 +39,18 @@ class SessionData(BaseModel):
     ] = None
 
 
+class WaitData(BaseModel):
+    """A start that was refused before it became one of the sessions."""
+
+    model_config = FROZEN
+
+    license: Annotated[str, Field(description="the license under which the program was to run")]
+    session: Annotated[str, Field(description="the session that it became; nothing else says who it was")]
+    first_at: Annotated[datetime, Field(description="when it was refused first on that day")]
+    last_at: Annotated[datetime, Field(description="when it was refused last on that day")]
+    reason: Annotated[str, Field(description="why; this record is deleted once its month has been counted")]
+
+
 class PersonalData(BaseModel):
     """All that the register holds on a person under one organization's licenses."""
 
@@ -49,23 +61,26 @@ class PersonalData(BaseModel):
     licenses: Annotated[int, Field(description="how many licenses were looked through")]
     peppers: Annotated[int, Field(description="under how many of the service's keys was looked")]
     sessions: Annotated[tuple[SessionData, ...], Field(description="what was found, in the order of its beginning")]
+    waits: Annotated[tuple[WaitData, ...], Field(description="those of them that had to wait for a seat")] = ()
 
 
 def as_text(data: PersonalData) -> str:
     """The same for people to read: what was found, then what each field means."""
     lines = [
         f"What the register holds, as of {data.as_of:%Y-%m-%d %H:%M} UTC",
-        f"Looked through: {data.licenses} licenses of {data.organization}, under {data.peppers} keys",
+        f"Organization: {data.organization}; licenses looked through: {data.licenses}; under keys: {data.peppers}",
         f"Sessions found: {len(data.sessions)}",
         "",
     ]
-    for session in data.sessions:
-        for name, value in session:
-            if value is not None:
-                shown = f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value
-                lines.append(f"  {name:<13} {shown}")
+    for found in (*data.sessions, *data.waits):
+        lines += [f"  {name:<13} {_shown(value)}" for name, value in found if value is not None]
         lines.append("")
-    if data.sessions:
-        lines.append("What these mean")
-        lines += [f"  {name:<13} {field.description}" for name, field in SessionData.model_fields.items()]
+    for kind, found_any in ((SessionData, data.sessions), (WaitData, data.waits)):
+        if found_any:
+            lines.append("What these mean" if kind is SessionData else "And where a start was refused first")
+            lines += [f"  {name:<13} {field.description}" for name, field in kind.model_fields.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _shown(value: object) -> object:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else value

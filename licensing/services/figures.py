@@ -8,12 +8,13 @@ ended, or has been heard of since. The head keeps the last day up to which all a
 a night grows with what is new and not with what is kept.
 """
 
-import asyncio
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
+from licensing.errors import Conflict
 from licensing.rules.figures import Day, DayFigures, Month, reckon, with_denials_of
 from licensing.rules.usage import DAY, Denial, Retrospect, Use, midnight
 from licensing.storage import rows
@@ -44,13 +45,23 @@ class Figured:
     """What was reckoned of one license: the writes that keep it, and what its organization needs of it.
 
     `final` is the last day whose figures cannot change any more (None: none that is new). `users` are each closed
-    month's distinct pseudonyms; they are never stored.
+    month's distinct pseudonyms; they are never stored. `correction` is the last one that was known when reading began.
     """
 
     writes: list[Write] = field(default_factory=list)
     days: int = 0
     users: dict[str, set[str]] = field(default_factory=dict)
     final: date | None = None
+    correction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a license's figures are final, and the last correction of its sessions, at a version of its head."""
+
+    final: date | None
+    correction: str
+    version: str
 
 
 def month_of(day: date) -> str:
@@ -112,17 +123,28 @@ async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, lis
     return refused
 
 
+async def standing(tables: Tables, license: str) -> Standing | None:
+    """How a license's figures stand; None where there is no such license."""
+    head = await tables.get("register", license, rows.HEAD, (rows.FIGURED_TO, rows.CORRECTION))
+    if head is None:
+        return None
+    final = head.columns.get(rows.FIGURED_TO)
+    return Standing(date.fromisoformat(final) if final else None, head.columns.get(rows.CORRECTION, ""), head.etag)
+
+
 async def figured_to(tables: Tables, license: str) -> date | None:
     """The last day whose figures are final, None where there is none."""
-    head = await tables.get("register", license, rows.HEAD, (rows.FIGURED_TO,))
-    final = head.columns.get(rows.FIGURED_TO) if head else None
-    return date.fromisoformat(final) if final else None
+    known = await standing(tables, license)
+    return known.final if known else None
 
 
 async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figured:
     """Reckon every day and month that has closed and whose figures are not final yet; nothing is written."""
-    figured = Figured()
-    final, present = await asyncio.gather(figured_to(tables, license), still_open(tables, license, as_of))
+    # First, so that a correction of what is read below does not go unnoticed.
+    known = await standing(tables, license)
+    final = known.final if known else None
+    figured = Figured(correction=known.correction if known else "")
+    present = await still_open(tables, license, as_of)
     first = final + timedelta(days=1) if final else await first_day(tables, license, present)
     this_month, newest = month_of(as_of.date()), as_of.date() - timedelta(days=1)
     if first is None or first > newest:
@@ -157,13 +179,15 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
     return figured
 
 
-async def reopen(tables: Tables, license: str, first: date) -> date | None:
-    """Have the figures from a day on made again; the first day of those that were final, None where none were."""
-    final = await figured_to(tables, license)
-    if final is None or final < first:
-        return None
-    await tables.commit("register", license, [merge(rows.HEAD, {rows.FIGURED_TO: str(first - timedelta(days=1))})])
-    return first
+def reopening(known: Standing, first: date) -> Write:
+    """The write that has figures from a day on made again; it belongs into the transaction that corrects sessions.
+
+    Its new id keeps a night's run that has read them before from calling its figures final.
+    """
+    columns = {rows.CORRECTION: secrets.token_urlsafe(9)}
+    if known.final is not None and known.final >= first:
+        columns[rows.FIGURED_TO] = str(first - timedelta(days=1))
+    return merge(rows.HEAD, columns, known.version)
 
 
 async def keep(tables: Tables, license: str, figured: Figured) -> None:
@@ -173,9 +197,20 @@ async def keep(tables: Tables, license: str, figured: Figured) -> None:
 
 
 async def finish(tables: Tables, license: str, figured: Figured) -> None:
-    """Note up to which day figures are final, once all that rests on them is written."""
-    if figured.final is not None:
-        await tables.commit("register", license, [merge(rows.HEAD, {rows.FIGURED_TO: str(figured.final)})])
+    """Note up to which day figures are final, once all that rests on them is written.
+
+    Where sessions were corrected meanwhile they are not, and the next run makes them again.
+    """
+    while figured.final is not None:
+        known = await standing(tables, license)
+        if known is None or known.correction != figured.correction:
+            return
+        try:
+            write = merge(rows.HEAD, {rows.FIGURED_TO: str(figured.final)}, known.version)
+            await tables.commit("register", license, [write])
+        except Conflict:
+            continue  # a start or an end came in between
+        return
 
 
 async def users_in(tables: Tables, license: str, month: str, as_of: datetime) -> set[str]:

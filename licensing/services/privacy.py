@@ -7,24 +7,27 @@ Everything is safe to repeat and beside live traffic. Seats stay whole: an activ
 before its row goes, and what is corrected afterwards has no seat any more.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from licensing.crypto.pseudonyms import Peppers, network_of
 from licensing.errors import Conflict
 from licensing.rules.license import Address, Kind
-from licensing.rules.personal import PersonalData, SessionData
+from licensing.rules.personal import PersonalData, SessionData, WaitData
 from licensing.rules.retention import year_after, year_before
-from licensing.rules.seats import End, Head, Reason
+from licensing.rules.seats import End, Ended, Head, Reason
+from licensing.rules.usage import midnight
 from licensing.services.directory import licenses
-from licensing.services.figures import reopen
+from licensing.services.figures import reopening, standing
 from licensing.storage import rows
 from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import Row, Tables, Write, create, delete, merge
+from licensing.storage.tables import TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge
 
 STATES = (rows.ACTIVE, rows.ENDED)
+CORRECTIONS = (TRANSACTION_ROWS - 1) // 2
+"""How many corrections one transaction takes besides the head: each may replace a row by another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +86,21 @@ class Privacy:
         as_of = self._clock()
         names = await self._licenses(wanted.organization)
         found: list[SessionData] = []
+        waits: list[WaitData] = []
         for name in names:
             head = await self._ledger.head(name)
             product = head.terms.product if head else ""
-            found += [_told(name, product, row) async for row in self._rows(name, wanted, *STATES)]
+            # One that ends meanwhile is read twice; then the later reading counts.
+            sessions = {_session(row): row async for row in self._rows(name, wanted, *STATES)}
+            found += [_told(name, product, row) for row in sessions.values()]
+            waits += [_told_wait(name, row) async for row in self._waits(name, sessions)]
         return PersonalData(
             organization=wanted.organization,
             as_of=as_of,
             licenses=len(names),
             peppers=len(list(self._peppers)),
             sessions=tuple(sorted(found, key=lambda session: session.started_at)),
+            waits=tuple(sorted(waits, key=lambda wait: wait.first_at)),
         )
 
     async def erase(self, wanted: Wanted) -> Erased:
@@ -103,12 +111,12 @@ class Privacy:
         ended = deleted = 0
         names = await self._licenses(wanted.organization)
         for name in names:
-            running = [row.key.removeprefix(rows.ACTIVE) async for row in self._rows(name, wanted, rows.ACTIVE)]
-            for session in running:
-                await self._ledger.submit(name, End(session, Reason.RELEASED))
-            keys = (row.key async for row in self._rows(name, wanted, rows.ENDED))
-            ended += len(running)
-            deleted += await delete_all(self._tables, "register", name, keys)
+            ended += await self._end(name, [_session(row) async for row in self._rows(name, wanted, rows.ACTIVE)])
+            sessions = {_session(row): row.key async for row in self._rows(name, wanted, rows.ENDED)}
+            # Waits first: once the sessions are gone, nothing says any more whose they were.
+            waits = (row.key async for row in self._waits(name, sessions))
+            await delete_all(self._tables, "register", name, waits)
+            deleted += await delete_all(self._tables, "register", name, _each(sessions.values()))
         return Erased(wanted.organization, self._clock(), len(names), ended, deleted)
 
     async def move(self, wanted: Wanted, user: str) -> Rectified:
@@ -118,9 +126,7 @@ class Privacy:
     async def correct_end(self, wanted: Wanted, session: str, ended_at: datetime) -> Rectified:
         """Correct when a session ended. Implausible where it cannot have ended then."""
 
-        def corrected(row: Row) -> Row | None:
-            if row.key.rpartition(":")[2] != session:
-                return None
+        def corrected(row: Row) -> Row:
             use = rows.use_value(row)
             latest = min(self._clock(), max(rows.ended_at(row), rows.utc(row.columns["expires_at"])))
             if not use.started_at <= ended_at <= latest:
@@ -131,7 +137,7 @@ class Privacy:
             columns = {**row.columns, "ended_at": ended_at}
             return Row(rows.ended_key(ended_at, session), columns, row.etag)
 
-        return await self._rectify(wanted, corrected)
+        return await self._rectify(wanted, corrected, session)
 
     async def opt_out(self, license: str, *, erase: bool, unknown: Head | None = None) -> OptedOut | None:
         """Stop all collection under a license; None where there is no such license.
@@ -148,14 +154,12 @@ class Privacy:
             )
         await self._ledger.set_collect(license, collect=False, unknown=unknown)
         active = self._tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE), columns=())
-        running = [row.key.removeprefix(rows.ACTIVE) async for row in active]
-        for session in running:
-            await self._ledger.submit(license, End(session, Reason.RELEASED))
+        ended = await self._end(license, [_session(row) async for row in active])
         deleted = 0
         for prefix in (rows.ENDED, rows.DENIED, rows.DAY, rows.MONTH) if erase else ():
             kept = self._tables.rows("register", license, prefix, rows.beyond(prefix), columns=())
             deleted += await delete_all(self._tables, "register", license, (row.key async for row in kept))
-        return OptedOut(len(running), deleted)
+        return OptedOut(ended, deleted)
 
     async def opt_in(self, license: str) -> bool:
         """Collect again under a license; False where there is no such license."""
@@ -185,38 +189,78 @@ class Privacy:
             values["ip"] = self._peppers.pseudonym(pepper, wanted.organization, "ip", network)
         return values
 
+    async def _waits(self, license: str, sessions: Iterable[str]) -> AsyncIterator[Row]:
+        """The denials of starts that became one of these sessions later: their ids alone tell that."""
+        known = set(sessions)
+        if known:
+            async for row in self._tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED)):
+                if _session(row) in known:
+                    yield row
+
+    async def _end(self, license: str, sessions: list[str]) -> int:
+        """End sessions that run; how many did."""
+        ended = 0
+        for session in sessions:
+            settled = await self._ledger.submit(license, End(session, Reason.RELEASED))
+            ended += settled.outcome == Ended(now=True)
+        return ended
+
     # Correcting.
 
     def _moved(self, wanted: Wanted, user: str, row: Row) -> Row:
-        pepper = row.columns["pepper"]
-        right = self._peppers.pseudonym(pepper, wanted.organization, "user", user)
-        # A shared seat is named after those who share it.
-        holder = row.columns["holder"].replace(row.columns["user"], right)
-        return Row(row.key, {**row.columns, "user": right, "holder": holder}, row.etag)
+        right = {pepper: self._peppers.pseudonym(pepper, wanted.organization, "user", user) for pepper in self._peppers}
+        # A shared seat is named after those who share it, maybe under an older pepper than the session's.
+        holder = row.columns["holder"]
+        for pepper in self._peppers:
+            holder = holder.replace(self._pseudonyms(pepper, wanted)["user"], right[pepper])
+        return Row(row.key, {**row.columns, "user": right[row.columns["pepper"]], "holder": holder}, row.etag)
 
-    async def _rectify(self, wanted: Wanted, change: Callable[[Row], Row | None]) -> Rectified:
+    async def _rectify(self, wanted: Wanted, change: Callable[[Row], Row], session: str | None = None) -> Rectified:
+        """Correct a person's sessions, or one of them."""
         corrected = running = 0
         refigured: date | None = None
         for name in await self._licenses(wanted.organization):
             pairs: list[tuple[Row, Row]] = []
-            async for row in self._rows(name, wanted, rows.ENDED):
-                changed = change(row)
-                if changed is not None:
-                    pairs.append((row, changed))
-            running += len([row async for row in self._rows(name, wanted, rows.ACTIVE)])
-            if not pairs:
-                continue
-            # First, so that the next night makes those figures again, whatever happens here.
-            first = min(rows.use_value(row).started_at for row, _ in pairs).date()
-            reopened = await reopen(self._tables, name, max(first, _first_whole_month(self._clock())))
-            refigured = min(filter(None, (refigured, reopened)), default=None)
-            for old, new in pairs:
-                try:
-                    await self._tables.commit("register", name, _replacement(old, new))
-                except Conflict:
-                    continue  # retention or another operator came first
-                corrected += 1
+            async for row in self._rows(name, wanted, *STATES):
+                if session is not None and _session(row) != session:
+                    continue
+                if row.key.startswith(rows.ACTIVE):
+                    running += 1
+                else:
+                    pairs.append((row, change(row)))
+            for place in range(0, len(pairs), CORRECTIONS):
+                done, reopened = await self._replace(name, pairs[place : place + CORRECTIONS])
+                corrected += done
+                refigured = min(filter(None, (refigured, reopened)), default=None)
         return Rectified(corrected, running, refigured)
+
+    async def _replace(self, license: str, pairs: list[tuple[Row, Row]]) -> tuple[int, date | None]:
+        """Replace rows and have their figures made again, in one transaction: neither goes without the other.
+
+        How many were replaced, and from which day on final figures are made again.
+        """
+        while pairs and (known := await standing(self._tables, license)) is not None:
+            began = min(rows.use_value(old).started_at for old, _ in pairs).date()
+            first = max(began, _first_whole_month(self._clock()))
+            writes = [write for old, new in pairs for write in _replacement(old, new)]
+            try:
+                await self._tables.commit("register", license, [reopening(known, first), *writes])
+            except Conflict as conflict:
+                if conflict.index:  # retention or another operator came first
+                    lost = writes[conflict.index - 1].key
+                    pairs = [(old, new) for old, new in pairs if lost not in (old.key, new.key)]
+                continue  # or else a start or an end came in between
+            return len(pairs), first if known.final is not None and known.final >= first else None
+        return 0, None
+
+
+def _session(row: Row) -> str:
+    return row.key.rpartition(":")[2]
+
+
+async def _each(keys: Iterable[str]) -> AsyncIterator[str]:
+    for key in keys:
+        yield key
 
 
 def _replacement(old: Row, new: Row) -> list[Write]:
@@ -228,8 +272,9 @@ def _replacement(old: Row, new: Row) -> list[Write]:
 
 def _first_whole_month(now: datetime) -> date:
     """The first month of which no session has been let go of yet: older figures cannot be made again."""
-    cutoff = year_before(now).date()
-    return cutoff if cutoff.day == 1 else (cutoff.replace(day=1) + timedelta(days=31)).replace(day=1)
+    cutoff = year_before(now)
+    month = cutoff.date().replace(day=1)
+    return month if cutoff == midnight(month) else (month + timedelta(days=31)).replace(day=1)
 
 
 def _told(license: str, product: str, row: Row) -> SessionData:
@@ -238,7 +283,7 @@ def _told(license: str, product: str, row: Row) -> SessionData:
     return SessionData(
         license=license,
         product=product,
-        session=row.key.rpartition(":")[2],
+        session=_session(row),
         state="ended" if ended else "active",
         started_at=rows.utc(c["started_at"]),
         heartbeat_at=rows.utc(c["heartbeat_at"]),
@@ -253,4 +298,15 @@ def _told(license: str, product: str, row: Row) -> SessionData:
         borrowed=c["borrowed"],
         overdraft=c["overdraft"],
         kept_until=year_after(ended) if ended else None,
+    )
+
+
+def _told_wait(license: str, row: Row) -> WaitData:
+    c = row.columns
+    return WaitData(
+        license=license,
+        session=_session(row),
+        first_at=rows.utc(c["first_at"]),
+        last_at=rows.utc(c["last_at"]),
+        reason=c["reason"],
     )

@@ -13,12 +13,15 @@ async def delete_all(tables: Tables, table: Table, partition: str, keys: AsyncIt
     """Delete rows by their keys; how many those were. Those that somebody else deletes meanwhile are passed over."""
     deleted = 0
     places = asyncio.Semaphore(PARALLEL)
-    async with asyncio.TaskGroup() as tasks:
-        async for batch in batches(keys):
-            deleted += len(batch)
-            await places.acquire()
-            task = tasks.create_task(_delete(tables, table, partition, batch))
-            task.add_done_callback(lambda _: places.release())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for batch in batches(keys):
+                deleted += len(batch)
+                await places.acquire()
+                task = tasks.create_task(_delete(tables, table, partition, batch))
+                task.add_done_callback(lambda _: places.release())
+    except ExceptionGroup as faults:
+        raise faults.exceptions[0] from None  # the callers know faults, not groups of them
     return deleted
 
 

@@ -30,6 +30,8 @@ DAY: Final = "day:"
 MONTH: Final = "month:"
 FIGURED_TO: Final = "figured_to"
 """Column of the head: the last day (YYYY-MM-DD) whose figures are final."""
+CORRECTION: Final = "correction"
+"""Column of the head: the id of the last correction of its sessions, random; figures from before it are not final."""
 
 ORGANIZATION: Final = "organization"
 LICENSE: Final = "license:"

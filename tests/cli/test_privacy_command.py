@@ -1,0 +1,360 @@
+"""`licensing privacy`, from the side of a support person: names are typed or read, and told to nobody."""
+
+import asyncio
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonschema
+import pytest
+
+from licensing.cli.home import Home, local_storage
+from licensing.cli.processes import free_port
+from licensing.crypto.pseudonyms import client_hash, from_base64url
+from licensing.rules.license import Kind
+from licensing.rules.seats import End, Start
+from licensing.services.audit import Entry, entries
+from licensing.services.retain import retain
+from licensing.services.service import utc_now
+from licensing.settings import Settings
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Tables
+from tests import support
+from tests.cli.conftest import Licensing, Said
+from tests.storage.desk import Clock, OneCustomer, new_license, new_session, terms
+
+ADA, EVE, PC = "canary-ada", "canary-eve", "canary-pc.acme.example"
+ADDRESS = "203.0.113.77"
+NAMES = (ADA, EVE, PC, ADDRESS)
+
+Result = TypeVar("Result")
+
+
+@dataclass
+class Customer:
+    """A customer with a license, in the store and in the home of the support person."""
+
+    licensing: Licensing
+    monkeypatch: pytest.MonkeyPatch
+    storage: str
+    id: str
+    license: str
+
+    def privacy(self, command: str, *options: str, typed: str = "") -> Said:
+        """Run a command on this customer's people, with what the support person types."""
+        self.monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
+        return self.licensing("privacy", command, "--organization", self.id, *options)
+
+    @asynccontextmanager
+    async def tables(self) -> AsyncIterator[Tables]:
+        tables = Tables.from_connection_string(self.storage)
+        try:
+            yield tables
+        finally:
+            await tables.close()
+
+    def work(self, work: Callable[[Tables], Coroutine[Any, Any, Result]]) -> Result:
+        async def opened() -> Result:
+            async with self.tables() as tables:
+                return await work(tables)
+
+        return asyncio.run(opened())
+
+    def use(self, user: str, *, ends: bool = True, at: datetime | None = None, kind: Kind = Kind.FLOATING) -> str:
+        """A program is used for ten minutes, or still runs; its session."""
+        settings = Settings.load({"LICENSING_HOME": ".local", "LICENSING_STORAGE": self.storage})
+        known = Home(Path(".local")).customer(self.id)
+        assert known is not None
+        salt = from_base64url(known.salt)
+        hashes = client_hash(salt, "user", user), client_hash(salt, "host", PC)
+        persons = settings.peppers.persons(self.id, *hashes, ip_address(ADDRESS))
+        session, clock = new_session(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
+
+        async def used(tables: Tables) -> None:
+            ledger = Ledger(tables, clock)
+            bought = terms(organization=self.id, seats=100, kind=kind)
+            await ledger.submit(self.license, Start(session, bought, persons))
+            clock.forward(600)
+            if ends:
+                await ledger.submit(self.license, End(session))
+
+        self.work(used)
+        return session
+
+    def audit(self) -> list[Entry]:
+        """What the audit says of this customer."""
+
+        async def read(tables: Tables) -> list[Entry]:
+            found = entries(tables, f"{utc_now():%Y-%m}")
+            return [entry async for entry in found if entry.subject in (self.id, self.license)]
+
+        return self.work(read)
+
+
+@pytest.fixture
+def customer(made: Path, licensing: Licensing, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Customer:
+    """A new customer, to whom a license was issued from this home."""
+    id = support.new_id("org")
+    least = ("--organization-name", "Acme", "--product", "Water", "--until", "2099-12-31", "--out", "acme.lic")
+    assert licensing("license", "issue", "--organization", id, *least).code == 0
+    monkeypatch.setenv("LICENSING_STORAGE", azurite)
+    return Customer(licensing, monkeypatch, azurite, id, new_license())
+
+
+def silent(*said: Said) -> bool:
+    """Whether no name is in any output."""
+    return not [name for each in said for name in NAMES if name in each.out or name in each.err]
+
+
+def sessions(said: Said) -> set[str]:
+    return {session["session"] for session in json.loads(said.out)["sessions"]}
+
+
+JSON = ("--format", "json")
+
+
+def test_a_name_is_asked_for_and_shown_to_nobody(customer: Customer) -> None:
+    hers, _ = customer.use(ADA), customer.use(EVE)
+    said = customer.privacy("export", *JSON, typed=f"{ADA}\n")
+    assert (said.code, sessions(said)) == (0, {hers})
+    assert "Username:" in said.err, "so that the export can be piped"
+    assert silent(said)
+    said = customer.privacy("export", typed=f"{ADA.upper()}\n")
+    assert f"session       {hers}" in said.out
+    assert "What these mean" in said.out
+    assert silent(said)
+
+
+def test_an_empty_answer_is_asked_again_and_no_answer_stops(customer: Customer) -> None:
+    hers = customer.use(ADA)
+    assert sessions(customer.privacy("export", *JSON, typed=f"\n{ADA}\n")) == {hers}
+    said = customer.privacy("erase", typed="")
+    assert (said.code, said.err) == (1, "Username: No name was given.\n")
+    assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {hers}
+
+
+@pytest.mark.parametrize("source", ["person.txt", "-"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_names_are_read_from_a_file_or_from_standard_input(customer: Customer, source: str, newline: str) -> None:
+    hers = customer.use(ADA)
+
+    def export(*lines: str) -> Said:
+        text = newline.join((*lines, ""))
+        Path("person.txt").write_bytes(text.encode("utf-8-sig"))
+        return customer.privacy("export", *JSON, "--from-file", source, typed=text)
+
+    said = export(f"username = {ADA}", "", f"hostname={PC}", f"address={ADDRESS}")
+    assert (said.code, sessions(said), said.err) == (0, {hers}, "")
+    assert sessions(export(f"username={ADA}", "hostname=another.example")) == set()
+    assert sessions(export(f"username={ADA}", f"address=::ffff:{ADDRESS}")) == {hers}, "the same address"
+    assert sessions(export(f"username={ADA}", "address=203.0.113.78")) == set()
+
+
+@pytest.mark.parametrize("line", [ADA, f"user={ADA}", "username=", f"address={ADA}"])
+def test_a_file_that_says_something_else_is_refused_and_not_shown(customer: Customer, line: str) -> None:
+    said = customer.privacy("erase", "--from-file", "-", typed=f"username={EVE}\n{line}\n")
+    assert said.code == 2
+    assert silent(said)
+
+
+def test_a_file_that_is_not_there_is_told(customer: Customer) -> None:
+    said = customer.privacy("erase", "--from-file", "nowhere.txt")
+    assert (said.code, said.err) == (1, "nowhere.txt cannot be read as text.\n")
+
+
+@pytest.mark.parametrize("option", [("--username", ADA), ("--hostname", PC)])
+def test_a_name_on_the_command_line_works_with_a_warning(customer: Customer, option: tuple[str, str]) -> None:
+    hers = customer.use(ADA)
+    said = customer.privacy("export", *JSON, *option, typed=f"{ADA}\n")
+    assert (said.code, sessions(said)) == (0, {hers})
+    assert "can be seen by others on this machine" in said.err
+    assert silent(said)
+
+
+def test_the_right_name_on_the_command_line_is_warned_of_too(customer: Customer) -> None:
+    customer.use(ADA)
+    said = customer.privacy("rectify", "--to-username", EVE, typed=f"{ADA}\n")
+    assert said.code == 0
+    assert "can be seen by others on this machine" in said.err
+
+
+def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) -> None:
+    customer.use(ADA)
+    customer.use(ADA, ends=False)
+    schema = json.loads(customer.privacy("export", "--schema").out)
+    said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (0, "")
+    told = json.loads(Path("export.json").read_text(encoding="utf-8"))
+    jsonschema.validate(told, schema)
+    assert len(told["sessions"]) == 2
+
+
+def test_an_erasure_gives_a_receipt_that_names_no_one_and_can_be_repeated(customer: Customer) -> None:
+    hers, running, his = customer.use(ADA), customer.use(ADA, ends=False), customer.use(EVE)
+    said = customer.privacy("erase", typed=f"{ADA}\n")
+    assert said.code == 0
+    assert f"under 1 license of {customer.id}: 2 sessions deleted, 1 of them ended for it." in said.out
+    again = customer.privacy("erase", "--json", typed=f"{ADA}\n")
+    assert again.code == 0
+    receipt = json.loads(again.out)
+    assert datetime.fromisoformat(receipt.pop("at")).tzinfo is not None
+    assert receipt == {"organization": customer.id, "licenses": 1, "ended": 0, "deleted": 0}
+    assert silent(said, again)
+    assert hers not in said.out + again.out
+    assert running not in said.out + again.out
+    assert sessions(customer.privacy("export", *JSON, typed=f"{EVE}\n")) == {his}
+
+
+def test_sessions_move_to_the_right_name(customer: Customer) -> None:
+    hers = customer.use(ADA)
+    said = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+    assert (said.code, said.out) == (0, "1 session corrected.\n")
+    assert silent(said)
+    assert sessions(customer.privacy("export", *JSON, typed=f"{EVE}\n")) == {hers}
+    said = customer.privacy("rectify", "--move", "--from-file", "-", typed=f"username={EVE}\nto_username={ADA}\n")
+    assert said.code == 0
+    assert silent(said)
+    assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {hers}
+    said = customer.privacy("rectify", "--move", typed=f"{EVE}\n{ADA}\n")
+    assert (said.code, said.err) == (1, "Username: The right username: Nothing was found to correct.\n")
+
+
+def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
+    hers = customer.use(ADA, at=datetime(2026, 3, 10, 12, tzinfo=UTC))
+    customer.use(ADA, ends=False)
+
+    def correct(ended_at: str) -> Said:
+        return customer.privacy("rectify", "--session", hers.upper(), "--ended-at", ended_at, typed=f"{ADA}\n")
+
+    said = correct("2026-03-10T12:05+01:00")
+    assert said.code == 1
+    assert "Not corrected: the session can have ended between 2026-03-10 12:00:00" in said.err
+    assert (correct("2026-03-10T12:05").code, correct("yesterday").code) == (0, 2)
+
+    async def night(tables: Tables) -> None:
+        store = OneCustomer(tables, customer.id)
+        await retain(store, Ledger(store, utc_now), utc_now(), 3)
+
+    customer.work(night)
+    said = correct("2026-03-10T14:05+02:00")
+    assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
+    assert "The figures from 2026-03-10 on are made again in the next night." in said.out
+    (told,) = [
+        session
+        for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]
+        if session["session"] == hers
+    ]
+    assert told["ended_at"] == "2026-03-10T12:05:00Z"
+
+
+def test_running_sessions_are_told(customer: Customer) -> None:
+    customer.use(ADA, ends=False)
+    said = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+    assert said.code == 1
+    assert "Still running: 1 session. Correct them when they have ended." in said.err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--session", "x"),
+        ("--ended-at", "2026-03-10"),
+        ("--move", "--session", "x", "--ended-at", "2026-03-10"),
+    ],
+)
+def test_a_correction_is_either_of_the_name_or_of_the_end(customer: Customer, options: tuple[str, ...]) -> None:
+    assert customer.privacy("rectify", *options, typed=f"{ADA}\n").code == 2
+
+
+def test_without_the_customers_salt_nobody_can_be_found(customer: Customer) -> None:
+    said = customer.licensing("privacy", "erase", "--organization", "unknown", "--username", ADA)
+    assert said.code == 1
+    assert "unknown is not among the customers" in said.err
+
+
+def test_a_license_opts_out_and_in(customer: Customer, licensing: Licensing) -> None:
+    customer.use(ADA, kind=Kind.NAMED_USER)
+    customer.use(ADA, ends=False, kind=Kind.NAMED_USER)
+    said = licensing("privacy", "opt-out", customer.license, "--erase")
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        f"Nothing is stored of the use of {customer.license} from now on.",
+        "1 program that ran start again unrecorded at the next heartbeat.",
+        "2 rows erased; none are left but the license's own.",
+    ]
+    said = licensing("privacy", "opt-in", customer.license)
+    assert (said.code, said.out) == (0, f"Sessions under {customer.license} are recorded again.\n")
+
+
+def test_a_floating_license_and_an_unknown_one_cannot_opt_out(customer: Customer, licensing: Licensing) -> None:
+    customer.use(ADA)
+    said = licensing("privacy", "opt-out", customer.license)
+    assert (said.code, said.out) == (1, "")
+    assert f"Refused: {customer.license} is a floating license" in said.err
+    said = licensing("privacy", "opt-out", "acme.lic")
+    assert said.code == 1
+    assert "is a floating license" in said.err
+    for command in ("opt-out", "opt-in"):
+        said = licensing("privacy", command, "nowhere")
+        assert said.code == 1
+        assert "There is no license nowhere in the register." in said.err
+
+
+def test_every_request_is_in_the_audit_and_no_name_is(customer: Customer, licensing: Licensing) -> None:
+    customer.use(ADA)
+    customer.privacy("export", typed=f"{ADA}\n")
+    customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+    customer.privacy("erase", typed=f"{EVE}\n")
+    licensing("privacy", "opt-out", customer.license)
+    licensing("privacy", "opt-in", customer.license)
+    found = [(entry.what, entry.subject, entry.outcome) for entry in customer.audit()]
+    assert found == [
+        ("export", customer.id, "done"),
+        ("rectify", customer.id, "done"),
+        ("erase", customer.id, "done"),
+        ("opt-out", customer.license, "failed"),
+        ("opt-in", customer.license, "done"),
+    ]
+    assert silent(licensing("audit"), licensing("audit", "--json"))
+
+
+def test_a_store_that_cannot_be_used_is_one_sentence(customer: Customer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LICENSING_STORAGE", local_storage(free_port()))
+    said = customer.privacy("erase", typed=f"{ADA}\n")
+    assert said.code == 1
+    assert said.err == "Username: The store cannot be used: the store did not answer.\n"
+    assert silent(said)
+
+
+def test_a_command_passes_no_name_to_a_program_that_it_starts(customer: Customer) -> None:
+    customer.use(ADA)
+    program = (
+        "import sys\n"
+        "started = []\n"
+        "sys.addaudithook(lambda event, args: started.append(str(args)) if event in "
+        "('subprocess.Popen', 'os.exec', 'os.system', 'os.posix_spawn', 'os.fork') else None)\n"
+        "from licensing.cli import main\n"
+        "try:\n    main()\nfinally:\n    sys.stderr.write(f'started={started}')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, "privacy", "erase", "--organization", customer.id],
+        input=f"{ADA}\n",
+        env={**os.environ, "LICENSING_HOME": ".local", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "started=" in done.stderr
+    assert ADA not in done.stdout + done.stderr

@@ -1,0 +1,814 @@
+"""The rights of the people in the register, on a real store: found everywhere, corrected, erased, or never stored."""
+
+import asyncio
+import itertools
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from ipaddress import ip_address
+from typing import Any
+
+import jsonschema
+import pytest
+
+from licensing.cli.home import Home
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.license import Kind, Sharing
+from licensing.rules.personal import PersonalData, as_text
+from licensing.rules.seats import End, Granted, Head, Start, Terms
+from licensing.services.figures import finish, keep, reckon_license
+from licensing.services.privacy import Implausible, Privacy, Wanted
+from licensing.services.retain import retain
+from licensing.services.sessions import Gone, Running, Sessions, StartRequest
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Row, Table, Tables, Write
+from tests import support
+from tests.storage.desk import Clock, Seen, ledgers, look, new_license, new_session, terms
+
+PEPPERS = {"new": bytes(range(32)), "old": bytes(range(1, 33))}
+NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class OneCustomer(Tables):
+    """A real store whose directory shows one organization, so that a night's run works on no other test's licenses."""
+
+    def __init__(self, tables: Tables, organization: str) -> None:
+        super().__init__(tables._service, None)
+        self.organization = organization
+
+    def pages(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if table == "directory" and partition is None:
+            partition = self.organization
+        return super().pages(table, partition, *args, **kwargs)
+
+
+@dataclass
+class Office:
+    """An organization with its programs, and the operators who serve its people. Times go by one clock."""
+
+    tables: Tables
+    clock: Clock = field(default_factory=lambda: Clock(NOON))
+    organization: str = field(default_factory=lambda: support.new_id("org"))
+    peppers: Peppers = field(default_factory=lambda: Peppers(PEPPERS))
+
+    def __post_init__(self) -> None:
+        self.tables = OneCustomer(self.tables, self.organization)
+        self.ledger = Ledger(self.tables, self.clock)
+
+    @property
+    def privacy(self) -> Privacy:
+        return Privacy(self.tables, Ledger(self.tables, self.clock), self.peppers, self.clock)
+
+    def wanted(self, user: str, host: str | None = None, address: str | None = None) -> Wanted:
+        return Wanted(
+            self.organization,
+            support.user_hash(user),
+            support.host_hash(host) if host else None,
+            ip_address(address) if address else None,
+        )
+
+    def terms(self, **changes: Any) -> Terms:
+        return terms(organization=self.organization, **{"seats": 50, **changes})
+
+    async def begin(
+        self, license: str, user: str, *, host: str = "pc", address: str = "192.0.2.1", pepper: str = "", **how: Any
+    ) -> str:
+        """A program starts, under an older pepper where one is named; its session."""
+        session = how.pop("session", None) or new_session()
+        peppers = Peppers({pepper: PEPPERS[pepper]}) if pepper else self.peppers
+        hashes = support.user_hash(user), support.host_hash(host)
+        persons = peppers.persons(self.organization, *hashes, ip_address(address))
+        request = Start(session, self.terms(**how), persons)
+        outcome = (await self.ledger.submit(license, request)).outcome
+        assert isinstance(outcome, Granted), outcome
+        return session
+
+    async def use(self, license: str, user: str, hours: float = 1, **how: Any) -> str:
+        """A program runs for some hours; its session."""
+        session = await self.begin(license, user, **how)
+        self.clock.forward(hours * 3600)
+        await self.ledger.submit(license, End(session))
+        return session
+
+    async def night(self) -> None:
+        """Retention runs."""
+        retained = await retain(self.tables, self.ledger, self.clock(), 3)
+        assert (retained.failed, retained.overdue) == (0, 0)
+
+    async def day(self, license: str, day: date) -> dict[str, Any]:
+        return await self.columns("register", license, rows.day_key(day))
+
+    async def month(self, license: str, month: str) -> dict[str, Any]:
+        return await self.columns("register", license, rows.month_key(month))
+
+    async def people(self, month: str) -> int:
+        """How many the organization's figures of a month count."""
+        return int((await self.columns("directory", self.organization, rows.month_key(month)))["users"])
+
+    async def columns(self, table: Table, partition: str, key: str) -> dict[str, Any]:
+        row = await self.tables.get(table, partition, key)
+        assert row is not None, key
+        return dict(row.columns)
+
+    async def held(self, license: str) -> Seen:
+        """The rows of a license that has no figures, which keep what the ledger promises."""
+        seen = await look(self.tables, license)
+        seen.check()
+        return seen
+
+
+@pytest.fixture
+def office(tables: Tables) -> Office:
+    return Office(tables)
+
+
+def found(data: PersonalData) -> set[str]:
+    return {session.session for session in data.sessions}
+
+
+# Export.
+
+
+async def test_an_export_finds_a_person_everywhere_and_nobody_else(office: Office) -> None:
+    floating, shared, named = new_license(), new_license(), new_license()
+    hers = {
+        await office.use(floating, "ada", pepper="old"),
+        await office.use(floating, "ADA "),  # as another computer spells it
+        await office.begin(floating, "ada", pepper="old"),
+        await office.begin(shared, "ada", sharing=Sharing.USER),
+        await office.use(named, "ada", kind=Kind.NAMED_USER),
+    }
+    await office.use(floating, "bob")
+    await office.begin(shared, "bob", sharing=Sharing.USER)
+    elsewhere = Office(office.tables)
+    await elsewhere.use(new_license(), "ada")
+    data = await office.privacy.export(office.wanted("Ada"))
+    assert found(data) == hers
+    assert len(data.sessions) == 5
+    assert (data.organization, data.licenses, data.peppers) == (office.organization, 3, 2)
+    assert [each.started_at for each in data.sessions] == sorted(each.started_at for each in data.sessions)
+
+
+async def test_who_has_a_computer_or_an_address_in_mind_gets_only_that(office: Office) -> None:
+    license = new_license()
+    here = await office.use(license, "ada", host="PC-1", address="192.0.2.7", pepper="old")
+    there = await office.use(license, "ada", host="pc-2", address="2001:db8:1:2::3")
+    await office.use(license, "bob", host="pc-1", address="192.0.2.7")
+    export = office.privacy.export
+    assert found(await export(office.wanted("ada", host="pc-1"))) == {here}
+    assert found(await export(office.wanted("ada", address="192.0.2.7"))) == {here}
+    assert found(await export(office.wanted("ada", address="2001:db8:1:2:ffff::1"))) == {there}, "the same /64"
+    assert found(await export(office.wanted("ada", host="pc-1", address="192.0.2.8"))) == set()
+    assert found(await export(office.wanted("ada"))) == {here, there}
+
+
+async def test_an_export_is_as_its_schema_says_and_tells_until_when_all_is_kept(office: Office) -> None:
+    license = new_license()
+    ended = await office.use(license, "ada")
+    await office.begin(license, "ada")
+    data = await office.privacy.export(office.wanted("ada"))
+    schema = PersonalData.model_json_schema()
+    check = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    check.validate(data.model_dump(mode="json"))
+    with pytest.raises(jsonschema.ValidationError):
+        check.validate({**data.model_dump(mode="json"), "name": "ada"})
+    first, second = data.sessions
+    assert (first.session, first.state, first.reason) == (ended, "ended", "ended")
+    assert first.kept_until == datetime(2027, 3, 10, 13, tzinfo=UTC)
+    assert (second.state, second.ended_at, second.kept_until) == ("active", None, None)
+    for model in schema["$defs"].values():
+        assert all("description" in each for each in model["properties"].values()), "each field is explained"
+
+
+async def test_an_export_shows_every_column_that_a_session_has(office: Office) -> None:
+    license = new_license()
+    await office.use(license, "ada", sharing=Sharing.USER_HOST)
+    (row,) = (await office.held(license)).ended.values()
+    (told,) = (await office.privacy.export(office.wanted("ada"))).sessions
+    kept = {name: rows.utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+    assert kept.pop("PartitionKey") == told.license
+    assert told.model_dump().items() >= kept.items()
+    text = as_text(await office.privacy.export(office.wanted("ada")))
+    for value in kept.values():
+        assert f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value) in text
+
+
+async def test_a_start_that_had_to_wait_is_told_and_erased_with_its_session(office: Office) -> None:
+    license = new_license()
+    first = await office.begin(license, "bob", seats=1)
+    waiting, other = new_session(), new_session()
+    hashes = support.user_hash("ada"), support.host_hash("pc")
+    persons = office.peppers.persons(office.organization, *hashes, None)
+    for session in (waiting, other):
+        await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
+    office.clock.forward(60)
+    await office.ledger.submit(license, End(first))
+    await office.begin(license, "ada", seats=1, session=waiting)
+    assert (await office.held(license)).denied.keys() == {waiting, other}
+    data = await office.privacy.export(office.wanted("ada"))
+    assert [(wait.session, wait.first_at) for wait in data.waits] == [(waiting, NOON)]
+    assert "And where a start was refused first" in as_text(data)
+    await office.privacy.erase(office.wanted("ada"))
+    assert (await office.held(license)).denied.keys() == {other}, "nothing says whose the other one was"
+
+
+async def test_a_session_that_ends_while_it_is_exported_is_told_once(office: Office) -> None:
+    license = new_license()
+    session = await office.begin(license, "ada")
+
+    class EndsMeanwhile(Tables):
+        async def rows(self, *args: Any, **kwargs: Any) -> AsyncIterator[Row]:
+            async for row in super().rows(*args, **kwargs):
+                yield row
+                if row.key == rows.ACTIVE + session:
+                    await office.ledger.submit(license, End(session))
+
+    store = EndsMeanwhile(office.tables._service)
+    privacy = Privacy(store, office.ledger, office.peppers, office.clock)
+    (told,) = (await privacy.export(office.wanted("ada"))).sessions
+    assert told.state == "ended"
+
+
+# Erase.
+
+
+async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Office) -> None:
+    license, shared = new_license(), new_license()
+    for pepper in ("old", "new"):
+        await office.use(license, "ada", pepper=pepper)
+        await office.begin(license, "ada", pepper=pepper)
+    for host in ("pc-1", "pc-2"):
+        await office.begin(shared, "ada", host=host, sharing=Sharing.USER)
+    stays = await office.use(license, "bob"), await office.begin(license, "bob")
+    on_his_seat = await office.begin(shared, "bob", sharing=Sharing.USER)
+    receipt = await office.privacy.erase(office.wanted("ada"))
+    assert (receipt.organization, receipt.at) == (office.organization, office.clock())
+    assert (receipt.licenses, receipt.ended, receipt.deleted) == (2, 4, 6)
+    seen = await office.held(license)
+    assert (set(seen.ended), set(seen.active)) == ({stays[0]}, {stays[1]})
+    assert seen.head["in_use"] == 1
+    seen = await office.held(shared)
+    assert (set(seen.ended), set(seen.active), len(seen.seats)) == (set(), {on_his_seat}, 1)
+    assert found(await office.privacy.export(office.wanted("ada"))) == set()
+    again = await office.privacy.erase(office.wanted("ada"))
+    assert (again.ended, again.deleted) == (0, 0)
+
+
+async def test_an_erasure_leaves_final_figures_and_is_left_out_of_those_to_come(office: Office) -> None:
+    license, today, tomorrow = new_license(), NOON.date(), NOON.date() + timedelta(days=1)
+    await office.use(license, "ada")
+    await office.use(license, "bob")
+    office.clock.now = NOON + timedelta(days=1)
+    await office.night()
+    assert (await office.day(license, today))["users"] == 2
+    await office.use(license, "ada")
+    await office.use(license, "bob")
+    await office.privacy.erase(office.wanted("ada"))
+    office.clock.now = NOON + timedelta(days=2)
+    await office.night()
+    assert (await office.day(license, today))["users"] == 2, "made before, and stays"
+    assert (await office.day(license, tomorrow))["users"] == 1, "made afterwards, without"
+    office.clock.now = datetime(2026, 4, 1, 3, tzinfo=UTC)
+    await office.night()
+    assert (await office.month(license, "2026-03"))["users"] == 1
+    assert await office.people("2026-03") == 1
+
+
+async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic(office: Office) -> None:
+    license, privacy = new_license(), office.privacy
+    office.clock.now = datetime.now(UTC)
+    for user in ("ada", "bob"):
+        for pepper in ("old", "new"):
+            await office.use(license, user, pepper=pepper, hours=0, sharing=Sharing.USER, seats=2)
+    before = (await office.held(license)).ended.keys()
+    done = asyncio.Event()
+
+    async def program(ledger: Ledger, user: str) -> int:
+        hashes = support.user_hash(user), support.host_hash("pc")
+        persons = office.peppers.persons(office.organization, *hashes, None)
+        runs = 0
+        while not done.is_set():
+            start = Start(new_session(), office.terms(sharing=Sharing.USER, seats=2), persons)
+            if isinstance((await ledger.submit(license, start)).outcome, Granted):
+                runs += 1
+                await asyncio.sleep(0.002)
+                await ledger.submit(license, End(start.session))
+        return runs
+
+    users = ("ada", "ada", "bob", "eve")
+    programs = [
+        asyncio.create_task(program(ledger, user))
+        for ledger, user in zip(ledgers(office.tables, office.clock, 4), users, strict=True)
+    ]
+    for _ in range(4):
+        await privacy.erase(office.wanted("ada"))
+        await privacy.move(office.wanted("bob"), support.user_hash("eve"))
+    done.set()
+    assert min(await asyncio.gather(*programs)) > 0
+    seen = await office.held(license)
+    assert seen.active == {}
+    assert before - seen.ended.keys() == {
+        each for each in before if each not in found(await privacy.export(office.wanted("eve")))
+    }
+    await privacy.erase(office.wanted("ada"))
+    await privacy.move(office.wanted("bob"), support.user_hash("eve"))
+    seen = await office.held(license)
+    assert found(await privacy.export(office.wanted("eve"))) == seen.ended.keys()
+    assert len(seen.ended.keys() & before) == 2
+
+
+# Crashes.
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class Crashing(OneCustomer):
+    """A real store whose process is gone right before or after its n-th call."""
+
+    def __init__(self, tables: OneCustomer, at: int, after: bool) -> None:
+        super().__init__(tables, tables.organization)
+        self.left = at
+        self.after = after
+        self.gone = False
+
+    def call(self, after: bool) -> None:
+        if self.gone:
+            raise Crash
+        self.left -= not after
+        if self.left == 0 and after == self.after:
+            self.gone = True
+            raise Crash
+
+    async def get(self, table: Table, partition: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
+        self.call(after=False)
+        row = await super().get(table, partition, key, columns)
+        self.call(after=True)
+        return row
+
+    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[list[Row]]:
+        self.call(after=False)
+        async for page in super().pages(*args, **kwargs):
+            yield page
+        self.call(after=True)
+
+    async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
+        self.call(after=False)
+        etags = await super().commit(table, partition, writes)
+        self.call(after=True)
+        return etags
+
+
+ERASED = uuid.UUID(int=1)
+Change = Callable[[Privacy, Office, str], Any]
+CHANGES: dict[str, Change] = {
+    "erase": lambda privacy, office, license: privacy.erase(office.wanted("ada")),
+    "move": lambda privacy, office, license: privacy.move(office.wanted("ada"), support.user_hash("eve")),
+    "correct": lambda privacy, office, license: privacy.correct_end(
+        office.wanted("ada"), str(ERASED), NOON + timedelta(minutes=1)
+    ),
+    "opt-out": lambda privacy, office, license: privacy.opt_out(license, erase=True),
+}
+
+
+async def scene(tables: Tables, change: str) -> tuple[Office, str]:
+    """A license with a night behind it, on which two people have worked and one still does."""
+    office, license = Office(tables), new_license()
+    how: dict[str, Any] = {"kind": Kind.NAMED_USER} if change == "opt-out" else {"sharing": Sharing.USER}
+    await office.use(license, "ada", session=str(ERASED), pepper="old", **how)
+    await office.use(license, "ada", session=str(uuid.UUID(int=2)), **how)
+    await office.use(license, "bob", session=str(uuid.UUID(int=3)), **how)
+    office.clock.now = NOON + timedelta(days=1)
+    await office.night()
+    await office.begin(license, "ada", session=str(uuid.UUID(int=4)), **how)
+    await office.begin(license, "bob", session=str(uuid.UUID(int=5)), **how)
+    return office, license
+
+
+async def left(office: Office, license: str) -> dict[str, dict[str, str]]:
+    """What a license has in the store, with names in place of pseudonyms and without what is random."""
+    names = {
+        office.peppers.pseudonym(pepper, office.organization, "user", support.user_hash(name)): f"{name}/{pepper}"
+        for pepper in office.peppers
+        for name in ("ada", "bob", "eve")
+    }
+
+    def named(value: object) -> str:
+        return re.sub(r"[\w-]{22}", lambda match: names.get(match[0], "?"), str(value))
+
+    left_out = {"PartitionKey", "commit", "correction", "organization"}
+    return {
+        named(row.key): {name: named(value) for name, value in row.columns.items() if name not in left_out}
+        async for row in office.tables.rows("register", license)
+    }
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Tables, change: str, after: bool) -> None:
+    office, license = await scene(tables, change)
+    await CHANGES[change](office.privacy, office, license)
+    uninterrupted = await left(office, license)
+    for call in itertools.count(1):
+        office, license = await scene(tables, change)
+        assert isinstance(office.tables, OneCustomer)
+        store = Crashing(office.tables, call, after)
+        privacy = Privacy(store, Ledger(store, office.clock), office.peppers, office.clock)
+        try:
+            await CHANGES[change](privacy, office, license)
+        except Crash:
+            await CHANGES[change](office.privacy, office, license)
+            assert await left(office, license) == uninterrupted, f"call {call}"
+        else:
+            assert call > 3, "it was interrupted before"
+            break
+
+
+# Rectify.
+
+
+async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: Office) -> None:
+    license = new_license()
+    how: dict[str, Any] = {"sharing": Sharing.USER_HOST, "hours": 1}
+    under_old = await office.begin(license, "ada", pepper="old", sharing=Sharing.USER_HOST)
+    # Her second program shares the seat, which bears her name under the old pepper.
+    both = await office.use(license, "ada", **how)
+    await office.ledger.submit(license, End(under_old))
+    his = await office.use(license, "bob", **how)
+    done = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    assert (done.corrected, done.running, done.refigured_from) == (2, 0, None)
+    assert found(await office.privacy.export(office.wanted("ada"))) == set()
+    assert found(await office.privacy.export(office.wanted("eve"))) == {under_old, both}
+    assert found(await office.privacy.export(office.wanted("bob"))) == {his}
+    hers = {
+        office.peppers.pseudonym(pepper, office.organization, "user", support.user_hash("ada")) for pepper in PEPPERS
+    }
+    assert not [each for each in hers if each in str(await office.held(license))], "nothing bears the wrong name"
+    again = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    assert again.corrected == 0
+
+
+async def test_figures_follow_a_move_in_the_next_night(office: Office) -> None:
+    license, other, today = new_license(), new_license(), NOON.date()
+    await office.use(license, "ada")
+    await office.use(license, "adda")
+    await office.use(other, "bob")
+    office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
+    await office.night()
+    assert (await office.day(license, today))["users"] == 2
+    assert await office.people("2026-03") == 3
+    done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    assert (done.corrected, done.refigured_from) == (1, today)
+    assert (await office.day(license, today))["users"] == 2, "not before the night"
+    await office.night()
+    assert (await office.day(license, today))["users"] == 1
+    assert (await office.month(license, "2026-03"))["users"] == 1
+    assert await office.people("2026-03") == 2
+
+
+async def test_an_end_is_corrected_and_figures_follow(office: Office) -> None:
+    license = new_license()
+    session = await office.use(license, "ada", hours=30)
+    other = await office.use(license, "ada", hours=1)
+    office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
+    await office.night()
+    assert (await office.day(license, NOON.date() + timedelta(days=1)))["seat_seconds"] == (
+        18 * 3600 + 3600,
+        "Edm.Int64",
+    )
+    done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + HOUR)
+    assert (done.corrected, done.running, done.refigured_from) == (1, 0, NOON.date())
+    sessions = {each.session: each for each in (await office.privacy.export(office.wanted("ada"))).sessions}
+    assert sessions[session].ended_at == NOON + HOUR
+    assert sessions[session].kept_until == datetime(2027, 3, 10, 13, tzinfo=UTC)
+    assert sessions[other].ended_at == NOON + 31 * HOUR
+    await office.night()
+    first, second = [await office.day(license, NOON.date() + timedelta(days=days)) for days in (0, 1)]
+    assert first["seat_seconds"][0] == 3600
+    assert (second["seat_seconds"][0], second["sessions"]) == (3600, 1)
+    assert (await office.month(license, "2026-03"))["seat_seconds"][0] == 7200
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "why"),
+    [
+        (NOON - timedelta(seconds=1), "before it began"),
+        (NOON + 2 * HOUR + timedelta(seconds=1), "after it ended, and after its lease"),
+        (NOON + 100 * HOUR, "in the future"),
+    ],
+)
+async def test_an_end_that_cannot_be_is_refused(office: Office, ended_at: datetime, why: str) -> None:
+    license = new_license()
+    session = await office.use(license, "ada", hours=2)
+    before = await office.held(license)
+    with pytest.raises(Implausible, match="can have ended between 2026-03-10 12:00:00 and 2026-03-10 14:00:00 UTC"):
+        await office.privacy.correct_end(office.wanted("ada"), session, ended_at)
+    assert await office.held(license) == before, why
+
+
+async def test_a_session_that_broke_off_can_have_run_until_its_lease_ended(office: Office) -> None:
+    license = new_license()
+    session = await office.use(license, "ada", hours=0)
+    office.clock.forward(3600)
+    latest = NOON + timedelta(seconds=900)
+    with pytest.raises(Implausible):
+        await office.privacy.correct_end(office.wanted("ada"), session, latest + timedelta(seconds=1))
+    assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1
+    assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1, "safe to repeat"
+    assert len((await office.held(license)).ended) == 1
+
+
+async def test_nobody_elses_session_is_corrected(office: Office) -> None:
+    license = new_license()
+    session = await office.use(license, "bob")
+    before = await office.held(license)
+    done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + timedelta(minutes=1))
+    assert done.corrected == 0
+    assert await office.held(license) == before
+
+
+async def test_denials_and_waits_stand_when_figures_are_made_again(office: Office) -> None:
+    license = new_license()
+    first = await office.begin(license, "ada", seats=1)
+    waiting = new_session()
+    persons = office.peppers.persons(office.organization, support.user_hash("bob"), support.host_hash("pc"), None)
+    for session in (waiting, new_session()):
+        await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
+    office.clock.forward(300)
+    await office.ledger.submit(license, End(first))
+    await office.use(license, "bob", seats=1, session=waiting)
+    office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
+    await office.night()
+    rows_left = [
+        row.key async for row in office.tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED))
+    ]
+    assert rows_left == [], "they are gone once counted"
+    await office.privacy.move(office.wanted("ada"), support.user_hash("bob"))
+    await office.night()
+    for figures in (await office.day(license, NOON.date()), await office.month(license, "2026-03")):
+        assert (figures["users"], figures["denials"], figures["waits"]) == (1, 2, 1)
+
+
+@pytest.mark.parametrize("late", [datetime(2026, 3, 25, 12, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)])
+async def test_figures_of_a_month_that_is_no_longer_whole_are_not_made_again(office: Office, late: datetime) -> None:
+    """A year later the first of two sessions has been let go of, and the other has not."""
+    license = new_license()
+    office.clock.now = late.replace(year=2025) - 6 * HOUR
+    first_day = office.clock().date()
+    await office.use(license, "bob")
+    office.clock.now = late.replace(year=2025) + HOUR
+    await office.use(license, "adda")
+    april = await office.use(license, "ada", hours=24 * 40)
+    office.clock.now = datetime(2025, 6, 1, 3, tzinfo=UTC)
+    await office.night()
+    assert (await office.month(license, "2025-03"))["users"] == 3
+    office.clock.now = late
+    await office.night()
+    done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    assert (done.corrected, done.refigured_from) == (1, date(2025, 4, 1)), f"let go of on {first_day}"
+    done = await office.privacy.correct_end(office.wanted("ada"), april, datetime(2025, 4, 2, tzinfo=UTC))
+    assert (done.corrected, done.refigured_from) == (1, None), "reopened already"
+    await office.night()
+    assert (await office.month(license, "2025-03"))["users"] == 3
+    assert (await office.month(license, "2025-04"))["seat_seconds"][0] == 86400
+
+
+async def test_running_sessions_are_left_and_told(office: Office) -> None:
+    license = new_license()
+    running = await office.begin(license, "ada", sharing=Sharing.USER)
+    ended = await office.use(license, "ada", sharing=Sharing.USER)
+    done = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    assert (done.corrected, done.running) == (1, 1)
+    assert found(await office.privacy.export(office.wanted("ada"))) == {running}
+    await office.held(license)
+    done = await office.privacy.correct_end(office.wanted("eve"), ended, NOON)
+    assert (done.corrected, done.running) == (1, 0), "that one does not run"
+    done = await office.privacy.correct_end(office.wanted("ada"), running, NOON)
+    assert (done.corrected, done.running) == (0, 1)
+    await office.ledger.submit(license, End(running))
+    assert (await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))).corrected == 1
+
+
+async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_call_its_figures_final(
+    office: Office,
+) -> None:
+    license, today = new_license(), NOON.date()
+    await office.use(license, "ada")
+    await office.use(license, "adda")
+    office.clock.now = NOON + timedelta(days=1)
+    read_before = await reckon_license(office.tables, license, office.clock())
+    await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    await keep(office.tables, license, read_before)
+    await finish(office.tables, license, read_before)
+    assert (await office.day(license, today))["users"] == 2
+    await office.night()
+    assert (await office.day(license, today))["users"] == 1
+
+
+async def test_many_sessions_are_corrected_beside_starts_on_the_same_license(office: Office) -> None:
+    license = new_license()
+    sessions = {await office.use(license, "adda", hours=0.01, seats=500) for _ in range(120)}
+    corrected, _ = await asyncio.gather(
+        office.privacy.move(office.wanted("adda"), support.user_hash("ada")),
+        asyncio.gather(*(office.begin(license, f"user-{number}", seats=500) for number in range(200))),
+    )
+    assert corrected.corrected == 120
+    assert found(await office.privacy.export(office.wanted("ada"))) == sessions
+    assert (await office.held(license)).head["in_use"] == 200
+
+
+# Opting out.
+
+
+@dataclass
+class Desktop:
+    """A program that runs under a license, as the service sees it."""
+
+    sessions: Sessions
+    license: str
+
+    async def start(self, user: str = "ada") -> Running:
+        request = StartRequest(
+            self.license, new_session(), support.user_hash(user), support.host_hash("pc"), support.new_nonce()
+        )
+        running = await self.sessions.start(request, ip_address("192.0.2.1"))
+        assert isinstance(running, Running), running
+        return running
+
+    async def beat(self, running: Running) -> Running | Gone:
+        renewed = await self.sessions.heartbeat(running.lease, running.session, support.new_nonce())
+        assert isinstance(renewed, Running | Gone)
+        return renewed
+
+    async def end(self, running: Running) -> None:
+        await self.sessions.end(running.lease, running.session)
+
+
+@pytest.fixture
+def desktop(office: Office, home: Home, azurite: str) -> Callable[..., tuple[str, Desktop]]:
+    """Make a program under a new license, in a process of its own."""
+    office.clock.now = datetime.now(UTC)
+
+    def made(**claims: Any) -> tuple[str, Desktop]:
+        license = claims.pop("sub", new_license())
+        organization = {"id": office.organization, "name": "Acme Water Oy"}
+        usual = {"kind": "named-user", "users": [support.user_hash("ada")]}
+        text = support.issue(home, sub=license, organization=organization, **{**usual, **claims})
+        settings = support.settings(home, azurite)
+        return license, Desktop(Sessions(settings, Ledger(office.tables, office.clock), office.clock), text)
+
+    return made
+
+
+async def kinds(office: Office, license: str) -> set[str]:
+    """Which kinds of rows there are under a license."""
+    return {row.key.partition(":")[0] async for row in office.tables.rows("register", license)}
+
+
+Made = Callable[..., tuple[str, Desktop]]
+
+
+async def test_a_day_of_use_after_an_opt_out_leaves_no_row(office: Office, desktop: Made) -> None:
+    license, program = desktop()
+    running = await program.start()
+    assert running.recorded
+    done = await office.privacy.opt_out(license, erase=False)
+    assert done is not None
+    assert (done.ended, done.deleted) == (1, 0)
+    assert await kinds(office, license) == {"license", "ended"}, "what was stored stays, unless that is asked for"
+    done = await office.privacy.opt_out(license, erase=True)
+    assert done is not None
+    assert (done.ended, done.deleted) == (0, 1)
+    assert isinstance(await program.beat(running), Gone), "so that it starts again"
+    for _ in range(24):
+        running = await program.start()
+        assert not running.recorded
+        renewed = await program.beat(running)
+        assert isinstance(renewed, Running)
+        assert not renewed.recorded
+        office.clock.forward(3600)
+        await program.end(running)
+        assert await kinds(office, license) == {"license"}
+    await office.night()
+    assert await kinds(office, license) == {"license"}
+
+
+async def test_an_opt_out_with_erase_leaves_neither_sessions_nor_figures(office: Office) -> None:
+    license = new_license()
+    for user in ("ada", "bob"):
+        await office.use(license, user, kind=Kind.NODE_LOCKED)
+    office.clock.now = NOON + timedelta(days=40)
+    await office.night()
+    await office.begin(license, "ada", kind=Kind.NODE_LOCKED)
+    assert await kinds(office, license) == {"license", "active", "ended", "day", "month"}
+    done = await office.privacy.opt_out(license, erase=True)
+    assert done is not None
+    assert (done.ended, done.deleted) == (1, 5)
+    assert await kinds(office, license) == {"license"}
+    await office.night()
+    assert await kinds(office, license) == {"license"}
+
+
+async def test_a_floating_license_cannot_opt_out_and_is_told_why(office: Office) -> None:
+    license = new_license()
+    await office.begin(license, "ada")
+    before = await office.held(license)
+    with pytest.raises(Implausible, match=r"who holds one of its seats must be recorded .* Only named-user"):
+        await office.privacy.opt_out(license, erase=True)
+    assert await office.held(license) == before
+    assert await office.privacy.opt_out(new_license(), erase=True) is None, "there is no such license"
+
+
+async def test_a_process_that_remembers_the_head_slips_no_row_in(office: Office, desktop: Made) -> None:
+    license, elsewhere = desktop()
+    _, here = desktop(sub=license)
+    for program in (here, elsewhere):
+        await program.end(await program.start())
+    await office.privacy.opt_out(license, erase=True)
+    for program in (elsewhere, here):
+        assert not (await program.start()).recorded
+    assert await kinds(office, license) == {"license"}
+
+
+async def test_starts_that_race_with_an_opt_out_leave_no_row(office: Office, desktop: Made) -> None:
+    license, first = desktop()
+    programs = [first, *(desktop(sub=license)[1] for _ in range(2))]
+    await programs[0].start()
+    done = asyncio.Event()
+
+    async def work(program: Desktop) -> set[bool]:
+        seen = set()
+        while not done.is_set():
+            running = await program.start()
+            seen.add(running.recorded)
+            await program.beat(running)
+            await program.end(running)
+        return seen
+
+    tasks = [asyncio.create_task(work(program)) for program in programs]
+    await asyncio.sleep(0.1)
+    await office.privacy.opt_out(license, erase=True)
+    await asyncio.sleep(0.1)
+    done.set()
+    assert set().union(*await asyncio.gather(*tasks)) == {True, False}
+    assert await kinds(office, license) == {"license"}
+
+
+async def test_who_opts_in_again_is_recorded_again(office: Office, desktop: Made) -> None:
+    license, program = desktop()
+    await program.start()
+    await office.privacy.opt_out(license, erase=True)
+    unrecorded = await program.start()
+    assert await office.privacy.opt_in(license)
+    _, in_a_minute = desktop(sub=license)  # for so long, the first process may remember the license as it was
+    assert isinstance(await in_a_minute.beat(unrecorded), Gone), "so that it starts again"
+    assert (await in_a_minute.start()).recorded
+    assert await kinds(office, license) == {"license", "active"}
+    assert not await office.privacy.opt_in(new_license())
+
+
+async def test_a_renewed_license_file_does_not_undo_an_opt_out(office: Office, desktop: Made) -> None:
+    license, program = desktop()
+    await program.start()
+    await office.privacy.opt_out(license, erase=True)
+    _, renewed = desktop(sub=license, serial=2)
+    assert not (await renewed.start()).recorded
+    assert await kinds(office, license) == {"license"}
+    assert (await office.columns("register", license, rows.HEAD))["serial"][0] == 2
+
+
+async def test_a_license_can_opt_out_before_its_first_use(office: Office, desktop: Made) -> None:
+    license, program = desktop()
+    unknown = Head(office.terms(kind=Kind.NAMED_USER))
+    assert await office.privacy.opt_out(license, erase=False, unknown=unknown) is not None
+    assert not (await program.start()).recorded
+    assert await kinds(office, license) == {"license"}
+
+
+# Two organizations.
+
+
+async def test_the_same_person_in_two_organizations_has_no_value_in_common(tables: Tables) -> None:
+    values: list[set[str]] = []
+    for office in (Office(tables), Office(tables)):
+        kept: set[str] = set()
+        for sharing in Sharing:
+            license = new_license()
+            for pepper in ("old", "new"):
+                await office.use(license, "ada", pepper=pepper, sharing=sharing)
+            await office.begin(license, "ada", sharing=sharing)
+            async for row in office.tables.rows("register", license):
+                texts = [value for value in row.columns.values() if isinstance(value, str)]
+                kept |= {text for each in (row.key, *texts) for text in re.split("[:.]", each)}
+        values.append(kept)
+    pseudonyms = [{value for value in kept if re.fullmatch(r"[\w-]{22}", value)} for kept in values]
+    assert [len(each) for each in pseudonyms] == [6, 6], "user, host and address, under two peppers"
+    assert not pseudonyms[0] & pseudonyms[1]
+    in_common = values[0] & values[1]
+    assert in_common >= {"Fluidit Water", "new", "old"}, "the comparison sees what both have"
+    assert not {value for value in in_common if len(value) > 13}, in_common

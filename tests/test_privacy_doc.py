@@ -1,0 +1,166 @@
+"""docs/privacy.md says what is stored and logged: held against real rows and the code, so that nothing slips in."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.license import Sharing
+from licensing.rules.seats import End, Start
+from licensing.services.audit import recorded
+from licensing.services.privacy import Privacy, Wanted
+from licensing.services.retain import Retained, retain
+from licensing.services.sweep import Swept
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Tables
+from tests import support
+from tests.storage.desk import Clock, OneCustomer, new_license, new_session, start, terms
+
+ROOT = Path(__file__).parents[1]
+DOCUMENT = ROOT / "docs" / "privacy.md"
+LEVELS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
+
+
+def section(heading: str) -> str:
+    """The part of the document under a heading."""
+    _, found, rest = DOCUMENT.read_text(encoding="utf-8").partition(f"\n## {heading}\n")
+    assert found, heading
+    return rest.partition("\n## ")[0]
+
+
+def cells(text: str) -> Iterator[list[str]]:
+    """The tables' rows, without their heads."""
+    cell: list[str] = []
+    for token in MarkdownIt().enable("table").parse(text):
+        if token.type == "tr_open":
+            cell = []
+        elif token.type == "inline":
+            cell.append(token.content)
+        elif token.type == "tr_close" and token.level == 2 and cell:
+            yield cell
+
+
+def spans(cell: str) -> list[str]:
+    """What stands in a cell as code."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def listed_columns() -> dict[tuple[str, str], set[str]]:
+    """The columns that the document lists, by table and kind of row."""
+    listed: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for part in re.split(r"^Table ", section("Rows and columns"), flags=re.MULTILINE)[1:]:
+        (table,) = spans(part.partition(",")[0])
+        for row, columns, *_ in cells(part):
+            if spans(row):
+                listed[table, re.split("[:{]", spans(row)[0])[0]] |= set(spans(columns))
+    return listed
+
+
+async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
+    """What the store holds after a story in which every kind of row comes to be, by table and kind."""
+    organization, license, other = support.new_id("org"), new_license(), new_license()
+    store, clock = OneCustomer(tables, organization), Clock()
+    ledger = Ledger(store, clock)
+    bought = terms(organization=organization, seats=1, sharing=Sharing.USER, overdraft=0)
+    clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
+    first = new_session()
+    await ledger.submit(license, start(first, bought))
+    await ledger.submit(license, start(new_session(), bought, user="another"))
+    clock.forward(3600)
+    await ledger.submit(license, End(first))
+    clock.forward(62 * 86400)
+    await retain(store, ledger, clock(), 3)
+    running = new_session()
+    await ledger.submit(license, start(running, bought))
+    await ledger.submit(license, start(new_session(), bought, user="another"))
+    await ledger.submit(other, Start(new_session(), bought, start("", bought).persons))
+    async with recorded(store, clock, "operator", "test", license):
+        pass
+    pseudonyms = Peppers({"p1": bytes(range(32))})
+    hashes = support.user_hash(), support.host_hash()
+    again = Start(new_session(), terms(organization=organization), pseudonyms.persons(organization, *hashes, None))
+    corrected = new_license()
+    await ledger.submit(corrected, again)
+    await ledger.submit(corrected, End(again.session))
+    await Privacy(store, ledger, pseudonyms, clock).move(Wanted(organization, hashes[0]), support.user_hash("eve"))
+    found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for each in (license, other, corrected):
+        async for row in store.rows("register", each):
+            found["register", row.key.partition(":")[0]] |= row.columns.keys()
+    async for row in store.rows("directory", organization):
+        found["directory", row.key.partition(":")[0]] |= row.columns.keys()
+    async for row in store.rows("audit", where="subject eq @subject", values={"subject": license}):
+        found["audit", ""] |= row.columns.keys()
+    return {kind: columns - {"PartitionKey"} for kind, columns in found.items()}
+
+
+async def test_every_column_of_every_row_is_listed_and_no_other(tables: Tables) -> None:
+    listed = listed_columns()
+    held = await a_row_of_each_kind(tables)
+    assert len(held) == 11
+    assert {kind: sorted(columns) for kind, columns in held.items()} == {
+        kind: sorted(columns) for kind, columns in listed.items()
+    }
+
+
+def test_every_kind_of_row_that_the_code_can_name_is_listed() -> None:
+    """A prefix of a key that `rows.py` knows, and no story makes, would be missed above."""
+    known = {value.rstrip(":") for value in vars(rows).values() if isinstance(value, str) and value.endswith(":")}
+    assert known <= {kind for _, kind in listed_columns()}
+    assert known >= {"active", "ended", "seat", "denied", "day", "month"}
+
+
+def logged() -> dict[str, str]:
+    """All that the code can log: each text, and where."""
+    found: dict[str, str] = {}
+    for path in [*(ROOT / "licensing").rglob("*.py"), ROOT / "function_app.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if (
+                not isinstance(node, ast.Call)
+                or not isinstance(node.func, ast.Attribute)
+                or node.func.attr not in LEVELS
+            ):
+                continue
+            of = node.func.value
+            name = of.id if isinstance(of, ast.Name) else ""
+            if name not in ("_log", "logging", "logger", "log"):
+                continue
+            where = f"{path.relative_to(ROOT)}:{node.lineno}"
+            text = node.args[1 if node.func.attr == "log" else 0]
+            assert isinstance(text, ast.Constant), f"{where} logs a text that is made there"
+            assert name == "_log", f"{where} logs past its module's logger"
+            found[str(text.value)] = where
+    return found
+
+
+def test_every_line_that_the_code_can_log_is_listed_and_no_other() -> None:
+    listed = {spans(line)[0]: set(spans(what)) for line, what in cells(section("Lines in the logs")) if spans(line)}
+    assert logged().keys() == listed.keys()
+    assert len(listed) > 5
+    for text, value in (("sweep %s", Swept(0, 0, 0, 0.0)), ("retain %s", Retained())):
+        said = set(re.findall(r"(\w+)=", str(value)))
+        assert said == listed[text]
+        assert said == {each.name for each in fields(value)}
+
+
+@pytest.mark.parametrize("cell", [cell for row in cells(section("From the policy to its proof")) for cell in row[2:]])
+def test_code_and_proof_are_where_the_document_says(cell: str) -> None:
+    for named in spans(cell):
+        path, _, test = named.partition("::")
+        assert (ROOT / path).is_file(), path
+        if test:
+            text = (ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^(async )?def {test}\(", text, re.MULTILINE), named
+
+
+def test_every_section_of_the_policy_that_binds_us_has_a_proof() -> None:
+    sections = {row[0].split()[0] for row in cells(section("From the policy to its proof")) if row[0][0].isdigit()}
+    assert sections == {"5", "6", "7", "9", "10", "11", "12", "14"}

@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 
 from azure.data.tables.aio import TableClient, TableServiceClient
 
+from licensing.errors import Conflict, Unavailable
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Departure, Head, Known, Person, Reason, Session, Terms, holder_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage import rows
+from licensing.storage.bulk import PATIENCE
 from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, Write, create
 from tests.reckoner import Reckoner
 from tests.storage.desk import new_license, new_session, terms
 
-PARALLEL = 8
+PARALLEL = 4
 Result = TypeVar("Result")
 Figures = dict[str, object]
 
@@ -225,12 +227,21 @@ def _use(session: Session, ended_at: datetime | None) -> Use:
 
 
 async def commit_all(tables: Tables, license: str, writes: list[Write]) -> None:
-    """Write rows in full transactions, several at a time."""
+    """Write new rows in full transactions, several at a time; a store that is too busy to answer is given time."""
     places = asyncio.Semaphore(PARALLEL)
 
     async def commit(batch: list[Write]) -> None:
         async with places:
-            await tables.commit("register", license, batch)
+            for wait in PATIENCE:
+                try:
+                    await tables.commit("register", license, batch)
+                except Unavailable:
+                    await asyncio.sleep(wait)
+                except Conflict:  # the try before was done, and not answered
+                    return
+                else:
+                    return
+            raise Unavailable("the store did not answer")
 
     batches = (writes[start : start + TRANSACTION_ROWS] for start in range(0, len(writes), TRANSACTION_ROWS))
     await asyncio.gather(*map(commit, batches))

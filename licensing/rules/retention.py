@@ -4,11 +4,11 @@ from datetime import datetime
 
 
 def year_before(moment: datetime) -> datetime:
-    """The same time a year ago, for 29 February that of the 28th: what ended before then is to go."""
+    """The same time a year ago: what ended before then is to go; on 29 February, all that ended in February."""
     try:
         return moment.replace(year=moment.year - 1)
     except ValueError:
-        return moment.replace(year=moment.year - 1, day=28)
+        return moment.replace(year=moment.year - 1, month=3, day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def year_after(moment: datetime) -> datetime:

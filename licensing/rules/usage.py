@@ -112,6 +112,8 @@ class Retrospect:
     Those are the sessions that touch the day, and those that start up to `WAIT` after it, which tell whether a denial
     of the day had only to wait.
 
+    A session that ends while the register is read may be told twice, as open and as ended: the end is what counts.
+
     Going back is what bounds memory: once an end lies before a day, no further session can touch that day, whereas
     going forward a day stays unfinished for as long as some session might yet end that had begun by then. What is held
     is the day in hand, and the sessions that run across its midnight.
@@ -119,7 +121,7 @@ class Retrospect:
 
     def __init__(self, still_open: Iterable[Use]) -> None:
         """Begin with the sessions that have not ended."""
-        self._in_hand = list(still_open)
+        self._in_hand = {(use.session, use.started_at): use for use in still_open}
         self._before = date.max
 
     def day(self, day: date, ended: Iterable[Use]) -> list[Use]:
@@ -135,6 +137,6 @@ class Retrospect:
         for use in ended:
             if use.ended_at is None or not begin <= use.ended_at < end:
                 raise ValueError(f"a session that ended at {use.ended_at} did not end on {day}")
-            self._in_hand.append(use)
-        self._in_hand = [use for use in self._in_hand if use.started_at < end + WAIT]
-        return list(self._in_hand)
+            self._in_hand[use.session, use.started_at] = use
+        self._in_hand = {key: use for key, use in self._in_hand.items() if use.started_at < end + WAIT}
+        return list(self._in_hand.values())

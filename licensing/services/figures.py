@@ -16,7 +16,9 @@ from datetime import date, datetime, timedelta
 
 from licensing.errors import Conflict
 from licensing.rules.figures import Day, DayFigures, Month, reckon, with_denials_of
-from licensing.rules.usage import DAY, Denial, Retrospect, Use, midnight
+from licensing.rules.retention import year_before
+from licensing.rules.seats import Reason, depart
+from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
 from licensing.storage import rows
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, merge
 
@@ -73,13 +75,18 @@ async def still_open(tables: Tables, license: str, as_of: datetime) -> StillOpen
     """Read the sessions that were open at a moment.
 
     A session that is active now will have ended no sooner than its last heartbeat or, where it is borrowed, its
-    lease: before the earliest of those, nothing can change any more.
+    lease: before the earliest of those, nothing can change any more. One that has lapsed is taken as ended. What was
+    refused a moment ago may yet turn out to have waited.
     """
-    uses, settled = [], as_of
+    uses, settled = [], as_of - WAIT
     async for row in tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE)):
-        session = rows.session_value(row).value
-        settled = min(settled, session.expires_at if session.borrowed else session.heartbeat_at)
-        uses.append(rows.use_value(row))
+        known = rows.session_value(row)
+        session, use = known.value, rows.use_value(row)
+        if session.expires_at <= as_of:
+            use = replace(use, ended_at=depart(known, Reason.LAPSED, as_of).ended_at)
+        else:
+            settled = min(settled, session.expires_at if session.borrowed else session.heartbeat_at)
+        uses.append(use)
     # Where the moment lies in the past, some have ended since.
     first, beyond = rows.ended_key(as_of, ""), rows.beyond(rows.ENDED)
     since = tables.rows("register", license, first, beyond, columns=USE_COLUMNS)
@@ -145,10 +152,17 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
     final = known.final if known else None
     figured = Figured(correction=known.correction if known else "")
     present = await still_open(tables, license, as_of)
-    first = final + timedelta(days=1) if final else await first_day(tables, license, present)
-    this_month, newest = month_of(as_of.date()), as_of.date() - timedelta(days=1)
+    this_month, newest = month_of(as_of.date()), as_of.date() - DAY
+    if final is None:
+        first = await first_day(tables, license, present)
+    elif final > newest:
+        # They were made as of a time that is yet to come; what has happened since is not in them.
+        final, first = None, newest.replace(day=1)
+    else:
+        first = final + DAY
     if first is None or first > newest:
         return figured
+    year_ago = year_before(as_of)
     # A month that closes is reckoned from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
     kept = await _kept_days(tables, license, first)
@@ -164,18 +178,21 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
             before = kept.get(figures.day)
             if before:
                 figures = with_denials_of(before, figures)
-            # Days without use have no row, unless they had one before it was found that there was none.
-            if before or figures.sessions or figures.denials:
+            # Days without use have no row, unless they had one before it was found that there was none; and those that
+            # are older than a year have none any more.
+            if (before or figures.sessions or figures.denials) and figures.day >= year_ago.date():
                 figured.writes.append(rows.day_figures(figures))
     for name, sums in months.items():
         totals = sums.figures()
         figured.users[name] = sums.users
         row = await tables.get("register", license, rows.month_key(name))
+        if row and outlives_its_sessions(name, as_of):
+            continue
         if row:
             totals = with_denials_of(rows.month_value(row), totals)
         if row or totals.sessions or totals.denials:
             figured.writes.append(rows.month_figures(totals))
-    figured.final = max(min(newest, present.settled.date() - timedelta(days=1)), final or date.min)
+    figured.final = max(min(newest, present.settled.date() - DAY), final or date.min)
     return figured
 
 
@@ -188,6 +205,11 @@ def reopening(known: Standing, first: date) -> Write:
     if known.final is not None and known.final >= first:
         columns[rows.FIGURED_TO] = str(first - timedelta(days=1))
     return merge(rows.HEAD, columns, known.version)
+
+
+def outlives_its_sessions(month: str, as_of: datetime) -> bool:
+    """Whether the first sessions of a month are past their year. Its figures were made before, and are made no more."""
+    return midnight(date.fromisoformat(f"{month}-01")) < year_before(as_of)
 
 
 async def keep(tables: Tables, license: str, figured: Figured) -> None:

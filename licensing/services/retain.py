@@ -2,7 +2,8 @@
 
 The order makes a crash between any two calls harmless, since a rerun does again what was not finished, and comes out
 the same: sweep; reckon, from the sessions themselves, each day and month that is not final; write them, then the
-organization's months, then how far all is final; and only then delete what has been counted or is past its year.
+organization's months, then how far all is final; and only then, on all its licenses, delete what has been counted or is
+past its year.
 
 What goes when:
 
@@ -21,10 +22,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from licensing.errors import Fault
 from licensing.rules.figures import suppress
 from licensing.rules.retention import year_before
 from licensing.services.directory import licenses
-from licensing.services.figures import Figured, figured_to, finish, keep, month_of, reckon_license, users_in
+from licensing.services.figures import (
+    Figured,
+    figured_to,
+    finish,
+    keep,
+    month_of,
+    outlives_its_sessions,
+    reckon_license,
+    users_in,
+)
 from licensing.services.sweep import sweep_license
 from licensing.storage import rows
 from licensing.storage.bulk import delete_all
@@ -102,7 +113,7 @@ async def retain(
                 return await run.organization(organization, names)
             except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
                 _log.error("retain: %s with the licenses of one organization", type(fault).__name__)
-                return Retained(licenses=len(names), failed=len(names))
+                return await run.failed(names)
             finally:
                 done += len(names)
                 progress(done, total)
@@ -139,24 +150,33 @@ class _Run:
         months = sorted({month for each in figured.values() for month in each.users})
         for month in months:
             await self._organization_month(organization, month, figured)
+        if not self.dry_run:
+            for name in names:
+                await finish(self.tables, name, figured[name])
         result = Retained()
         for name in names:
-            if not self.dry_run:
-                await finish(self.tables, name, figured[name])
-            deleted = await self._let_go(name)
-            oldest = await self._oldest(name)
-            result += Retained(
-                licenses=1,
-                days=figured[name].days,
-                months=len(figured[name].users),
-                deleted=deleted,
-                oldest=oldest,
-                overdue=int(oldest is not None and oldest < self.cutoff and not self.dry_run),
-            )
+            each = figured[name]
+            deleted = await self._let_go(name, each)
+            result += Retained(licenses=1, days=each.days, months=len(each.users), deleted=deleted)
+            result += await self._left(name)
+        return result
+
+    async def failed(self, names: list[str]) -> Retained:
+        """What is left on licenses that could not be done, as far as that can be told."""
+        result = Retained(licenses=len(names), failed=len(names))
+        for name in names:
+            try:
+                result += await self._left(name)
+            except Fault:
+                continue
         return result
 
     async def _organization_month(self, organization: str, month: str, figured: dict[str, Figured]) -> None:
         """How many people used any of the organization's licenses in a month, each counted once."""
+        if outlives_its_sessions(month, self.as_of) and await self.tables.get(
+            "directory", organization, rows.month_key(month), ()
+        ):
+            return
         users: set[str] = set()
         for name, each in figured.items():
             known = each.users.get(month)
@@ -164,9 +184,9 @@ class _Run:
         if users and not self.dry_run:
             await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
 
-    async def _let_go(self, license: str) -> int:
+    async def _let_go(self, license: str, figured: Figured) -> int:
         """Delete what has been counted or is past its year; how many rows that were (or would be)."""
-        final = await figured_to(self.tables, license)
+        final = figured.final or await figured_to(self.tables, license)
         gone = await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
         gone += await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
         if final is not None:
@@ -194,8 +214,9 @@ class _Run:
                 write = rows.month_figures(suppress(month, self.small_group))
                 await self.tables.commit("register", license, [write])
 
-    async def _oldest(self, license: str) -> datetime | None:
-        """The end of the oldest session that is kept."""
-        async for row in self.tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED), columns=()):
-            return rows.ended_at(row)
-        return None
+    async def _left(self, license: str) -> Retained:
+        """The oldest session that is kept (or would be), and whether that is past its year."""
+        since = rows.ended_key(self.cutoff, "") if self.dry_run else rows.ENDED
+        row = await self.tables.first("register", license, since, rows.beyond(rows.ENDED), ())
+        oldest = rows.ended_at(row) if row else None
+        return Retained(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))

@@ -1,25 +1,35 @@
-"""Deleting many rows of a partition: full transactions, several at a time, while more keys are read."""
+"""Deleting many rows of a partition: full transactions, several at a time, while more keys are read.
+
+That is as fast as a partition goes, and may be faster: where the store then does not answer, it is given time.
+"""
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
-from licensing.errors import Conflict
+from licensing.errors import Conflict, Unavailable
 from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, delete
 
 PARALLEL = 4
+PATIENCE = (0.5, 1, 2, 4, 8)
+"""Seconds to wait before each new try, when the store does not answer."""
 
 
 async def delete_all(tables: Tables, table: Table, partition: str, keys: AsyncIterable[str]) -> int:
     """Delete rows by their keys; how many those were. Those that somebody else deletes meanwhile are passed over."""
     deleted = 0
     places = asyncio.Semaphore(PARALLEL)
+
+    def done(task: asyncio.Task[int]) -> None:
+        nonlocal deleted
+        places.release()
+        if not task.cancelled() and not task.exception():
+            deleted += task.result()
+
     try:
         async with asyncio.TaskGroup() as tasks:
             async for batch in batches(keys):
-                deleted += len(batch)
                 await places.acquire()
-                task = tasks.create_task(_delete(tables, table, partition, batch))
-                task.add_done_callback(lambda _: places.release())
+                tasks.create_task(_delete(tables, table, partition, batch)).add_done_callback(done)
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None  # the callers know faults, not groups of them
     return deleted
@@ -37,11 +47,21 @@ async def batches(keys: AsyncIterable[str]) -> AsyncIterator[list[str]]:
         yield batch
 
 
-async def _delete(tables: Tables, table: Table, partition: str, keys: list[str]) -> None:
+async def _delete(tables: Tables, table: Table, partition: str, keys: list[str]) -> int:
+    waits = iter(PATIENCE)
     while keys:
         try:
             await tables.commit(table, partition, [delete(key) for key in keys])
-        except Conflict as conflict:
-            keys = [key for place, key in enumerate(keys) if place != (conflict.index or 0)]
+        except Conflict:
+            # Somebody else was faster, or an earlier try of ours that was not answered.
+            beyond = max(keys) + " "  # the first key that sorts after it
+            kept = {row.key async for row in tables.rows(table, partition, min(keys), beyond, columns=())}
+            keys = [key for key in keys if key in kept]
+        except Unavailable:
+            wait = next(waits, None)
+            if wait is None:
+                raise
+            await asyncio.sleep(wait)
         else:
-            return
+            break
+    return len(keys)

@@ -10,8 +10,8 @@ What it adds to the SDK, since the SDK's defaults suit batch jobs and not a prog
 
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
@@ -126,8 +126,9 @@ class Tables:
         columns: Sequence[str] | None = None,
         where: str = "",
         values: Mapping[str, Any] | None = None,
-    ) -> AsyncIterator[list[Row]]:
-        """Read the rows of a key range [first, beyond) in key order, page by page of at most `PAGE_ROWS`.
+        page_rows: int = PAGE_ROWS,
+    ) -> AsyncGenerator[list[Row], None]:
+        """Read the rows of a key range [first, beyond) in key order, page by page of at most `page_rows`.
 
         `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
         the range reads. Without a partition the whole table is read.
@@ -148,7 +149,7 @@ class Tables:
             " and ".join(tests),
             parameters={**given, **(values or {})},
             select=_selected(columns),
-            results_per_page=PAGE_ROWS,
+            results_per_page=page_rows,
         )
         pages = query.by_page()
         while True:
@@ -165,6 +166,16 @@ class Tables:
         async for page in self.pages(table, partition, *args, **kwargs):
             for row in page:
                 yield row
+
+    async def first(
+        self, table: Table, partition: str, first: str, beyond: str, columns: Sequence[str] | None = None
+    ) -> Row | None:
+        """Read the first row of a key range, None where there is none."""
+        pages = self.pages(table, partition, first, beyond, columns=columns, page_rows=1)
+        async with aclosing(pages):
+            async for page in pages:
+                return page[0]
+        return None
 
     async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
         """Do all writes or none; the rows' new versions (empty for deleted ones).

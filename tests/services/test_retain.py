@@ -1,41 +1,492 @@
-"""Retention on a real store: figures that equal a second-by-second count, and nothing kept past its year."""
+"""Retention on a real store: figures that equal a minute-by-minute count, and nothing kept past its year."""
 
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
 
-from licensing.services.retain import retain
-from licensing.storage import rows
-from licensing.storage.ledger import Ledger
-from licensing.storage.tables import Tables
-from tests.storage.desk import Clock, look, new_license, new_session, start, terms
+import pytest
+
+from licensing.errors import Unavailable
+from licensing.rules.license import Kind, Sharing
+from licensing.rules.retention import year_after, year_before
+from licensing.rules.seats import End, Granted, Reason
+from licensing.services.retain import Retained, retain
+from licensing.storage import bulk, rows
+from licensing.storage.ledger import Beat, Ledger
+from licensing.storage.tables import Table, Write, merge, put
+from tests.registers import (
+    License,
+    Register,
+    dump,
+    expected_days,
+    expected_months,
+    kept_days,
+    kept_months,
+    keys,
+    register,
+)
+from tests.storage.desk import Clock, look, new_session, start, terms
+from tests.support import StorageCalls
+
+MICROSECOND, MINUTE, HOUR, DAY = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SMALL_GROUP = 3
+OLD_ROWS = int(os.environ.get("REGISTER_OLD_ROWS", "10000"))
+"""How many a night must not cost more for; REGISTER_OLD_ROWS=100000 by hand."""
 
 
-async def test_a_night_makes_the_figures_of_yesterday(tables: Tables) -> None:
-    license, session = new_license(), new_session()
-    clock = Clock(datetime(2026, 3, 10, 9, tzinfo=UTC))
-    organization = new_license()
-    ledger = Ledger(tables, clock)
-    from licensing.rules.seats import End
+def at(text: str) -> datetime:
+    """A time, UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
-    await ledger.submit(license, start(session, terms(organization=organization)))
+
+NIGHT = at("2027-03-10T02:30")
+
+
+@pytest.fixture
+async def own(azurite: str) -> AsyncIterator[Register]:
+    """A register that only this test knows."""
+    async with register(azurite, Register) as opened:
+        yield opened
+
+
+async def run(tables: Register, as_of: datetime, *, dry_run: bool = False) -> Retained:
+    """One night's run."""
+    return await retain(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP, dry_run=dry_run)
+
+
+async def assert_equals_the_count(tables: Register, license: License, as_of: datetime) -> None:
+    """Hold every figure that is kept of a license against the reckoner's, and see that none is missing."""
+    reckoner, first = license.reckoner(as_of), license.first_day()
+    assert await kept_days(tables, license.id) == expected_days(reckoner, first, as_of)
+    assert await kept_months(tables, license.id) == expected_months(reckoner, first, as_of, SMALL_GROUP)
+
+
+def eventful(license: License) -> License:
+    """Whatever may happen to a license, around the turn of a month and up to the night."""
+    license.ended(at("2027-01-30T09:00"), at("2027-01-30T17:12"))
+    license.ended(at("2027-01-30T23:50"), at("2027-01-31T00:10"), "ben", "lab")
+    license.ended(at("2027-01-31T22:00"), at("2027-02-01T03:00"), "ann")
+    license.ended(at("2027-02-03T12:00"), at("2027-02-10T12:00"), "cid", "cluster")  # a week
+    license.ended(at("2027-02-12T08:00"), at("2027-02-12T10:00"), "dan")
+    license.ended(at("2027-02-12T09:00"), at("2027-02-12T11:00"), "dan")  # started again before the first was over
+    license.ended(at("2027-02-12T09:30"), at("2027-02-12T09:31"), "eve", overdraft=True)
+    license.ended(at("2027-02-15T09:30"), at("2027-02-15T09:30"), "fay")  # crashed at once
+    license.ended(at("2027-02-15T10:00"), at("2027-02-15T10:25"), "fay", reason=Reason.LAPSED)
+    license.ended(at("2027-02-27T10:00"), at("2027-03-02T10:00"), "gil", borrowed=True, reason=Reason.LAPSED)
+    waited = new_session()
+    license.denied(at("2027-02-12T09:20"), waited)
+    license.ended(at("2027-02-12T09:35"), at("2027-02-12T12:00"), "hal", session=waited)
+    late = new_session()
+    license.denied(at("2027-02-28T23:50"), late)
+    license.ended(at("2027-03-01T00:04"), at("2027-03-01T00:06"), "hal", session=late)
+    license.denied(at("2027-02-20T09:20"))
+    license.denied(at("2027-03-08T11:00"))
+    license.runs(at("2027-03-08T23:00"), NIGHT - MINUTE, NIGHT + HOUR, "ann")
+    license.runs(at("2027-03-09T20:00"), at("2027-03-09T20:05"), NIGHT + DAY, "ben", "lab", borrowed=True)
+    license.runs(at("2027-03-09T10:00"), at("2027-03-09T10:40"), at("2027-03-09T10:55"), "ida", crashed=True)
+    return license
+
+
+@pytest.mark.parametrize(
+    "bought",
+    [
+        *(terms(sharing=sharing, seats=9) for sharing in Sharing),
+        terms(kind=Kind.NAMED_USER, seats=0),
+        terms(kind=Kind.NODE_LOCKED, seats=0),
+    ],
+    ids=lambda bought: f"{bought.kind}-{bought.sharing}",
+)
+async def test_every_figure_equals_a_count_minute_by_minute(own: Register, bought: Any) -> None:
+    license = eventful(License(bought))
+    await license.write(own)
+    retained = await run(own, NIGHT)
+    assert (retained.licenses, retained.failed, retained.overdue) == (1, 0, 0)
+    assert retained.months == 2
+    assert retained.oldest == at("2027-01-30T17:12")
+    await assert_equals_the_count(own, license, NIGHT)
+    (await look(own, license.id)).check()
+
+
+async def test_a_second_run_changes_nothing(own: Register) -> None:
+    licenses = [eventful(License(terms(organization="acme"))), eventful(License(terms(organization="other")))]
+    old = License(terms(organization="acme", sharing=Sharing.USER), at("2027-01-20T00:00").date())
+    for number in range(250):
+        began = at("2026-03-01T00:00") + number * 2 * HOUR
+        old.ended(began, began + 3 * HOUR, f"u{number % 4}")
+        if number % 10 == 0:
+            old.denied(began)
+    for license in [*licenses, old]:
+        await license.write(own)
+    first = await run(own, NIGHT)
+    assert first.deleted > 100
+    once = await dump(own, versions=True)
+    second = await run(own, NIGHT)
+    assert (second.days, second.months, second.deleted, second.failed) == (0, 0, 0, 0)
+    assert await dump(own, versions=True) == once, "no row was so much as written again"
+    assert first.oldest == second.oldest
+
+
+@pytest.mark.parametrize(
+    ("ended_at", "kept_at", "gone_at"),
+    [
+        ("2026-03-10T02:30", "2027-03-10T02:30", "2027-03-10T02:30:00.000001"),
+        ("2026-03-10T02:30:00.000001", "2027-03-10T02:30:00.000001", "2027-03-10T02:30:00.000002"),
+        ("2026-12-31T23:59:59.999999", "2027-12-31T23:59:59.999999", "2028-01-01T00:00"),
+        ("2027-02-28T03:00", "2028-02-28T03:00", "2028-02-28T03:00:00.000001"),
+        ("2027-02-28T03:00", "2028-02-28T03:00", "2028-02-29T02:30"),
+        ("2027-02-28T23:59:59.999999", "2028-02-28T23:59:59.999999", "2028-02-29T00:00"),
+        ("2027-03-01T00:00", "2028-02-29T23:59:59.999999", "2028-03-01T00:00:00.000001"),
+        ("2028-02-29T12:00", "2029-02-28T23:59:59.999999", "2029-03-01T00:00"),
+    ],
+)
+async def test_a_session_is_kept_for_a_year_to_the_microsecond(
+    own: Register, ended_at: str, kept_at: str, gone_at: str
+) -> None:
+    license = License(figured_to=at(kept_at).date() - 2 * DAY)
+    license.ended(at(ended_at) - HOUR, at(ended_at))
+    license.ended(at(ended_at), at(ended_at) + 3 * DAY)
+    await license.write(own)
+    retained = await run(own, at(kept_at))
+    assert len(await keys(own, license.id, rows.ENDED)) == 2
+    assert (retained.oldest, retained.overdue) == (at(ended_at), 0)
+    retained = await run(own, at(gone_at))
+    assert len(await keys(own, license.id, rows.ENDED)) == 1
+    assert (retained.oldest, retained.overdue) == (at(ended_at) + 3 * DAY, 0)
+
+
+def test_what_is_to_go_at_a_moment_and_when_something_is_to_go_agree() -> None:
+    leap_day = at("2028-02-29T00:00")
+    offsets = [timedelta(0), MICROSECOND, 12 * HOUR, DAY - MICROSECOND]
+    moments = [leap_day + days * DAY + offset for days in range(-400, 400) for offset in offsets]
+    assert all(earlier < later for earlier, later in pairwise(moments))
+    cuts = [year_before(moment) for moment in moments]
+    assert cuts == sorted(cuts), "what is to go does not come back"
+    for ended_at in moments[:1700]:
+        for moment in (year_after(ended_at) - MICROSECOND, year_after(ended_at) + MICROSECOND):
+            assert (ended_at < year_before(moment)) == (moment > year_after(ended_at))
+
+
+async def test_denials_go_once_their_month_has_been_counted(own: Register) -> None:
+    license = License()
+    license.denied(at("2027-02-01T10:00"))
+    license.denied(at("2027-02-28T10:00"))
+    license.denied(at("2027-03-01T10:00"))
+    await license.write(own)
+    await run(own, at("2027-02-28T23:59"))
+    assert len(await keys(own, license.id, rows.DENIED)) == 3
+    retained = await run(own, at("2027-03-01T00:05"))
+    assert retained.deleted == 0, "who was refused just before midnight may yet be found to have waited"
+    retained = await run(own, at("2027-03-01T02:30"))
+    assert retained.deleted == 2
+    assert await keys(own, license.id, rows.DENIED) == [rows.denied_key(license.denials[2].session, NIGHT - 9 * DAY)]
+    assert (await kept_months(own, license.id))["2027-02"]["denials"] == 2
+
+
+async def test_a_wait_across_the_last_midnight_is_a_wait(own: Register) -> None:
+    license, waits = License(), new_session()
+    license.denied(at("2027-02-28T23:58"), waits)
+    license.ended(at("2027-03-01T00:10"), at("2027-03-01T01:00"), session=waits)
+    await license.write(own)
+    for night in ("2027-03-01T00:05", "2027-03-01T02:30"):
+        await run(own, at(night))
+    await assert_equals_the_count(own, license, at("2027-03-01T02:30"))
+    assert (await kept_months(own, license.id))["2027-02"]["waits"] == 1
+
+
+async def test_figures_of_days_go_after_a_year_and_of_months_stay_with_small_groups_suppressed(own: Register) -> None:
+    license = License(terms(seats=9))
+    for month in range(1, 13):
+        for day, user in [(3, "ann"), (20, "ben"), (28, "cid" if month % 2 else "ann")]:
+            began = datetime(2026, month, day, 9, tzinfo=UTC)
+            license.ended(began, began + HOUR, user)
+    await license.write(own)
+    await run(own, NIGHT)
+    await assert_equals_the_count(own, license, NIGHT)
+    assert min(await kept_days(own, license.id)) == at("2026-03-20T00:00").date()
+    months = await kept_months(own, license.id)
+    assert list(months) == [f"2026-{month:02}" for month in range(1, 13)]
+    assert {name: value for name, value in months["2026-02"].items() if value is not None} == {
+        "month": "2026-02",
+        "users": 2,
+    }, "few people, and the month outlives its year"
+    assert months["2026-01"]["seat_seconds"] == 3 * 3600, "as many people as need not be hidden"
+    assert months["2026-04"]["seat_seconds"] == 3 * 3600, "few people, but not older than a year"
+    await run(own, at("2027-05-01T02:30"))
+    await assert_equals_the_count(own, license, at("2027-05-01T02:30"))
+    assert (await kept_months(own, license.id))["2026-04"]["seat_seconds"] is None
+
+
+async def test_an_organizations_month_counts_each_person_once_over_its_licenses(own: Register) -> None:
+    licenses = [License(terms(organization="acme")) for _ in range(3)]
+    other = License(terms(organization="other"))
+    for license, users in zip([*licenses, other], (("ann", "ben"), ("ben", "cid"), (), ("dan",)), strict=True):
+        for user in users:
+            license.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), user)
+        await license.write(own)
+    await run(own, NIGHT)
+    counted = {}
+    for organization in ("acme", "other"):
+        row = await own.get("directory", organization, "month:2027-02")
+        counted[organization] = row.columns["users"] if row else None
+    assert counted == {"acme": 3, "other": 1}
+
+
+async def test_a_month_that_one_license_finishes_later_still_counts_the_people_of_the_others(own: Register) -> None:
+    quiet, late = License(), License()
+    quiet.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), "ann")
+    late.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), "ben")
+    late.runs(at("2027-02-28T23:00"), at("2027-02-28T23:55"), at("2027-03-01T02:45"), "cid")
+    for license in (quiet, late):
+        await license.write(own)
+    for night in ("2027-03-01T02:30", "2027-03-02T02:30"):
+        await run(own, at(night))
+        row = await own.get("directory", "acme", "month:2027-02")
+        assert row is not None
+        assert row.columns["users"] == 3
+
+
+async def test_a_day_is_made_again_while_a_session_may_yet_turn_out_to_have_ended_on_it(own: Register) -> None:
+    license = License()
+    license.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
+    license.runs(at("2027-03-09T23:00"), at("2027-03-09T23:50"), NIGHT + 10 * MINUTE, "ben")
+    await license.write(own)
+    await run(own, NIGHT)
+    await assert_equals_the_count(own, license, NIGHT)  # as if it ran on
+    retained = await run(own, NIGHT + DAY)
+    assert retained.days == 2
+    crashed = License(license.terms, id=license.id)
+    crashed.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
+    crashed.ended(at("2027-03-09T23:00"), at("2027-03-09T23:50"), "ben")
+    await assert_equals_the_count(own, crashed, NIGHT + DAY)
+    assert (await run(own, NIGHT + 2 * DAY)).days == 1
+
+
+async def test_as_of_a_past_moment_the_register_is_as_it_was_then(own: Register) -> None:
+    license = eventful(License())
+    await license.write(own)
+    past = at("2027-02-05T00:00")
+    await run(own, past)
+    then = License(license.terms, id=license.id)
+    then.uses = [use for use in license.uses if use.started_at < past]
+    then.denials = [denial for denial in license.denials if denial.first_at < past]
+    assert await kept_days(own, license.id) == expected_days(then.reckoner(past), license.first_day(), past)
+    assert await kept_months(own, license.id) == expected_months(then.reckoner(past), license.first_day(), past, 3)
+    await run(own, NIGHT)
+    await assert_equals_the_count(own, license, NIGHT)
+    await run(own, past)
+    await run(own, NIGHT)
+    await assert_equals_the_count(own, license, NIGHT)
+
+
+async def test_after_a_run_as_of_the_future_what_happens_until_then_is_counted_all_the_same(own: Register) -> None:
+    license = eventful(License(terms(seats=9)))
+    await license.write(own)
+    await run(own, NIGHT + 60 * DAY)
+    assert await keys(own, license.id, rows.ACTIVE) == [], "as of then, they have lapsed"
+    clock = Clock(NIGHT + HOUR)
+    ledger, session = Ledger(own, clock), new_session()
+    await ledger.submit(license.id, start(session, license.terms, user="new"))
     clock.forward(3600)
-    await ledger.submit(license, End(session))
-    clock.forward(86400)
-    retained = await retain(tables, ledger, clock(), 3)
+    await ledger.submit(license.id, End(session))
+    license.uses = [use for use in license.uses if use.ended_at]
+    license.ended(at("2027-03-08T23:00"), NIGHT - MINUTE, "ann")
+    license.ended(at("2027-03-09T20:00"), NIGHT + DAY, "ben", "lab")
+    license.ended(NIGHT + HOUR, NIGHT + 2 * HOUR, "p1-new", "p1-h")
+    for night in (NIGHT + DAY, NIGHT + 2 * DAY, at("2027-04-01T02:30")):
+        await run(own, night)
+    await assert_equals_the_count(own, license, night)
+
+
+async def test_a_dry_run_writes_nothing_and_tells_the_same_numbers(own: Register, storage_calls: StorageCalls) -> None:
+    for organization in ("acme", "other"):
+        license = eventful(License(terms(organization=organization), at("2027-01-20T00:00").date()))
+        for number in range(150):
+            began = at("2026-02-20T00:00") + number * 6 * HOUR
+            license.ended(began, began + 2 * HOUR, f"u{number % 3}")
+            license.denied(began)
+        await license.write(own)
+    before = await dump(own, versions=True)
+    mark = await storage_calls.mark()
+    told = await run(own, NIGHT, dry_run=True)
+    ours = [call for call in await storage_calls.since(mark) if own.prefix in call or "batch" in call]
+    assert len(ours) > 20
+    assert {call.split()[0] for call in ours} == {"GET"}, "no call that could write"
+    assert await dump(own, versions=True) == before
+    done = await run(own, NIGHT)
+    assert told.deleted > 100
+    assert str(told).rpartition(" ")[0] == str(done).rpartition(" ")[0]
+
+
+async def test_two_runs_at_once_do_the_same_as_one(azurite: str, own: Register) -> None:
+    license = eventful(License(figured_to=at("2027-01-28T00:00").date()))
+    for number in range(1500):
+        began = at("2026-01-10T00:00") + number * HOUR
+        license.ended(began, began + 2 * HOUR, f"u{number % 5}")
+    await license.write(own)
+    old = sum(use.ended_at < year_before(NIGHT) for use in license.uses if use.ended_at)
+    async with register(azurite, Register, own.prefix) as another:
+        both = await asyncio.gather(run(own, NIGHT), run(another, NIGHT))
+    assert [each.failed for each in both] == [0, 0]
+    denied = sum(denial.first_at < at("2027-03-01T00:00") for denial in license.denials)
+    assert sum(each.deleted for each in both) == old + denied, "each row was deleted by one of them"
+    await assert_equals_the_count(own, license, NIGHT)
+    assert len(await keys(own, license.id, rows.ENDED)) == len(license.uses) - old - 2  # two are still open
+
+
+async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: Register) -> None:
+    bought, clock = terms(seats=5, sharing=Sharing.USER), Clock(NIGHT)
+    license = License(bought, at("2027-01-31T00:00").date())
+    for number in range(1200):
+        began = at("2026-02-01T00:00") + number * HOUR
+        license.ended(began, began + 2 * HOUR, f"u{number % 5}")
+    license.runs(at("2027-03-09T10:00"), at("2027-03-09T10:40"), at("2027-03-09T10:55"), "ida", crashed=True)
+    await license.write(own)
+    done = asyncio.Event()
+    granted: set[str] = set()
+
+    async def program(number: int, ledger: Ledger) -> None:
+        while not done.is_set():
+            session = new_session()
+            settled = await ledger.submit(license.id, start(session, bought, user=f"live{number % 7}"))
+            if isinstance(settled.outcome, Granted):
+                granted.add(session)
+                await ledger.beat(license.id, Beat(session, clock(), clock() + HOUR))
+                if random.random() < 0.8:
+                    await ledger.submit(license.id, End(session))
+
+    async with register(azurite, Register, own.prefix) as served:
+        ledger = Ledger(served, clock)
+        traffic = asyncio.gather(*(program(number, ledger) for number in range(8)))
+        retained = Retained()
+        for _ in range(3):
+            retained += await run(own, NIGHT)
+        done.set()
+        await traffic
     assert retained.failed == 0
-    row = await tables.get("register", license, rows.day_key(datetime(2026, 3, 10, tzinfo=UTC).date()))
-    assert row is not None
-    day = rows.day_value(row)
-    assert (day.sessions, day.seat_seconds, day.peak, day.users) == (1, 3600, 1, 1)
-    head = (await look(tables, license)).head if False else None
-    assert head is None
-    clock.forward(40 * 86400)
-    retained = await retain(tables, ledger, clock(), 3)
-    month = await tables.get("register", license, "month:2026-03")
-    assert month is not None
-    assert (await tables.get("directory", organization, "month:2026-03")) is not None
-    clock.forward(325 * 86400)
-    retained = await retain(tables, ledger, clock(), 3)
-    assert retained.deleted >= 2
-    month = await tables.get("register", license, "month:2026-03")
-    assert month is not None
-    print(dict(month.columns), retained, timedelta(0))
+    assert len(granted) > 20, "there was traffic"
+    await assert_equals_the_count(own, license, NIGHT)
+    seen = await look(own, license.id)
+    seen.check()
+    assert granted <= seen.active.keys() | seen.ended.keys(), "no session was lost"
+    assert year_before(NIGHT) <= min(row["ended_at"] for row in seen.ended.values())
+
+
+class EndsMeanwhile(Register):
+    """A register in which a session ends between the reading of active and of ended rows."""
+
+    session = ""
+    ended_at = NIGHT
+
+    async def pages(self, table: Table, *args: Any, **kwargs: Any) -> Any:
+        if table == "register" and args[1].startswith(rows.ENDED) and self.session and kwargs.get("columns"):
+            ending, self.session = self.session, ""
+            await Ledger(self, Clock(self.ended_at)).submit(args[0], End(ending))
+        async for page in super().pages(table, *args, **kwargs):
+            yield page
+
+
+@pytest.mark.parametrize("ended_at", [NIGHT - timedelta(seconds=1), NIGHT + timedelta(seconds=1)])
+async def test_a_session_that_ends_while_the_register_is_read_counts_once(
+    azurite: str, own: Register, ended_at: datetime
+) -> None:
+    license = License()
+    license.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
+    await license.write(own)
+    await run(own, NIGHT - DAY)  # so that only what is new gets read
+    license.runs(at("2027-03-09T22:00"), NIGHT, NIGHT + HOUR, "ben")
+    await own.commit("register", license.id, [license.writes[-1], merge(rows.HEAD, {"in_use": 1})])
+    async with register(azurite, EndsMeanwhile, own.prefix) as read:
+        read.session, read.ended_at = license.running[0].id, ended_at
+        await run(read, NIGHT)
+        assert read.session == "", "it ended meanwhile"
+    await assert_equals_the_count(own, license, NIGHT)
+
+
+async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
+    own: Register, caplog: pytest.LogCaptureFixture
+) -> None:
+    poisoned, sound = License(terms(organization="acme")), eventful(License(terms(organization="other")))
+    poisoned.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
+    for license in (poisoned, sound):
+        await license.write(own)
+    await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
+    with caplog.at_level("INFO", "licensing"):
+        retained = await run(own, NIGHT)
+    assert (retained.licenses, retained.failed, retained.overdue) == (2, 1, 1)
+    assert retained.oldest == at("2026-03-01T10:00")
+    await assert_equals_the_count(own, sound, NIGHT)
+    assert len(await keys(own, poisoned.id, rows.ENDED)) == 2, "nothing goes before it is counted"
+    said = {record.getMessage(): record.levelname for record in caplog.records}
+    assert said[f"retain {retained}"] == "ERROR"
+    assert said["retain: 1 licenses keep sessions past their year"] == "ERROR"
+    assert not any(poisoned.id in message or "acme" in message for message in said)
+
+
+async def test_the_log_says_what_was_done_and_what_is_left(own: Register, caplog: pytest.LogCaptureFixture) -> None:
+    license = License()
+    license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
+    license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
+    await license.write(own)
+    with caplog.at_level("INFO", "licensing"):
+        retained = await run(own, NIGHT)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"retain {retained}")]
+    assert str(retained).startswith(
+        "licenses=1 days=374 months=12 deleted=1 oldest=2027-03-01T10:00:00Z overdue=0 failed=0 seconds="
+    )
+
+
+class Throttled(Register):
+    """A register that is too busy to answer some transactions, having done every other one of them."""
+
+    unanswered = 0
+
+    async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
+        deletes: list[Write] = [write for write in writes if write.verb == "delete"]
+        if len(deletes) > 1 and self.unanswered:
+            self.unanswered -= 1
+            if self.unanswered % 2:
+                await super().commit(table, partition, writes)
+            raise Unavailable("the store answered 503")
+        return await super().commit(table, partition, writes)
+
+
+async def test_a_busy_store_is_given_time(azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+    license = License(figured_to=at("2027-03-07T00:00").date())
+    for number in range(1000):
+        license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * HOUR)
+    await license.write(own)
+    monkeypatch.setattr(bulk, "PATIENCE", (0.01,) * 5)
+    async with register(azurite, Throttled, own.prefix) as busy:
+        busy.unanswered = 12
+        retained = await run(busy, NIGHT)
+        assert (retained.failed, retained.overdue, busy.unanswered) == (0, 0, 0)
+    assert await keys(own, license.id, rows.ENDED) == []
+
+
+def crowd(license: License, rows_kept: int) -> License:
+    """So many old sessions, and one new day."""
+    for number in range(rows_kept):
+        began = at("2026-04-01T00:00") + number * 4 * MINUTE
+        license.ended(began, began + HOUR, f"u{number % 7}")
+    for hour in range(20):
+        license.ended(NIGHT.replace(day=9, hour=hour), NIGHT.replace(day=9, hour=hour + 2), f"u{hour % 7}")
+    return license
+
+
+async def test_a_night_costs_what_changed_and_not_what_is_kept(azurite: str) -> None:
+    costs = []
+    for rows_kept in (0, 100, OLD_ROWS):
+        async with register(azurite, Register) as own:
+            license = crowd(License(figured_to=at("2027-03-08T00:00").date()), rows_kept)
+            await license.write(own)
+            own.calls = own.rows_read = 0
+            retained = await run(own, NIGHT)
+            assert (retained.days, retained.failed) == (1, 0)
+            costs.append((own.calls, own.rows_read))
+            license.uses = license.uses[rows_kept:]
+            await assert_equals_the_count(own, license, NIGHT)
+    assert len(set(costs)) == 1, costs

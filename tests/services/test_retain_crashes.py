@@ -1,0 +1,128 @@
+"""Retention dies before and after each of its writes: the next run makes up for it.
+
+A read changes nothing: to die before it is to die after the write before it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from licensing.rules.license import Sharing
+from licensing.services.retain import Retained, retain
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Table, put
+from tests.registers import Dump, License, Register, dump, keys, register
+from tests.storage.desk import Clock, terms
+
+NIGHT = datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
+YEAR_AGO = NIGHT.replace(year=2026)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def small_register() -> list[License]:
+    """Two licenses of one organization, with something of everything that retention does.
+
+    Earlier nights have made the figures up to 26 February; those of the last days of the month are missing.
+    """
+    figured_to = (NIGHT - 3 * DAY).date()
+    licenses = [
+        License(terms(sharing=Sharing.USER), figured_to, "shared"),
+        License(terms(), figured_to, "plain"),
+    ]
+    for license in licenses:
+        for number in range(-2, 2):
+            ended_at = YEAR_AGO + number * HOUR
+            license.ended(ended_at - HOUR, ended_at, session=f"old-{number}")
+        license.ended(NIGHT - 2 * DAY, NIGHT - DAY, license.id, session="across")
+        license.ended(NIGHT - DAY, NIGHT - DAY + HOUR, "ann", session="short")
+        license.denied(NIGHT - 2 * DAY, "refused")
+        license.writes += [
+            put("day:2026-02-28", {"users": 2, "sessions": 9}),
+            put("month:2026-02", {"users": 2, "sessions": 9}),
+            put("month:2026-01", {"users": 2, "sessions": 9}),
+        ]
+    licenses[0].runs(NIGHT - 9 * HOUR, NIGHT - 8 * HOUR, NIGHT - 7 * HOUR, "cid", crashed=True, session="crashed")
+    return licenses
+
+
+@asynccontextmanager
+async def made(azurite: str, licenses: list[License]) -> AsyncIterator[Register]:
+    """A register with some licenses, of which nothing has been asked yet."""
+    async with register(azurite, Register) as own:
+        for license in licenses:
+            await license.write(own)
+        own.calls = 0
+        own.writes.clear()
+        yield own
+
+
+async def run(tables: Register) -> Retained:
+    """A night's run to its end."""
+    return await retain(tables, Ledger(tables, Clock(NIGHT)), NIGHT, 3)
+
+
+async def run_until_it_dies(tables: Register) -> None:
+    """A night's run that may not come to its end."""
+    running, death = asyncio.create_task(run(tables)), asyncio.create_task(tables.dead.wait())
+    await asyncio.wait((running, death), return_when=asyncio.FIRST_COMPLETED)
+    running.cancel()
+    death.cancel()
+    await asyncio.gather(running, death, return_exceptions=True)
+
+
+async def run_again(azurite: str, tables: Register) -> Dump:
+    """What is kept after another process has run to its end."""
+    async with register(azurite, Register, tables.prefix) as again:
+        retained = await run(again)
+        assert (retained.failed, retained.overdue) == (0, 0)
+        return await dump(again)
+
+
+async def test_wherever_it_dies_the_next_run_comes_to_the_same(azurite: str) -> None:
+    async with made(azurite, small_register()) as own:
+        retained = await run(own)
+        points = sorted({0, *own.writes, *(calls + 1 for calls in own.writes)})
+        assert points[-1] < own.calls
+        uninterrupted = await dump(own)
+    assert (retained.days, retained.months, retained.deleted) == (4, 2, 8)
+    assert (retained.failed, retained.oldest) == (0, YEAR_AGO)
+    assert ("acme", "month:2027-02") in uninterrupted
+    assert len(points) > 15
+
+    async def die(dies_before: int) -> None:
+        async with made(azurite, small_register()) as own:
+            own.dies_before = dies_before
+            await run_until_it_dies(own)
+            assert own.dead.is_set()
+            assert await run_again(azurite, own) == uninterrupted, f"after it died before call {dies_before}"
+
+    for first in range(0, len(points), 4):
+        await asyncio.gather(*map(die, points[first : first + 4]))
+
+
+class DiesAfterDeleting(Register):
+    """A register whose process dies when it has deleted the first sessions."""
+
+    async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
+        done = await super().commit(table, partition, writes)
+        if any(write.verb == "delete" and write.key.startswith(rows.ENDED) for write in writes):
+            self.dies_before = self.calls
+        return done
+
+
+async def test_the_first_run_ever_dies_and_an_organization_still_knows_how_many_people_it_had(azurite: str) -> None:
+    licenses = [License(terms(), id="one"), License(terms(), id="two")]
+    for license in licenses:
+        license.ended(YEAR_AGO - 12 * DAY, YEAR_AGO - 12 * DAY + HOUR, license.id, session="old")
+    async with made(azurite, licenses) as own:
+        async with register(azurite, DiesAfterDeleting, own.prefix) as first:
+            await run_until_it_dies(first)
+            assert first.dead.is_set()
+        left = [await keys(own, license.id, rows.ENDED) for license in licenses]
+        assert sorted(map(len, left)) == [0, 1], "one license is done, the other is not"
+        kept = await run_again(azurite, own)
+    assert kept["acme", "month:2026-02"] == {"users": 2}
+    assert {kept[license.id, "month:2026-02"]["users"] for license in licenses} == {1}

@@ -1,0 +1,158 @@
+"""Fourteen months of a register: every figure is right, and nothing is kept past its year or let go before.
+
+REGISTER_SESSIONS is how many sessions there are; by hand, `REGISTER_SESSIONS=200000 make test
+ARGS=tests/stories/test_fourteen_months.py` takes some ten minutes and 2 GB of memory.
+"""
+
+import asyncio
+import os
+import random
+from datetime import UTC, date, datetime, timedelta
+
+from licensing.rules.license import Kind, Sharing
+from licensing.rules.retention import year_before
+from licensing.rules.seats import Reason
+from licensing.services.retain import Retained, retain
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from tests.reckoner import Reckoner
+from tests.registers import (
+    License,
+    Register,
+    dump,
+    expected_days,
+    expected_months,
+    kept_days,
+    kept_months,
+    keys,
+    register,
+)
+from tests.storage.desk import Clock, new_session, terms
+
+SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "6000"))
+BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
+NIGHTS = (datetime(2026, 4, 1, 2, 30, tzinfo=UTC), datetime(2026, 9, 17, 2, 30, tzinfo=UTC), END)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SMALL_GROUP = 3
+
+LICENSES = (
+    ("acme", terms(organization="acme", sharing=Sharing.NONE, seats=40)),
+    ("acme", terms(organization="acme", sharing=Sharing.USER, seats=20)),
+    ("acme", terms(organization="acme", kind=Kind.NODE_LOCKED, seats=0)),
+    ("bolt", terms(organization="bolt", sharing=Sharing.HOST, seats=10, overdraft=2)),
+    ("bolt", terms(organization="bolt", sharing=Sharing.USER_HOST, seats=10)),
+    ("bolt", terms(organization="bolt", kind=Kind.NAMED_USER, seats=0)),
+    ("solo", terms(organization="solo", seats=2)),
+)
+
+
+def a_past(license: License, sessions: int, chance: random.Random) -> None:
+    """Fourteen months of a license: working days and nights, weeks, crashes, overlaps and refusals."""
+    people = 2 if license.terms.organization == "solo" else 12
+    minutes = (END - BEGIN) // MINUTE
+    for _ in range(sessions):
+        user, host = f"u{chance.randrange(people)}", f"h{chance.randrange(people // 2)}"
+        began = BEGIN + chance.randrange(minutes - 60) * MINUTE
+        lasts = chance.choices(
+            (0 * MINUTE, chance.randrange(1, 200) * MINUTE, chance.randrange(8, 20) * HOUR, 7 * DAY),
+            (2, 90, 7, 0.3),
+        )[0]
+        session = new_session()
+        if chance.random() < 0.05:
+            license.denied(began - chance.randrange(31) * MINUTE, session)
+        if began + lasts > END - HOUR:
+            license.runs(began, END - 5 * MINUTE, END + 10 * MINUTE, user, host, session=session)
+            continue
+        license.ended(
+            began,
+            began + lasts,
+            user,
+            host,
+            session=session,
+            overdraft=license.terms.overdraft > 0 and chance.random() < 0.1,
+            borrowed=lasts > DAY,
+            reason=Reason.LAPSED if chance.random() < 0.1 else Reason.ENDED,
+        )
+    for _ in range(sessions // 50):
+        license.denied(BEGIN + chance.randrange(minutes) * MINUTE)
+    crashed = END - chance.randrange(10, 30) * HOUR
+    license.runs(crashed, crashed + HOUR, crashed + HOUR + 15 * MINUTE, "u1", "h0", crashed=True)
+
+
+async def test_fourteen_months_of_three_organizations(azurite: str) -> None:
+    chance = random.Random(14)
+    licenses = [License(bought) for _, bought in LICENSES]
+    for license in licenses:
+        a_past(license, SESSIONS // len(licenses), chance)
+    async with register(azurite, Register) as own:
+        for license in licenses:
+            await license.write(own)
+        reckoners = {license.id: license.reckoner(END) for license in licenses}
+        since = BEGIN.date()
+        for night in NIGHTS:
+            retained = await run(own, night)
+            assert (retained.licenses, retained.failed, retained.overdue) == (7, 0, 0)
+            for license in licenses:
+                await assert_equals_the_count(own, license, reckoners[license.id], since, night)
+            await assert_organizations_equal_the_count(own, licenses, night)
+            since = night.date()
+        await assert_kept_for_a_year(own, licenses)
+        assert retained.oldest == min(ends for license in licenses for ends in kept_ends(license))
+        once = await dump(own, versions=True)
+        again = await run(own, END)
+        assert (again.days, again.months, again.deleted) == (0, 0, 0)
+        assert await dump(own, versions=True) == once, "running it again changes nothing"
+
+
+async def run(tables: Register, as_of: datetime) -> Retained:
+    """One night's run."""
+    return await retain(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP)
+
+
+async def assert_equals_the_count(
+    tables: Register, license: License, reckoner: Reckoner, since: date, as_of: datetime
+) -> None:
+    """Every day since one, and every month, is as the reckoner counts it; older days are there for a year."""
+    days = await kept_days(tables, license.id)
+    expected = await asyncio.to_thread(expected_days, reckoner, since, as_of)
+    assert {day: figures for day, figures in days.items() if day >= since} == expected
+    assert not days or min(days) >= year_before(as_of).date()
+    assert await kept_months(tables, license.id) == expected_months(reckoner, BEGIN.date(), as_of, SMALL_GROUP)
+
+
+async def assert_organizations_equal_the_count(tables: Register, licenses: list[License], as_of: datetime) -> None:
+    """Every month of an organization counts each of its people once."""
+    for organization in {license.terms.organization for license in licenses}:
+        counted: dict[str, set[str]] = {}
+        for license in licenses:
+            if license.terms.organization == organization:
+                for use in license.uses:
+                    for month in months_of(use.started_at, use.ended_at or as_of, as_of):
+                        counted.setdefault(month, set()).add(use.user)
+        found = tables.rows("directory", organization, rows.MONTH, rows.beyond(rows.MONTH))
+        kept = {row.key.removeprefix(rows.MONTH): row.columns["users"] async for row in found}
+        assert kept == {month: len(users) for month, users in counted.items()}
+
+
+def months_of(started_at: datetime, ended_at: datetime, as_of: datetime) -> set[str]:
+    """The months over at a moment in which a session ran or began."""
+    days = [started_at + number * DAY for number in range((ended_at - started_at) // DAY + 1)]
+    last = max(started_at, ended_at - MINUTE)
+    months = {f"{day:%Y-%m}" for day in (*days, last)}
+    return {month for month in months if month < f"{as_of:%Y-%m}"}
+
+
+def kept_ends(license: License) -> list[datetime]:
+    """The ends of the sessions that are to be kept at the end."""
+    cutoff = year_before(END)
+    return [use.ended_at for use in license.uses if use.ended_at and use.ended_at >= cutoff]
+
+
+async def assert_kept_for_a_year(tables: Register, licenses: list[License]) -> None:
+    """No session is older than a year, and none younger is gone; of denials, those of this month are left."""
+    for license in licenses:
+        ended = tables.rows("register", license.id, rows.ENDED, rows.beyond(rows.ENDED), columns=("ended_at",))
+        assert sorted([rows.utc(row.columns["ended_at"]) async for row in ended]) == sorted(kept_ends(license))
+        this_month = [denial for denial in license.denials if denial.first_at >= datetime(2027, 3, 1, tzinfo=UTC)]
+        assert len(await keys(tables, license.id, rows.DENIED)) == len(this_month)
+        assert len(await kept_months(tables, license.id)) == 14

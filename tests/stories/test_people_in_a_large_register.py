@@ -1,0 +1,158 @@
+"""Export, rectify and erase in a large register: only that organization, under both peppers, beside live traffic.
+
+REGISTER_SESSIONS says how many sessions it has; 200,000 take some minutes.
+"""
+
+import asyncio
+import os
+import random
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.license import Sharing
+from licensing.rules.personal import PersonalData
+from licensing.rules.seats import Departure, End, Granted, Known, Reason, Session, Start
+from licensing.services.privacy import Privacy, Wanted
+from licensing.storage import rows
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
+from tests import support
+from tests.storage.desk import Clock, ledgers, look, new_license, new_session, terms
+
+SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "4000"))
+PEPPERS = Peppers({"new": bytes(range(32)), "old": bytes(range(1, 33))})
+PEOPLE = ["ada", "bob", "eve", *(f"user-{number}" for number in range(37))]
+LICENSES = 2
+SEATS = 3
+
+
+def past_sessions(organization: str, count: int, now: datetime) -> list[tuple[str, Write]]:
+    """Sessions of the last ten months by all people, each under one of the peppers: who it was, and the row."""
+    chance = random.Random(count)
+    made: list[tuple[str, Write]] = []
+    for number in range(count):
+        user, pepper = PEOPLE[number % len(PEOPLE)], ("old", "new")[number // len(PEOPLE) % 2]
+        (person,) = (
+            person
+            for person in PEPPERS.persons(organization, support.user_hash(user), support.host_hash(), None)
+            if person.pepper == pepper
+        )
+        began = now - timedelta(seconds=chance.uniform(3600, 300 * 86400))
+        session = Session(
+            new_session(), began, began, began, person.user, person.host, person.ip, pepper, holder=person.user
+        )
+        ended = Departure(Known(session, ""), began + timedelta(minutes=30), Reason.ENDED)
+        made.append((user, rows.departure(ended)[1]))
+    return made
+
+
+async def fill(tables: Tables, license: str, sessions: list[tuple[str, Write]]) -> Counter[str]:
+    """Put past sessions into the register; how many each person has."""
+    writes = sorted((write for _, write in sessions), key=lambda write: write.key)
+    places = asyncio.Semaphore(8)
+
+    async def put(batch: list[Write]) -> None:
+        async with places:
+            await tables.commit("register", license, batch)
+
+    await asyncio.gather(
+        *(put(writes[place : place + TRANSACTION_ROWS]) for place in range(0, len(writes), TRANSACTION_ROWS))
+    )
+    return Counter(user for user, _ in sessions)
+
+
+async def test_only_one_person_of_one_organization_is_touched_beside_live_traffic(tables: Tables) -> None:
+    clock = Clock(datetime.now(UTC))
+    organizations = [support.new_id("org") for _ in range(2)]
+    licenses = {organization: [new_license() for _ in range(LICENSES)] for organization in organizations}
+    before: dict[str, Counter[str]] = {organization: Counter() for organization in organizations}
+    took: dict[str, float] = {}
+    began = time.monotonic()
+
+    def lap(what: str) -> None:
+        nonlocal began
+        took[what], began = time.monotonic() - began, time.monotonic()
+
+    async def live(ledger: Ledger, organization: str, user: str, done: asyncio.Event) -> int:
+        bought = terms(organization=organization, sharing=Sharing.USER, seats=SEATS)
+        persons = PEPPERS.persons(organization, support.user_hash(user), support.host_hash(), None)
+        runs = 0
+        while not done.is_set():
+            license = random.choice(licenses[organization])
+            start = Start(new_session(), bought, persons)
+            if isinstance((await ledger.submit(license, start)).outcome, Granted):
+                runs += 1
+                await asyncio.sleep(random.uniform(0, 0.05))
+                await ledger.submit(license, End(start.session))
+            await asyncio.sleep(random.uniform(0, 0.05))
+        return runs
+
+    def wanted(organization: str, user: str) -> Wanted:
+        return Wanted(organization, support.user_hash(user))
+
+    for organization in organizations:
+        for license in licenses[organization]:
+            # Their first start makes the licenses known.
+            persons = PEPPERS.persons(organization, support.user_hash("first"), support.host_hash(), None)
+            first = Start(new_session(), terms(organization=organization, sharing=Sharing.USER, seats=SEATS), persons)
+            await Ledger(tables, clock).submit(license, first)
+            await Ledger(tables, clock).submit(license, End(first.session))
+            each = past_sessions(organization, SESSIONS // 2 // LICENSES, clock())
+            before[organization] += await fill(tables, license, each)
+    lap("fill")
+
+    privacy = Privacy(tables, Ledger(tables, clock), PEPPERS, clock)
+    here, there = organizations
+    done = asyncio.Event()
+    programs = [
+        asyncio.create_task(live(ledger, organization, user, done))
+        for ledger, (organization, user) in zip(
+            ledgers(tables, clock, 5),
+            [(here, "ada"), (here, "user-0"), (here, "user-1"), (there, "ada"), (there, "bob")],
+            strict=True,
+        )
+    ]
+    export: PersonalData = await privacy.export(wanted(here, "ada"))
+    lap("export")
+    moved = await privacy.move(wanted(here, "bob"), support.user_hash("eve"))
+    lap("rectify")
+    erased = await privacy.erase(wanted(here, "ada"))
+    lap("erase")
+    done.set()
+    runs = await asyncio.gather(*programs)
+    assert min(runs) > 0, "there was traffic all the while"
+
+    past = [session for session in export.sessions if session.started_at < clock()]
+    assert len(past) == before[here]["ada"]
+    assert {session.pepper for session in past} == {"old", "new"}
+    assert {session.license for session in past} == set(licenses[here])
+    assert moved.corrected == before[here]["bob"]
+    assert erased.deleted >= before[here]["ada"]
+    lap("traffic ends")
+
+    for organization in organizations:
+        left: Counter[str] = Counter()
+        names = {
+            PEPPERS.pseudonym(pepper, organization, "user", support.user_hash(user)): user
+            for pepper in PEPPERS
+            for user in PEOPLE
+        }
+        for license in licenses[organization]:
+            seen = await look(tables, license)
+            seen.check()
+            assert seen.head["in_use"] == 0
+            left += Counter(
+                names[row["user"]]
+                for row in seen.ended.values()
+                if row["user"] in names and rows.utc(row["started_at"]) < clock()
+            )
+        expected = before[organization].copy()
+        if organization == here:
+            expected["eve"] += expected.pop("bob")
+            del expected["ada"]
+        assert left == expected
+    lap("check")
+    told = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in took.items())
+    print(f"{SESSIONS} sessions: {told}; {sum(runs)} programs ran meanwhile")

@@ -3,6 +3,7 @@
 Fault
 ├── SettingsFault       a setting is missing, malformed or weak
 ├── TokenFault          a license file, lease or report token is not genuine; `.flaw` says in which way
+├── VaultFault          the key vault did not do what was asked
 └── StorageFault        the store did not do what was asked
     ├── Conflict        a row was not as the write demanded; nothing was written
     └── Unavailable     no answer, or none that can be used; what was sent may have been done
@@ -37,6 +38,10 @@ class TokenFault(Fault):
     def __init__(self, flaw: Flaw, explanation: str) -> None:
         super().__init__(explanation)
         self.flaw = flaw
+
+
+class VaultFault(Fault):
+    """The key vault did not do what was asked. The text names the vault and the secret, never its value."""
 
 
 class StorageFault(Fault):

@@ -16,6 +16,7 @@ from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import SettingsFault
 
 PEPPER_BYTES: Final = 32
+STORES: Final = ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri", "LICENSING_STORAGE__clientId")
 LOCAL_SETTINGS: Final = "local.settings.json"
 
 REGIONS: Final = frozenset(
@@ -82,7 +83,10 @@ class Settings:
 
 
 def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Fill what an environment leaves out from the local settings in LICENSING_HOME, which only a local machine has."""
+    """Fill what an environment leaves out from the local settings in LICENSING_HOME, which only a local machine has.
+
+    An environment that names a store means that one alone, and not the home's.
+    """
     home = environment.get("LICENSING_HOME", "")
     if not home:
         return environment
@@ -99,12 +103,19 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
         raise SettingsFault(
             f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
         ) from None
+    if names_store(environment):
+        values = {name: value for name, value in values.items() if name not in STORES}
     return {**values, **environment}
 
 
 def peppers(values: Mapping[str, str]) -> Peppers:
     """The service's secret keys for pseudonyms; SettingsFault where they are missing, malformed or weak."""
     return _parsed(values, "LICENSING_PEPPERS", _peppers)
+
+
+def names_store(values: Mapping[str, str]) -> bool:
+    """Whether settings say where the tables are."""
+    return any(values.get(name) for name in STORES[:2])
 
 
 def small_group(values: Mapping[str, str]) -> int:

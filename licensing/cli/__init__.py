@@ -16,6 +16,7 @@ from licensing.cli.billing import billing
 from licensing.cli.context import err
 from licensing.cli.demo import demo
 from licensing.cli.init import init
+from licensing.cli.keys import commands as keys_commands
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
 from licensing.cli.privacy import commands as privacy_commands
@@ -34,6 +35,7 @@ app.command()(init)
 app.command()(serve)
 app.command()(demo)
 app.add_typer(license_commands, name="license")
+app.add_typer(keys_commands, name="keys")
 app.command()(usage)
 app.command()(billing)
 app.command()(audit)

@@ -96,11 +96,11 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @asynccontextmanager
-async def store() -> AsyncIterator[tuple[Tables, Ledger]]:
-    """The store that the settings name, with the operator's own identity, and its ledger."""
+async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Tables, Ledger]]:
+    """The store that the settings name (`values`, by default all), with the operator's own identity, and its ledger."""
     # What the store says goes into the message that a command ends with, not beside it.
     logging.getLogger("licensing").addHandler(logging.NullHandler())
-    tables = open_tables(storage_settings(environment()))
+    tables = open_tables(storage_settings(environment() if values is None else values))
     try:
         yield tables, Ledger(tables, utc_now)
     finally:

@@ -3,6 +3,7 @@
     issuer-keys.json      private JWKS; the first key signs license files. It never goes to the cloud.
     lease-keys.json       public JWKS; license files tell clients to trust these
     issuer.json           who issues, and where the service is
+    licenses.json         of each license, the keys that its newest file rests on; made with the first one
     organizations.json    each customer's name and salt; without its salt, nobody can be found in the register
     local.settings.json   the settings of a local service, with its own lease keys and pepper
 
@@ -14,6 +15,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +24,7 @@ from typing import Any, Final
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
 from licensing.errors import SettingsFault
+from licensing.rules.license import License
 from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 
 SALT_BYTES: Final = 32
@@ -43,6 +46,16 @@ class Customer:
     id: str
     name: str
     salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """The newest license file of a license: the key that signed it, and the lease keys that it names, by their ids."""
+
+    license: str
+    until: datetime
+    issuer_key: str
+    lease_keys: frozenset[str]
 
 
 class Home:
@@ -99,10 +112,57 @@ class Home:
         jwks = self._read("issuer-keys.json")
         return VerifyingKeys({"keys": [public_jwk(key) for key in jwks["keys"]]})
 
+    def issuer_jwks(self) -> list[Jwk]:
+        """The issuer's keys with their private halves, the current one first."""
+        keys: list[Jwk] = self._read("issuer-keys.json")["keys"]
+        return keys
+
+    def keep_issuer_jwks(self, keys: list[Jwk]) -> None:
+        """Replace the issuer's keys, and what a local service trusts."""
+        self.set_value("LICENSING_ISSUER_KEYS", json.dumps({"keys": [public_jwk(key) for key in keys]}))
+        self._write("issuer-keys.json", {"keys": keys})
+
     def lease_keys(self) -> dict[str, list[Jwk]]:
         """The public lease keys, as they go into license files."""
         keys: dict[str, list[Jwk]] = self._read("lease-keys.json")
         return keys
+
+    def keep_lease_keys(self, keys: list[Jwk]) -> None:
+        """Replace the public lease keys, those of private ones by their public halves."""
+        self._write("lease-keys.json", {"keys": [public_jwk(key) for key in keys]})
+
+    def value(self, name: str) -> str:
+        """A setting of the local service."""
+        return str(self._read(LOCAL_SETTINGS)["Values"][name])
+
+    def set_value(self, name: str, value: str) -> None:
+        """Change a setting of the local service."""
+        content = self._read(LOCAL_SETTINGS)
+        content["Values"][name] = value
+        self._write(LOCAL_SETTINGS, content)
+
+    def issued(self) -> Iterator[Issued]:
+        """The newest file of each license that this home has issued."""
+        for id, known in self._issued().items():
+            until = datetime.fromisoformat(known["until"])
+            yield Issued(id, until, known["issuer_key"], frozenset(known["lease_keys"]))
+
+    def note(self, terms: License, issuer_key: str) -> None:
+        """Remember on which keys a license file rests, unless a newer one of the same license is known."""
+        known = self._issued()
+        if known.get(terms.id, {"serial": 0})["serial"] > terms.serial:
+            return
+        known[terms.id] = {
+            "serial": terms.serial,
+            "until": terms.valid_until.isoformat(),
+            "issuer_key": issuer_key,
+            "lease_keys": sorted(terms.trusted_kids),
+        }
+        self._write("licenses.json", known)
+
+    def _issued(self) -> dict[str, Any]:
+        known: dict[str, Any] = self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
+        return known
 
     def customer(self, id: str) -> Customer | None:
         """A customer to whom a license was issued before, None for a new one."""

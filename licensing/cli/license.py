@@ -140,6 +140,7 @@ def issue(
     except ValueError as error:
         fail(str(error))
     here.remember(customer)
+    here.note(terms, keys.kid)
     text = f"{_heading(terms)}{token}\n"
     deliver(text, out_file, f"license {terms.id}, {_validity(terms)}")
 

@@ -5,7 +5,7 @@ A key's id is its thumbprint (RFC 7638), so that nobody has to invent or registe
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -69,10 +69,15 @@ class VerifyingKeys:
 
 
 class SigningKeys(VerifyingKeys):
-    """Private keys by their id: the first signs, all verify."""
+    """Private keys by their id: the first is current, all verify."""
 
     def __init__(self, jwks: object) -> None:
         """Take a parsed private JWKS. ValueError as for `VerifyingKeys`."""
         pairs = {kid: key for kid, key in _members(jwks, private=True) if isinstance(key, Ed25519PrivateKey)}
         self.keys = {kid: key.public_key() for kid, key in pairs.items()}
-        self.kid, self.private = next(iter(pairs.items()))
+        self.private = pairs
+        self.kid = next(iter(pairs))
+
+    def chosen(self, trusted: Container[str]) -> str:
+        """Which key signs for somebody who trusts certain ids: the first of them; the current one where none is."""
+        return next((kid for kid in self.private if kid in trusted), self.kid)

@@ -41,10 +41,16 @@ _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """What PyJWT checks, too, but for padding, which it lets pass."""
 
 
-def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys) -> str:
-    """Sign claims with the first of `keys`."""
+def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
+    """Sign claims with the one of `keys` that `kid` names, by default the current one."""
+    kid = kid or keys.kid
     payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
-    return _jws.encode(payload, keys.private, algorithm="EdDSA", headers={"typ": typ, "kid": keys.kid})
+    return _jws.encode(payload, keys.private[kid], algorithm="EdDSA", headers={"typ": typ, "kid": kid})
+
+
+def signed_by(token: str) -> str:
+    """The id of the key that signed a token, which has to be known for genuine: nothing is checked here."""
+    return str(_jws.get_unverified_header(token)["kid"])
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
@@ -140,9 +146,9 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
         raise TokenFault(Flaw.MALFORMED, "is signed, but is no lease") from None
 
 
-def write_lease(lease: Lease, keys: SigningKeys) -> str:
-    """Sign a lease with the first lease key."""
-    return sign(lease.claims(), LEASE_TYPE, keys)
+def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
+    """Sign a lease with the lease key that `kid` names, by default the current one."""
+    return sign(lease.claims(), LEASE_TYPE, keys, kid)
 
 
 class ReportPass(BaseModel):

@@ -163,6 +163,13 @@ class License(BaseModel):
             raise ValueError("a floating license must be recorded: its seats rest on the register")
         return self
 
+    @property
+    def trusted_kids(self) -> frozenset[str]:
+        """The ids of the lease keys that a program with this license trusts."""
+        keys = self.lease_keys.get("keys")
+        named = [jwk.get("kid") for jwk in keys if isinstance(jwk, dict)] if isinstance(keys, list) else []
+        return frozenset(kid for kid in named if isinstance(kid, str))
+
     def claims(self) -> dict[str, Any]:
         """The claims as they stand in the file: short names, NumericDates, plain JSON types."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -2,13 +2,16 @@
 
 Signatures are checked before storage is touched. A name never arrives here: the client sends hashes, and its address
 is turned into a pseudonym or compared with the license's networks, and forgotten.
+
+A program trusts only the lease keys that its license file names. So a start is answered under the first of our keys
+that the file names, and a heartbeat under the key of the lease that it presents (docs/adr/0020).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from licensing.crypto.tokens import Lease, read_lease, read_license, write_lease
+from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
 from licensing.errors import Flaw, TokenFault
 from licensing.rules.license import Address, License, Refusal, admits, lease_end
 from licensing.rules.seats import End, Ended, Full, Granted, Head, Refused, Session, Start, Taken, Terms
@@ -91,6 +94,7 @@ class Sessions:
                     head.terms,
                     head.in_use,
                     self._lease_for(license, request, expires_at, session),
+                    self._settings.lease_keys.chosen(license.trusted_kids),
                     recorded=session is not None,
                     repeat=repeat,
                 )
@@ -116,7 +120,8 @@ class Sessions:
         expires_at, _ = lease_end(
             now, lease=terms.lease, borrow=terms.borrow, wanted=request.borrow, valid_until=terms.valid_until
         )
-        return self._running(terms, 0, self._lease_for(license, request, expires_at, None), recorded=False)
+        lease = self._lease_for(license, request, expires_at, None)
+        return self._running(terms, 0, lease, self._settings.lease_keys.chosen(license.trusted_kids), recorded=False)
 
     async def heartbeat(self, token: str, session: str, nonce: str) -> Running | Refused | Gone:
         """Note that a session runs, and renew its lease. TokenFault for a lease that is not its own."""
@@ -152,7 +157,7 @@ class Sessions:
             borrowed=borrowed,
             overdraft=lease.overdraft,
         )
-        return self._running(terms, head.in_use, renewed, recorded=head.recorded)
+        return self._running(terms, head.in_use, renewed, signed_by(token), recorded=head.recorded)
 
     async def end(self, token: str, session: str) -> None:
         """End a session; also fine when it has ended before. TokenFault for a lease that is not its own."""
@@ -195,10 +200,12 @@ class Sessions:
             overdraft=session.overdraft if session else False,
         )
 
-    def _running(self, terms: Terms, in_use: int, lease: Lease, *, recorded: bool, repeat: bool = False) -> Running:
+    def _running(
+        self, terms: Terms, in_use: int, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False
+    ) -> Running:
         return Running(
             session=lease.session,
-            lease=write_lease(lease, self._settings.lease_keys),
+            lease=write_lease(lease, self._settings.lease_keys, kid),
             expires_at=lease.expires_at,
             heartbeat_seconds=terms.heartbeat,
             in_use=in_use,

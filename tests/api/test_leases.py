@@ -1,5 +1,6 @@
 """Who may speak for a session: its own lease does, however old, and nothing else."""
 
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -8,7 +9,8 @@ import httpx
 import pytest
 
 from licensing.cli.home import Home
-from licensing.crypto.keys import SigningKeys, new_private_jwk
+from licensing.crypto.keys import SigningKeys, new_private_jwk, public_jwk
+from licensing.crypto.pseudonyms import from_base64url
 from licensing.crypto.tokens import LEASE_TYPE, LICENSE_TYPE, sign
 from licensing.services.service import utc_now
 from tests import support
@@ -183,3 +185,64 @@ async def test_what_is_no_genuine_license_is_refused_before_storage_is_touched(
 
     assert_problem(await api.start(support.start(forged)), "license-invalid", 401)
     assert await storage_calls.since(mark) == []
+
+
+# Which lease key signs. A program trusts only those that its license file names.
+
+
+def kid_of(lease: str) -> str:
+    """The key that signed a lease."""
+    return str(json.loads(from_base64url(lease.split(".")[0]))["kid"])
+
+
+def jwks(*keys: dict[str, Any]) -> str:
+    """Private lease keys as the service's setting."""
+    return json.dumps({"keys": keys})
+
+
+async def test_a_program_whose_file_does_not_know_the_new_lease_key_gets_leases_that_it_trusts(
+    home: Home, azurite: str, issue: Issue
+) -> None:
+    old, new = new_private_jwk(), new_private_jwk()
+    older_file = issue(lease_keys={"keys": [public_jwk(old)]})
+    newer_file = issue(lease_keys={"keys": [public_jwk(old), public_jwk(new)]})
+    foreign_file = issue(lease_keys={"keys": [public_jwk(new_private_jwk())]})
+    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+        for file, expected in ((older_file, old), (newer_file, new), (foreign_file, new)):
+            session, lease = await api.begin(file)
+            assert kid_of(lease) == expected["kid"]
+            renewed = (await api.heartbeat(session, lease)).json()["lease"]
+            assert kid_of(renewed) == expected["kid"]
+
+
+async def test_a_session_keeps_its_lease_key_when_the_service_gets_a_new_one(
+    home: Home, azurite: str, issue: Issue
+) -> None:
+    old, new = new_private_jwk(), new_private_jwk()
+    license = issue(lease_keys={"keys": [public_jwk(new), public_jwk(old)]})
+    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(old))) as api:
+        session, lease = await api.begin(license)
+    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+        renewed = await api.heartbeat(session, lease)
+        assert (renewed.status_code, kid_of(renewed.json()["lease"])) == (200, old["kid"])
+        assert (await api.end(session, renewed.json()["lease"])).status_code == 204
+
+
+async def test_an_unrecorded_start_is_answered_under_a_key_of_its_file_too(
+    home: Home, azurite: str, issue: Issue
+) -> None:
+    old, new = new_private_jwk(), new_private_jwk()
+    license = issue(
+        kind="named-user", users=[support.user_hash()], collect=False, lease_keys={"keys": [public_jwk(old)]}
+    )
+    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+        _, lease = await api.begin(license)
+    assert kid_of(lease) == old["kid"]
+
+
+@pytest.mark.parametrize("named", [{}, {"keys": None}, {"keys": "all"}, {"keys": [None, 1, {}, {"kid": 7}]}])
+async def test_a_file_whose_lease_keys_are_no_keys_is_answered_under_the_current_one(
+    api: Api, home: Home, issue: Issue, named: dict[str, Any]
+) -> None:
+    _, lease = await api.begin(issue(lease_keys=named))
+    assert kid_of(lease) == home.lease_keys()["keys"][0]["kid"]

@@ -30,7 +30,7 @@ def test_a_public_key_holds_no_private_half() -> None:
 
 def test_what_one_half_signs_the_other_verifies() -> None:
     signing = SigningKeys({"keys": [PRIVATE]})
-    signature = signing.private.sign(b"text")
+    signature = signing.private[signing.kid].sign(b"text")
     VerifyingKeys({"keys": [PUBLIC]}).keys[signing.kid].verify(signature, b"text")
 
 

@@ -1,0 +1,112 @@
+"""Where a service's secrets are: in the settings of a home, or in a key vault.
+
+A secret is the very text that the service's setting wants, so that nothing has to be turned into anything on its way.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from licensing.cli.home import Home
+from licensing.errors import SettingsFault, VaultFault
+
+if TYPE_CHECKING:
+    from azure.keyvault.secrets import SecretClient
+
+
+class Secret(StrEnum):
+    """What a service keeps secret, by its name in a vault; infra/ refers to these names."""
+
+    LEASE_KEYS = "lease-keys"
+    PEPPERS = "peppers"
+
+
+SETTINGS: Final = {Secret.LEASE_KEYS: "LICENSING_LEASE_KEYS", Secret.PEPPERS: "LICENSING_PEPPERS"}
+VAULT: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
+"""What Azure allows as a vault's name; so that no name can lead to a server elsewhere."""
+
+
+class Secrets(Protocol):
+    """A place where secrets are. Each method raises a Fault, in words for people, where the place does not do."""
+
+    def read(self, secret: Secret) -> str | None:
+        """A secret, None where there is none."""
+
+    def write(self, secret: Secret, value: str) -> None:
+        """Make or replace a secret."""
+
+
+class HomeSecrets:
+    """The secrets of the local service."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+
+    def read(self, secret: Secret) -> str | None:
+        """A secret, which every home has."""
+        return self._home.value(SETTINGS[secret])
+
+    def write(self, secret: Secret, value: str) -> None:
+        """Replace a secret."""
+        self._home.set_value(SETTINGS[secret], value)
+
+
+class VaultSecrets:
+    """The secrets in a key vault; those that are replaced stay there as older versions."""
+
+    def __init__(self, name: str, client: "SecretClient") -> None:
+        self._name = name
+        self._client = client
+
+    def read(self, secret: Secret) -> str | None:
+        """A secret, None where there is none."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with self._as_faults(secret):
+            try:
+                return self._client.get_secret(secret).value
+            except ResourceNotFoundError:
+                return None
+
+    def write(self, secret: Secret, value: str) -> None:
+        """Make or replace a secret; it never touches the disk."""
+        with self._as_faults(secret):
+            self._client.set_secret(secret, value, content_type="application/json")
+
+    @contextmanager
+    def _as_faults(self, secret: Secret) -> Iterator[None]:
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        try:
+            yield
+        except HttpResponseError as error:
+            what = {
+                401: "does not know you: sign in (`az login`) to the tenant of the vault",
+                403: "forbids it: you need the role Key Vault Secrets Officer, which takes minutes to spread; "
+                "or the secret is disabled, or the vault closed to this network",
+                409: "keeps a deleted secret of that name: recover it first",
+            }.get(error.status_code or 0, f"answered {error.status_code}")
+            raise VaultFault(f"{secret}: the vault {self._name} {what}") from None
+        except AzureError as error:
+            raise VaultFault(
+                f"{secret}: the vault {self._name} cannot be reached or you are not signed in "
+                f"({type(error).__name__}); check its name, the network, and `az login`"
+            ) from None
+
+
+def vault_client(name: str) -> "SecretClient":
+    """What speaks with a vault under the operator's own identity. SettingsFault where the name is none."""
+    if not VAULT.fullmatch(name):
+        raise SettingsFault(f"{name!r} is no name of a key vault; it is the first word of the vault's address")
+    # Only here, since no other command has any use for them.
+    from azure.identity import DefaultAzureCredential
+    from azure.keyvault.secrets import SecretClient
+
+    return SecretClient(f"https://{name}.vault.azure.net", DefaultAzureCredential())
+
+
+def secrets_in(home: Home, vault: str | None) -> Secrets:
+    """The secrets in a vault, where one is named, or else in a home."""
+    return VaultSecrets(vault, vault_client(vault)) if vault else HomeSecrets(home)

@@ -1,0 +1,177 @@
+"""The package that goes to the cloud: it holds what runs and nothing else, and runs alone, also as Azure runs it."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pathspec
+import pytest
+
+import function_app
+from licensing import settings
+from licensing.cli.home import Home
+from licensing.services.retain import Retained
+from licensing.services.sweep import Swept
+from tests import support
+from tests.infra import policy
+
+ROOT = Path(__file__).parents[1]
+MANUAL = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+LIST = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import function_app
+print(*(function.get_function_name() for function in function_app.app.get_functions()))
+"""
+
+
+def packaged() -> set[str]:
+    """What `.funcignore` leaves of this folder; it has the rules of a `.gitignore`."""
+    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".funcignore").read_text(encoding="utf-8").splitlines())
+    found = set()
+    for folder, folders, files in os.walk(ROOT):
+        here = Path(folder).relative_to(ROOT)
+        # As git does: what is within a folder that is left out cannot be taken back in.
+        folders[:] = [name for name in folders if not ignored.match_file(f"{(here / name).as_posix()}/")]
+        found |= {path for name in files if not ignored.match_file(path := (here / name).as_posix())}
+    return found
+
+
+def run(command: list[str], environment: Mapping[str, str] | None = None, said: str = "") -> str:
+    """Run a program, which has to succeed; what it printed."""
+    done = subprocess.run(command, env=environment, input=said, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def bare() -> dict[str, str]:
+    """This process's environment without anything that would bring this tree or its settings along."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("LICENSING_", "PYTHON"))}
+
+
+def install(python: Path, *files: str) -> None:
+    """Install requirements from the package index."""
+    wanted = [word for file in files for word in ("-r", str(ROOT / file))]
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], bare())
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, unpacked."""
+    folder = tmp_path_factory.mktemp("package")
+    for name in packaged():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    return folder
+
+
+def documented() -> set[str]:
+    """The functions that the manual lists."""
+    paragraph = next(part for part in MANUAL.split("\n\n") if part.startswith("Requests are one row each"))
+    return set(re.findall(r"`([a-z_]+)`", paragraph))
+
+
+def test_the_package_holds_only_what_runs() -> None:
+    files = packaged()
+    assert {name for name in files if "/" not in name} == {"function_app.py", "host.json", "requirements.txt"}
+    kinds = {Path(name).suffix for name in files if name.startswith("licensing/")}
+    assert kinds == {".py", ".html", ".css", ".js"}
+    assert {name.split("/")[1] for name in files if name.count("/") > 1} == {
+        *("api", "crypto", "rules", "services", "storage"),
+    }
+
+
+@pytest.mark.parametrize("name", [".local/issuer-keys.json", "local.settings.json", "acme.lic", "licensing/cli/x.py"])
+def test_no_key_that_lies_about_gets_into_the_package(name: str) -> None:
+    ignored = pathspec.GitIgnoreSpec.from_lines((ROOT / ".funcignore").read_text(encoding="utf-8").splitlines())
+    assert ignored.match_file(name)
+
+
+def test_the_package_alone_lists_exactly_the_documented_functions(
+    package: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("alone")
+    venv.create(folder, with_pip=True)
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    install(python, "requirements.txt")
+    functions = run([str(python), "-I", "-W", "error", "-c", LIST, str(package)], bare()).split()
+    assert len(functions) == len(set(functions))
+    assert set(functions) == documented()
+
+
+def test_the_manual_lists_every_function() -> None:
+    assert {function.get_function_name() for function in function_app.app.get_functions()} == documented()
+
+
+# As Azure runs it.
+
+
+def python_of_the_cloud() -> str | None:
+    """A Python 3.13, wherever this machine has one."""
+    found = [sys.executable, shutil.which("python3.13")]
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found += map(str, sorted(root.glob("versions/3.13.*/bin/python")))
+    for python in filter(None, found):
+        told = subprocess.run(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
+        )
+        if told.returncode == 0 and told.stdout.split() == ["3", "13"]:
+            return python
+    return None
+
+
+@pytest.fixture(scope="session")
+def worker(package: Path, home: Home, azurite: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Microsoft's worker library has found in the package, and what its functions answered."""
+    python = python_of_the_cloud()
+    if python is None:
+        pytest.skip("NOT TESTED AS AZURE RUNS IT: there is no Python 3.13 on this machine")
+    folder = tmp_path_factory.mktemp("worker")
+    run([python, "-m", "venv", str(folder)], bare())
+    inside = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    install(inside, "requirements.txt", "requirements-worker.txt")
+    environment = {**bare(), **support.environment(home, azurite, LICENSING_TRUSTED_HOPS="1")}
+    body = json.dumps(support.start(support.issue(home)))
+    command = [str(inside), str(ROOT / "tests" / "worker.py"), str(package)]
+    answered: dict[str, Any] = json.loads(run(command, environment, body))
+    return answered
+
+
+def test_azures_own_worker_finds_every_documented_function(worker: dict[str, Any]) -> None:
+    functions = worker["functions"]
+    assert functions.keys() == documented()
+    assert {name for name, trigger in functions.items() if trigger["type"] == "timerTrigger"} == {"sweep", "retain"}
+    last = max((name for name, trigger in functions.items() if trigger["type"] == "httpTrigger"), key=str.lower)
+    assert functions[last]["route"] == "{*path}"
+
+
+def test_azures_own_worker_serves_programs(worker: dict[str, Any]) -> None:
+    assert worker["health"]["status"] == 200
+    assert worker["session_start"]["status"] == 201, worker["session_start"]["body"]
+    assert json.loads(worker["session_start"]["body"])["lease"].count(".") == 2
+    assert json.loads(worker["zz_unknown"]["body"])["code"] == "not-found"
+
+
+# What is said in two places.
+
+
+def test_the_service_and_the_templates_allow_the_same_regions() -> None:
+    assert set(policy.REGIONS) == settings.REGIONS
+
+
+def test_the_log_lines_that_alerts_rest_on_are_those_of_the_manual() -> None:
+    lines = re.findall(r"^\| `((?:sweep|retain) [^`]+)` \|", MANUAL, re.MULTILINE)
+    swept = Swept(licenses=120, lapsed=3, failed=0, seconds=4.2)
+    oldest = datetime(2025, 11, 25, 6, 12, 9, tzinfo=UTC)
+    retained = Retained(licenses=120, days=118, months=2, deleted=960, oldest=oldest, seconds=38.0)
+    assert lines == [f"sweep {swept}", f"retain {retained}"]
+    assert "oldest=none" in str(Retained())
+    assert "`none`" in next(line for line in MANUAL.splitlines() if line.startswith("| `retain licenses="))

@@ -1,6 +1,6 @@
 """The outermost layer: what holds for every request, whatever becomes of it inside.
 
-- A body of more than 16 KiB is refused before anything looks at it.
+- A body of more than 16 KiB, or a query of more than one, is refused before anything looks at it.
 - Whatever nobody foresaw becomes a problem reply; what is logged of it is its kind and where it arose, never its
   message, which could hold what the caller sent.
 - Replies are not to be stored, guessed at or framed.
@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from licensing.api import problems
 
 BODY_LIMIT: Final = 16 * 1024
+QUERY_LIMIT: Final = 1024
+"""The longest query that means anything is a tenth of it; to take a long one apart costs a hundred refusals."""
 
 HEADERS: Final = {
     "cache-control": "no-store",
@@ -55,6 +57,9 @@ class Guard:
             await send(_Message(message))
 
         try:
+            if len(scope["query_string"]) > QUERY_LIMIT:
+                await problems.problem("malformed-request", "The query is too long.")(scope, receive, reply)
+                return
             body = await _body(scope, receive)
             if body is None:
                 await problems.problem("request-too-large")(scope, receive, reply)

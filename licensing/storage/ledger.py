@@ -32,7 +32,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from licensing.errors import Conflict, Unavailable
+from licensing.errors import Conflict, Mismatch, Unavailable
 from licensing.rules.seats import (
     Facts,
     Head,
@@ -362,7 +362,7 @@ class _Desk:
             alive = [beat for session, beat in latest.items() if session not in gone]
             try:
                 if alive and len(gone) < 3:
-                    await self._tables.commit("register", self._license, [_beat_write(beat) for beat in alive])
+                    await self._merge_beats(alive)
                 else:
                     gone.update(await self._gone_among(alive))
                 break
@@ -382,7 +382,7 @@ class _Desk:
 
         async def is_gone(beat: Beat) -> bool:
             try:
-                await self._tables.commit("register", self._license, [_beat_write(beat)])
+                await self._merge_beats([beat])
             except Conflict:
                 return True
             return False
@@ -391,9 +391,15 @@ class _Desk:
         gone = await asyncio.gather(*map(is_gone, beats))
         return [beat.session for beat, is_gone in zip(beats, gone, strict=True) if is_gone]
 
-
-def _beat_write(beat: Beat) -> Write:
-    return rows.heartbeat(beat.session, beat.at, beat.expires_at)
+    async def _merge_beats(self, beats: Sequence[Beat]) -> None:
+        """Note heartbeats; Conflict where a session is gone, and for no other reason: they demand no version."""
+        writes = [rows.heartbeat(beat.session, beat.at, beat.expires_at) for beat in beats]
+        try:
+            await self._tables.commit("register", self._license, writes)
+        except Conflict as conflict:
+            if conflict.mismatch is Mismatch.GONE:
+                raise
+            raise Unavailable("the store refuses a write that demands nothing") from None
 
 
 def _moves_head(group: _Group, turn: Turn) -> bool:

@@ -8,6 +8,7 @@ What it adds to the SDK, since the SDK's defaults suit batch jobs and not a prog
 - tables that come into being when they are first missed.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ TRANSACTION_ROWS: Final = 100
 PAGE_ROWS: Final = 1000
 CONNECT_SECONDS: Final = 2
 READ_SECONDS: Final = 4
+CALL_SECONDS: Final = 6
+"""The longest that a call takes: the others bound a connection and a pause, and a reply could drip for ever."""
 
 Table = Literal["register", "directory", "audit"]
 Verb = Literal["create", "merge", "replace", "put", "delete"]
@@ -110,11 +113,16 @@ class Tables:
     async def get(self, table: Table, partition: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
         """Read one row, None where there is none."""
         client, names = self._client(table), _selected(columns)
+
+        async def read() -> Row:
+            return _row(await client.get_entity(partition, key, select=names))
+
         try:
-            entity = await self._call(table, lambda: client.get_entity(partition, key, select=names))
-        except Conflict:
-            return None
-        return _row(entity)
+            return await self._call(table, read)
+        except Conflict as conflict:
+            if conflict.mismatch is Mismatch.GONE:
+                return None
+            raise Unavailable("the store refuses to read") from None
 
     async def pages(
         self,
@@ -152,12 +160,15 @@ class Tables:
             results_per_page=page_rows,
         )
         pages = query.by_page()
+
+        async def read() -> list[Row]:
+            return [_row(entity) async for entity in await anext(pages)]
+
         while True:
             try:
-                page = await self._call(table, lambda: anext(pages))
+                rows = await self._call(table, read)
             except StopAsyncIteration:
                 return
-            rows = [_row(entity) async for entity in page]
             if rows:
                 yield rows
 
@@ -190,6 +201,9 @@ class Tables:
         else:
             operations = [_operation(partition, write) for write in writes]
             results = list(await self._call(table, lambda: client.submit_transaction(operations)))
+        if len(results) != len(writes):
+            _log.error("the store answered for %s of %s rows", len(results), len(writes))
+            raise Unavailable("the store's answer is not whole")
         return [str(result.get("etag") or "") for result in results]
 
     async def ping(self) -> None:
@@ -205,11 +219,13 @@ class Tables:
         """Make a call, and once more where its table had to be made first."""
         try:
             with _as_faults():
-                return await call()
+                async with asyncio.timeout(CALL_SECONDS):
+                    return await call()
         except _NoTable:
             with _as_faults():
-                await self._service.create_table_if_not_exists(table)
-                return await call()
+                async with asyncio.timeout(CALL_SECONDS):
+                    await self._service.create_table_if_not_exists(table)
+                    return await call()
 
 
 class _NoTable(Exception):
@@ -298,6 +314,11 @@ def _as_faults() -> Iterator[None]:
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise Unavailable("the store did not answer") from None
+    except StopAsyncIteration:
+        raise
+    except Exception as error:  # whatever the SDK trips over in a reply that is not the store's, or not whole
+        _log.error("the store's answer cannot be read: %s", type(error).__name__)
+        raise Unavailable("the store's answer cannot be read") from None
 
 
 def _mismatch(error: HttpResponseError) -> Mismatch | None:

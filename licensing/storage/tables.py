@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
+from urllib.request import getproxies
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
@@ -206,10 +207,13 @@ class _NoTable(Exception):
 
 
 def _options() -> dict[str, Any]:
-    return {
-        "transport": AioHttpTransport(connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS),
-        "retry_total": 0,
-    }
+    transport = AioHttpTransport(
+        connection_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        # Told to look for a proxy, aiohttp looks in two threads before each request: dear where there is none.
+        use_env_settings=bool(getproxies()),
+    )
+    return {"transport": transport, "retry_total": 0}
 
 
 def _selected(columns: Sequence[str] | None) -> list[str] | None:

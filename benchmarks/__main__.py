@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import Bench, Line, azurite, machine
+from benchmarks.common import Bench, Line, azurite
 from tests import support
 
 BENCHMARKS = ("heartbeats",)

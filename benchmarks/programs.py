@@ -51,7 +51,15 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
 
     def lease(session: str) -> str:
         claims = {"issued_at": now, "expires_at": now + timedelta(seconds=900), "nonce": support.new_nonce()}
-        own = Lease(session=session, license=license.id, features=(), grace=license.grace, borrowed=False, overdraft=False, **claims)
+        own = Lease(
+            session=session,
+            license=license.id,
+            features=(),
+            grace=license.grace,
+            borrowed=False,
+            overdraft=False,
+            **claims,
+        )
         return write_lease(own, settings.lease_keys)
 
     return [Program(license.id, name, lease(name)) for name in names]

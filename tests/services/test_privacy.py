@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from ipaddress import ip_address
@@ -351,7 +351,7 @@ class Crashing(OneCustomer):
         self.call(after=True)
         return row
 
-    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[list[Row]]:
+    async def pages(self, *args: Any, **kwargs: Any) -> AsyncGenerator[list[Row], None]:
         self.call(after=False)
         async for page in super().pages(*args, **kwargs):
             yield page

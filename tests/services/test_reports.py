@@ -1,6 +1,6 @@
 """Reports beside live traffic: a session that ends while they are read counts once, neither twice nor not at all."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ class Meanwhile(Counted):
         super().__init__(tables)
         self._license, self._ended_at, self._reads = license, ended_at, reads
 
-    async def pages(self, *args: Any, **kwargs: Any) -> AsyncIterator[list[Row]]:
+    async def pages(self, *args: Any, **kwargs: Any) -> AsyncGenerator[list[Row], None]:
         async for page in super().pages(*args, **kwargs):
             yield page
         self._reads -= 1

@@ -77,7 +77,7 @@ class Counted(Tables):
     """A real store that counts what it is asked, and can be told to lose requests or replies."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(tables._service, None)
+        super().__init__(tables._service, tables._door)
         self.calls: list[str] = []
         self.lose_requests = 0
         self.lose_replies = 0

@@ -1,0 +1,1 @@
+"""What the service costs, each claim side by side in one run with the naive way: `make bench`."""

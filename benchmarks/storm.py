@@ -1,0 +1,123 @@
+"""A storm of starts, more than there are seats: the ledger against a read-modify-retry of each request on the same SDK.
+
+The naive way is what one writes first: read the license's row, and if a seat is free, write the session and the raised
+count in one transaction If-Match; whoever loses reads again, after a random pause.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from contextlib import suppress
+
+from azure.core import MatchConditions
+from azure.core.exceptions import ResourceExistsError
+from azure.data.tables import TableTransactionError
+from azure.data.tables.aio import TableClient, TableServiceClient
+
+from benchmarks.common import Bench, Line, Worker, await_go
+from licensing.rules.license import Billing, Kind, Sharing
+from licensing.rules.seats import Granted, Person, Start, Terms
+from licensing.services.service import utc_now
+from licensing.storage.ledger import Ledger
+from licensing.storage.tables import Tables
+from tests.support import new_id, new_session
+
+
+async def run(bench: Bench) -> list[Line]:
+    """Once with one process and once with four, each as often as there are rounds."""
+    starts, seats = bench.choose(300, 60), bench.choose(225, 45)
+    lines = []
+    goal = None if bench.quick else 100  # which is meant for the whole storm
+    async with bench.tables() as tables:
+        await tables.get("register", "nobody", "nothing")  # so that the table is there
+        for processes in (1, 4):
+            # The naive way once, since it takes its time; each round of the ledger is compared with that.
+            naive, naive_calls = await storm(bench, tables, "naive", processes, starts, seats)
+            rounds = [await storm(bench, tables, "ledger", processes, starts, seats) for _ in range(bench.choose(5, 3))]
+            seconds, calls = zip(*rounds, strict=True)
+            what = f"{starts} starts on {seats} seats, {processes} process{'es' if processes > 1 else ''}"
+            lines += [
+                Line(f"{what}: time (naive: read-modify-retry)", "s", seconds, [naive] * len(seconds), goal, True),
+                Line(f"{what}: storage calls per start", "", calls, (), 0.1 if processes == 1 else 0.4),
+                Line(f"{what}: storage calls per start, the naive way", "", [naive_calls]),
+            ]
+    return lines
+
+
+async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: int, seats: int) -> tuple[float, float]:
+    """Seconds until all are answered, and storage calls per start."""
+    words = (way, bench.storage, new_id(), starts // processes, seats)
+    workers = [await Worker.start("benchmarks.storm", *words) for _ in range(processes)]
+    mark = await bench.calls(tables).mark()
+    began = time.perf_counter()
+    granted = sum(int(answer) for answer in await asyncio.gather(*(one.go() for one in workers)))
+    seconds = time.perf_counter() - began
+    calls = len(await bench.calls(tables).since(mark)) / starts
+    if granted != seats:
+        raise RuntimeError(f"{granted} starts were granted on {seats} seats ({way})")
+    return seconds, calls
+
+
+async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> int:
+    """How many of this process's starts were granted."""
+    tables = Tables.from_connection_string(storage)
+    ledger = Ledger(tables, utc_now)
+    terms = Terms(
+        serial=1,
+        organization="acme",
+        organization_name="Acme",
+        product="Water",
+        kind=Kind.FLOATING,
+        seats=seats,
+        overdraft=0,
+        sharing=Sharing.NONE,
+        heartbeat=300,
+        lease=900,
+        borrow=0,
+        valid_from=utc_now().replace(year=2020),
+        valid_until=utc_now().replace(year=2099),
+        project="",
+        billing=Billing.NONE,
+    )
+    await tables.ping()
+    await_go()
+    persons = (Person("user", "host", "ip", "p1"),)
+    settled = await asyncio.gather(
+        *(ledger.submit(license, Start(new_session(), terms, persons)) for _ in range(starts))
+    )
+    await tables.close()
+    return sum(isinstance(one.outcome, Granted) for one in settled)
+
+
+async def naively(storage: str, license: str, starts: int, seats: int) -> int:
+    """The same, each start by itself."""
+    async with TableServiceClient.from_connection_string(storage) as service:
+        table = service.get_table_client("register")
+        head = {"PartitionKey": license, "RowKey": "license", "in_use": 0}
+        with suppress(ResourceExistsError):  # where another process was first
+            await table.create_entity(head)
+        await_go()
+        granted = await asyncio.gather(*(_start(table, license, seats) for _ in range(starts)))
+    return sum(granted)
+
+
+async def _start(table: TableClient, license: str, seats: int) -> bool:
+    while True:
+        try:
+            head = await table.get_entity(license, "license")
+            if head["in_use"] >= seats:
+                return False
+            raised = {"PartitionKey": license, "RowKey": "license", "in_use": head["in_use"] + 1}
+            condition = {"etag": head.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
+            session = {"PartitionKey": license, "RowKey": f"active:{new_session()}", "started_at": utc_now()}
+            await table.submit_transaction([("update", raised, condition), ("create", session)])
+        except TableTransactionError:
+            await asyncio.sleep(random.uniform(0, 0.02))
+        else:
+            return True
+
+
+if __name__ == "__main__":
+    way = {"ledger": by_the_ledger, "naive": naively}[sys.argv[1]]
+    print(asyncio.run(way(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))))

@@ -1,0 +1,158 @@
+"""Writes, and how the Table service's protocol says them: single requests and entity group transactions.
+
+The SDK's own way builds a request object with a pipeline of its own for each row of a transaction, makes a MIME message
+of them and parses the reply as one: ten times the processor time of the few lines of text that it comes to. What is
+sent here is the same but for what the protocol does not ask for; a test holds the one against the other.
+
+https://learn.microsoft.com/rest/api/storageservices/performing-entity-group-transactions
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+Verb = Literal["create", "merge", "replace", "put", "delete"]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write of one row. `etag` is the version it demands; None demands none, but merge and replace that it exists.
+
+    Columns are texts, truths, whole numbers of 32 bits, pairs of a number and its type, or datetimes with a time zone;
+    None is left out.
+    """
+
+    verb: Verb
+    key: str
+    columns: Mapping[str, Any]
+    etag: str | None = None
+
+
+def create(key: str, columns: Mapping[str, Any]) -> Write:
+    """Insert a row that must not exist."""
+    return Write("create", key, columns)
+
+
+def merge(key: str, columns: Mapping[str, Any], etag: str | None = None) -> Write:
+    """Change some columns of a row that must exist, at this version if one is given."""
+    return Write("merge", key, columns, etag)
+
+
+def put(key: str, columns: Mapping[str, Any]) -> Write:
+    """Write a row, whether or not there was one."""
+    return Write("put", key, columns)
+
+
+def delete(key: str, etag: str | None = None) -> Write:
+    """Delete a row that must exist, at this version if one is given."""
+    return Write("delete", key, {}, etag)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is to be sent: method, URL, headers and body."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What the store answered to writes that it did not do; `index` is the losing one's place, where that is told."""
+
+    status: int
+    code: str = ""
+    index: int | None = None
+
+
+_METHODS: Final = {"create": "POST", "merge": "PATCH", "replace": "PUT", "put": "PUT", "delete": "DELETE"}
+
+
+def single(endpoint: str, table: str, partition: str, write: Write) -> Message:
+    """A write by itself, to the store at `endpoint`."""
+    headers = {"Accept": "application/json;odata=minimalmetadata", "DataServiceVersion": "3.0"}
+    url = f"{endpoint}/{table}"
+    if write.verb == "create":
+        headers["Prefer"] = "return-no-content"
+    else:
+        url += f"(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(write.key)}')"
+    if write.verb in ("merge", "replace", "delete"):
+        headers["If-Match"] = write.etag or "*"
+    if write.verb == "delete":
+        return Message("DELETE", url, headers, "")
+    headers["Content-Type"] = "application/json"
+    row = {"PartitionKey": partition, "RowKey": write.key, **_typed(write.columns)}
+    return Message(_METHODS[write.verb], url, headers, json.dumps(row, separators=(",", ":")))
+
+
+# No line of a part can be taken for a boundary: keys are quoted, and a line feed in JSON is an escape. Azurite knows
+# boundaries by these first words.
+_BATCH: Final = "batch_of_writes"
+_CHANGES: Final = "changeset_of_writes"
+_PART: Final = f"--{_CHANGES}\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n"
+
+
+def transaction(endpoint: str, table: str, partition: str, writes: Sequence[Write]) -> Message:
+    """Writes that are all done or none."""
+    lines = [f"--{_BATCH}\r\nContent-Type: multipart/mixed; boundary={_CHANGES}\r\n\r\n"]
+    for index, write in enumerate(writes):
+        part = single(endpoint, table, partition, write)
+        named = "".join(f"{name}: {value}\r\n" for name, value in part.headers.items())
+        lines.append(
+            f"{_PART}Content-ID: {index}\r\n\r\n{part.method} {part.url} HTTP/1.1\r\n"
+            f"{named}Content-Length: {len(part.body)}\r\n\r\n{part.body}\r\n"
+        )
+    lines.append(f"--{_CHANGES}--\r\n--{_BATCH}--\r\n")
+    headers = {"Content-Type": f"multipart/mixed; boundary={_BATCH}", "Accept": "application/json"}
+    return Message("POST", f"{endpoint}/$batch", headers, "".join(lines))
+
+
+_ANSWER: Final = re.compile(rb"^HTTP/1\.1 (\d{3})[^\r\n]*\r?\n((?:[^\r\n]+\r?\n)*)", re.MULTILINE)
+_ETAG: Final = re.compile(rb"^etag: *([^\r\n]+)", re.MULTILINE | re.IGNORECASE)
+_CODE: Final = re.compile(rb'"code"\s*:\s*"(\w+)"')
+_INDEX: Final = re.compile(rb'"value"\s*:\s*"(\d+):')
+
+
+def answers(reply: bytes, count: int) -> list[str] | Refused:
+    """The reply to a transaction of `count` writes: the rows' new versions, empty for deleted ones, or why not."""
+    etags = []
+    for answer in _ANSWER.finditer(reply):
+        status = int(answer[1])
+        if not 200 <= status < 300:
+            return refused(status, reply[answer.end() :])
+        etag = _ETAG.search(answer[2])
+        etags.append(etag[1].decode() if etag else "")
+    return etags if len(etags) == count else Refused(0, "incomplete")
+
+
+def refused(status: int, body: bytes) -> Refused:
+    """What an answer with a status of failure says."""
+    code, index = _CODE.search(body), _INDEX.search(body)
+    return Refused(status, code[1].decode() if code else "", int(index[1]) if index else None)
+
+
+def _quoted(key: str) -> str:
+    return quote(key.replace("'", "''"), safe="")
+
+
+def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns with the types that JSON does not tell."""
+    typed: dict[str, Any] = {}
+    for name, value in columns.items():
+        if isinstance(value, datetime):
+            moment = value.astimezone(UTC).isoformat(timespec="microseconds")
+            typed[name], typed[f"{name}@odata.type"] = moment.replace("+00:00", "Z"), "Edm.DateTime"
+        elif isinstance(value, tuple):
+            number, kind = value
+            typed[name], typed[f"{name}@odata.type"] = str(number), kind
+        elif isinstance(value, str | bool) or (isinstance(value, int) and -(2**31) <= value < 2**31):
+            typed[name] = value
+        elif value is not None:
+            raise TypeError(f"column {name}: a {type(value).__name__} cannot be written so")
+    return typed

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +33,13 @@ class Served:
 
 
 @contextmanager
-def serving(home: Home, storage: str, *options: str, log: Path, **settings: str) -> Iterator[Served]:
-    """Run `licensing serve` over a store, with its messages in a file, and end it."""
+def serving(
+    home: Home, storage: str, *options: str, log: Path, program: Sequence[str] = ("-m", "licensing"), **settings: str
+) -> Iterator[Served]:
+    """Run `licensing serve` over a store, with its messages in a file, and end it; `program` is what Python runs."""
     port = free_port()
     environment = {**os.environ, **support.environment(home, storage, **settings)}
-    command = [sys.executable, "-m", "licensing", "serve", "--port", str(port), *options]
+    command = [sys.executable, *program, "serve", "--port", str(port), *options]
     with log.open("ab") as messages:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=messages)
     assert process.stdout is not None

@@ -1,68 +1,366 @@
-"""A full run leaves nothing personal behind: not in the store's files, not in any log."""
+"""Canaries: names and tokens that nobody could mistake go through all that can happen, and come out nowhere.
 
+The same run plants a control in every place that is looked through: what finds no canary there would have found one.
+"""
+
+import asyncio
+import os
+import re
+import signal
 import subprocess
+import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import pytest
 
-from licensing.cli.home import Home, local_storage
+from licensing.cli.home import Customer, Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
+from licensing.storage.tables import Tables, put
 from tests import support
 from tests.stories.service import end, heartbeat, serving, start
 
 USER = "canary-user-ada-lovelace"
+RIGHT = "canary-user-ada-king"
 HOST = "canary-host-analytical-engine.example"
 ADDRESS = "203.0.113.77"
+CONTROL = "control-that-was-planted-on-purpose"
+FORWARDED = {"X-Forwarded-For": f"10.0.0.1, {ADDRESS}:4711"}
+
+PS = Path("/bin/ps")
+BASH = Path("/bin/bash")
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "privacy.md"
+
+LOUD = f"""
+import logging
+logging.basicConfig(level=logging.DEBUG)
+logging.getLogger("licensing").debug({CONTROL!r})
+"""
+COMMAND = f"{LOUD}\nfrom licensing.cli import main\nmain()\n"
+SERVICE = f"""{LOUD}
+from licensing.api import problems
+from licensing.services.sessions import Sessions
+problems.CODES["method-not-allowed"] = (405, "Method not allowed", {CONTROL!r})
+async def broken(self, token, session):
+    raise RuntimeError(token)
+Sessions.read = broken
+from licensing.cli import main
+main()
+"""
+"""The service with everything logged, and an operation that fails as nobody foresaw: with what was sent."""
 
 
-def found(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
-    """Which of the secrets stand in which files below a folder."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    texts = {file: file.read_bytes() for file in files}
-    return [(file.name, secret) for file, text in texts.items() for secret in secrets if secret.encode() in text]
+@dataclass
+class Traces:
+    """What a run has left, by where; and the canaries that must not be in it."""
+
+    canaries: dict[str, str] = field(default_factory=dict)
+    places: dict[str, bytes] = field(default_factory=dict)
+
+    def found(self, what: dict[str, str]) -> set[tuple[str, str]]:
+        """Which of some texts stand where, in whatever case."""
+        return {
+            (place, name)
+            for place, left in self.places.items()
+            for name, text in what.items()
+            if text.lower().encode() in left.lower()
+        }
 
 
-async def test_a_full_run_leaves_nothing_personal_behind(home: Home, tmp_path: Path) -> None:
-    kept = tmp_path / "kept"
-    kept.mkdir()
+@dataclass
+class Run:
+    """A full story over a store and a service of its own, which leaves its traces in a folder."""
+
+    folder: Path
+    home: Home
+    azurite: subprocess.Popen[bytes]
+    storage: str
+    traces: Traces
+    problems: list[str] = field(default_factory=list)
+    listings: list[bytes] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its commands are told."""
+        return {**os.environ, **support.environment(self.home, self.storage), "PYTHONPATH": str(ROOT)}
+
+    def token(self, name: str, token: str) -> str:
+        """Note a token as a canary, by its signature."""
+        self.traces.canaries[name] = token.rpartition(".")[2]
+        return token
+
+    async def refused(self, http: aiohttp.ClientSession, method: str, url: str, **request: Any) -> int:
+        """Send what will not be done, and keep the reply."""
+        headers = {**FORWARDED, "User-Agent": USER, **request.pop("headers", {})}
+        async with http.request(method, url, headers=headers, **request) as reply:
+            self.problems.append(f"{reply.status} {dict(reply.headers)} {await reply.text()}")
+            return reply.status
+
+    def command(self, *arguments: str, typed: str) -> int:
+        """Run a command whose input is typed while the processes are listed; its exit code."""
+        with (self.folder / "commands.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(program(self.folder.parent, COMMAND)), *arguments],
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+            )
+            listing = (
+                subprocess.run([PS, "-ww", "-eo", "args"], capture_output=True, check=True).stdout
+                if PS.exists()
+                else b""
+            )
+            assert process.poll() is None, "it waits for its input"
+            self.listings.append(listing)
+            process.communicate(typed.encode(), timeout=60)
+        return process.returncode
+
+
+def program(folder: Path, text: str) -> Path:
+    """A program in a file, since a command line is what is looked through."""
+    file = folder / f"program-{len(text)}.py"
+    file.write_text(text)
+    return file
+
+
+def licenses(run: Run) -> dict[str, str]:
+    """A license with one seat, and others that do not admit the canary."""
+    lists: dict[str, dict[str, Any]] = {
+        "one seat": {"sub": "one-seat", "sharing": "user-host"},
+        "other users": {"kind": "named-user", "users": [support.user_hash("bob")]},
+        "other hosts": {"kind": "node-locked", "hosts": [support.host_hash("other")]},
+        "other networks": {"networks": ["192.0.2.0/24"]},
+        "expired": {"exp": 1_700_000_000, "nbf": 1_600_000_000},
+    }
+    return {name: run.token(f"license: {name}", support.issue(run.home, **claims)) for name, claims in lists.items()}
+
+
+async def use_and_abuse(run: Run, http: aiohttp.ClientSession, url: str) -> str:
+    """Start, run and end; be refused in every way; have errors at every layer. The session's id."""
+    files = licenses(run)
+    status, reply = await start(http, url, support.start(files["one seat"], USER, HOST), **FORWARDED)
+    assert status == 201
+    run.token("lease", reply["lease"])
+    status, renewed = await heartbeat(http, url, reply)
+    assert status == 200
+    run.token("renewed lease", renewed["lease"])
+    bearer = support.bearer(renewed["lease"])
+    sessions, session = f"{url}/sessions", f"{url}/sessions/{reply['session']}"
+
+    async def refused(method: str, where: str, **request: Any) -> int:
+        return await run.refused(http, method, where, **request)
+
+    for name, license in files.items():
+        body = support.start(license, f"{USER}-2", HOST)
+        assert await refused("POST", sessions, json=body) == (409 if name == "one seat" else 403)
+    forged = files["one seat"][:-6] + "AAAAAA"
+    assert await refused("POST", sessions, json=support.start(forged, USER, HOST)) == 401
+    good = support.start(files["one seat"], USER, HOST)
+    for wrong in ({USER: HOST}, {"user": USER}, {"host": HOST}, {"session": USER}, {"nonce": HOST}):
+        assert await refused("POST", sessions, json={**good, **wrong}) == 400
+    for broken in (f'{{"user": "{USER}"', f'"{USER}"', f"[{good!r}]"):
+        assert await refused("POST", sessions, data=broken, headers={"Content-Type": "application/json"}) == 400
+    assert await refused("POST", sessions, data=USER * 1000) == 413
+    for token in (USER, forged, files["one seat"], f"{renewed['lease']}x"):
+        assert await refused(
+            "PUT", f"{session}/heartbeat", json={"nonce": HOST * 2}, headers=support.bearer(token)
+        ) in (
+            400,
+            401,
+        )
+        assert await refused("DELETE", session, headers=support.bearer(token)) == 401
+        assert await refused("GET", f"{url}/usage/data", headers=support.bearer(token)) == 401
+    assert await refused("GET", f"{url}/{USER}?{HOST}={ADDRESS}") == 404
+    assert await refused("GET", f"{url}/sessions/{USER}", headers=bearer) == 400
+    assert await refused("PATCH", sessions, json=good) == 405
+    assert await refused("GET", session, headers=bearer) == 503, "an error that nobody foresaw"
+    os.kill(run.azurite.pid, signal.SIGSTOP)
+    beat = refused("PUT", f"{session}/heartbeat", json={"nonce": support.new_nonce()}, headers=bearer)
+    assert set(await asyncio.gather(beat, refused("POST", sessions, json=good))) == {503}, "the store is cut off"
+    os.kill(run.azurite.pid, signal.SIGCONT)
+    assert await end(http, url, renewed) == 204
+    return str(reply["session"])
+
+
+def link_of(run: Run) -> str:
+    """The link to a customer's figures, as an operator gets it."""
+    command = [sys.executable, "-m", "licensing", "usage", "link", "acme"]
+    return subprocess.run(command, env=run.environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+async def look_at_the_figures(run: Run, http: aiohttp.ClientSession, url: str) -> None:
+    """A customer reads its figures."""
+    link = await asyncio.to_thread(link_of, run)
+    token = run.token("report token", link.rpartition("#")[2])
+    async with http.get(f"{url}/usage/data", headers=support.bearer(token)) as response:
+        assert response.status == 200
+    assert await run.refused(http, "GET", f"{url}/usage/data?from={USER}", headers=support.bearer(token)) == 400
+
+
+def answer_the_person(run: Run, session: str) -> None:
+    """Export, correct, erase, with the names typed or read."""
+    names = f"username={USER}\nhostname={HOST}\naddress={ADDRESS}\n"
+    person = ("--organization", "acme")
+    export = run.folder / "export.json"
+    read = ("--from-file", "-")
+    assert run.command("privacy", "export", *person, *read, "--format", "json", "--out", str(export), typed=names) == 0
+    assert session in export.read_text(), "the person was found"
+    assert run.command("privacy", "export", *person, typed=f"{USER}\n") == 0
+    assert run.command("privacy", "rectify", *person, "--move", typed=f"{USER}\n{RIGHT}\n") == 0
+    assert run.command("privacy", "rectify", *person, *read, "--move", typed=f"{names}to_username={RIGHT}\n") == 1
+    assert run.command("privacy", "erase", *person, typed=f"{RIGHT}\n") == 0
+    assert run.command("privacy", "erase", *person, *read, typed=f"canary={USER}\n") == 2
+    assert run.command("privacy", "export", "--username", CONTROL, *person, *read, typed="") == 0
+    run.command("privacy", "export", "--organization", "nobody", typed=f"{USER}\n")
+
+
+def documented() -> list[str]:
+    """The commands that the guide for support people has them type."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", GUIDE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("licensing ")]
+
+
+def answers(command: str) -> list[str]:
+    """The names that a documented command asks for. What it does not read, the shell would take for a command."""
+    asks = re.match(r"licensing privacy (export|erase|rectify) (?!.*(--from-file|--username))", command)
+    return [USER, RIGHT][: 2 if "--move" in command else 1] if asks else []
+
+
+def type_the_documented_commands(run: Run) -> bytes:
+    """What a shell keeps in its history of the documented commands, and of one that names the control."""
+    if not BASH.exists():
+        return b""
+    history, person = run.folder.parent / "history", run.folder.parent / "person.txt"
+    person.write_text(f"username={USER}\nhostname={HOST}\n")
+    profile = run.folder.parent / "profile"
+    profile.write_text(f'PS1=\nlicensing() {{ "{sys.executable}" -m licensing "$@"; }}\n')
+    environment = {**run.environment, "HISTFILE": str(history)}
+    for line in [*documented(), f"licensing privacy export --organization acme --username {CONTROL}"]:
+        subprocess.run(
+            [BASH, "--rcfile", str(profile), "-i"],
+            input="".join(f"{typed}\n" for typed in (line, *answers(line))).encode(),
+            cwd=person.parent,
+            env=environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            start_new_session=True,
+        )
+    return history.read_bytes()
+
+
+def collect(run: Run) -> None:
+    """Read what a run has left in each place."""
+    folder = run.folder
+    (folder / "export.json").unlink()  # what was exported was asked for
+    run.traces.places = {
+        "store": b"".join(file.read_bytes() for file in (folder / "data").rglob("*") if file.is_file()),
+        "azurite's log": (folder / "azurite.log").read_bytes(),
+        "service's log": (folder / "service.log").read_bytes(),
+        "commands' output": (folder / "commands.log").read_bytes(),
+        "problem replies": "\n".join(run.problems).encode(),
+    }
+    if PS.exists():
+        run.traces.places["process list"] = b"".join(run.listings)
+
+
+@pytest.fixture(scope="module")
+async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
+    """What the whole story leaves behind."""
+    folder = tmp_path_factory.mktemp("canaries") / "kept"
+    folder.mkdir()
+    home = support.new_home(folder.parent / "home")
+    home.remember(Customer("acme", "Acme Water Oy", support.SALT))
     table_port = free_port()
-    with (kept / "azurite.log").open("wb") as log:
-        azurite = start_azurite(table_port, kept / "data", log)
-    secrets = [USER, HOST, ADDRESS, support.user_hash(USER), support.host_hash(HOST)]
+    with (folder / "azurite.log").open("wb") as log:
+        azurite = start_azurite(table_port, folder / "data", log)
+    run = Run(folder, home, azurite, local_storage(table_port), Traces())
+    run.traces.canaries |= {
+        "user": USER,
+        "right user": RIGHT,
+        "host": HOST,
+        "address": ADDRESS,
+        "user's hash": support.user_hash(USER),
+        "right user's hash": support.user_hash(RIGHT),
+        "host's hash": support.host_hash(HOST),
+    }
     try:
-        storage = local_storage(table_port)
-        with serving(home, storage, log=kept / "service.log", LICENSING_TRUSTED_HOPS="1") as served:
+        with serving(
+            home,
+            run.storage,
+            log=folder / "service.log",
+            program=[str(program(folder.parent, SERVICE))],
+            LICENSING_TRUSTED_HOPS="1",
+            PYTHONPATH=str(ROOT),
+        ) as served:
             async with aiohttp.ClientSession() as http:
-                license = support.issue(home, seats=1, sharing="user-host")
-                headers = {"X-Forwarded-For": f"10.0.0.1, {ADDRESS}:4711"}
-                status, reply = await start(http, served.url, support.start(license, USER, HOST), **headers)
-                assert status == 201
-                secrets += [license, reply["lease"]]
-                status, refused = await start(http, served.url, support.start(license, f"{USER}-2", HOST), **headers)
-                assert status == 409
-                status, renewed = await heartbeat(http, served.url, reply)
-                assert status == 200
-                secrets.append(renewed["lease"])
-                malformed = {"license": license, USER: HOST}
-                status, problem = await start(http, served.url, malformed, **headers)
-                assert status == 400
-                assert not [secret for secret in secrets if secret in f"{refused}{problem}"]
-                async with http.get(f"{served.url}/nothing/here", headers={**headers, "User-Agent": "x"}) as response:
-                    assert response.status == 404
-                assert await end(http, served.url, renewed) == 204
+                session = await use_and_abuse(run, http, served.url)
+                await look_at_the_figures(run, http, served.url)
+                await asyncio.to_thread(answer_the_person, run, session)
+                history = await asyncio.to_thread(type_the_documented_commands, run)
+                body = support.start(support.issue(home, sub="one-seat"), USER, HOST)
+                status, again = await start(http, served.url, body, **FORWARDED)
+                assert status == 201, "who was erased may come back"
+        tables = Tables.from_connection_string(run.storage)
+        await tables.commit("audit", CONTROL, [put(CONTROL, {})])
+        await tables.close()
     finally:
         stop(azurite)
-    stored = b"".join(file.read_bytes() for file in (kept / "data").rglob("*") if file.is_file())
-    assert reply["session"].encode() in stored, "what is looked through is what was stored"
-    assert found(kept, secrets) == []
-    # And it would be found, if it were there.
-    (kept / "data" / "planted").write_text(f"user={USER}")
-    assert found(kept, secrets) == [("planted", USER)]
+    collect(run)
+    if history:
+        run.traces.places["shell history"] = history
+    stored = run.traces.places["store"]
+    assert session.encode() not in stored, "it was erased"
+    assert again["session"].encode() in stored, "what is looked through is what was stored"
+    return run.traces
+
+
+def test_no_canary_is_found_anywhere(traces: Traces) -> None:
+    assert len(traces.canaries) == 15
+    assert traces.found(traces.canaries) == set()
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["store", "azurite's log", "service's log", "commands' output", "problem replies", "process list", "shell history"],
+)
+def test_a_canary_would_be_found_where_one_is_planted(traces: Traces, place: str) -> None:
+    if place not in traces.places:
+        pytest.skip(f"this machine has no {PS if place == 'process list' else BASH}: {place} was NOT looked through")
+    assert traces.found({"control": CONTROL}) >= {(place, "control")}
+
+
+def test_everything_was_logged_and_every_layer_had_its_error(traces: Traces) -> None:
+    log = traces.places["service's log"].decode()
+    assert "DEBUG:" in log
+    assert "unexpected RuntimeError in broken" in log
+    assert "the store did not answer" in log
+
+
+def test_the_guide_has_support_people_type_no_name(traces: Traces) -> None:
+    history = traces.places.get("shell history")
+    if history is None:
+        pytest.skip(f"this machine has no {BASH}: the history was NOT looked through")
+    kept = history.decode().splitlines()
+    assert set(documented()) <= set(kept), "they were typed"
+    assert {line.split()[2] for line in documented() if line.startswith("licensing privacy")} == {
+        "export",
+        "erase",
+        "rectify",
+        "opt-out",
+        "opt-in",
+    }
 
 
 def test_the_shell_that_serves_has_no_secret_on_its_command_line(home: Home, azurite: str, tmp_path: Path) -> None:
+    if not PS.exists():
+        pytest.skip(f"this machine has no {PS}: the process list was NOT looked through")
     with serving(home, azurite, "--workers", "2", log=tmp_path / "log"):
-        listing = subprocess.run(["/bin/ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+        listing = subprocess.run([PS, "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     settings = support.environment(home, azurite)
     assert "licensing serve" in listing
     assert settings["LICENSING_STORAGE"] not in listing

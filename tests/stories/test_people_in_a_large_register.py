@@ -11,12 +11,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from licensing.crypto.pseudonyms import Peppers
+from licensing.errors import Unavailable
 from licensing.rules.license import Sharing
 from licensing.rules.personal import PersonalData
-from licensing.rules.seats import Departure, End, Granted, Known, Reason, Session, Start
+from licensing.rules.seats import Departure, End, Granted, Known, Reason, Request, Session, Start
 from licensing.services.privacy import Privacy, Wanted
 from licensing.storage import rows
-from licensing.storage.ledger import Ledger
+from licensing.storage.ledger import Ledger, Settled
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
 from tests import support
 from tests.storage.desk import Clock, ledgers, look, new_license, new_session, terms
@@ -63,17 +64,27 @@ async def fill(tables: Tables, license: str, sessions: list[tuple[str, Write]]) 
     return Counter(user for user, _ in sessions)
 
 
+async def until_answered(ledger: Ledger, license: str, request: Request) -> Settled:
+    """Submit a request as a program does, which comes back where the store was too busy."""
+    for _ in range(20):
+        try:
+            return await ledger.submit(license, request)
+        except Unavailable:
+            await asyncio.sleep(1)
+    raise AssertionError("never answered")
+
+
 async def test_only_one_person_of_one_organization_is_touched_beside_live_traffic(tables: Tables) -> None:
     clock = Clock(datetime.now(UTC))
     organizations = [support.new_id("org") for _ in range(2)]
     licenses = {organization: [new_license() for _ in range(LICENSES)] for organization in organizations}
     before: dict[str, Counter[str]] = {organization: Counter() for organization in organizations}
-    took: dict[str, float] = {}
     began = time.monotonic()
 
     def lap(what: str) -> None:
         nonlocal began
-        took[what], began = time.monotonic() - began, time.monotonic()
+        print(f"{what} {time.monotonic() - began:.1f} s", end=", ", flush=True)
+        began = time.monotonic()
 
     async def live(ledger: Ledger, organization: str, user: str, done: asyncio.Event) -> int:
         bought = terms(organization=organization, sharing=Sharing.USER, seats=SEATS)
@@ -82,10 +93,10 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
         while not done.is_set():
             license = random.choice(licenses[organization])
             start = Start(new_session(), bought, persons)
-            if isinstance((await ledger.submit(license, start)).outcome, Granted):
+            if isinstance((await until_answered(ledger, license, start)).outcome, Granted):
                 runs += 1
                 await asyncio.sleep(random.uniform(0, 0.05))
-                await ledger.submit(license, End(start.session))
+                await until_answered(ledger, license, End(start.session))
             await asyncio.sleep(random.uniform(0, 0.05))
         return runs
 
@@ -154,5 +165,4 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             del expected["ada"]
         assert left == expected
     lap("check")
-    told = ", ".join(f"{what} {seconds:.1f} s" for what, seconds in took.items())
-    print(f"{SESSIONS} sessions: {told}; {sum(runs)} programs ran meanwhile")
+    print(f"of {SESSIONS} sessions, while {sum(runs)} programs ran")

@@ -16,7 +16,7 @@ from licensing.rules.seats import Departure, Head, Known, Person, Reason, Sessio
 from licensing.rules.usage import Denial, Use
 from licensing.storage import rows
 from licensing.storage.bulk import PATIENCE
-from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, Write, create
+from licensing.storage.tables import TRANSACTION_ROWS, Door, Table, Tables, Write, create
 from tests.reckoner import Reckoner
 from tests.storage.desk import new_license, new_session, terms
 
@@ -25,24 +25,17 @@ Result = TypeVar("Result")
 Figures = dict[str, object]
 
 
-class OwnService(TableServiceClient):
-    """A store whose tables are apart from everybody else's."""
-
-    prefix = ""
-
-    def get_table_client(self, table_name: str, **options: Any) -> TableClient:
-        return super().get_table_client(self.prefix + table_name, **options)
-
-
 class Dies(BaseException):
     """The process has died; nobody catches that."""
 
 
 class Register(Tables):
-    """A register of its own, on a real store. It counts calls and rows read, and can die at any call."""
+    """A register on tables of its own, in a real store. It counts calls and rows read, and can die at any call."""
 
-    def __init__(self, service: OwnService) -> None:
-        super().__init__(service)
+    def __init__(self, service: TableServiceClient, door: Door, prefix: str) -> None:
+        super().__init__(service, door)
+        self.prefix = prefix
+        """What the names of its tables begin with."""
         self.calls = 0
         self.rows_read = 0
         self.writes: list[int] = []
@@ -54,11 +47,6 @@ class Register(Tables):
         self._idle = asyncio.Event()
         self._idle.set()
 
-    @property
-    def prefix(self) -> str:
-        """What the names of its tables begin with."""
-        return self._service.prefix if isinstance(self._service, OwnService) else ""
-
     async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
         if self.dead.is_set() or self.calls == self.dies_before:
             self.dead.set()
@@ -67,7 +55,7 @@ class Register(Tables):
         self._in_flight += 1
         self._idle.clear()
         try:
-            return await super()._call(table, call)
+            return await super()._call(self._own(table), call)
         except StopAsyncIteration:  # there is no further page, for which nobody was asked
             self.calls -= 1
             raise
@@ -78,7 +66,13 @@ class Register(Tables):
 
     async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
         self.writes.append(self.calls)
-        return await super().commit(table, partition, writes)
+        return await super().commit(self._own(table), partition, writes)
+
+    def _client(self, table: Table) -> TableClient:
+        return super()._client(self._own(table))
+
+    def _own(self, table: str) -> Any:
+        return table if table.startswith(self.prefix) else self.prefix + table
 
     async def close(self) -> None:
         await self._idle.wait()  # what a dead process has sent arrives all the same
@@ -96,10 +90,9 @@ Opened = TypeVar("Opened", bound=Register)
 @asynccontextmanager
 async def register(storage: str, kind: type[Opened], prefix: str = "") -> AsyncIterator[Opened]:
     """Open a new register, or that with a prefix."""
-    service = OwnService.from_connection_string(storage, retry_total=0)
-    assert isinstance(service, OwnService)
-    service.prefix = prefix or f"r{secrets.token_hex(8)}"
-    opened = kind(service)
+    door = Door()
+    service = TableServiceClient.from_connection_string(storage, **door.options())
+    opened = kind(service, door, prefix or f"r{secrets.token_hex(8)}")
     yield opened
     await opened.close()
 

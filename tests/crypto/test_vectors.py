@@ -13,7 +13,13 @@ def test_the_vectors_are_what_their_script_makes(name: str) -> None:
 
 
 def test_every_vector_file_is_made_by_the_script() -> None:
-    assert {file.name for file in FOLDER.glob("*.json")} == make.files().keys()
+    clients = {
+        "client-hashes.json",
+        "exchanges.json",
+        "leases.json",
+        "license-files.json",
+    }  # made by client/tests/vectors.py
+    assert {file.name for file in FOLDER.glob("*.json")} == make.files().keys() | clients
 
 
 def test_the_script_follows_the_protocol_by_itself() -> None:

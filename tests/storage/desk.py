@@ -106,7 +106,7 @@ class OneCustomer(Tables):
     """A real store whose directory shows one organization, so that a night's run works on no other test's licenses."""
 
     def __init__(self, tables: Tables, organization: str) -> None:
-        super().__init__(tables._service, None)
+        super().__init__(tables._service, tables._door)
         self.organization = organization
 
     def pages(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> Any:

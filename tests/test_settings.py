@@ -200,6 +200,13 @@ def test_without_a_home_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytes
         Settings.load({})
 
 
+def test_a_store_in_the_environment_is_meant_in_place_of_the_homes(tmp_path: Path) -> None:
+    where = home(tmp_path, {"Values": WHOLE})
+    endpoint = "https://register.table.core.windows.net"
+    settings = Settings.load({"LICENSING_HOME": where, "LICENSING_STORAGE__tableServiceUri": endpoint})
+    assert (settings.storage.endpoint, settings.storage.connection_string) == (endpoint, "")
+
+
 def test_a_home_in_the_cloud_is_refused(tmp_path: Path) -> None:
     where = home(tmp_path, {"Values": WHOLE})
     refused("LICENSING_HOME", LICENSING_HOME=where, REGION_NAME="North Europe")

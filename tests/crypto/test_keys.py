@@ -75,7 +75,6 @@ def test_what_is_no_key_set_is_refused(take: type[VerifyingKeys], jwks: object) 
         {"x": None},
         {"x": "é" * 43},
     ],
-    ids=str,
     ids=kind,
 )
 @pytest.mark.parametrize(("take", "jwk"), [(VerifyingKeys, PUBLIC), (SigningKeys, PRIVATE)], ids=kind)

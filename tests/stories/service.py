@@ -1,10 +1,11 @@
 """The service as its users have it: `licensing serve` in processes of its own, and programs that call it."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,20 @@ def serving(
     with log.open("ab") as messages:
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=messages)
     assert process.stdout is not None
+    served: Served | None = None
     try:
         ready = process.stdout.readline().decode().strip()
         assert ready == f"ready http://127.0.0.1:{port}/api", log.read_text()
-        yield Served(ready.removeprefix("ready "), port, process)
+        served = Served(ready.removeprefix("ready "), port, process)
+        yield served
     finally:
+        workers = served.workers() if served and process.poll() is None and sys.platform == "linux" else []
         stop(process)
         process.stdout.close()
+        for worker in workers:
+            # Where it had to be killed, while it waited for a worker that had just begun, the others would stay.
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
 
 async def start(http: aiohttp.ClientSession, url: str, body: dict[str, Any], **headers: str) -> tuple[int, Any]:

@@ -190,7 +190,7 @@ class _Desk:
         known = rows.head_value(row) if row else None
         if commits == self._commits:  # else a commit of our own is newer than what was read
             self._remember(known, began)
-        return known, row.columns["commit"] if row else ""
+        return known, row.columns.get("commit", "") if row else ""
 
     def _remember(self, known: Known[Head] | None, at: float) -> None:
         if self._known is None or known is None or self._known.value.terms != known.value.terms:

@@ -482,4 +482,4 @@ async def test_a_reading_that_failed_is_not_remembered(
 
 
 def test_the_oldest_day_of_a_leap_year_is_a_year_back() -> None:
-    assert oldest_day(datetime(2028, 2, 29, 23, tzinfo=UTC)) == date(2027, 2, 28)
+    assert oldest_day(datetime(2028, 2, 29, 23, tzinfo=UTC)) == date(2027, 3, 1)

@@ -158,7 +158,8 @@ def rotate(
     err.print("Next: docs/keys.md says what has to follow, and how long to wait.", markup=False)
 
 
-@commands.command()
+# The id of a key may begin with a hyphen.
+@commands.command(context_settings={"ignore_unknown_options": True})
 def drop(
     kind: KindOfKey,
     id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key; `licensing keys show` lists them.")],

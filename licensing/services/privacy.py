@@ -278,26 +278,16 @@ def _first_whole_month(now: datetime) -> date:
 
 
 def _told(license: str, product: str, row: Row) -> SessionData:
-    c = row.columns
-    ended = rows.utc(c["ended_at"]) if "ended_at" in c else None
+    ended = rows.utc(row.columns["ended_at"]) if "ended_at" in row.columns else None
     return SessionData(
         license=license,
         product=product,
         session=_session(row),
         state="ended" if ended else "active",
-        started_at=rows.utc(c["started_at"]),
-        heartbeat_at=rows.utc(c["heartbeat_at"]),
-        expires_at=rows.utc(c["expires_at"]),
         ended_at=ended,
-        reason=c.get("reason"),
-        user=c["user"],
-        host=c["host"],
-        ip=c["ip"],
-        pepper=c["pepper"],
-        holder=c["holder"],
-        borrowed=c["borrowed"],
-        overdraft=c["overdraft"],
+        reason=row.columns.get("reason"),
         kept_until=year_after(ended) if ended else None,
+        **rows.session_columns(rows.session_value(row).value),
     )
 
 

@@ -136,10 +136,10 @@ def session_columns(session: Session) -> dict[str, Any]:
 
 
 def session_value(row: Row) -> Known[Session]:
-    """An active session from its row."""
+    """A session from its active or its ended row."""
     c = row.columns
     session = Session(
-        id=row.key.removeprefix(ACTIVE),
+        id=row.key.rpartition(":")[2],
         started_at=utc(c["started_at"]),
         heartbeat_at=utc(c["heartbeat_at"]),
         expires_at=utc(c["expires_at"]),

@@ -90,10 +90,10 @@ class Privacy:
         for name in names:
             head = await self._ledger.head(name)
             product = head.terms.product if head else ""
-            # One that ends meanwhile is read twice; then the later reading counts.
-            sessions = {_session(row): row async for row in self._rows(name, wanted, *STATES)}
-            found += [_told(name, product, row) for row in sessions.values()]
-            waits += [_told_wait(name, row) async for row in self._waits(name, sessions)]
+            # One that ends meanwhile is read twice; then the later reading counts. An id may have been used twice.
+            uses = {(_session(row), _began(row)): row async for row in self._rows(name, wanted, *STATES)}
+            found += [_told(name, product, row) for row in uses.values()]
+            waits += [_told_wait(name, row) async for row in self._waits(name, uses.values())]
         return PersonalData(
             organization=wanted.organization,
             as_of=as_of,
@@ -112,30 +112,36 @@ class Privacy:
         names = await self._licenses(wanted.organization)
         for name in names:
             ended += await self._end(name, [_session(row) async for row in self._rows(name, wanted, rows.ACTIVE)])
-            sessions = {_session(row): row.key async for row in self._rows(name, wanted, rows.ENDED)}
+            uses = [row async for row in self._rows(name, wanted, rows.ENDED)]
             # Waits first: once the sessions are gone, nothing says any more whose they were.
-            waits = (row.key async for row in self._waits(name, sessions))
+            waits = (row.key async for row in self._waits(name, uses))
             await delete_all(self._tables, "register", name, waits)
-            deleted += await delete_all(self._tables, "register", name, _each(sessions.values()))
+            deleted += await delete_all(self._tables, "register", name, _each(row.key for row in uses))
         return Erased(wanted.organization, self._clock(), len(names), ended, deleted)
 
     async def move(self, wanted: Wanted, user: str) -> Rectified:
         """Give sessions that stand under a wrong name to the right one, by its client hash."""
-        return await self._rectify(wanted, lambda row: self._moved(wanted, user, row))
+        return await self._rectify(wanted, lambda uses: [(row, self._moved(wanted, user, row)) for row in uses])
 
     async def correct_end(self, wanted: Wanted, session: str, ended_at: datetime) -> Rectified:
-        """Correct when a session ended. Implausible where it cannot have ended then."""
+        """Correct when a session ended. Implausible where it cannot have ended then.
 
-        def corrected(row: Row) -> Row:
-            use = rows.use_value(row)
+        Where its id was used again, that use is meant which began last before `ended_at`.
+        """
+
+        def corrected(uses: list[Row]) -> list[tuple[Row, Row]]:
+            begun = [row for row in uses if _began(row) <= ended_at] or uses
+            row = max(begun, key=_began, default=None)
+            if row is None:
+                return []
             latest = min(self._clock(), max(rows.ended_at(row), rows.utc(row.columns["expires_at"])))
-            if not use.started_at <= ended_at <= latest:
+            if not _began(row) <= ended_at <= latest:
                 raise Implausible(
-                    f"the session can have ended between {use.started_at:%Y-%m-%d %H:%M:%S} and "
+                    f"the session can have ended between {_began(row):%Y-%m-%d %H:%M:%S} and "
                     f"{latest:%Y-%m-%d %H:%M:%S} UTC: it began then, and its lease ran out then"
                 )
             columns = {**row.columns, "ended_at": ended_at}
-            return Row(rows.ended_key(ended_at, session), columns, row.etag)
+            return [(row, Row(rows.ended_key(ended_at, session), columns, row.etag))]
 
         return await self._rectify(wanted, corrected, session)
 
@@ -189,9 +195,9 @@ class Privacy:
             values["ip"] = self._peppers.pseudonym(pepper, wanted.organization, "ip", network)
         return values
 
-    async def _waits(self, license: str, sessions: Iterable[str]) -> AsyncIterator[Row]:
+    async def _waits(self, license: str, uses: Iterable[Row]) -> AsyncIterator[Row]:
         """The denials of starts that became one of these sessions later: their ids alone tell that."""
-        known = set(sessions)
+        known = set(map(_session, uses))
         if known:
             async for row in self._tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED)):
                 if _session(row) in known:
@@ -215,19 +221,17 @@ class Privacy:
             holder = holder.replace(self._pseudonyms(pepper, wanted)["user"], right[pepper])
         return Row(row.key, {**row.columns, "user": right[row.columns["pepper"]], "holder": holder}, row.etag)
 
-    async def _rectify(self, wanted: Wanted, change: Callable[[Row], Row], session: str | None = None) -> Rectified:
-        """Correct a person's sessions, or one of them."""
+    async def _rectify(
+        self, wanted: Wanted, change: Callable[[list[Row]], list[tuple[Row, Row]]], session: str | None = None
+    ) -> Rectified:
+        """Correct a person's sessions, or one of them: `change` tells which ended uses become what."""
         corrected = running = 0
         refigured: date | None = None
         for name in await self._licenses(wanted.organization):
-            pairs: list[tuple[Row, Row]] = []
-            async for row in self._rows(name, wanted, *STATES):
-                if session is not None and _session(row) != session:
-                    continue
-                if row.key.startswith(rows.ACTIVE):
-                    running += 1
-                else:
-                    pairs.append((row, change(row)))
+            uses = [row async for row in self._rows(name, wanted, *STATES) if session in (None, _session(row))]
+            ended = [row for row in uses if row.key.startswith(rows.ENDED)]
+            running += len(uses) - len(ended)
+            pairs = change(ended)
             for place in range(0, len(pairs), CORRECTIONS):
                 done, reopened = await self._replace(name, pairs[place : place + CORRECTIONS])
                 corrected += done
@@ -240,7 +244,7 @@ class Privacy:
         How many were replaced, and from which day on final figures are made again.
         """
         while pairs and (known := await standing(self._tables, license)) is not None:
-            began = min(rows.use_value(old).started_at for old, _ in pairs).date()
+            began = min(_began(old) for old, _ in pairs).date()
             first = max(began, _first_whole_month(self._clock()))
             writes = [write for old, new in pairs for write in _replacement(old, new)]
             try:
@@ -256,6 +260,10 @@ class Privacy:
 
 def _session(row: Row) -> str:
     return row.key.rpartition(":")[2]
+
+
+def _began(row: Row) -> datetime:
+    return rows.utc(row.columns["started_at"])
 
 
 async def _each(keys: Iterable[str]) -> AsyncIterator[str]:

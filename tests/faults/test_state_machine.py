@@ -386,6 +386,9 @@ class Life(RuleBasedStateMachine):
         replies = self.wait(together())
         found = self.wait(self.rows())
         if found.head is not None:
+            # Seats may have been given under one file before the next took them away.
+            brought = [file.seats + file.overdraft for *_, file in starts if file.serial >= self.known]
+            self.crowd = max([self.crowd, *brought])
             self.head, self.known = True, int(found.head["serial"][0])
         ids = {request.session for request, *_ in starts}
         left = before - found.active.keys()

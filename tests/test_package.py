@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +59,8 @@ def bare() -> dict[str, str]:
 def install(python: Path, *files: str) -> None:
     """Install requirements from the package index."""
     wanted = [word for file in files for word in ("-r", str(ROOT / file))]
-    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted], bare())
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
+    run([str(python), "-m", "pip", "install", *options, *wanted], bare())
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +71,30 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, folder / name)
     return folder
+
+
+def python_of_the_cloud() -> str | None:
+    """A Python 3.13, wherever this machine has one."""
+    found = [sys.executable, shutil.which("python3.13")]
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found += map(str, sorted(root.glob("versions/3.13.*/bin/python")))
+    for python in filter(None, found):
+        told = subprocess.run(
+            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
+        )
+        if told.returncode == 0 and told.stdout.split() == ["3", "13"]:
+            return python
+    return None
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has what the package asks for and nothing else: the cloud's, where this machine has it."""
+    folder = tmp_path_factory.mktemp("alone")
+    run([python_of_the_cloud() or sys.executable, "-m", "venv", str(folder)], bare())
+    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
+    install(python, "requirements.txt")
+    return python
 
 
 def documented() -> set[str]:
@@ -95,14 +119,8 @@ def test_no_key_that_lies_about_gets_into_the_package(name: str) -> None:
     assert ignored.match_file(name)
 
 
-def test_the_package_alone_lists_exactly_the_documented_functions(
-    package: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.mktemp("alone")
-    venv.create(folder, with_pip=True)
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    install(python, "requirements.txt")
-    functions = run([str(python), "-I", "-W", "error", "-c", LIST, str(package)], bare()).split()
+def test_the_package_alone_lists_exactly_the_documented_functions(package: Path, alone: Path) -> None:
+    functions = run([str(alone), "-I", "-W", "error", "-c", LIST, str(package)], bare()).split()
     assert len(functions) == len(set(functions))
     assert set(functions) == documented()
 
@@ -114,33 +132,15 @@ def test_the_manual_lists_every_function() -> None:
 # As Azure runs it.
 
 
-def python_of_the_cloud() -> str | None:
-    """A Python 3.13, wherever this machine has one."""
-    found = [sys.executable, shutil.which("python3.13")]
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found += map(str, sorted(root.glob("versions/3.13.*/bin/python")))
-    for python in filter(None, found):
-        told = subprocess.run(
-            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
-        )
-        if told.returncode == 0 and told.stdout.split() == ["3", "13"]:
-            return python
-    return None
-
-
 @pytest.fixture(scope="session")
-def worker(package: Path, home: Home, azurite: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def worker(package: Path, alone: Path, home: Home, azurite: str) -> dict[str, Any]:
     """What Microsoft's worker library has found in the package, and what its functions answered."""
-    python = python_of_the_cloud()
-    if python is None:
+    if python_of_the_cloud() is None:
         pytest.skip("NOT TESTED AS AZURE RUNS IT: there is no Python 3.13 on this machine")
-    folder = tmp_path_factory.mktemp("worker")
-    run([python, "-m", "venv", str(folder)], bare())
-    inside = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    install(inside, "requirements.txt", "requirements-worker.txt")
+    install(alone, "requirements.txt", "requirements-worker.txt")
     environment = {**bare(), **support.environment(home, azurite, LICENSING_TRUSTED_HOPS="1")}
     body = json.dumps(support.start(support.issue(home)))
-    command = [str(inside), str(ROOT / "tests" / "worker.py"), str(package)]
+    command = [str(alone), str(ROOT / "tests" / "worker.py"), str(package)]
     answered: dict[str, Any] = json.loads(run(command, environment, body))
     return answered
 

@@ -1,27 +1,28 @@
-"""`make bench`: run the benchmarks, print the table, and after a full run keep it in RESULTS.md."""
+"""`make bench`: run the benchmarks, print their tables, and keep those of full size in RESULTS.md."""
 
 import argparse
 import asyncio
 import importlib
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.common import Bench, Line, azurite, machine
+from benchmarks.common import ROOT, Bench, Line, azurite, machine
 from licensing.services.service import utc_now
 from tests import support
 
-BENCHMARKS = ("storm", "heartbeats", "day", "growth", "cold_start")
+BENCHMARKS = ("storm", "heartbeats", "day", "growth", "cold_start", "retention", "client")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("what", "service", "naive way", "ratio", "goal")
 INTRODUCTION = """# What it costs
 
-Made by `make bench`, on {machine}, {date}. Each line compares, round by round in one run on one Azurite, the service
-with the naive way that the line names. Given is the median, in brackets the least and the most. Ratios are service ÷
-naive; where the goal is a least one, naive ÷ service. The machine is shared, so that times of different runs do not
-compare; ratios do. Storage calls are counted in Azurite's log.
+Made by `make bench`; each part says with which command, when, and on what machine. Each line compares, round by round
+in one run on one Azurite, the service with the naive way that the line names. Given is the median, in brackets the
+least and the most; ratios are service ÷ naive. The machine is shared, so that times of different runs do not compare;
+ratios do. Storage calls are counted in Azurite's log.
 """
 
 
@@ -43,6 +44,22 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def keep(name: str, part: str) -> None:
+    """Put one benchmark's part into RESULTS.md, in place of that of an earlier run."""
+    kept = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
+    parts = {
+        title(found.splitlines()[0].removeprefix("## ")): found for found in re.split(r"^(?=## )", kept, flags=re.M)[1:]
+    }
+    parts[title(name)] = part
+    order = [parts[title(each)].rstrip() for each in BENCHMARKS if title(each) in parts]
+    RESULTS.write_text("\n\n".join([INTRODUCTION.rstrip(), *order]) + "\n", encoding="utf-8")
+
+
+def title(name: str) -> str:
+    """A benchmark's name as a heading."""
+    return name.replace("_", " ").capitalize()
+
+
 def main() -> None:
     """Run the benchmarks that are named, or all."""
     parser = argparse.ArgumentParser(prog="make bench")
@@ -52,15 +69,16 @@ def main() -> None:
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
-    parts = [INTRODUCTION.format(machine=machine(), date=f"{utc_now():%Y-%m-%d}")]
+    sys.path.append(str(ROOT / "client" / "src"))  # the client is a distribution of its own
     for name in options.names or BENCHMARKS:
         began = time.monotonic()
         lines = measure(name, options.quick)
-        parts.append(f"## {name.replace('_', ' ').capitalize()}\n\n{table(lines)}\n")
-        sys.stdout.write(f"{parts[-1]}\n({time.monotonic() - began:.0f} s)\n\n")
+        made = f"`make bench ONLY={name}`, {utc_now():%Y-%m-%d}, in {time.monotonic() - began:,.0f} s on {machine()}."
+        part = f"## {title(name)}\n\n{made}\n\n{table(lines)}\n"
+        sys.stdout.write(f"{part}\n")
         sys.stdout.flush()
-    if not options.quick and not options.names:
-        RESULTS.write_text("\n".join(parts), encoding="utf-8")
+        if not options.quick:
+            keep(name, part)
 
 
 if __name__ == "__main__":

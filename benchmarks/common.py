@@ -22,7 +22,8 @@ ROOT = Path(__file__).parents[1]
 class Line:
     """One row of the results: a value for each round, and beside it the naive way's of the same round, if there is one.
 
-    `goal` is the most that the ratio (without a naive way: the value) may be; with `at_least` the least.
+    `goal` is the most that the ratio service ÷ naive (without a naive way: the value) may be; with `at_least` the
+    least.
     """
 
     what: str
@@ -34,9 +35,8 @@ class Line:
 
     @property
     def ratios(self) -> list[float]:
-        """Round by round: service ÷ naive or, where more is better, naive ÷ service."""
-        pairs = zip(self.values, self.naive, strict=True) if self.naive else ()
-        return [naive / value if self.at_least else value / naive for value, naive in pairs]
+        """Round by round: service ÷ naive."""
+        return [value / naive for value, naive in zip(self.values, self.naive, strict=True)] if self.naive else []
 
     def cells(self) -> list[str]:
         """As a row of the table: what, service, naive, ratio, goal."""

@@ -51,8 +51,14 @@ async def run(bench: Bench) -> list[Line]:
                 peaks[way].append(mebibytes)
         rates = {way: [count / took for took in seconds[way]] for way in WAYS}
         lines += [
-            Line(f"deleting {count:,} ended sessions", "s", seconds["retain"], seconds["naive"], 1 / LEAST_RATE),
-            Line(f"rate at {count:,}", "rows/s", rates["retain"], rates["naive"]),
+            Line(
+                f"deleting {count:,} ended sessions (naive: bare full delete batches of known keys)",
+                "rows/s",
+                rates["retain"],
+                rates["naive"],
+                LEAST_RATE,
+                at_least=True,
+            ),
             Line(f"peak memory of the process, {count:,} sessions", "MiB", peaks["retain"], peaks["naive"]),
         ]
     return lines

@@ -224,6 +224,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests 
 seat = Seat(Program({keys!r}), sys.argv[1], state_directory=__import__("pathlib").Path(sys.argv[2]))
 assert seat.start().running
 print("running", flush=True)
+sys.stdin.readline()
 {then}
 """
 
@@ -232,13 +233,17 @@ def child(place: Place, then: str) -> subprocess.Popen[str]:
     code = PROGRAM.format(keys=program().issuer_keys, then=then)
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(place.license()), str(place.state)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,  # tracebacks that are meant
         text=True,
     )
+    assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "running\n"
     assert len(place.service.active) == 1
+    process.stdin.write("go on\n")
+    process.stdin.flush()
     return process
 
 

@@ -204,7 +204,7 @@ def test_a_line_can_be_cut_while_it_waits() -> None:
             faults.append(fault)
 
     with listening(silent) as port:
-        waiting = threading.Thread(target=exchange, args=(port,))
+        waiting = threading.Thread(target=exchange, args=(port,), daemon=True)
         waiting.start()
         time.sleep(0.2)
         line.cut()
@@ -238,7 +238,7 @@ def test_a_line_can_be_cut_while_it_connects() -> None:
                 HttpTransport().exchange(get(url), 30.0, line)
             faults.append(caught.value)
 
-        thread = threading.Thread(target=exchange)
+        thread = threading.Thread(target=exchange, daemon=True)
         thread.start()
         time.sleep(0.2)
         line.cut()

@@ -51,7 +51,7 @@ class ToldService:
         self._socket = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(self._service), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)

@@ -28,6 +28,8 @@ QUIET = (
     "--disable-sync",
 )
 
+expect.set_options(timeout=30_000)  # a machine may be busy; what is not so by then is not so
+
 
 @dataclass
 class Service:
@@ -78,12 +80,14 @@ def served() -> Iterator[Service]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     serving.url = f"http://127.0.0.1:{server.server_port}/api/usage"
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
-    yield serving
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield serving
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.fixture
@@ -129,8 +133,10 @@ async def opened(browser: Browser, width: int = 1280, **options: object) -> Asyn
     page.on("console", lambda message: seen.complaints.append(message.text))
     page.on("pageerror", lambda error: seen.complaints.append(str(error)))
     page.on("request", lambda request: seen.requests.append(request.url))
-    yield page, seen
-    await context.close()
+    try:
+        yield page, seen
+    finally:
+        await context.close()
 
 
 async def visit(page: Page, service: Service, token: str = TOKEN) -> None:

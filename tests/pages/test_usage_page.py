@@ -143,8 +143,10 @@ async def test_a_service_that_was_down_can_be_asked_again(browser: Browser, serv
     service.status = 503
     async with opened(browser) as (page, _):
         await page.goto(f"{service.url}#{TOKEN}")
+        again = page.get_by_role("button", name="Try again")
+        await expect(again).to_be_visible()
         service.status = 200
-        await page.get_by_role("button", name="Try again").click()
+        await again.click()
         await expect(page.locator("h1")).to_have_text("Acme Water Oy")
 
 

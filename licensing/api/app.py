@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 import licensing
-from licensing.api import problems
+from licensing.api import problems, wire
 from licensing.api.guard import Guard
 from licensing.api.pages.docs import docs_page
 from licensing.api.routes import router as sessions
@@ -94,6 +94,7 @@ def contract(app: FastAPI) -> dict[str, Any]:
     parameter may be null where it may be left out.
     """
     document = app.openapi()
+    document["components"]["securitySchemes"] = wire.SECURITY_SCHEMES
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)

@@ -2,8 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 import licensing
@@ -15,10 +14,6 @@ from licensing.services.sessions import Gone, Running
 router = APIRouter(prefix="/api")
 
 Session = Annotated[wire.SessionId, Path(description="the session's id")]
-Bearer = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Security(HTTPBearer(scheme_name="lease", description="the session's lease", auto_error=False)),
-]
 
 _LICENSE_CODES = (
     "license-invalid",
@@ -40,10 +35,6 @@ def service_of(request: Request) -> Service:
     if not isinstance(service, Service):
         raise TypeError("the app was made without a service")
     return service
-
-
-def _token(bearer: Bearer) -> str:
-    return bearer.credentials if bearer else ""
 
 
 def _json(body: Any, status: int = 200) -> Response:
@@ -80,12 +71,13 @@ async def session_start(body: wire.StartBody, request: Request) -> Response:
         "lease-invalid", "license-suspended", "license-expired", "session-gone", "storage-unavailable"
     ),
     summary="A program still runs",
+    openapi_extra=wire.asks_for("lease"),
 )
-async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request, bearer: Bearer) -> Response:
+async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = service_of(request)
     try:
-        outcome = await service.sessions.heartbeat(_token(bearer), session, body.nonce)
+        outcome = await service.sessions.heartbeat(wire.bearer_token(request), session, body.nonce)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     if not isinstance(outcome, Running):
@@ -98,11 +90,12 @@ async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request:
     status_code=204,
     responses=problems.documented("lease-invalid", "storage-unavailable"),
     summary="A program ends",
+    openapi_extra=wire.asks_for("lease"),
 )
-async def session_end(session: Session, request: Request, bearer: Bearer) -> Response:
+async def session_end(session: Session, request: Request) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await service_of(request).sessions.end(_token(bearer), session)
+        await service_of(request).sessions.end(wire.bearer_token(request), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return Response(status_code=204)
@@ -113,11 +106,12 @@ async def session_end(session: Session, request: Request, bearer: Bearer) -> Res
     response_model=wire.SessionReply,
     responses=problems.documented("lease-invalid", "session-gone", "storage-unavailable"),
     summary="What the register holds on a program that runs",
+    openapi_extra=wire.asks_for("lease"),
 )
-async def session_read(session: Session, request: Request, bearer: Bearer) -> Response:
+async def session_read(session: Session, request: Request) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await service_of(request).sessions.read(_token(bearer), session)
+        outcome = await service_of(request).sessions.read(wire.bearer_token(request), session)
     except TokenFault as fault:
         return problems.not_genuine("lease-invalid", fault)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))

@@ -6,13 +6,12 @@ from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fastapi import APIRouter, Query, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import APIRouter, Query, Request
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import HTMLResponse, Response
 
-from licensing.api import problems
+from licensing.api import problems, wire
 from licensing.api.pages.usage import usage_page
 from licensing.api.routes import service_of
 from licensing.crypto.tokens import read_report_pass
@@ -23,11 +22,6 @@ from licensing.services.reports import oldest_day, span
 router = APIRouter(prefix="/api")
 
 USUAL_DAYS = 90
-
-ReportToken = Annotated[
-    HTTPAuthorizationCredentials | None,
-    Security(HTTPBearer(scheme_name="report", description="the token of a report's link", auto_error=False)),
-]
 
 
 def _plain(text: object) -> object:
@@ -62,13 +56,13 @@ async def usage(_: Request) -> Response:
         **problems.documented("token-invalid", "storage-unavailable"),
     },
     summary="The figures of an organization's licenses",
+    openapi_extra=wire.asks_for("report"),
 )
 async def usage_data(
     request: Request,
     first: Annotated[Day | None, Query(alias="from", description="the first UTC day; by default 90 back")] = None,
     last: Annotated[Day | None, Query(alias="to", description="the last UTC day; by default today")] = None,
     format: Annotated[Format, Query(description="CSV: a row for each license and day")] = Format.JSON,  # noqa: A002
-    bearer: ReportToken = None,
 ) -> Response:
     """Figures of days and months. Days are kept for a year; the last 90 are told where none are named.
 
@@ -77,7 +71,7 @@ async def usage_data(
     service = service_of(request)
     now = service.clock()
     try:
-        report_pass = read_report_pass(bearer.credentials if bearer else "", service.settings.issuer_keys, now)
+        report_pass = read_report_pass(wire.bearer_token(request), service.settings.issuer_keys, now)
         zone = _zone(report_pass.time_zone)
     except TokenFault as fault:
         return problems.not_genuine("token-invalid", fault)

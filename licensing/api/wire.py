@@ -1,8 +1,10 @@
-"""Bodies of requests and replies, as the contract has them; the caller's address, as the front end tells it."""
+"""Bodies of requests and replies, as the contract has them; the caller's token, and its address, as the front end tells
+it.
+"""
 
 import ipaddress
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
@@ -138,6 +140,24 @@ class Health(BaseModel):
     status: Annotated[str, Field(examples=["ok"])]
     region: Annotated[str, Field(description="Azure's region, `local` outside of it")]
     version: str
+
+
+SECURITY_SCHEMES: Final = {
+    "lease": {"type": "http", "scheme": "bearer", "description": "the session's lease"},
+    "report": {"type": "http", "scheme": "bearer", "description": "the token of a report's link"},
+}
+"""The tokens that operations ask for, as OpenAPI describes them."""
+
+
+def asks_for(scheme: str) -> dict[str, Any]:
+    """What an operation's documentation says where it asks for a token. FastAPI's own way would read it dearly."""
+    return {"security": [{scheme: []}]}
+
+
+def bearer_token(request: Request) -> str:
+    """The token that a request bears (RFC 6750, section 2.1), empty where there is none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else ""
 
 
 def caller_address(request: Request, trusted_hops: int) -> Address | None:

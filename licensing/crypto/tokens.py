@@ -22,11 +22,13 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
+from jwt.algorithms import OKPAlgorithm
 from jwt.api_jws import PyJWS
 from jwt.exceptions import InvalidTokenError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
+from licensing.crypto.pseudonyms import from_base64url
 from licensing.errors import Flaw, TokenFault
 from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
@@ -39,10 +41,10 @@ REPORT_LIMIT = 2 * 1024
 LEASE_ISSUER: Final = "licensing"
 
 _jws = PyJWS(algorithms=["EdDSA"])
+_eddsa = OKPAlgorithm()
 # Four characters hold three bytes; what is left at the end holds one or two, and its last bits are zero.
 _PART = r"(?=[^.])(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
-_COMPACT = re.compile(rf"({_PART})\.{_PART}\.{_PART}")
-"""What PyJWT checks, too, but for padding, which it lets pass."""
+_COMPACT = re.compile(rf"(({_PART})\.({_PART}))\.({_PART})")
 
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
@@ -54,7 +56,7 @@ def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None
 
 def signed_by(token: str) -> str:
     """The id of the key that signed a token, which has to be known for genuine: nothing is checked here."""
-    return str(_jws.get_unverified_header(token)["kid"])
+    return str(_header(token.partition(".")[0])["kid"])
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
@@ -65,7 +67,8 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
         parts = _COMPACT.fullmatch(token)
         if not parts:
             raise ValueError
-        header = _header(parts[1])
+        signed, head, payload, signature = parts.groups()
+        header = _header(head)
     except (InvalidTokenError, ValueError, RecursionError):
         raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
     if header.get("alg") != "EdDSA" or header.keys() != {"alg", "kid", "typ"}:
@@ -75,10 +78,11 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
     key = keys.keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
         raise TokenFault(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
+    # All that PyJWT would check besides has been checked: it takes tokens apart once more, a letter at a time.
+    if not _eddsa.verify(signed.encode(), key, from_base64url(signature)):
+        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged")
     try:
-        claims = json.loads(_jws.decode(token, key, algorithms=["EdDSA"]))
-    except InvalidTokenError:
-        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+        claims = json.loads(from_base64url(payload))
     except (ValueError, RecursionError):
         raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims") from None
     if not isinstance(claims, dict):

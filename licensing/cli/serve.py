@@ -106,6 +106,9 @@ def _serve(listening: socket.socket, port: int, workers: int) -> None:
         workers=workers,
         # Its access log would hold the callers' addresses.
         access_log=False,
+        # Whom the service believes about the caller's address is for LICENSING_TRUSTED_HOPS to say.
+        proxy_headers=False,
+        server_header=False,
         log_level="warning",
         timeout_graceful_shutdown=5,
         timeout_worker_healthcheck=30,

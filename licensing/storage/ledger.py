@@ -15,6 +15,8 @@ the version that the decision rests on. Each way in which that can be lost:
 - a session's or a seat's row was not as assumed: that row is read, and the group is decided again with it; from the
   second such row on, all rows of the group are read at once.
 - a denial is there already: the wait goes on, and its row is merged instead.
+- an ended session is there already: its id was started again at the very microsecond of its end, and ends a microsecond
+  later this time.
 - no answer came: what was sent may have been done. Everything is read again; a head that bears one of this group's
   commit ids tells that it was, and where another process has written since, the rows tell.
 
@@ -34,6 +36,7 @@ from typing import TypeVar
 
 from licensing.errors import Conflict, Mismatch, Unavailable
 from licensing.rules.seats import (
+    Departure,
     Facts,
     Head,
     Known,
@@ -148,6 +151,8 @@ class _Group:
     conflicts: int = 0
     denied_before: set[str] = field(default_factory=set)
     """Keys of the denials that are there already."""
+    ended_before: set[str] = field(default_factory=set)
+    """Keys of ended sessions that are there already."""
 
 
 class _Desk:
@@ -243,7 +248,7 @@ class _Desk:
             rows.heartbeat(row.value.id, row.value.heartbeat_at, row.value.expires_at, row.version)
             for row in turn.revivals
         )
-        departures = (write for departure in turn.departures for write in rows.departure(departure))
+        departures = (write for departure in turn.departures for write in rows.departure(_apart(group, departure)))
         seats = (rows.seat(holder, known, sessions) for holder, (known, sessions) in turn.seats.items())
         denials = (
             rows.denial(session, now, again=rows.denied_key(session, now) in group.denied_before)
@@ -333,6 +338,8 @@ class _Desk:
             self._forget()
             group.facts = Facts()
             await _pause(group.conflicts, 0.005)
+        elif key.startswith(rows.ENDED):
+            group.ended_before.add(key)
         elif key.startswith(rows.DENIED):
             now = self._clock()
             again = {key} if group.conflicts == 1 else {rows.denied_key(session, now) for session in turn.denied}
@@ -400,6 +407,13 @@ class _Desk:
             if conflict.mismatch is Mismatch.GONE:
                 raise
             raise Unavailable("the store refuses a write that demands nothing") from None
+
+
+def _apart(group: _Group, departure: Departure) -> Departure:
+    """An end at a time at which no earlier use of the same id has ended."""
+    while rows.ended_key(departure.ended_at, departure.row.value.id) in group.ended_before:
+        departure = replace(departure, ended_at=departure.ended_at + timedelta(microseconds=1))
+    return departure
 
 
 def _moves_head(group: _Group, turn: Turn) -> bool:

@@ -42,6 +42,9 @@ from tests.storage.desk import Clock
 EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "15"))
 """How many lives a license leads here; MACHINE_EXAMPLES=2000 makes an hour of it."""
 
+PHASES: Final = [Phase.generate, *([Phase.shrink] if "MACHINE_EXAMPLES" in os.environ else [])]
+"""To make a failing life shorter takes minutes: whoever looks for the cause has them, a run of all tests has not."""
+
 STEPS: Final = 40
 SERVICES: Final = 3
 USERS: Final = ("ada", "bob", "eve")
@@ -539,7 +542,7 @@ def test_the_promises_hold_whatever_happens(home: Home, azurite: str, life: type
             max_examples=EXAMPLES if life is Life else max(1, EXAMPLES // 3),
             stateful_step_count=STEPS,
             deadline=None,
-            phases=[Phase.generate, Phase.shrink],
+            phases=PHASES,
             report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
         ),

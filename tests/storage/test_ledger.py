@@ -241,6 +241,20 @@ async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Cl
     assert seen.ended[session]["reason"] == "ended"
 
 
+async def test_an_id_that_is_used_three_times_in_a_microsecond_ends_three_times(tables: Tables, clock: Clock) -> None:
+    license, session, other = new_license(), new_session(), new_session()
+    ledger = Ledger(tables, clock)
+    for _ in range(3):
+        await granted(ledger, license, session)
+        await ledger.submit(license, End(session))
+    await granted(ledger, license, other)
+    await asyncio.gather(ledger.submit(license, End(session)), ledger.submit(license, End(other)))
+    kept = {row.key: row.columns async for row in tables.rows("register", license)}
+    moments = [clock() + timedelta(microseconds=number) for number in range(3)]
+    assert kept.pop(rows.HEAD)["in_use"] == 0
+    assert kept.keys() == {*(rows.ended_key(moment, session) for moment in moments), rows.ended_key(clock(), other)}
+
+
 async def test_ending_a_session_of_a_license_that_nobody_knows_is_fine(tables: Tables, clock: Clock) -> None:
     settled = await Ledger(tables, clock).submit(new_license(), End(new_session()))
     assert settled.outcome == Ended(now=False)

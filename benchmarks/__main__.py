@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import importlib
+import os
 import re
 import sys
 import tempfile
@@ -60,6 +61,12 @@ def title(name: str) -> str:
     return name.replace("_", " ").capitalize()
 
 
+def command(name: str) -> str:
+    """What makes a benchmark's part as it was made."""
+    rows = os.environ.get("BENCH_ROWS")
+    return f"{f'BENCH_ROWS={rows} ' if rows else ''}make bench ONLY={name}"
+
+
 def main() -> None:
     """Run the benchmarks that are named, or all."""
     parser = argparse.ArgumentParser(prog="make bench")
@@ -73,7 +80,7 @@ def main() -> None:
     for name in options.names or BENCHMARKS:
         began = time.monotonic()
         lines = measure(name, options.quick)
-        made = f"`make bench ONLY={name}`, {utc_now():%Y-%m-%d}, in {time.monotonic() - began:,.0f} s on {machine()}."
+        made = f"`{command(name)}`, {utc_now():%Y-%m-%d}, in {time.monotonic() - began:,.0f} s on {machine()}."
         part = f"## {title(name)}\n\n{made}\n\n{table(lines)}\n"
         sys.stdout.write(f"{part}\n")
         sys.stdout.flush()

@@ -17,6 +17,9 @@ from tests.support import StorageCalls
 
 ROOT = Path(__file__).parents[1]
 
+AZURITE_MEBIBYTES = 16_000
+"""What Azurite may take. Node would stop it at some 4 GiB, which hold less than a million rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -91,6 +94,10 @@ class Bench:
         """How many, or how often."""
         return quick if self.quick else full
 
+    def ended(self, quick: int) -> int:
+        """The most ended sessions to have: BENCH_ROWS, by default 100,000; a million takes an hour and 6 GiB."""
+        return self.choose(int(os.environ.get("BENCH_ROWS", "100000")), quick)
+
     def calls(self, tables: Tables) -> StorageCalls:
         """The calls that reach Azurite."""
         return StorageCalls(self.azurite_log, tables)
@@ -107,6 +114,7 @@ class Bench:
 def azurite(log: Path) -> Iterator[str]:
     """An Azurite that keeps its rows in memory and writes a line for each call; its connection string."""
     port = free_port()
+    os.environ["NODE_OPTIONS"] = f"--max-old-space-size={AZURITE_MEBIBYTES}"
     with log.open("wb") as lines:
         process = start_azurite(port, None, lines)
     try:

@@ -6,7 +6,6 @@ rows. The sessions are older than a year and have been counted by earlier nights
 """
 
 import asyncio
-import os
 import resource
 import sys
 import time
@@ -26,7 +25,6 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
 from tests.storage.desk import new_license, new_session, terms
 
-ROWS = 1_000_000
 QUICK_ROWS = 20_000
 ROUNDS = 3
 WAYS = ("retain", "naive")
@@ -36,7 +34,7 @@ LEAST_RATE = 0.8
 
 async def run(bench: Bench) -> list[Line]:
     """Measure at a tenth of the size, then at the full one; the naive way and retention in turn."""
-    size = int(os.environ.get("RETENTION_ROWS", bench.choose(ROWS, QUICK_ROWS)))
+    size = bench.ended(QUICK_ROWS)
     lines = []
     for count, rounds in ((size // 10, bench.choose(ROUNDS, 1)), (size, 1)):
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}

@@ -61,7 +61,9 @@ def billing(
             out.print(_table(statement))
             out.print(f"sha256 {checksum(statement)}", markup=False)
     if not statement.closed:
-        err.print(f"{month} has not ended: these figures still grow.", style="yellow")
+        ended = bounds(month)[1] <= utc_now()
+        why = "programs that ran then have not been heard of since" if ended else "it has not ended"
+        err.print(f"{month} is not closed: {why}, and these figures can still change.", style="yellow")
 
 
 def _table(statement: Statement) -> Table:

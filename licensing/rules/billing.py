@@ -11,7 +11,7 @@ The rules:
 - Time is exact, or each stay is rounded up to whole minutes. A stay is an unbroken time on one seat: a
   session, or with sharing the sessions that overlap on the seat, which nobody should pay for twice. What of
   it lies in another month is on that month's statement.
-- A month that has not ended at `as_of` is not `closed`: its figures still grow.
+- A month is `closed` once it has ended and nothing that is still to be heard of a session can change its figures.
 
 Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows as they
 stand in the CSV, header included, so that `head -n -1 statement.csv | sha256sum` checks a file; the JSON of
@@ -57,7 +57,7 @@ class Account:
 
     `billing` is `time` or `project`; `project` is empty where the license names none. `sessions` is the
     month's, each once; `days` are the figures of its days, of which those without use may be left out.
-    `minutes` is needed for `Rounding.MINUTE` alone.
+    `settled` is the instant before which nothing can change any more. `minutes` is needed for `Rounding.MINUTE` alone.
     """
 
     organization: str
@@ -67,6 +67,7 @@ class Account:
     billing: str
     sessions: int
     days: tuple[DayFigures, ...]
+    settled: datetime
     minutes: Minutes | None = None
 
 
@@ -129,19 +130,19 @@ def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of
 
     Raises ValueError for a day of another month, and for missing minutes where they are to be billed.
     """
-    closed = bounds(month)[1] <= as_of
     projects: defaultdict[tuple[str, str], list[Account]] = defaultdict(list)
     lines = []
     for account in accounts:
-        lines.append(_line("license", month, closed, rounding, [account]))
+        lines.append(_line("license", month, rounding, [account]))
         if account.billing == "project":
             projects[account.organization, account.project].append(account)
-    lines += (_line("project", month, closed, rounding, together) for together in projects.values())
+    lines += (_line("project", month, rounding, together) for together in projects.values())
     order = sorted(lines, key=lambda line: (line.organization, line.line, line.project, line.license))
+    closed = bounds(month)[1] <= as_of and all(line.closed for line in lines)
     return Statement(month, closed, rounding, tuple(order))
 
 
-def _line(kind: str, month: str, closed: bool, rounding: Rounding, accounts: list[Account]) -> Line:
+def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) -> Line:
     days = [day for account in accounts for day in account.days]
     for day in days:
         if f"{day.day:%Y-%m}" != month:
@@ -160,7 +161,7 @@ def _line(kind: str, month: str, closed: bool, rounding: Rounding, accounts: lis
     return Line(
         line=kind,
         month=month,
-        closed=closed,
+        closed=bounds(month)[1] <= min(account.settled for account in accounts),
         organization=first.organization,
         license=" ".join(sorted(account.license for account in accounts)),
         product=first.product if kind == "license" else "",

@@ -31,9 +31,11 @@ REMEMBERED_SECONDS = 60.0
 class Known:
     """The figures of one license, as known at a moment: of its days, of its months, and who used it in this month.
 
-    `people` are pseudonyms; they serve to count each person once over several licenses, and go no further.
+    What happened before `settled` cannot change any more. `people` are pseudonyms; they serve to count each person once
+    over several licenses, and go no further.
     """
 
+    settled: datetime
     days: dict[date, DayFigures] = field(default_factory=dict)
     months: dict[str, MonthFigures] = field(default_factory=dict)
     people: dict[str, set[str]] = field(default_factory=dict)
@@ -71,15 +73,16 @@ def span(first: date | None, last: date | None, days: int, as_of: datetime) -> t
 
 async def known_figures(tables: Tables, license: str, first: date, as_of: datetime) -> Known:
     """All figures of a license from a day on; its months without regard to that."""
-    known = Known()
+    # Before the rows of the days, which are written before they are called final.
+    final = await figured_to(tables, license)
+    present = await still_open(tables, license, as_of)
+    known = Known(present.settled)
     async for row in tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY)):
         day = rows.day_value(row)
         known.days[day.day] = day
     async for row in tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH)):
         month = rows.month_value(row)
         known.months[month.month] = month
-    final = await figured_to(tables, license)
-    present = await still_open(tables, license, as_of)
     # A month that is not final is reckoned whole: people come on several of its days.
     unfinished = (final + DAY).replace(day=1) if final else await first_day(tables, license, present)
     oldest = min(max(unfinished, first), as_of.date()) if unfinished else as_of.date()
@@ -217,6 +220,7 @@ class Reports:
                 billing=head.terms.billing,
                 sessions=(totals.sessions or 0) if totals else 0,
                 days=tuple(figures for day, figures in sorted(known.days.items()) if month_of(day) == month),
+                settled=known.settled,
                 minutes=await self._minutes(entry.license, month, as_of) if rounding is Rounding.MINUTE else None,
             )
 

@@ -321,7 +321,7 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
     said = licensing("billing", "--month", month, "--organization", acme.organization, "--format", format_)
 
     assert said.code == 0
-    assert said.err == f"{month} has not ended: these figures still grow.\n"
+    assert said.err == f"{month} is not closed: it has not ended, and these figures can still change.\n"
     if format_ == "json":
         assert json.loads(said.out)["closed"] is False
     if format_ == "csv":

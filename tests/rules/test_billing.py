@@ -38,8 +38,10 @@ def day(number: int, seat_seconds: int = 3600, overdraft_seconds: int = 0, sessi
     )
 
 
-def account(license_id: str, *days: DayFigures, billing: str = "time", project: str = "") -> Account:
-    return Account("acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days)
+def account(
+    license_id: str, *days: DayFigures, billing: str = "time", project: str = "", settled: datetime = MARCH
+) -> Account:
+    return Account("acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days, settled)
 
 
 def only_line(of: Statement) -> Line:
@@ -92,13 +94,22 @@ def test_the_same_project_name_at_two_customers_is_two_projects() -> None:
     ]
 
 
-@pytest.mark.parametrize(("as_of", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
-def test_a_month_that_has_not_ended_says_so_in_every_format(as_of: datetime, closed: bool) -> None:
-    made = statement("2028-02", [account("water", day(1))], Rounding.EXACT, as_of)
+@pytest.mark.parametrize(("settled", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
+def test_a_month_whose_figures_can_still_change_says_so_in_every_format(settled: datetime, closed: bool) -> None:
+    made = statement("2028-02", [account("water", day(1), settled=settled)], Rounding.EXACT, MARCH + SECOND)
     assert made.closed is closed
     assert next(csv.DictReader(to_csv(made).splitlines()))["closed"] == str(closed).lower()
     assert json.loads(to_json(made))["closed"] is closed
     assert json.loads(to_json(made))["lines"][0]["closed"] is closed
+
+
+def test_a_statement_is_closed_when_all_of_its_lines_are() -> None:
+    early, late = account("water", day(1), settled=MARCH - SECOND), account("heat", day(1))
+    made = statement("2028-02", [early, late], Rounding.EXACT, MARCH + SECOND)
+    assert {line.license: line.closed for line in made.lines} == {"water": False, "heat": True}
+    assert not made.closed
+    assert statement("2028-02", [], Rounding.EXACT, MARCH).closed
+    assert not statement("2028-02", [], Rounding.EXACT, MARCH - SECOND).closed
 
 
 def test_a_minute_begun_is_billed_for_each_session() -> None:
@@ -194,7 +205,7 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
         days.append(reckoned.figures)
     sessions = month.figures().sessions
     assert sessions is not None
-    bill = Account("acme", "water", "Water", "", "time", sessions, tuple(days), minutes(uses, "2028-03", as_of))
+    bill = Account("acme", "water", "Water", "", "time", sessions, tuple(days), as_of, minutes(uses, "2028-03", as_of))
     exact = only_line(statement("2028-03", [bill], Rounding.EXACT, as_of))
     assert exact.sessions == counted["sessions"]
     assert exact.seat_seconds == counted["seat_seconds"]

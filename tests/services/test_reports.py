@@ -1,6 +1,6 @@
-"""Reports beside live traffic: a session that ends while they are read counts once, neither twice nor not at all."""
+"""Reports beside live traffic: what ends or becomes final while they are read counts once, neither twice nor never."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -20,21 +20,18 @@ NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 class Meanwhile(Counted):
-    """A real store in which the only session ends after so many reads of ranges."""
+    """A real store in which something happens after so many reads of ranges."""
 
-    def __init__(self, tables: Tables, license: str, ended_at: datetime, reads: int) -> None:
+    def __init__(self, tables: Tables, reads: int, happens: Callable[[], Awaitable[object]]) -> None:
         super().__init__(tables)
-        self._license, self._ended_at, self._reads = license, ended_at, reads
+        self._reads, self._happens = reads, happens
 
     async def pages(self, *args: Any, **kwargs: Any) -> AsyncGenerator[list[Row], None]:
         async for page in super().pages(*args, **kwargs):
             yield page
         self._reads -= 1
         if self._reads == 0:
-            row = await self.get("register", self._license, f"{rows.ACTIVE}s")
-            assert row
-            departure = Departure(rows.session_value(row), self._ended_at, Reason.LAPSED)
-            await self.commit("register", self._license, rows.departure(departure))
+            await self._happens()
 
 
 @pytest.mark.parametrize("ended_at", [NOW - timedelta(minutes=20), NOW + timedelta(seconds=1)], ids=["lapsed", "ended"])
@@ -44,7 +41,14 @@ async def test_a_session_that_ends_while_a_statement_is_drawn_up_is_billed_once(
 ) -> None:
     customer = new_customer(tables, billing=Billing.TIME)
     await customer.used([use("s", at(DAY, 9), None)], now=NOW - timedelta(minutes=20), in_use=1)
-    store = Meanwhile(tables, customer.license, ended_at, reads)
+
+    async def ends() -> None:
+        row = await tables.get("register", customer.license, f"{rows.ACTIVE}s")
+        assert row
+        departure = Departure(rows.session_value(row), ended_at, Reason.LAPSED)
+        await tables.commit("register", customer.license, rows.departure(departure))
+
+    store = Meanwhile(tables, reads, ends)
 
     statement = await Reports(store, lambda: NOW, 3).statement("2026-11", Rounding.MINUTE, customer.organization)
 
@@ -53,3 +57,41 @@ async def test_a_session_that_ends_while_a_statement_is_drawn_up_is_billed_once(
     assert line.sessions == 1
     assert line.seat_seconds in (160 * 60, 180 * 60)  # up to its last sign of life, or to now
     assert float(line.billed_hours) in (2.6667, 3)
+
+
+@pytest.mark.parametrize("reads", range(1, 10))
+async def test_days_that_become_final_while_a_statement_is_drawn_up_are_billed_once(tables: Tables, reads: int) -> None:
+    customer = new_customer(tables, billing=Billing.TIME)
+    await customer.used([use("s", at(DAY - timedelta(days=1), 9), at(DAY - timedelta(days=1), 11))])
+    store = Meanwhile(tables, reads, lambda: customer.night(NOW))
+
+    statement = await Reports(store, lambda: NOW, 3).statement("2026-11", Rounding.EXACT, customer.organization)
+
+    assert statement
+    (line,) = statement.lines
+    assert (line.sessions, line.seat_seconds, line.active_days) == (1, 2 * 3600, 1)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "seconds", "closed"),
+    [
+        pytest.param(5, 3600, False, id="it still runs"),
+        pytest.param(14, 58 * 60, False, id="whoever was refused may yet turn out to have waited"),
+        pytest.param(16, 58 * 60, True, id="it has lapsed"),
+    ],
+)
+async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_it(
+    tables: Tables, minutes: int, seconds: int, closed: bool
+) -> None:
+    december = datetime(2026, 12, 1, tzinfo=UTC)
+    customer = new_customer(tables, billing=Billing.TIME)
+    last_sign = december - timedelta(minutes=2)
+    await customer.used([use("s", december - timedelta(hours=1), None)], now=last_sign, in_use=1)
+    now = december + timedelta(minutes=minutes)
+
+    statement = await Reports(tables, lambda: now, 3).statement("2026-11", Rounding.EXACT, customer.organization)
+
+    assert statement
+    (line,) = statement.lines
+    assert (line.closed, statement.closed) == (closed, closed)
+    assert line.seat_seconds == seconds

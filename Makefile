@@ -38,7 +38,7 @@ demo: setup ## the whole story in a minute, on a throw-away home
 	@$(BIN)/licensing demo
 
 test: setup ## all tests, on Azurite, in two processes; ARGS="-n 0 tests/storage" for some, in one
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 client: setup ## the client's own tests, without the service
 	@cd client && ../$(BIN)/python -m pytest $(ARGS)

@@ -1,7 +1,13 @@
-"""One Azurite and one home for all tests."""
+"""One home for all tests, and one Azurite, on which each file of tests has an account of its own.
 
+So nobody sweeps, counts or pages through what other tests have left: Azurite looks through all rows of a table for each
+query.
+"""
+
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,6 +15,9 @@ from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables
 from tests import support
+
+ACCOUNTS: Final = 300
+"""More than there are files of tests."""
 
 
 @pytest.fixture(scope="session")
@@ -18,18 +27,29 @@ def azurite_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def azurite(azurite_log: Path) -> Iterator[str]:
-    """The connection string of an Azurite that keeps its rows in memory."""
+def account(azurite_log: Path) -> Iterator[Callable[[], str]]:
+    """Gives the connection string of an account that nobody has used, on an Azurite that keeps its rows in memory."""
     port = free_port()
-    with azurite_log.open("wb") as log:
+    one = local_storage(port)
+    usual, key = (re.findall(rf"{name}=([^;]+);", one)[0] for name in ("AccountName", "AccountKey"))
+    names = [f"tests{number:03}" for number in range(ACCOUNTS)]
+    with pytest.MonkeyPatch.context() as patch, azurite_log.open("wb") as log:
+        patch.setenv("AZURITE_ACCOUNTS", ";".join(f"{name}:{key}" for name in names))
         process = start_azurite(port, None, log)
-        yield local_storage(port)
-        stop(process)
+    unused = iter(names)
+    yield lambda: one.replace(usual, next(unused))
+    stop(process)
+
+
+@pytest.fixture(scope="module")
+def azurite(account: Callable[[], str]) -> str:
+    """The connection string of this file's own account."""
+    return account()
 
 
 @pytest.fixture
 async def tables(azurite: str) -> AsyncIterator[Tables]:
-    """The tables of that Azurite."""
+    """The tables of that account."""
     opened = Tables.from_connection_string(azurite)
     yield opened
     await opened.close()

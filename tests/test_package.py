@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -133,12 +133,12 @@ def test_the_manual_lists_every_function() -> None:
 
 
 @pytest.fixture(scope="session")
-def worker(package: Path, alone: Path, home: Home, azurite: str) -> dict[str, Any]:
+def worker(package: Path, alone: Path, home: Home, account: Callable[[], str]) -> dict[str, Any]:
     """What Microsoft's worker library has found in the package, and what its functions answered."""
     if python_of_the_cloud() is None:
         pytest.skip("NOT TESTED AS AZURE RUNS IT: there is no Python 3.13 on this machine")
     install(alone, "requirements.txt", "requirements-worker.txt")
-    environment = {**bare(), **support.environment(home, azurite, LICENSING_TRUSTED_HOPS="1")}
+    environment = {**bare(), **support.environment(home, account(), LICENSING_TRUSTED_HOPS="1")}
     body = json.dumps(support.start(support.issue(home)))
     command = [str(alone), str(ROOT / "tests" / "worker.py"), str(package)]
     answered: dict[str, Any] = json.loads(run(command, environment, body))

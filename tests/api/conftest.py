@@ -9,7 +9,7 @@ from tests import support
 from tests.api.client import Api, running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def api(home: Home, azurite: str) -> AsyncIterator[Api]:
     """The app, which takes the socket's address for the caller's."""
     async with running(support.settings(home, azurite)) as opened:

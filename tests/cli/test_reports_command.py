@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import pytest
 
 from licensing.cli.home import Home, local_storage
-from licensing.cli.processes import free_port, start_azurite, stop
+from licensing.cli.processes import free_port
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import Unavailable
 from licensing.rules.license import Billing
@@ -43,23 +43,13 @@ Result = TypeVar("Result")
 Do = Callable[[Callable[[Tables], Awaitable[Result]]], Result]
 
 
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A store that holds no other test's licenses, since these commands are about all that there are."""
-    port = free_port()
-    with (tmp_path_factory.mktemp("azurite") / "calls.log").open("wb") as log:
-        process = start_azurite(port, None, log)
-        yield local_storage(port)
-        stop(process)
-
-
 @pytest.fixture
-def do(made: Path, storage: str, monkeypatch: pytest.MonkeyPatch) -> Do[Any]:
+def do(made: Path, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Do[Any]:
     """Do something with the tables that the command line will use."""
-    monkeypatch.setenv("LICENSING_STORAGE", storage)
+    monkeypatch.setenv("LICENSING_STORAGE", azurite)
 
     async def work(what: Callable[[Tables], Awaitable[Any]]) -> Any:
-        tables = Tables.from_connection_string(storage)
+        tables = Tables.from_connection_string(azurite)
         try:
             return await what(tables)
         finally:
@@ -559,9 +549,9 @@ def test_a_store_that_cannot_be_reached_is_said_in_one_line(
 
 
 @pytest.mark.parametrize("command", ["sweep", "retain"])
-def test_in_a_pipe_there_is_no_progress_bar(do: Do[Any], made: Path, storage: str, command: str) -> None:
+def test_in_a_pipe_there_is_no_progress_bar(do: Do[Any], made: Path, azurite: str, command: str) -> None:
     customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
-    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": storage, "TERM": "xterm-256color"}
+    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite, "TERM": "xterm-256color"}
 
     done = subprocess.run(
         [sys.executable, "-m", "licensing", "maintenance", command],

@@ -99,9 +99,9 @@ class ToldService:
 
 
 @pytest.fixture(scope="session")
-def told(home: Home, azurite: str) -> Iterator[ToldService]:
+def told(home: Home, account: Callable[[], str]) -> Iterator[ToldService]:
     """The service in told time."""
-    service = ToldService(home, azurite, WorldClock(float(int(time.time()))))
+    service = ToldService(home, account(), WorldClock(float(int(time.time()))))
     yield service
     service.close()
 
@@ -144,11 +144,11 @@ class Served:
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory, azurite: str) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, account: Callable[[], str]) -> Iterator[Served]:
     """`licensing init` and `licensing serve` on the tests' Azurite."""
     folder = tmp_path_factory.mktemp("served")
     port = free_port()
-    environment = {**os.environ, "LICENSING_STORAGE": azurite, "XDG_STATE_HOME": str(folder / "state")}
+    environment = {**os.environ, "LICENSING_STORAGE": account(), "XDG_STATE_HOME": str(folder / "state")}
     environment["LICENSING_HEAD_SECONDS"] = "1"  # a suspension is to bite within a second
     for name in ("LICENSING_HOME", "LICENSING_ISSUER_KEYS"):
         environment.pop(name, None)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pytest
 
-from licensing.cli.home import Home, local_storage
+from licensing.cli.home import Home
 from licensing.errors import Unavailable
 from licensing.services import service as service_module
 from licensing.services.sweep import sweep_license
@@ -23,7 +23,7 @@ from licensing.storage.tables import Tables
 from tests import support
 from tests.api.client import Api, Clock, assert_problem, running
 from tests.faults.storefront import FAULTS, SLOW, WRITES, Call, Storefront, storefront
-from tests.faults.test_lost_replies import port_of
+from tests.faults.test_lost_replies import by_way_of, port_of
 from tests.storage.desk import Seen, look
 
 HANG_SECONDS: Final = 10.0
@@ -179,7 +179,9 @@ def bounds_for(fault: str, *, lasting: bool) -> set[str]:
 
 
 @pytest.fixture
-def staged(home: Home, front: Storefront, yesterday: tuple[Api, Clock], monkeypatch: pytest.MonkeyPatch) -> Set:
+def staged(
+    home: Home, azurite: str, front: Storefront, yesterday: tuple[Api, Clock], monkeypatch: pytest.MonkeyPatch
+) -> Set:
     """What gives a stage on which an operation can be done by a process that is new."""
 
     @asynccontextmanager
@@ -197,7 +199,7 @@ def staged(home: Home, front: Storefront, yesterday: tuple[Api, Clock], monkeypa
         for name in bounds:
             module, seconds = BOUNDS[name]
             monkeypatch.setattr(module, name, seconds)
-        async with running(support.settings(home, local_storage(front.port))) as stage.api:
+        async with running(support.settings(home, by_way_of(front.port, azurite))) as stage.api:
             yield stage
             await front.mend()
 

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 import pytest
 
-from licensing.cli.home import local_storage
 from licensing.rules.seats import End, Ended, Granted
 from licensing.storage.ledger import Beat, Ledger
 from licensing.storage.tables import Tables
@@ -19,13 +18,18 @@ def port_of(connection_string: str) -> int:
     return int(match[1])
 
 
+def by_way_of(port: int, connection_string: str) -> str:
+    """The same store, by way of a proxy that listens on a port."""
+    return connection_string.replace(f":{port_of(connection_string)}/", f":{port}/")
+
+
 @pytest.mark.parametrize("known", [False, True])
 async def test_the_answer_to_a_transaction_is_lost_between_store_and_service(
     azurite: str, tables: Tables, known: bool
 ) -> None:
     license, session, clock = new_license(), new_session(), Clock()
     async with proxied(port_of(azurite)) as proxy:
-        lossy = Tables.from_connection_string(local_storage(proxy.port))
+        lossy = Tables.from_connection_string(by_way_of(proxy.port, azurite))
         ledger = Ledger(lossy, clock)
         if known:
             await ledger.submit(license, start(new_session(), terms()))

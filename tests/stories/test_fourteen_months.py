@@ -29,7 +29,7 @@ from tests.registers import (
 )
 from tests.storage.desk import Clock, new_session, terms
 
-SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "6000"))
+SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "3500"))
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
 NIGHTS = (datetime(2026, 4, 1, 2, 30, tzinfo=UTC), datetime(2026, 9, 17, 2, 30, tzinfo=UTC), END)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)

@@ -3,19 +3,19 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from licensing.errors import Conflict, Unavailable
+from licensing.errors import Conflict
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Departure, Head, Known, Person, Reason, Session, Terms, holder_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage import rows
-from licensing.storage.bulk import PATIENCE
+from licensing.storage.patience import patiently
 from licensing.storage.tables import TRANSACTION_ROWS, Door, Table, Tables, Write, create
 from tests.reckoner import Reckoner
 from tests.storage.desk import new_license, new_session, terms
@@ -225,16 +225,8 @@ async def commit_all(tables: Tables, license: str, writes: list[Write]) -> None:
 
     async def commit(batch: list[Write]) -> None:
         async with places:
-            for wait in PATIENCE:
-                try:
-                    await tables.commit("register", license, batch)
-                except Unavailable:
-                    await asyncio.sleep(wait)
-                except Conflict:  # the try before was done, and not answered
-                    return
-                else:
-                    return
-            raise Unavailable("the store did not answer")
+            with suppress(Conflict):  # the try before was done, and not answered
+                await patiently(lambda: tables.commit("register", license, batch))
 
     batches = (writes[start : start + TRANSACTION_ROWS] for start in range(0, len(writes), TRANSACTION_ROWS))
     await asyncio.gather(*map(commit, batches))

@@ -40,6 +40,7 @@ from licensing.services.sweep import sweep_license
 from licensing.storage import rows
 from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
+from licensing.storage.patience import patiently
 from licensing.storage.tables import Tables, put
 
 PARALLEL_ORGANIZATIONS = 4
@@ -51,8 +52,8 @@ _log = logging.getLogger(__name__)
 class Retained:
     """What a night's run did, and what is left.
 
-    `oldest` is the end of the oldest session that is kept; `overdue` counts licenses that keep one past its year,
-    and `failed` those that could not be done now.
+    `deleted` counts rows whose deletion was heard of. `oldest` is the end of the oldest session that is kept; `overdue`
+    counts licenses that keep one past its year, and `failed` those that could not be done now.
     """
 
     licenses: int = 0
@@ -98,9 +99,7 @@ async def retain(
     `progress` is told how many licenses of how many are done.
     """
     began = time.monotonic()
-    by_organization: defaultdict[str, list[str]] = defaultdict(list)
-    async for entry in licenses(tables):
-        by_organization[entry.organization].append(entry.license)
+    by_organization = await patiently(lambda: _by_organization(tables))
     total = sum(map(len, by_organization.values()))
     places = asyncio.Semaphore(PARALLEL_ORGANIZATIONS)
     done = 0
@@ -110,7 +109,7 @@ async def retain(
         async with places:
             run = _Run(tables, ledger, as_of, small_group, dry_run)
             try:
-                return await run.organization(organization, names)
+                return await patiently(lambda: run.organization(organization, names))
             except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
                 _log.error("retain: %s with the licenses of one organization", type(fault).__name__)
                 return await run.failed(names)
@@ -127,13 +126,22 @@ async def retain(
     return retained
 
 
-@dataclass(frozen=True, slots=True)
+async def _by_organization(tables: Tables) -> dict[str, list[str]]:
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    async for entry in licenses(tables):
+        found[entry.organization].append(entry.license)
+    return found
+
+
+@dataclass(slots=True)
 class _Run:
     tables: Tables
     ledger: Ledger
     as_of: datetime
     small_group: int
     dry_run: bool
+    deleted: int = 0
+    """By all tries together."""
 
     @property
     def cutoff(self) -> datetime:
@@ -156,10 +164,10 @@ class _Run:
         result = Retained()
         for name in names:
             each = figured[name]
-            deleted = await self._let_go(name, each)
-            result += Retained(licenses=1, days=each.days, months=len(each.users), deleted=deleted)
+            await self._let_go(name, each)
+            result += Retained(licenses=1, days=each.days, months=len(each.users))
             result += await self._left(name)
-        return result
+        return result + Retained(deleted=self.deleted)
 
     async def failed(self, names: list[str]) -> Retained:
         """What is left on licenses that could not be done, as far as that can be told."""
@@ -184,23 +192,23 @@ class _Run:
         if users and not self.dry_run:
             await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
 
-    async def _let_go(self, license: str, figured: Figured) -> int:
-        """Delete what has been counted or is past its year; how many rows that were (or would be)."""
+    async def _let_go(self, license: str, figured: Figured) -> None:
+        """Delete what has been counted or is past its year (or count what would be)."""
         final = figured.final or await figured_to(self.tables, license)
-        gone = await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
-        gone += await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
+        await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
+        await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
         if final is not None:
             counted = (final + timedelta(days=1)).replace(day=1)
-            gone += await self._delete(license, rows.DENIED, f"{rows.DENIED}{counted}")
+            await self._delete(license, rows.DENIED, f"{rows.DENIED}{counted}")
         await self._suppress(license)
-        return gone
 
-    async def _delete(self, license: str, first: str, beyond: str) -> int:
+    async def _delete(self, license: str, first: str, beyond: str) -> None:
         kept = self.tables.rows("register", license, first, beyond, columns=())
         keys = (row.key async for row in kept)
         if self.dry_run:
-            return len([key async for key in keys])
-        return await delete_all(self.tables, "register", license, keys)
+            self.deleted += len([key async for key in keys])
+        else:
+            self.deleted += await delete_all(self.tables, "register", license, keys)
 
     async def _suppress(self, license: str) -> None:
         """Keep only `users` of the months that outlive the year, where few people were active."""

@@ -6,12 +6,11 @@ That is as fast as a partition goes, and may be faster: where the store then doe
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 
-from licensing.errors import Conflict, Unavailable
+from licensing.errors import Conflict
+from licensing.storage.patience import patiently
 from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, delete
 
 PARALLEL = 4
-PATIENCE = (0.5, 1, 2, 4, 8)
-"""Seconds to wait before each new try, when the store does not answer."""
 
 
 async def delete_all(tables: Tables, table: Table, partition: str, keys: AsyncIterable[str]) -> int:
@@ -48,20 +47,15 @@ async def batches(keys: AsyncIterable[str]) -> AsyncIterator[list[str]]:
 
 
 async def _delete(tables: Tables, table: Table, partition: str, keys: list[str]) -> int:
-    waits = iter(PATIENCE)
     while keys:
+        writes = [delete(key) for key in keys]
         try:
-            await tables.commit(table, partition, [delete(key) for key in keys])
+            await patiently(lambda: tables.commit(table, partition, writes))  # noqa: B023 - is done before they change
         except Conflict:
             # Somebody else was faster, or an earlier try of ours that was not answered.
             beyond = max(keys) + " "  # the first key that sorts after it
             kept = {row.key async for row in tables.rows(table, partition, min(keys), beyond, columns=())}
             keys = [key for key in keys if key in kept]
-        except Unavailable:
-            wait = next(waits, None)
-            if wait is None:
-                raise
-            await asyncio.sleep(wait)
         else:
             break
     return len(keys)

@@ -3,10 +3,10 @@
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,7 +15,7 @@ from licensing.rules.license import Kind, Sharing
 from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Granted, Reason
 from licensing.services.retain import Retained, retain
-from licensing.storage import bulk, rows
+from licensing.storage import patience, rows
 from licensing.storage.ledger import Beat, Ledger
 from licensing.storage.tables import Table, Write, merge, put
 from tests.registers import (
@@ -459,12 +459,46 @@ async def test_a_busy_store_is_given_time(azurite: str, own: Register, monkeypat
     for number in range(1000):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * HOUR)
     await license.write(own)
-    monkeypatch.setattr(bulk, "PATIENCE", (0.01,) * 5)
+    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
     async with register(azurite, Throttled, own.prefix) as busy:
         busy.unanswered = 12
         retained = await run(busy, NIGHT)
         assert (retained.failed, retained.overdue, busy.unanswered) == (0, 0, 0)
     assert await keys(own, license.id, rows.ENDED) == []
+
+
+Result = TypeVar("Result")
+
+
+class Silent(Register):
+    """A register that leaves some calls in a row without an answer, once, before they are done."""
+
+    silent_from = 0
+    silent = 4
+
+    async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
+        if self.calls >= self.silent_from and self.silent:
+            self.silent -= 1
+            raise Unavailable("the store did not answer")
+        return await super()._call(table, call)
+
+
+@pytest.mark.parametrize("silent_from", range(20))
+async def test_a_store_that_is_silent_for_a_while_costs_no_night(
+    azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch, silent_from: int
+) -> None:
+    license = License()
+    license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
+    license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
+    await license.write(own)
+    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
+    async with register(azurite, Silent, own.prefix) as silent:
+        silent.silent_from = silent_from
+        retained = await run(silent, NIGHT)
+        assert silent.silent == 0, "it was silent"
+    assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 1)
+    assert retained.oldest == at("2027-03-01T10:00")
+    assert (await run(own, NIGHT)).days == 0, "all was done"
 
 
 def crowd(license: License, rows_kept: int) -> License:

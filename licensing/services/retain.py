@@ -141,7 +141,7 @@ class _Run:
     small_group: int
     dry_run: bool
     deleted: int = 0
-    """By all tries together."""
+    """By all tries together, since what is gone is not counted again."""
 
     @property
     def cutoff(self) -> datetime:
@@ -149,6 +149,8 @@ class _Run:
 
     async def organization(self, organization: str, names: list[str]) -> Retained:
         """All licenses of one organization: their figures, then its own, and only then what may go."""
+        if self.dry_run:
+            self.deleted = 0  # an earlier try has counted the same rows
         figured: dict[str, Figured] = {}
         for name in names:
             await sweep_license(self.tables, self.ledger, name, self.as_of, self.dry_run)

@@ -5,6 +5,7 @@ That is as fast as a partition goes, and may be faster: where the store then doe
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
+from functools import partial
 
 from licensing.errors import Conflict
 from licensing.storage.patience import patiently
@@ -48,9 +49,8 @@ async def batches(keys: AsyncIterable[str]) -> AsyncIterator[list[str]]:
 
 async def _delete(tables: Tables, table: Table, partition: str, keys: list[str]) -> int:
     while keys:
-        writes = [delete(key) for key in keys]
         try:
-            await patiently(lambda: tables.commit(table, partition, writes))  # noqa: B023 - is done before they change
+            await patiently(partial(tables.commit, table, partition, [delete(key) for key in keys]))
         except Conflict:
             # Somebody else was faster, or an earlier try of ours that was not answered.
             beyond = max(keys) + " "  # the first key that sorts after it

@@ -12,7 +12,8 @@ The rules, for every license:
 5. A start whose session is active already is a repeat and changes nothing, but that it revives a session that has
    lapsed and was not yet swept: its seat was never given away. One session cannot be two people's.
 6. A session has lapsed at `expires_at`. Before a start is refused for want of a seat, lapsed sessions make room.
-7. Nothing is refused on a head that is only remembered: what was true a minute ago may be so no longer.
+7. Nothing is refused on a head that is only remembered: what was true a minute ago may be so no longer. Nor is
+   anything granted on one where nothing is to be stored, since no commit would fail on it.
 
 `settle` is given what is known of the rows. Where it needs to know more it decides nothing and asks; a row that
 nobody asked about is taken for absent when a start would create it, since the store refuses the creation if it is
@@ -441,9 +442,9 @@ class _Settling:
     def _start(self, start: Start) -> Outcome | None:
         terms = self.head.terms
         if self.head.suspended:
-            return self._refuse(Refusal.SUSPENDED)
+            return self._on_a_fresh_head(Refused(Refusal.SUSPENDED))
         if start.terms.serial < terms.serial:
-            return self._refuse(Refusal.SUPERSEDED)
+            return self._on_a_fresh_head(Refused(Refusal.SUPERSEDED))
         expires_at, borrowed = lease_end(
             self.now,
             lease=terms.lease,
@@ -452,7 +453,7 @@ class _Settling:
             valid_until=terms.valid_until,
         )
         if not self.head.recorded:
-            return Granted(None, expires_at)
+            return self._on_a_fresh_head(Granted(None, expires_at))
         known = self.facts.active.get(start.session)
         if known is not None:
             return self._repeat(start, known, expires_at)
@@ -471,11 +472,12 @@ class _Settling:
         )
         return self._seat(session, start)
 
-    def _refuse(self, refusal: Refusal) -> Outcome | None:
+    def _on_a_fresh_head(self, outcome: Outcome) -> Outcome | None:
+        """An outcome that commits nothing, so that no commit tells whether the head still says so."""
         if not self.facts.fresh:
             self.questions.head = True
             return None
-        return Refused(refusal)
+        return outcome
 
     def _repeat(self, start: Start, row: Known[Session], expires_at: datetime) -> Outcome:
         session = row.value

@@ -261,6 +261,18 @@ def test_with_an_opt_out_a_start_is_granted_and_nothing_is_stored(register: Regi
     assert register.one(End("1")) == Ended(now=True)
 
 
+def test_nothing_is_granted_on_a_remembered_head_where_nothing_is_stored(register: Register) -> None:
+    bound = terms(kind=Kind.NAMED_USER)
+    register.one(start("1", under=bound))
+    register.set_head(collect=False)
+    remembered = register.head
+    register.set_head(suspended=True)
+    outcome = register.turn([start("2", under=bound)], NOON, remembered=remembered).outcomes[0]
+    assert outcome == Refused(Refusal.SUSPENDED)
+    register.set_head(suspended=False, collect=True)
+    assert granted(register.turn([start("2", under=bound)], NOON, remembered=remembered).outcomes[0]).session
+
+
 def test_a_floating_license_is_recorded_whatever_its_head_says(register: Register) -> None:
     register.one(start("1"))
     register.set_head(collect=False)

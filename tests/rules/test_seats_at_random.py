@@ -38,10 +38,11 @@ class Ledger(RuleBasedStateMachine):
         overdraft=st.integers(0, 1),
         sharing=st.sampled_from(Sharing),
         borrow=st.sampled_from([0, 1800]),
+        kind=KINDS,
     )
-    def issue(self, first: int, later: list[Any], overdraft: int, sharing: Sharing, borrow: int) -> None:
+    def issue(self, first: int, later: list[Any], overdraft: int, sharing: Sharing, borrow: int, kind: Kind) -> None:
         """The files that the customer has: the first, and newer ones that change everything."""
-        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow=borrow)]
+        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow=borrow, kind=kind)]
         for serial, (seats, more, other, kind) in enumerate(later, start=2):
             self.terms.append(terms(serial=serial, seats=seats, overdraft=more, sharing=other, kind=kind))
 
@@ -68,6 +69,11 @@ class Ledger(RuleBasedStateMachine):
     @rule(suspended=st.booleans())
     def change_status(self, suspended: bool) -> None:
         self.register.set_head(suspended=suspended)
+
+    @precondition(lambda self: self.register.head)
+    @rule(collect=st.booleans())
+    def opt(self, collect: bool) -> None:
+        self.register.set_head(collect=collect)
 
     @rule()
     def remember(self) -> None:

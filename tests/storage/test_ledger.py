@@ -8,7 +8,7 @@ import pytest
 
 from licensing.errors import Unavailable
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.seats import End, Ended, Full, Granted, Head, Lapse, Reason, Refused, Taken
+from licensing.rules.seats import End, Ended, Full, Granted, Head, Lapse, Outcome, Reason, Refused, Taken
 from licensing.storage import rows
 from licensing.storage.ledger import Beat, Ledger
 from licensing.storage.tables import Tables, merge
@@ -462,6 +462,28 @@ async def test_a_suspension_stops_starts_at_once_in_every_process(tables: Tables
     assert outcome == Refused(Refusal.SUSPENDED)
     await second.set_status(license, suspended=False)
     await granted(first, license, new_session())
+
+
+async def test_a_process_that_stores_nothing_after_an_opt_out_still_learns_what_becomes_of_the_license(
+    tables: Tables, clock: Clock
+) -> None:
+    license, bound = new_license(), terms(kind=Kind.NAMED_USER)
+    first, second = ledgers(tables, clock, 2)
+    await second.set_collect(license, collect=False, unknown=Head(bound))
+
+    async def outcome() -> Outcome:
+        return (await first.submit(license, start(new_session(), bound))).outcome
+
+    told = await outcome()
+    assert isinstance(told, Granted)
+    assert told.session is None
+    await second.set_status(license, suspended=True)
+    assert await outcome() == Refused(Refusal.SUSPENDED)
+    await second.set_status(license, suspended=False)
+    await second.set_collect(license, collect=True)
+    told = await outcome()
+    assert isinstance(told, Granted)
+    assert told.session is not None
 
 
 async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, clock: Clock) -> None:

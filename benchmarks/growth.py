@@ -4,29 +4,26 @@ Compared are processor time of the service and storage calls: Azurite looks thro
 call, so that its own time, and with it the wall time, grows where Azure's does not.
 """
 
-import uuid
-from datetime import timedelta
-
+from benchmarks import past
 from benchmarks.common import Bench, Line, cpu_seconds
 from benchmarks.heartbeats import beat
 from benchmarks.programs import fill, many_connections
 from licensing.crypto.tokens import read_license
 from licensing.services.service import utc_now
 from licensing.settings import Settings
-from licensing.storage import rows
-from licensing.storage.tables import TRANSACTION_ROWS, Tables, create
 from tests import support
 from tests.stories.service import serving, start
 
 
 async def run(bench: Bench) -> list[Line]:
     """Each license next to the smallest, in turn."""
-    requests, rounds = bench.choose(300, 60), bench.choose(4, 2)
+    requests, rounds = bench.choose(100, 60), bench.choose(4, 2)
     most = bench.ended(5000)
     sizes = [(10, 0), (1000, 0), (bench.choose(20_000, 2000), 0), (10, most // 10), (10, most)]
     cost: dict[tuple[int, int], dict[str, list[float]]] = {
         size: {"start": [], "beat": [], "calls": []} for size in sizes
     }
+    settings = Settings.load(support.environment(bench.home, bench.storage))
     async with bench.tables() as tables, many_connections() as http:
         counted = bench.calls(tables)
         grown = []
@@ -34,7 +31,7 @@ async def run(bench: Bench) -> list[Line]:
             # Half of the seats are held; there is room for what is measured.
             file = support.issue(bench.home, seats=seats + 2 * requests * rounds)
             grown.append((file, await fill(bench, tables, file, seats // 2)))
-            await age(bench, tables, file, ended)
+            await past.fill(tables, read_license(file, settings.issuer_keys).id, ended, utc_now())
         with serving(bench.home, bench.storage, log=bench.folder / "growth.log") as served:
             pid = served.process.pid
             for turn in range(-1, rounds):  # the first is for warming up
@@ -61,16 +58,3 @@ async def run(bench: Bench) -> list[Line]:
         ]
         lines.append(Line(f"start, {what}: storage calls", "", cost[size]["calls"], least["calls"], 1.3))
     return lines
-
-
-async def age(bench: Bench, tables: Tables, file: str, sessions: int) -> None:
-    """Put sessions that ended, one a second until an hour ago, beside a license."""
-    license = read_license(file, Settings.load(support.environment(bench.home, bench.storage)).issuer_keys)
-    ends = [utc_now() - timedelta(seconds=3600 + number) for number in range(sessions)]
-    for first in range(0, sessions, TRANSACTION_ROWS):
-        columns = {"user": "u" * 22, "host": "h" * 22, "holder": "x" * 36, "overdraft": False, "reason": "ended"}
-        writes = [
-            create(rows.ended_key(at, str(uuid.uuid4())), {**columns, "started_at": at, "ended_at": at})
-            for at in ends[first : first + TRANSACTION_ROWS]
-        ]
-        await tables.commit("register", license.id, writes)

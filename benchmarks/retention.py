@@ -9,23 +9,25 @@ import asyncio
 import resource
 import sys
 import time
-from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from azure.data.tables.aio import TableServiceClient
 
+from benchmarks import past
 from benchmarks.common import Bench, Line, Worker, await_go
 from licensing.rules.retention import year_before
-from licensing.rules.seats import Departure, Head, Known, Reason, Session
+from licensing.rules.seats import Head
 from licensing.services.retain import retain
 from licensing.services.service import utc_now
 from licensing.storage import rows
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
-from tests.storage.desk import new_license, new_session, terms
+from licensing.storage.tables import TRANSACTION_ROWS, Tables, put
+from tests.storage.desk import new_license, terms
 
 QUICK_ROWS = 20_000
+FEW_ROWS = (10_000, 2_000)
+"""In a full run and in a quick one."""
 ROUNDS = 3
 WAYS = ("retain", "naive")
 LEAST_RATE = 0.8
@@ -33,16 +35,16 @@ LEAST_RATE = 0.8
 
 
 async def run(bench: Bench) -> list[Line]:
-    """Measure at a tenth of the size, then at the full one; the naive way and retention in turn."""
+    """Measure at a small size, then at the full one; the naive way and retention in turn."""
     size = bench.ended(QUICK_ROWS)
     lines = []
-    for count, rounds in ((size // 10, bench.choose(ROUNDS, 1)), (size, 1)):
+    for count, rounds in ((bench.choose(*FEW_ROWS), bench.choose(ROUNDS, 1)), (size, 1)):
         seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         peaks: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
             for way in WAYS:
                 async with bench.tables() as tables:
-                    license = await fill(tables, count)
+                    license = await age(tables, count)
                 worker = await Worker.start("benchmarks.retention", bench.storage, license, way)
                 took, mebibytes = map(float, (await worker.go()).split())
                 seconds[way].append(took)
@@ -62,36 +64,15 @@ async def run(bench: Bench) -> list[Line]:
     return lines
 
 
-async def fill(tables: Tables, count: int) -> str:
+async def age(tables: Tables, count: int) -> str:
     """A license with so many sessions that are past their year, as earlier nights would have left it; its id."""
     license, bought, now = new_license(), terms(), utc_now()
     yesterday = (now - timedelta(days=1)).date()
     head = put(rows.HEAD, {**rows.head_columns(Head(bought)), rows.FIGURED_TO: str(yesterday), "commit": "made"})
     await tables.commit("directory", bought.organization, rows.directory_entries(license, bought))
     await tables.commit("register", license, [head])
-    places = asyncio.Semaphore(PARALLEL)
-    async with asyncio.TaskGroup() as tasks:
-        for batch in batches(count, year_before(now)):
-            await places.acquire()
-            task = tasks.create_task(tables.commit("register", license, batch))
-            task.add_done_callback(lambda _: places.release())
+    await past.fill(tables, license, count, year_before(now))
     return license
-
-
-def batches(count: int, before: datetime) -> Iterator[list[Write]]:
-    """Ended sessions by the transaction, a second apart, the last of them a minute before a time."""
-    for first in range(0, count, TRANSACTION_ROWS):
-        yield [
-            ended(before - timedelta(seconds=60 + count - number))
-            for number in range(first, min(first + TRANSACTION_ROWS, count))
-        ]
-
-
-def ended(at: datetime) -> Write:
-    """A session that ended at a time, as the ledger writes it."""
-    name, pseudonym = new_session(), "p" * 22
-    session = Session(name, at - timedelta(hours=1), at, at, pseudonym, pseudonym, pseudonym, "p1", name)
-    return rows.departure(Departure(Known(session, ""), at, Reason.ENDED))[1]
 
 
 async def bare(storage: str, license: str) -> float:

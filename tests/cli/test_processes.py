@@ -1,5 +1,6 @@
-"""What `licensing serve` says when it cannot start; it is run as a program of its own."""
+"""The socket that `licensing serve` listens on, and what it says when it cannot start, run as a program of its own."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -50,6 +51,19 @@ def serve(
         timeout=60,
         check=False,
     )
+
+
+async def test_a_reply_of_two_parts_does_not_wait_for_the_first_to_be_acknowledged() -> None:
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted = writer.get_extra_info("socket")
+        writer.write(bytes([accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)]))
+        writer.close()
+
+    with listening_socket(0, "it") as bound:
+        async with await asyncio.start_server(serve, sock=bound):
+            reader, writer = await asyncio.open_connection(*bound.getsockname())
+            assert await reader.read() == bytes([1])
+            writer.close()
 
 
 def test_serve_says_that_its_port_is_taken(tmp_path: Path, home: Path, taken: int) -> None:

@@ -205,7 +205,7 @@ class _Run:
         await self._suppress(license)
 
     async def _delete(self, license: str, first: str, beyond: str) -> None:
-        kept = self.tables.rows("register", license, first, beyond, columns=())
+        kept = self.tables.rows("register", license, first, beyond, columns=(), patient=True)
         keys = (row.key async for row in kept)
         if self.dry_run:
             self.deleted += len([key async for key in keys])

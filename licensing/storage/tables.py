@@ -15,6 +15,7 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeVar
 from urllib.request import getproxies
@@ -29,6 +30,7 @@ from azure.data.tables import EdmType
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from licensing.errors import Conflict, Fault, Mismatch, Unavailable
+from licensing.storage.patience import patiently
 from licensing.storage.writes import (
     Message,
     Refused,
@@ -122,11 +124,13 @@ class Tables:
         where: str = "",
         values: Mapping[str, Any] | None = None,
         page_rows: int = PAGE_ROWS,
+        patient: bool = False,
     ) -> AsyncGenerator[list[Row], None]:
         """Read the rows of a key range [first, beyond) in key order, page by page of at most `page_rows`.
 
         `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
-        the range reads. Without a partition the whole table is read.
+        the range reads. Without a partition the whole table is read. With `patient`, for jobs that nobody waits for, a
+        page that does not come is asked for again; without it, Unavailable.
         """
         given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
         tests = [
@@ -153,7 +157,7 @@ class Tables:
 
         while True:
             try:
-                rows = await self._call(table, read)
+                rows = await (patiently(partial(self._call, table, read)) if patient else self._call(table, read))
             except StopAsyncIteration:
                 return
             if rows:

@@ -501,6 +501,38 @@ async def test_a_store_that_is_silent_for_a_while_costs_no_night(
     assert (await run(own, NIGHT)).days == 0, "all was done"
 
 
+class Halting(Register):
+    """A register that after each deletion leaves the next reading of a range without an answer."""
+
+    halts = 0
+    due = False
+
+    async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
+        self.due = self.due or any(write.verb == "delete" for write in writes)
+        return await super().commit(table, partition, writes)
+
+    async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
+        if self.due and call.__qualname__.startswith("Tables.pages."):
+            self.due = False
+            self.halts += 1
+            raise Unavailable("the store did not answer")
+        return await super()._call(table, call)
+
+
+async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(
+    azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    license = License(figured_to=at("2027-03-07T00:00").date())
+    for number in range(7100):
+        license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * MINUTE)
+    await license.write(own)
+    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
+    async with register(azurite, Halting, own.prefix) as halting:
+        retained = await run(halting, NIGHT)
+        assert halting.halts > len(patience.PATIENCE)
+    assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 7100)
+
+
 async def test_a_dry_run_on_a_store_that_is_silent_for_a_while_counts_nothing_twice(
     azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import deliver, environment, err, fail, out, run, store, table
+from licensing.cli.context import bar, deliver, environment, err, fail, out, run, store, table
 from licensing.rules.billing import Rounding, Statement, bounds, checksum, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
@@ -44,7 +44,8 @@ def billing(
     async def work() -> Statement | None:
         async with store() as (tables, _):
             reports = Reports(tables, utc_now, small_group(environment()))
-            return await reports.statement(month, rounding, organization)
+            with bar("licenses") as told:
+                return await reports.statement(month, rounding, organization, told)
 
     statement = run(work())
     if statement is None:

@@ -39,7 +39,8 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
     async def work() -> sweeping.Swept:
         async with store() as (tables, ledger):
-            return await sweeping.sweep(tables, ledger, moment(as_of), dry_run)
+            with bar("licenses") as told:
+                return await sweeping.sweep(tables, ledger, moment(as_of), dry_run, told)
 
     swept = run(work())
     out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
@@ -77,13 +78,15 @@ def verify(
         async with store() as (tables, _):
             names = [license_id] if license_id else [entry.license async for entry in licenses(tables)]
             counts = []
-            for name in names:
-                counted = await verifying.verify(tables, name)
-                if counted is not None and counted.flaws and repair:
-                    async with recorded(tables, utc_now, operator(), "repair", name):
-                        counted = await verifying.verify(tables, name, repair=True)
-                if counted is not None:
-                    counts.append(counted)
+            with bar("licenses") as told:
+                for done, name in enumerate(names):
+                    told(done, len(names))
+                    counted = await verifying.verify(tables, name)
+                    if counted is not None and counted.flaws and repair:
+                        async with recorded(tables, utc_now, operator(), "repair", name):
+                            counted = await verifying.verify(tables, name, repair=True)
+                    if counted is not None:
+                        counts.append(counted)
             return counts
 
     counts = run(work())

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.api.pages.usage import usage_report
-from licensing.cli.context import count, deliver, environment, err, fail, home, out, run, store, table
+from licensing.cli.context import bar, count, deliver, environment, err, fail, home, out, run, store, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
@@ -105,7 +105,9 @@ def _report(
             if owner is None:
                 return None
             reports = Reports(tables, utc_now, small_group(environment()))
-            return reports.report(await reports.read(owner, license), *days, zone)
+            with bar("licenses") as told:
+                reading = await reports.read(owner, license, told)
+            return reports.report(reading, *days, zone)
 
     report = run(work())
     if report is None or not report.licenses:

@@ -20,6 +20,7 @@ from licensing.rules.seats import Head
 from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
 from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_between
+from licensing.services.progress import Progress, unwatched
 from licensing.storage import rows
 from licensing.storage.tables import Tables
 
@@ -126,14 +127,16 @@ class Reports:
                 del self._remembered[organization]
             raise
 
-    async def read(self, organization: str, license: str | None = None) -> Reading:
+    async def read(self, organization: str, license: str | None = None, progress: Progress = unwatched) -> Reading:
         """Read what is known of an organization's licenses, or of one of them."""
         as_of = self._clock()
         entry = await self._tables.get("directory", organization, rows.ORGANIZATION)
         customer = Customer(id=organization, name=entry.columns["name"] if entry else organization)
         reading = Reading(customer, as_of, {}, {})
         people: dict[str, set[str]] = {}
-        for name in [each.license async for each in licenses(self._tables, organization)]:
+        names = [each.license async for each in licenses(self._tables, organization)]
+        for done, name in enumerate(names):
+            progress(done, len(names))
             head = await self._head(name) if license in (None, name) else None
             if head is None:
                 continue
@@ -191,7 +194,9 @@ class Reports:
             small_group=self._small_group,
         )
 
-    async def statement(self, month: str, rounding: Rounding, organization: str | None = None) -> Statement | None:
+    async def statement(
+        self, month: str, rounding: Rounding, organization: str | None = None, progress: Progress = unwatched
+    ) -> Statement | None:
         """What a UTC month's use of the licenses that are billed comes to, over all organizations or for one.
 
         None where figures of some of the month's days are no longer kept.
@@ -199,14 +204,16 @@ class Reports:
         as_of = self._clock()
         if bounds(month)[0].date() < oldest_day(as_of):
             return None
-        accounts = [account async for account in self._accounts(month, rounding, organization, as_of)]
+        accounts = [account async for account in self._accounts(month, rounding, organization, as_of, progress)]
         return statement(month, accounts, rounding, as_of)
 
     async def _accounts(
-        self, month: str, rounding: Rounding, organization: str | None, as_of: datetime
+        self, month: str, rounding: Rounding, organization: str | None, as_of: datetime, progress: Progress
     ) -> AsyncIterator[Account]:
         first = bounds(month)[0].date()
-        async for entry in licenses(self._tables, organization):
+        entries = [entry async for entry in licenses(self._tables, organization)]
+        for done, entry in enumerate(entries):
+            progress(done, len(entries))
             head = await self._head(entry.license)
             if head is None or head.terms.billing == Billing.NONE:
                 continue

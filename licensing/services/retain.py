@@ -18,7 +18,6 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -36,6 +35,7 @@ from licensing.services.figures import (
     reckon_license,
     users_in,
 )
+from licensing.services.progress import Progress, unwatched
 from licensing.services.sweep import sweep_license
 from licensing.storage import rows
 from licensing.storage.bulk import delete_all
@@ -92,12 +92,9 @@ async def retain(
     small_group: int,
     *,
     dry_run: bool = False,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Progress = unwatched,
 ) -> Retained:
-    """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done.
-
-    `progress` is told how many licenses of how many are done.
-    """
+    """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
     began = time.monotonic()
     by_organization = await patiently(lambda: _by_organization(tables))
     total = sum(map(len, by_organization.values()))

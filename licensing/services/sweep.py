@@ -13,6 +13,7 @@ from datetime import datetime
 from licensing.errors import Unavailable
 from licensing.rules.seats import Ended, Lapse
 from licensing.services.directory import licenses
+from licensing.services.progress import Progress, unwatched
 from licensing.storage import rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
@@ -35,18 +36,25 @@ class Swept:
         return f"licenses={self.licenses} lapsed={self.lapsed} failed={self.failed} seconds={self.seconds:.1f}"
 
 
-async def sweep(tables: Tables, ledger: Ledger, as_of: datetime, dry_run: bool = False) -> Swept:
+async def sweep(
+    tables: Tables, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = unwatched
+) -> Swept:
     """End what has lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count it."""
     began = time.monotonic()
     names = [entry.license async for entry in licenses(tables)]
     places = asyncio.Semaphore(PARALLEL)
+    done = 0
 
     async def one(license: str) -> int | None:
+        nonlocal done
         async with places:
             try:
                 return await sweep_license(tables, ledger, license, as_of, dry_run)
             except Unavailable:
                 return None
+            finally:
+                done += 1
+                progress(done, len(names))
 
     counts = await asyncio.gather(*map(one, names))
     swept = Swept(

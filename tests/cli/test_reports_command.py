@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -548,21 +549,42 @@ def test_a_store_that_cannot_be_reached_is_said_in_one_line(
     assert re.fullmatch(r"The store cannot be used: [^.]+\.", refused(licensing(*arguments)))
 
 
-@pytest.mark.parametrize("command", ["sweep", "retain"])
-def test_in_a_pipe_there_is_no_progress_bar(do: Do[Any], made: Path, azurite: str, command: str) -> None:
-    customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
-    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite, "TERM": "xterm-256color"}
+LONG: Final = (
+    ("usage", "--organization", "ORG", "--format", "json"),
+    ("billing", "--month", f"{YESTERDAY:%Y-%m}", "--format", "csv"),
+    ("maintenance", "sweep"),
+    ("maintenance", "retain"),
+    ("maintenance", "verify", "ID"),
+)
 
-    done = subprocess.run(
-        [sys.executable, "-m", "licensing", "maintenance", command],
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudoterminal")
+@pytest.mark.parametrize("watched", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("arguments", LONG, ids=" ".join)
+def test_long_work_shows_a_bar_on_a_terminal_and_nowhere_else(
+    do: Do[Any], made: Path, azurite: str, arguments: tuple[str, ...], watched: bool
+) -> None:
+    known = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite, "TERM": "xterm-256color"}
+    words = [{"ORG": known.organization, "ID": known.license}.get(word, word) for word in arguments]
+    read, write = os.openpty() if watched else os.pipe()
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "licensing", *words],
         env={**os.environ, **settings},
         cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
+        stdout=subprocess.PIPE,
+        stderr=write,
+    ) as process:
+        os.close(write)
+        messages = b""
+        with os.fdopen(read, "rb", buffering=0) as terminal, suppress(OSError):  # which is how a terminal ends
+            while part := terminal.read(4096):
+                messages += part
+        out, _ = process.communicate()
 
-    assert done.stderr == ""
-    assert done.stdout.startswith(f"{command} licenses=")
-    assert done.stdout.count("\n") == 1
-    assert "\x1b" not in done.stdout
+    assert process.returncode == 0
+    assert (b"licenses" in messages) is watched
+    assert (b"\x1b" in messages) is watched
+    assert out
+    assert b"\x1b" not in out

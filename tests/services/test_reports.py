@@ -13,7 +13,7 @@ from licensing.services.reports import Reports
 from licensing.storage import rows
 from licensing.storage.tables import Row, Tables
 from tests.customer import at, new_customer, use
-from tests.storage.desk import Counted
+from tests.storage.desk import Counted, new_license
 
 DAY = date(2026, 11, 23)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -95,3 +95,15 @@ async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_i
     (line,) = statement.lines
     assert (line.closed, statement.closed) == (closed, closed)
     assert line.seat_seconds == seconds
+
+
+async def test_whoever_watches_is_told_how_many_licenses_are_done(tables: Tables) -> None:
+    customer = new_customer(tables, billing=Billing.TIME)
+    await customer.used([use("s", at(DAY, 9), at(DAY, 10))])
+    await tables.commit("directory", customer.organization, rows.directory_entries(new_license(), customer.terms))
+    reports, told = Reports(tables, lambda: NOW, 3), list[tuple[int, int]]()
+
+    await reports.read(customer.organization, None, lambda *done: told.append(done))
+    await reports.statement("2026-11", Rounding.EXACT, customer.organization, lambda *done: told.append(done))
+
+    assert told == [(0, 2), (1, 2)] * 2

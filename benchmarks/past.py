@@ -1,6 +1,7 @@
 """Sessions that ended, many of them, put beside a license past the service."""
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -8,7 +9,6 @@ from licensing.rules.seats import Departure, Known, Reason, Session
 from licensing.storage import rows
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
-from tests.storage.desk import new_session
 
 
 async def fill(tables: Tables, license: str, count: int, before: datetime) -> None:
@@ -25,13 +25,13 @@ def batches(count: int, before: datetime) -> Iterator[list[Write]]:
     """Their rows by the transaction, the oldest first."""
     for first in range(0, count, TRANSACTION_ROWS):
         yield [
-            ended(before - timedelta(seconds=60 + count - number))
+            ended(number, before - timedelta(seconds=60 + count - number))
             for number in range(first, min(first + TRANSACTION_ROWS, count))
         ]
 
 
-def ended(at: datetime) -> Write:
+def ended(number: int, at: datetime) -> Write:
     """A session that ended at a time, as the ledger writes it."""
-    name, pseudonym = new_session(), "p" * 22
+    name, pseudonym = str(uuid.UUID(int=number)), "p" * 22
     session = Session(name, at - timedelta(hours=1), at, at, pseudonym, pseudonym, pseudonym, "p1", name)
     return rows.departure(Departure(Known(session, ""), at, Reason.ENDED))[1]

@@ -1,25 +1,31 @@
 """Retention of many ended sessions on one license, against bare full delete batches of the same SDK.
 
 The naive way knows all keys beforehand and reads nothing; retention has to find them. Both keep as many transactions
-in flight, and each runs in a process of its own, whose peak of memory is measured: retention's must not grow with the
-rows. The sessions are older than a year and have been counted by earlier nights.
+in flight, and run at the same time, each in a process of its own on an Azurite of its own, so that both have the same
+of the machine. The peak of memory of each process is measured: retention's must not grow with the rows. The sessions
+are older than a year and have been counted by earlier nights.
+
+Azurite takes the longer for a row that it deletes the more there are: 7 ms where there are a million, so that a
+transaction among others may take longer than a call to Azure is given. Here, calls are given a minute.
 """
 
 import asyncio
 import resource
 import sys
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
+from unittest.mock import patch
 
 from azure.data.tables.aio import TableServiceClient
 
 from benchmarks import past
-from benchmarks.common import Bench, Line, Worker, await_go
+from benchmarks.common import Bench, Line, Worker, await_go, azurite
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
 from licensing.services.retain import retain
 from licensing.services.service import utc_now
 from licensing.storage import rows
+from licensing.storage import tables as store
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, put
@@ -30,6 +36,7 @@ FEW_ROWS = (10_000, 2_000)
 """In a full run and in a quick one."""
 ROUNDS = 3
 WAYS = ("retain", "naive")
+CALL_SECONDS = 60
 LEAST_RATE = 0.8
 """Of the naive way's."""
 
@@ -38,50 +45,56 @@ async def run(bench: Bench) -> list[Line]:
     """Measure at a small size, then at the full one; the naive way and retention in turn."""
     size = bench.ended(QUICK_ROWS)
     lines = []
-    for count, rounds in ((bench.choose(*FEW_ROWS), bench.choose(ROUNDS, 1)), (size, 1)):
-        seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-        peaks: dict[str, list[float]] = {way: [] for way in WAYS}
-        for _ in range(rounds):
-            for way in WAYS:
-                async with bench.tables() as tables:
-                    license = await age(tables, count)
-                worker = await Worker.start("benchmarks.retention", bench.storage, license, way)
-                took, mebibytes = map(float, (await worker.go()).split())
-                seconds[way].append(took)
-                peaks[way].append(mebibytes)
-        rates = {way: [count / took for took in seconds[way]] for way in WAYS}
-        lines += [
-            Line(
-                f"deleting {count:,} ended sessions (naive: bare full delete batches of known keys)",
-                "rows/s",
-                rates["retain"],
-                rates["naive"],
-                LEAST_RATE,
-                at_least=True,
-            ),
-            Line(f"peak memory of the process, {count:,} sessions", "MiB", peaks["retain"], peaks["naive"]),
-        ]
+    with azurite(bench.folder / "retain.log") as one, azurite(bench.folder / "naive.log") as other:
+        stores = dict(zip(WAYS, (one, other), strict=True))
+        for count, rounds in ((bench.choose(*FEW_ROWS), bench.choose(ROUNDS, 1)), (size, 1)):
+            measured = [await side_by_side(stores, count) for _ in range(rounds)]
+            rates, peaks = ({way: [each[way][what] for each in measured] for way in WAYS} for what in (0, 1))
+            lines += [
+                Line(
+                    f"deleting {count:,} ended sessions (naive: bare full delete batches of known keys)",
+                    "rows/s",
+                    rates["retain"],
+                    rates["naive"],
+                    LEAST_RATE,
+                    at_least=True,
+                ),
+                Line(f"peak memory of the process, {count:,} sessions", "MiB", peaks["retain"], peaks["naive"]),
+            ]
     return lines
 
 
-async def age(tables: Tables, count: int) -> str:
+async def side_by_side(stores: dict[str, str], count: int) -> dict[str, tuple[float, float]]:
+    """Delete so many sessions each way at the same time: for each, how many a second, and the peak of memory in MiB."""
+    now = utc_now()
+    licenses = await asyncio.gather(*(age(storage, count, now) for storage in stores.values()))
+    workers = [
+        await Worker.start("benchmarks.retention", way, storage, license, count, now.isoformat())
+        for (way, storage), license in zip(stores.items(), licenses, strict=True)
+    ]
+    answers = await asyncio.gather(*(worker.go() for worker in workers))
+    told = [tuple(map(float, answer.split())) for answer in answers]
+    return {way: (count / seconds, mebibytes) for way, (seconds, mebibytes) in zip(stores, told, strict=True)}
+
+
+async def age(storage: str, count: int, now: datetime) -> str:
     """A license with so many sessions that are past their year, as earlier nights would have left it; its id."""
-    license, bought, now = new_license(), terms(), utc_now()
+    license, bought = new_license(), terms()
     yesterday = (now - timedelta(days=1)).date()
     head = put(rows.HEAD, {**rows.head_columns(Head(bought)), rows.FIGURED_TO: str(yesterday), "commit": "made"})
+    tables = Tables.from_connection_string(storage)
     await tables.commit("directory", bought.organization, rows.directory_entries(license, bought))
     await tables.commit("register", license, [head])
     await past.fill(tables, license, count, year_before(now))
+    await tables.close()
     return license
 
 
-async def bare(storage: str, license: str) -> float:
+async def bare(storage: str, license: str, count: int, now: datetime) -> float:
     """The naive way: delete batches on known keys; its seconds."""
     async with TableServiceClient.from_connection_string(storage) as service:
         table = service.get_table_client("register")
-        span = f"PartitionKey eq '{license}' and RowKey ge '{rows.ENDED}' and RowKey lt '{rows.beyond(rows.ENDED)}'"
-        keys = [entity["RowKey"] async for entity in table.query_entities(span, select=["RowKey"])]
-
+        keys = [write.key for batch in past.batches(count, year_before(now)) for write in batch]
         places = asyncio.Semaphore(PARALLEL)
 
         async def delete(some: list[str]) -> None:
@@ -97,15 +110,16 @@ async def bare(storage: str, license: str) -> float:
         return time.perf_counter() - began
 
 
-async def retention(storage: str) -> float:
+async def retention(storage: str, now: datetime) -> float:
     """The night's run; its seconds."""
-    tables = Tables.from_connection_string(storage)
-    await tables.ping()
-    await_go()
-    began = time.perf_counter()
-    retained = await retain(tables, Ledger(tables, utc_now), utc_now(), 3)
-    seconds = time.perf_counter() - began
-    await tables.close()
+    with patch.multiple(store, READ_SECONDS=CALL_SECONDS, CALL_SECONDS=CALL_SECONDS):
+        tables = Tables.from_connection_string(storage)
+        await tables.ping()
+        await_go()
+        began = time.perf_counter()
+        retained = await retain(tables, Ledger(tables, utc_now), now, 3)
+        seconds = time.perf_counter() - began
+        await tables.close()
     if retained.failed or retained.overdue or retained.oldest:
         raise RuntimeError(f"not done: {retained}")
     return seconds
@@ -113,8 +127,9 @@ async def retention(storage: str) -> float:
 
 async def main() -> None:
     """Delete in this process; prints the seconds, and the peak of its memory in MiB (Linux)."""
-    storage, license, way = sys.argv[1:]
-    seconds = await (retention(storage) if way == "retain" else bare(storage, license))
+    way, storage, license, count, at = sys.argv[1:]
+    now = datetime.fromisoformat(at)
+    seconds = await (retention(storage, now) if way == "retain" else bare(storage, license, int(count), now))
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

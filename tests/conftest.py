@@ -9,12 +9,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import hypothesis
 import pytest
 
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables
 from tests import support
+
+# A commit is judged by the same examples each time; --hypothesis-profile=default looks for new ones.
+hypothesis.settings.register_profile("the same each time", derandomize=True)
+hypothesis.settings.load_profile("the same each time")
 
 ACCOUNTS: Final = 300
 """More than there are files of tests."""

@@ -186,15 +186,18 @@ class Tables:
         was done. Unavailable where that cannot be told.
         """
         if len(writes) == 1:
-            return [await self._call(table, lambda: self._send(single(self._endpoint, table, partition, writes[0])))]
-        return await self._call(
-            table, lambda: self._transact(transaction(self._endpoint, table, partition, writes), len(writes))
-        )
+            etags = [await self._call(table, lambda: self._send(single(self._endpoint, table, partition, writes[0])))]
+        else:
+            message = transaction(self._endpoint, table, partition, writes)
+            etags = await self._call(table, lambda: self._transact(message, len(writes)))
+        if not all(etag or write.verb == "delete" for write, etag in zip(writes, etags, strict=True)):
+            raise Unavailable("the store did not say which version it has written")  # whoever it was that answered
+        return etags
 
     async def _send(self, message: Message) -> str:
         """Send a write by itself; the row's new version."""
         response = await self._door.send_own(message, self._service.api_version)
-        if response.status_code >= HTTPStatus.BAD_REQUEST:
+        if response.status_code != HTTPStatus.NO_CONTENT:
             raise _fault(refused(response.status_code, response.content), 0)
         return response.headers.get("etag", "")
 

@@ -83,7 +83,7 @@ def single(endpoint: str, table: str, partition: str, write: Write) -> Message:
     else:
         url += f"(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(write.key)}')"
     if write.verb in ("merge", "replace", "delete"):
-        headers["If-Match"] = write.etag or "*"
+        headers["If-Match"] = "*" if write.etag is None else write.etag
     if write.verb == "delete":
         return Message("DELETE", url, headers, "")
     headers["Content-Type"] = "application/json"

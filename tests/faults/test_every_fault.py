@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from licensing.cli.home import Home
 from licensing.errors import Unavailable
 from licensing.services import service as service_module
 from licensing.services.sweep import sweep_license
-from licensing.storage import lane, ledger
+from licensing.storage import lane, ledger, rows
 from licensing.storage import tables as tables_module
 from licensing.storage.tables import Tables
 from tests import support
@@ -29,6 +29,8 @@ from tests.storage.desk import Seen, look
 HANG_SECONDS: Final = 10.0
 """No operation may take so long, whatever befalls it: its bounds are less than half of that here."""
 
+Status = int
+
 
 @dataclass
 class Stage:
@@ -39,13 +41,21 @@ class Stage:
     license: str = field(default_factory=support.new_id)
     body: dict[str, Any] = field(default_factory=dict)
     held: list[tuple[str, str]] = field(default_factory=list)
+    told: dict[str, datetime] = field(default_factory=dict)
+    """Until when sessions may run, as programs were told last."""
+
+    def heard(self, reply: Any) -> Status:
+        """The status of a reply to a start or a heartbeat; what a lease was granted by is remembered."""
+        status = status_of(reply)
+        if status in GRANTED:
+            self.told[reply.json()["session"]] = datetime.fromisoformat(reply.json()["expires_at"])
+        return status
 
     def file(self, seats: int = 2) -> str:
         """The license's file."""
         return support.issue(self.home, sub=self.license, seats=seats)
 
 
-Status = int
 Act = Callable[[Stage], Awaitable[Status]]
 
 
@@ -58,16 +68,16 @@ def status_of(reply: Any) -> Status:
 
 
 async def start(stage: Stage) -> Status:
-    return status_of(await stage.api.start(stage.body))
+    return stage.heard(await stage.api.start(stage.body))
 
 
 async def heartbeat(stage: Stage) -> Status:
-    return status_of(await stage.api.heartbeat(*stage.held[0]))
+    return stage.heard(await stage.api.heartbeat(*stage.held[0]))
 
 
 async def heartbeats(stage: Stage) -> Status:
     replies = await asyncio.gather(*(stage.api.heartbeat(*held) for held in stage.held))
-    return max(map(status_of, replies))
+    return max(map(stage.heard, replies))
 
 
 async def end(stage: Stage) -> Status:
@@ -214,7 +224,15 @@ def check(stage: Stage, operation: Operation, seen: Seen) -> None:
     waiting = {stage.body["session"]} if operation.good == REFUSED else set()
     assert seen.active.keys() | seen.ended.keys() == started - waiting, "a session was lost, or came from nowhere"
     assert len(seen.ended) == operation.ended
+    check_what_was_told(stage, seen)
     assert seen.denied.keys() <= waiting
+
+
+def check_what_was_told(stage: Stage, seen: Seen) -> None:
+    """Whoever was told that it may run has its lease in the rows."""
+    for session, expires_at in stage.told.items():
+        if session in seen.active:
+            assert rows.utc(seen.active[session]["expires_at"]) >= expires_at, "a lease was granted, and is not kept"
 
 
 @pytest.mark.parametrize(("name", "call", "fault"), ALL[::STRIDE])
@@ -226,6 +244,7 @@ async def test_a_fault_of_the_store_that_lasts(
         front.break_(FAULTS[fault], call, None)
         status = await until_hit(stage, operation, front)
         assert status in operation.good | {503}
+        check_what_was_told(stage, await look(tables, stage.license))
         await front.mend()
         await until_good(stage, operation)
         check(stage, operation, await look(tables, stage.license))
@@ -240,6 +259,7 @@ async def test_a_fault_of_the_store_that_comes_once(
         front.break_(FAULTS[fault], call, 1)
         status = await until_hit(stage, operation, front)
         assert status in (operation.good | {503} if call in operation.direct else operation.good)
+        check_what_was_told(stage, await look(tables, stage.license))
         await front.mend()
         await until_good(stage, operation)
         check(stage, operation, await look(tables, stage.license))

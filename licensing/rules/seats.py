@@ -333,6 +333,8 @@ def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) 
     head = _adopted(facts.head.value if facts.head else None, requests)
     if head is None:
         return Turn(None, outcomes={place: Ended(now=False) for place in range(len(requests))})
+    if facts.head and not facts.fresh and head.terms != facts.head.value.terms:
+        return Questions(head=True)  # terms that are newer than what is remembered may be older than what holds
     return _Settling(facts, head, requests, now, room).run()
 
 
@@ -421,10 +423,11 @@ class _Settling:
         """End a session and free its seat; False where the seat's row must be read first."""
         session = row.value
         if session.shares:
-            count = self._sessions_on(session.holder)
-            if count is None:
+            # Known, and not only taken for absent: a seat that is created and freed in one turn is not written at all.
+            if session.holder not in self.facts.seats:
                 self.questions.seats.add(session.holder)
                 return False
+            count = self._sessions_on(session.holder) or 0
             # A seat without a row is not counted either; `maintenance verify` finds such.
             if count:
                 self._set_seat(session.holder, count - 1)
@@ -456,7 +459,7 @@ class _Settling:
             return self._on_a_fresh_head(Granted(None, expires_at))
         known = self.facts.active.get(start.session)
         if known is not None:
-            return self._repeat(start, known, expires_at)
+            return self._repeat(start, known, expires_at, borrowed)
         person = start.persons[0]
         session = Session(
             id=start.session,
@@ -479,14 +482,14 @@ class _Settling:
             return None
         return outcome
 
-    def _repeat(self, start: Start, row: Known[Session], expires_at: datetime) -> Outcome:
+    def _repeat(self, start: Start, row: Known[Session], expires_at: datetime, borrowed: bool) -> Outcome:
         session = row.value
         owner = (session.user, session.host, session.pepper)
         if all((person.user, person.host, person.pepper) != owner for person in start.persons):
             return Taken()
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
-        session = replace(session, heartbeat_at=self.now, expires_at=expires_at)
+        session = replace(session, heartbeat_at=self.now, expires_at=expires_at, borrowed=borrowed)
         self.lapsed.pop(session.id, None)
         self.turn.revivals.append(Known(session, row.version))
         self.left -= 1

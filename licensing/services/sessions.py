@@ -137,8 +137,8 @@ class Sessions:
         if refused:
             return Refused(refused)
         head = await self._ledger.head(lease.license, self._settings.head_seconds)
-        if head is None:
-            return Gone()
+        if head is None and (head := await self._ledger.head(lease.license)) is None:
+            return Gone()  # nor is that remembered: its first start may just have been made elsewhere
         terms = head.terms
         expires_at, _ = lease_end(now, lease=terms.lease, borrow=0, wanted=0, valid_until=terms.valid_until)
         borrowed = lease.borrowed and lease.expires_at > expires_at

@@ -244,10 +244,7 @@ class _Desk:
         now = self._clock()
         head = [self._head_write(group, turn)] if turn.head and _moves_head(group, turn) else []
         arrivals = (rows.arrival(session) for session in turn.arrivals)
-        revivals = (
-            rows.heartbeat(row.value.id, row.value.heartbeat_at, row.value.expires_at, row.version)
-            for row in turn.revivals
-        )
+        revivals = map(rows.revival, turn.revivals)
         departures = (write for departure in turn.departures for write in rows.departure(_apart(group, departure)))
         seats = (rows.seat(holder, known, sessions) for holder, (known, sessions) in turn.seats.items())
         denials = (

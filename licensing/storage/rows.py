@@ -164,9 +164,15 @@ def arrival(session: Session) -> Write:
     return create(ACTIVE + session.id, session_columns(session))
 
 
-def heartbeat(session: str, heartbeat_at: datetime, expires_at: datetime, etag: str | None = None) -> Write:
+def heartbeat(session: str, heartbeat_at: datetime, expires_at: datetime) -> Write:
     """A session says that it is still running."""
-    return merge(ACTIVE + session, {"heartbeat_at": heartbeat_at, "expires_at": expires_at}, etag)
+    return merge(ACTIVE + session, {"heartbeat_at": heartbeat_at, "expires_at": expires_at})
+
+
+def revival(row: Known[Session]) -> Write:
+    """A session that had lapsed goes on under a new lease, if its row is as it was."""
+    lease = {name: session_columns(row.value)[name] for name in ("heartbeat_at", "expires_at", "borrowed")}
+    return merge(ACTIVE + row.value.id, lease, row.version)
 
 
 def departure(departure: Departure) -> tuple[Write, Write]:

@@ -178,7 +178,9 @@ class Register:
             if (row.version if row else "") != version:
                 facts.active[session] = row
                 return False
-        for holder, (known, _) in turn.seats.items():
+        for holder, (known, sessions) in turn.seats.items():
+            if known is None and not sessions:
+                continue  # nothing is written, so that nothing can be refused
             if self.seats.get(holder) != known:
                 facts.seats[holder] = self.seats.get(holder)
                 return False
@@ -196,11 +198,11 @@ class Register:
         for departure in turn.departures:
             del self.active[departure.row.value.id]
             self.ended.append(departure)
-        for holder, (_, sessions) in turn.seats.items():
+        for holder, (known, sessions) in turn.seats.items():
             if sessions:
                 self.seats[holder] = self._known(sessions)
-            else:
-                self.seats.pop(holder, None)
+            elif known:
+                del self.seats[holder]
         self.denied.update(turn.denied)
 
 

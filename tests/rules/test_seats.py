@@ -312,6 +312,22 @@ def test_a_shared_seat_makes_room_when_all_its_sessions_have_lapsed(register: Re
     register.check()
 
 
+def test_a_seat_that_was_taken_for_absent_is_not_freed_by_those_who_had_it(register: Register) -> None:
+    """Its sessions have lapsed; in one group their user starts again, and two others need room."""
+    three = terms(seats=3, sharing=Sharing.USER)
+    for session, user in (("1", "ada"), ("2", "ada")):
+        register.one(start(session, user, under=three))
+    register.one(start("3", "bob", under=three), later(600))
+    started = [start("4", "ada", under=three), start("5", "eve", under=three), start("6", "kim", under=three)]
+    outcomes = register.all(*started, at=later(1000))
+    assert [type(outcome) for outcome in outcomes] == [Granted, Granted, Full]
+    register.check()
+    for row in list(register.active.values()):
+        register.one(End(row.value.id), later(1001))
+    register.check()
+    assert (register.in_use, register.seats) == (0, {})
+
+
 def test_a_session_that_ends_after_it_lapsed_makes_room_once(register: Register) -> None:
     """Its end and two starts come in one group: the lapsed row must not be given away as well."""
     one = terms(seats=1)
@@ -356,6 +372,28 @@ def test_a_late_repeat_revives_a_session_that_was_not_swept(register: Register) 
     assert register.active["1"].value.started_at == NOON
     assert isinstance(register.one(start("2", "bob", under=one), later(5001)), Full)
     register.check()
+
+
+def test_a_late_repeat_with_a_wish_to_borrow_counts_as_borrowed(register: Register) -> None:
+    lent = terms(borrow=86400)
+    register.one(start("1", under=lent))
+    outcome = granted(register.one(start("1", under=lent, borrow=86400), later(5000)))
+    assert outcome.session
+    assert (outcome.session.borrowed, outcome.expires_at) == (True, later(5000 + 86400))
+    assert register.active["1"].value.borrowed
+    outcome = granted(register.one(start("1", under=lent), later(5000 + 86400)))
+    assert outcome.session
+    assert not outcome.session.borrowed
+
+
+def test_terms_that_are_newer_than_a_remembered_head_do_not_replace_newer_ones(register: Register) -> None:
+    register.one(start("1"))
+    remembered = register.head
+    register.one(start("2", under=terms(serial=3, seats=9)))
+    turn = register.turn([start("3", under=terms(serial=2))], NOON, remembered=remembered)
+    assert turn.outcomes[0] == Refused(Refusal.SUPERSEDED)
+    facts = Facts(remembered)
+    assert settle(facts, [start("3", under=terms(serial=2))], NOON, 99) == Questions(head=True)
 
 
 def test_who_revives_keeps_the_seat_from_who_waits(register: Register) -> None:

@@ -3,7 +3,7 @@
 The naive way knows all keys beforehand and reads nothing; retention has to find them. Both keep as many transactions
 in flight, and run at the same time, each in a process of its own on an Azurite of its own, so that both have the same
 of the machine. The peak of memory of each process is measured: retention's must not grow with the rows. The sessions
-are older than a year and have been counted by earlier nights.
+that go are older than a year, those that stay younger, and all have been counted by earlier nights.
 
 Azurite takes the longer for a row that it deletes the more there are: 7 ms where there are a million, so that a
 transaction among others may take longer than a call to Azure is given. Here, calls are given a minute.
@@ -34,6 +34,7 @@ from tests.storage.desk import new_license, terms
 QUICK_ROWS = 20_000
 FEW_ROWS = (10_000, 2_000)
 """In a full run and in a quick one."""
+MOST_OVERDUE = 50_000
 ROUNDS = 3
 WAYS = ("retain", "naive")
 CALL_SECONDS = 60
@@ -42,59 +43,61 @@ LEAST_RATE = 0.8
 
 
 async def run(bench: Bench) -> list[Line]:
-    """Measure at a small size, then at the full one; the naive way and retention in turn."""
+    """Measure where all of a few sessions go, then where some of many do; the naive way beside retention."""
     size = bench.ended(QUICK_ROWS)
     lines = []
     with azurite(bench.folder / "retain.log") as one, azurite(bench.folder / "naive.log") as other:
         stores = dict(zip(WAYS, (one, other), strict=True))
-        for count, rounds in ((bench.choose(*FEW_ROWS), bench.choose(ROUNDS, 1)), (size, 1)):
-            measured = [await side_by_side(stores, count) for _ in range(rounds)]
+        few = bench.choose(*FEW_ROWS)
+        for count, overdue, rounds in ((few, few, bench.choose(ROUNDS, 1)), (size, min(size // 2, MOST_OVERDUE), 1)):
+            measured = [await side_by_side(stores, count, overdue) for _ in range(rounds)]
             rates, peaks = ({way: [each[way][what] for each in measured] for way in WAYS} for what in (0, 1))
             lines += [
                 Line(
-                    f"deleting {count:,} ended sessions (naive: bare full delete batches of known keys)",
+                    f"deleting {overdue:,} of {count:,} ended sessions (naive: bare full delete batches of known keys)",
                     "rows/s",
                     rates["retain"],
                     rates["naive"],
                     LEAST_RATE,
                     at_least=True,
                 ),
-                Line(f"peak memory of the process, {count:,} sessions", "MiB", peaks["retain"], peaks["naive"]),
+                Line(f"peak memory of the process, {overdue:,} of {count:,}", "MiB", peaks["retain"], peaks["naive"]),
             ]
     return lines
 
 
-async def side_by_side(stores: dict[str, str], count: int) -> dict[str, tuple[float, float]]:
-    """Delete so many sessions each way at the same time: for each, how many a second, and the peak of memory in MiB."""
+async def side_by_side(stores: dict[str, str], count: int, overdue: int) -> dict[str, tuple[float, float]]:
+    """Delete what is overdue of so many sessions, each way at the same time; how many a second, and peaks in MiB."""
     now = utc_now()
-    licenses = await asyncio.gather(*(age(storage, count, now) for storage in stores.values()))
+    licenses = await asyncio.gather(*(age(storage, count, overdue, now) for storage in stores.values()))
     workers = [
-        await Worker.start("benchmarks.retention", way, storage, license, count, now.isoformat())
+        await Worker.start("benchmarks.retention", way, storage, license, overdue, now.isoformat())
         for (way, storage), license in zip(stores.items(), licenses, strict=True)
     ]
     answers = await asyncio.gather(*(worker.go() for worker in workers))
     told = [tuple(map(float, answer.split())) for answer in answers]
-    return {way: (count / seconds, mebibytes) for way, (seconds, mebibytes) in zip(stores, told, strict=True)}
+    return {way: (overdue / seconds, mebibytes) for way, (seconds, mebibytes) in zip(stores, told, strict=True)}
 
 
-async def age(storage: str, count: int, now: datetime) -> str:
-    """A license with so many sessions that are past their year, as earlier nights would have left it; its id."""
+async def age(storage: str, count: int, overdue: int, now: datetime) -> str:
+    """A license with so many sessions, of which some are past their year, as earlier nights would have left it."""
     license, bought = new_license(), terms()
     yesterday = (now - timedelta(days=1)).date()
     head = put(rows.HEAD, {**rows.head_columns(Head(bought)), rows.FIGURED_TO: str(yesterday), "commit": "made"})
     tables = Tables.from_connection_string(storage)
     await tables.commit("directory", bought.organization, rows.directory_entries(license, bought))
     await tables.commit("register", license, [head])
-    await past.fill(tables, license, count, year_before(now))
+    await past.fill(tables, license, overdue, year_before(now))
+    await past.fill(tables, license, count - overdue, now)
     await tables.close()
     return license
 
 
-async def bare(storage: str, license: str, count: int, now: datetime) -> float:
+async def bare(storage: str, license: str, overdue: int, now: datetime) -> float:
     """The naive way: delete batches on known keys; its seconds."""
     async with TableServiceClient.from_connection_string(storage) as service:
         table = service.get_table_client("register")
-        keys = [write.key for batch in past.batches(count, year_before(now)) for write in batch]
+        keys = [write.key for batch in past.batches(overdue, year_before(now)) for write in batch]
         places = asyncio.Semaphore(PARALLEL)
 
         async def delete(some: list[str]) -> None:
@@ -110,7 +113,7 @@ async def bare(storage: str, license: str, count: int, now: datetime) -> float:
         return time.perf_counter() - began
 
 
-async def retention(storage: str, now: datetime) -> float:
+async def retention(storage: str, overdue: int, now: datetime) -> float:
     """The night's run; its seconds."""
     with patch.multiple(store, READ_SECONDS=CALL_SECONDS, CALL_SECONDS=CALL_SECONDS):
         tables = Tables.from_connection_string(storage)
@@ -120,16 +123,15 @@ async def retention(storage: str, now: datetime) -> float:
         retained = await retain(tables, Ledger(tables, utc_now), now, 3)
         seconds = time.perf_counter() - began
         await tables.close()
-    if retained.failed or retained.overdue or retained.oldest:
+    if retained.failed or retained.overdue or retained.deleted != overdue:
         raise RuntimeError(f"not done: {retained}")
     return seconds
 
 
 async def main() -> None:
     """Delete in this process; prints the seconds, and the peak of its memory in MiB (Linux)."""
-    way, storage, license, count, at = sys.argv[1:]
-    now = datetime.fromisoformat(at)
-    seconds = await (retention(storage, now) if way == "retain" else bare(storage, license, int(count), now))
+    way, storage, license, overdue, now = (*sys.argv[1:4], int(sys.argv[4]), datetime.fromisoformat(sys.argv[5]))
+    seconds = await (retention(storage, overdue, now) if way == "retain" else bare(storage, license, overdue, now))
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -3,7 +3,7 @@
     issuer-keys.json      private JWKS; the first key signs license files. It never goes to the cloud.
     lease-keys.json       public JWKS; license files tell clients to trust these
     issuer.json           who issues, and where the service is
-    licenses.json         of each license, the keys that its newest file rests on; made with the first one
+    licenses.json         of each license, whose it is, its kind, and the keys that its newest file rests on
     organizations.json    each customer's name and salt; without its salt, nobody can be found in the register
     local.settings.json   the settings of a local service, with its own lease keys and pepper
 
@@ -157,8 +157,19 @@ class Home:
             "until": terms.valid_until.isoformat(),
             "issuer_key": issuer_key,
             "lease_keys": sorted(terms.trusted_kids),
+            "organization": terms.organization.id,
+            "kind": terms.kind,
         }
         self._write("licenses.json", known)
+
+    def differs(self, terms: License) -> str | None:
+        """What a license is already that a file of it does not say: whose it is, or its kind; None where all agrees."""
+        known = self._issued().get(terms.id, {})
+        if known.get("organization", terms.organization.id) != terms.organization.id:
+            return f"a license of {known['organization']}"
+        if known.get("kind", terms.kind) != terms.kind:
+            return f"a {known['kind']} license"
+        return None
 
     def _issued(self) -> dict[str, Any]:
         known: dict[str, Any] = self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}

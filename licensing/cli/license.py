@@ -132,6 +132,11 @@ def issue(
     }
     try:
         terms = License.model_validate(claims)
+        if known := here.differs(terms):
+            raise typer.BadParameter(
+                f"{terms.id} is {known}. A newer file can change a license's terms, but neither whose it is nor its "
+                "kind, since programs run under it; issue a license with another --id"
+            )
         token = write_license(terms, keys)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
@@ -271,6 +276,11 @@ def _customer(id: str, name: str | None, salt: str | None) -> Customer:
     known = home().customer(id)
     if known is None and not name:
         raise typer.BadParameter(f"{id} is a new customer; give its --organization-name")
+    if known is not None and salt not in (None, known.salt):
+        raise typer.BadParameter(
+            f"the names of {id}'s people are hashed with another --salt. Under a new one nobody could be found again "
+            "who has used a license before; leave the option away"
+        )
     return Customer(id, name or (known.name if known else ""), salt or (known.salt if known else new_salt()))
 
 

@@ -233,6 +233,28 @@ def test_a_customer_keeps_its_salt_and_its_name(made: Path, licensing: Licensing
     assert other["salt"] != first["salt"]
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--organization", "beta", "--organization-name", "Beta Oy", "--id", "acme-1"), "is a license of acme"),
+        (("--organization", "acme", "--id", "acme-1", "--kind", "named-user", "--user", "ada"), "a floating license"),
+        (("--organization", "acme", "--id", "acme-2", "--salt", SALT), "another --salt"),
+    ],
+)
+def test_a_license_keeps_its_customer_and_its_kind_and_a_customer_its_salt(
+    made: Path, licensing: Licensing, options: tuple[str, ...], said: str
+) -> None:
+    claims = claims_of(issue(licensing, "--id", "acme-1"))
+
+    refused = licensing("license", "issue", *options, "--product", "Water", *UNTIL, "--out", "other.lic")
+
+    assert refused.code == 2
+    assert said in " ".join(refused.err.replace("│", " ").split())
+    assert not Path("other.lic").exists()
+    again = issue(licensing, "--id", "acme-1", "--seats", "9", "--salt", claims["salt"], file="new.lic")
+    assert claims_of(again)["salt"] == claims["salt"]
+
+
 def test_a_new_customer_needs_a_name(made: Path, licensing: Licensing) -> None:
     said = licensing("license", "issue", "--organization", "acme", "--product", "Water", *UNTIL)
     assert said.code == 2

@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from licensing.rules.billing import Account, Minutes, Rounding, Statement, bounds, minutes, statement
-from licensing.rules.figures import DayFigures, Month, MonthFigures
+from licensing.rules.figures import DayFigures, Month, MonthFigures, with_denials_of
 from licensing.rules.license import Billing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
@@ -92,12 +92,16 @@ async def known_figures(tables: Tables, license: str, first: date, as_of: dateti
         figures = reckoned.figures
         sums.setdefault(month_of(figures.day), Month(month_of(figures.day))).add(reckoned)
         if figures.day >= first and (final is None or figures.day > final):
-            known.days.pop(figures.day, None)
+            # Made again, after a correction; the denials were let go of once they were counted.
+            if kept := known.days.pop(figures.day, None):
+                figures = with_denials_of(kept, figures)
             if figures.sessions or figures.denials:
                 known.days[figures.day] = figures
     for name, month_sums in sums.items():
         known.people[name] = month_sums.users
         totals = month_sums.figures()
+        if stored := known.months.get(name):
+            totals = with_denials_of(stored, totals)
         if totals.sessions or totals.denials:
             known.months[name] = totals
     return known

@@ -9,6 +9,8 @@ import pytest
 from licensing.rules.billing import Rounding
 from licensing.rules.license import Billing
 from licensing.rules.seats import Departure, Reason
+from licensing.rules.usage import Denial
+from licensing.services.figures import reopening, standing
 from licensing.services.reports import Reports
 from licensing.storage import rows
 from licensing.storage.tables import Row, Tables
@@ -107,3 +109,20 @@ async def test_whoever_watches_is_told_how_many_licenses_are_done(tables: Tables
     await reports.statement("2026-11", Rounding.EXACT, customer.organization, lambda *done: told.append(done))
 
     assert told == [(0, 2), (1, 2)] * 2
+
+
+async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
+    customer, day = new_customer(tables), date(2026, 9, 15)
+    denial = Denial(session="refused", first_at=at(day, 10))
+    await customer.used([use("s", at(day, 9), at(day, 12))], [denial])
+    await customer.night(NOW)
+    reports = Reports(tables, lambda: NOW, 3)
+    before = (await reports.read(customer.organization)).licenses[customer.license][1]
+    assert before.days[day].denials == 1
+    known = await standing(tables, customer.license)
+    assert known is not None
+    await tables.commit("register", customer.license, [reopening(known, day)])
+
+    after = (await reports.read(customer.organization)).licenses[customer.license][1]
+
+    assert (after.days, after.months) == (before.days, before.months)

@@ -10,7 +10,7 @@ a night grows with what is new and not with what is kept.
 
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -214,22 +214,26 @@ def outlives_its_sessions(month: str, as_of: datetime) -> bool:
 
 async def keep(tables: Tables, license: str, figured: Figured) -> None:
     """Write what was reckoned. Safe to repeat: the same days come out the same."""
-    for start in range(0, len(figured.writes), TRANSACTION_ROWS):
-        await tables.commit("register", license, figured.writes[start : start + TRANSACTION_ROWS])
+    for start in range(0, len(figured.writes), TRANSACTION_ROWS - 1):
+        await _unless_corrected(tables, license, figured, {}, figured.writes[start : start + TRANSACTION_ROWS - 1])
 
 
 async def finish(tables: Tables, license: str, figured: Figured) -> None:
-    """Note up to which day figures are final, once all that rests on them is written.
+    """Note up to which day figures are final, once all that rests on them is written."""
+    if figured.final is not None:
+        await _unless_corrected(tables, license, figured, {rows.FIGURED_TO: str(figured.final)})
 
-    Where sessions were corrected meanwhile they are not, and the next run makes them again.
+
+async def _unless_corrected(
+    tables: Tables, license: str, figured: Figured, head: dict[str, str], writes: Sequence[Write] = ()
+) -> None:
+    """Change the head, and other rows with it, but not where sessions were corrected or erased since they were read.
+
+    The next run then makes the figures again.
     """
-    while figured.final is not None:
-        known = await standing(tables, license)
-        if known is None or known.correction != figured.correction:
-            return
+    while (known := await standing(tables, license)) is not None and known.correction == figured.correction:
         try:
-            write = merge(rows.HEAD, {rows.FIGURED_TO: str(figured.final)}, known.version)
-            await tables.commit("register", license, [write])
+            await tables.commit("register", license, [merge(rows.HEAD, head, known.version), *writes])
         except Conflict:
             continue  # a start or an end came in between
         return

@@ -14,6 +14,7 @@ from licensing.errors import Unavailable
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Granted, Reason
+from licensing.services.figures import figured_to, finish, keep, reckon_license, reopening, standing
 from licensing.services.retain import Retained, retain
 from licensing.storage import patience, rows
 from licensing.storage.ledger import Beat, Ledger
@@ -499,6 +500,19 @@ async def test_a_store_that_is_silent_for_a_while_costs_no_night(
     assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 1)
     assert retained.oldest == at("2027-03-01T10:00")
     assert (await run(own, NIGHT)).days == 0, "all was done"
+
+
+async def test_a_night_does_not_keep_figures_of_sessions_that_are_erased_while_it_reckons(own: Register) -> None:
+    license = eventful(License(terms(kind=Kind.NAMED_USER, seats=0)))
+    await license.write(own)
+    figured = await reckon_license(own, license.id, NIGHT)
+    known = await standing(own, license.id)
+    assert known is not None
+    await own.commit("register", license.id, [reopening(known, NIGHT.date())])
+    await keep(own, license.id, figured)
+    await finish(own, license.id, figured)
+    assert await keys(own, license.id, rows.DAY) == await keys(own, license.id, rows.MONTH) == []
+    assert await figured_to(own, license.id) is None
 
 
 class Halting(Register):

@@ -4,11 +4,13 @@ import asyncio
 import uuid
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 
 from licensing.rules.seats import Departure, Known, Reason, Session
 from licensing.storage import rows
 from licensing.storage.bulk import PARALLEL
-from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
+from licensing.storage.patience import patiently
+from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
 
 
 async def fill(tables: Tables, license: str, count: int, before: datetime) -> None:
@@ -17,7 +19,7 @@ async def fill(tables: Tables, license: str, count: int, before: datetime) -> No
     async with asyncio.TaskGroup() as tasks:
         for batch in batches(count, before):
             await places.acquire()
-            task = tasks.create_task(tables.commit("register", license, batch))
+            task = tasks.create_task(patiently(partial(tables.commit, "register", license, batch)))
             task.add_done_callback(lambda _: places.release())
 
 
@@ -34,4 +36,5 @@ def ended(number: int, at: datetime) -> Write:
     """A session that ended at a time, as the ledger writes it."""
     name, pseudonym = str(uuid.UUID(int=number)), "p" * 22
     session = Session(name, at - timedelta(hours=1), at, at, pseudonym, pseudonym, pseudonym, "p1", name)
-    return rows.departure(Departure(Known(session, ""), at, Reason.ENDED))[1]
+    _, write = rows.departure(Departure(Known(session, ""), at, Reason.ENDED))
+    return put(write.key, write.columns)  # which can be tried again

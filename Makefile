@@ -46,11 +46,11 @@ client: setup ## the client's own tests, without the service
 bench: setup ## what it costs, side by side with the naive way; QUICK=1 for three minutes, ONLY=storm for one part
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
-check: setup ## style, types, links, templates
+check: setup ## style, types, links, templates and their policies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/python -m pytest -q tests/test_docs.py
+	@$(BIN)/python -m pytest -q tests/test_docs.py tests/infra/test_deployments.py
 	@$(BIN)/python infra/check.py
 
 scan: $(SCANNER) ## checkov on the resolved templates

@@ -1,13 +1,22 @@
-"""A day in short: programs start, run and end on many licenses, ten heartbeats to a session, over HTTP."""
+"""A day in short: programs start, run and end on many licenses, ten heartbeats to a session, over HTTP.
+
+Those heartbeats come back to back, when the head of the license has just been read. In a real day they come further
+apart than a head is remembered, which costs calls of its own: these are counted on sessions at a real day's pace, with
+all times a sixtieth of the defaults (300 s between heartbeats, a head remembered for 60 s).
+"""
 
 import asyncio
 import random
 import statistics
 import time
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import aiohttp
 
 from benchmarks.common import Bench, Line, cpu_seconds
 from benchmarks.programs import fill, many_connections
+from licensing.storage.tables import Tables
 from tests import support
 from tests.stories.service import end, heartbeat, serving, start
 
@@ -15,12 +24,20 @@ HEARTBEATS = 10
 AT_ONCE = 8
 """Programs that call at the same time: few, so that what is timed is the service and not the queue before it."""
 
+PACE, REMEMBERED = 5, 1
+"""Seconds between the heartbeats of a session at a real day's pace, and how long a head is then remembered."""
+SHARED = 50
+"""Sessions of the license that many use."""
+
+Answer = TypeVar("Answer")
+
 
 async def run(bench: Bench) -> list[Line]:
-    """One quiet session first, whose calls are counted; then the day."""
+    """One quiet session first, whose calls are counted; then the day; then sessions at a real day's pace."""
     licenses, sessions = bench.choose(200, 40), bench.choose(600, 100)
     files = [support.issue(bench.home, seats=10) for _ in range(licenses)]
-    quiet, calls, busy, middle, slow = [], [], [], [], []
+    alone: list[list[float]] = []
+    calls, busy, middle, slow = [], [], [], []
     async with bench.tables() as tables, many_connections() as http:
         counted = bench.calls(tables)
         with serving(bench.home, bench.storage, log=bench.folder / "day.log") as served:
@@ -40,12 +57,21 @@ async def run(bench: Bench) -> list[Line]:
                 if status != 200 or await timed(end(http, served.url, reply)) != 204:
                     raise RuntimeError("a session did not run as it should")
 
-            for _ in range(bench.choose(3, 2)):
-                alone = support.issue(bench.home, seats=5)
-                await fill(bench, tables, alone, 1)
+            async def counting(call: Awaitable[Answer]) -> Answer:
                 mark = await counted.mark()
-                await session(alone, [])
-                quiet.append(float(len(await counted.since(mark))))
+                answer = await call
+                alone[-1].append(float(len(await counted.since(mark))))
+                return answer
+
+            for _ in range(bench.choose(3, 2)):
+                file = support.issue(bench.home, seats=5)
+                await fill(bench, tables, file, 1)
+                alone.append([])
+                status, reply = await counting(start(http, served.url, support.start(file)))
+                for _ in range(HEARTBEATS):
+                    status, reply = await counting(heartbeat(http, served.url, reply))
+                if status != 200 or await counting(end(http, served.url, reply)) != 204:
+                    raise RuntimeError("a session did not run as it should")
 
             for _ in range(bench.choose(3, 1)):
                 times: list[float] = []
@@ -63,17 +89,39 @@ async def run(bench: Bench) -> list[Line]:
                 cuts = statistics.quantiles(times, n=100)
                 middle.append(cuts[49] * 1000)
                 slow.append(cuts[98] * 1000)
+        lone, shared = [await paced(bench, tables, http, running) for running in (1, SHARED)]
     what = f"{sessions} sessions on {licenses} licenses"
+    quiet = "on a quiet license that this process has not seen"
+    pace = f"at a real day's pace ({PACE * 60} s apart, a head remembered for {REMEMBERED * 60} s)"
     return [
-        Line(
-            "start, ten heartbeats, end on a quiet license that this process has not seen: storage calls",
-            "",
-            quiet,
-            (),
-            14,
-        ),
+        Line(f"start, ten heartbeats, end {quiet}: storage calls", "", [sum(counts) for counts in alone], (), 14),
+        Line("of these, the start", "", [counts[0] for counts in alone]),
+        Line("of these, a heartbeat", "", [count for counts in alone for count in counts[1:-1]]),
+        Line("of these, the end", "", [counts[-1] for counts in alone]),
+        Line(f"heartbeat {pace}, one session on the license: storage calls", "", [lone], (), 2),
+        Line(f"heartbeat {pace}, {SHARED} sessions on the license: storage calls", "", [shared], (), 1.15),
         Line(f"{what}: storage calls per session of twelve requests", "", calls),
         Line(f"{what}: half of all requests are answered within", "ms", middle),
         Line(f"{what}: 99 of 100 requests are answered within", "ms", slow),
         Line(f"{what}: requests per second of the service's processor time", "", busy),
     ]
+
+
+async def paced(bench: Bench, tables: Tables, http: aiohttp.ClientSession, sessions: int) -> float:
+    """Storage calls per heartbeat on a license with so many sessions, whose heartbeats are spread evenly."""
+    counted, beats = bench.calls(tables), bench.choose(HEARTBEATS, 3)
+    running = await fill(bench, tables, support.issue(bench.home, seats=sessions), sessions)
+    log, remembered = bench.folder / "paced.log", str(REMEMBERED)
+    with serving(bench.home, bench.storage, log=log, LICENSING_HEAD_SECONDS=remembered) as served:
+
+        async def program(place: int, reply: dict[str, Any]) -> None:
+            await asyncio.sleep(PACE * place / sessions)
+            for _ in range(beats):
+                status, _ = await heartbeat(http, served.url, reply)
+                if status != 200:
+                    raise RuntimeError(f"a heartbeat was answered with {status}")
+                await asyncio.sleep(PACE)
+
+        mark = await counted.mark()
+        await asyncio.gather(*(program(place, one.reply()) for place, one in enumerate(running)))
+        return len(await counted.since(mark)) / (sessions * beats)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from certificates import HOST, company
 from conftest import Place, eventually
 from licensing_client.identity import names
+from licensing_client.transport import Reply
+from lines import listening, read_head, tunnel
 from makers import ISSUER, jwk
+from reference import serving
 
 LEAVE_IN_ORDER = """
 import signal, sys, time
@@ -146,12 +151,22 @@ def test_my_data_shows_what_the_register_holds(place: Place) -> None:
     assert [entry["session"] for entry in held] == list(place.service.active)
 
 
+STEPS = ["file", "signature", "terms", "dns", "connect", "proxy", "tls", "service", "seat"]
+
+
+def steps_of(done: subprocess.CompletedProcess[str]) -> list[list[str]]:
+    return [line.split()[:2] for line in done.stdout.splitlines()]
+
+
+def up_to(step: str) -> list[list[str]]:
+    """The steps of a diagnosis that fails at one of them."""
+    return [*(["ok", before] for before in STEPS[: STEPS.index(step)]), ["FAIL", step]]
+
+
 def test_diagnose_goes_all_the_way_and_leaves_no_seat_taken(place: Place) -> None:
     done = run(place, "diagnose")
-    steps = [line.split()[:2] for line in done.stdout.splitlines()]
     assert done.returncode == 0
-    names_of_steps = ["file", "signature", "terms", "dns", "connect", "proxy", "tls", "service", "seat"]
-    assert steps == [["ok", step] for step in names_of_steps]
+    assert steps_of(done) == [["ok", step] for step in STEPS]
     assert eventually(lambda: not place.service.active)
 
 
@@ -175,3 +190,39 @@ def test_diagnose_finds_a_file_that_was_tampered_with(place: Place) -> None:
     file.write_text(file.read_text()[:-30], "utf-8")
     done = run(place, "diagnose", file=file)
     assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", "signature"]
+
+
+def test_diagnose_finds_a_file_that_is_missing_or_no_license_at_all(place: Place) -> None:
+    picture = place.folder / "picture.lic"
+    picture.write_bytes(b"\x89PNG\r\n")
+    for file in (place.folder / "none.lic", picture):
+        done = run(place, "diagnose", file=file)
+        assert (done.returncode, steps_of(done)) == (1, up_to("file"))
+
+
+def test_diagnose_finds_a_company_proxy_that_looks_into_the_connection(place: Place) -> None:
+    ca, context = company(place.folder)
+
+    def inspector(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secure:
+            read_head(secure)
+
+    with listening(inspector) as port, listening(tunnel(port, [])) as proxy:
+        words = ("diagnose", "--service", f"https://{HOST}/api", "--proxy", f"http://127.0.0.1:{proxy}")
+        done = run(place, *words)
+        trusting = run(place, *words, "--ca-file", str(ca))
+    assert (done.returncode, steps_of(done)) == (1, up_to("tls"))
+    assert steps_of(trusting) == up_to("service")
+
+
+def test_diagnose_finds_a_page_that_answers_in_place_of_the_service(place: Place) -> None:
+    with serving(lambda _: Reply(200, {"content-type": "text/html"}, b"<html>Please sign in</html>")) as portal:
+        done = run(place, "diagnose", "--service", portal)
+    assert (done.returncode, steps_of(done)) == (1, up_to("service"))
+
+
+def test_diagnose_finds_a_seat_that_is_refused(place: Place) -> None:
+    place.service.suspended = True
+    done = run(place, "diagnose")
+    assert (done.returncode, steps_of(done)) == (1, up_to("seat"))
+    assert "suspended" in done.stdout

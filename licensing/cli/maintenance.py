@@ -18,29 +18,42 @@ from licensing.settings import small_group
 
 commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
 
-AsOf = Annotated[str | None, typer.Option(metavar="TIME", help="As if it were this time (UTC). Default: now.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="As if it were this time (UTC), by default now. One to come: only with --dry-run."
+    ),
+]
 DryRun = Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")]
 
 
-def moment(text: str | None) -> datetime:
-    """A time that was given as an option, UTC where it names no zone; now, where none was given."""
+def moment(text: str | None, *, dry_run: bool) -> datetime:
+    """A time that was given as an option, UTC where it names no zone; now, where none was given.
+
+    What is due at a time to come can be told, and not be done: until then programs run, and rows are kept.
+    """
+    now = utc_now()
     if text is None:
-        return utc_now()
+        return now
     try:
         given = datetime.fromisoformat(text)
-        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+        given = given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
+    if given > now and not dry_run:
+        raise typer.BadParameter("--as-of takes a time to come only with --dry-run: what is due then is not due now")
+    return given
 
 
 @commands.command()
 def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """End the sessions whose leases have lapsed, so that their seats are free. The service does so every 5 minutes."""
+    at = moment(as_of, dry_run=dry_run)
 
     async def work() -> sweeping.Swept:
         async with store() as (tables, ledger):
             with bar("licenses") as told:
-                return await sweeping.sweep(tables, ledger, moment(as_of), dry_run, told)
+                return await sweeping.sweep(tables, ledger, at, dry_run, told)
 
     swept = run(work())
     out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
@@ -51,12 +64,13 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 @commands.command()
 def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
+    at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
 
     async def work() -> retaining.Retained:
         async with store() as (tables, ledger):
             with bar("licenses") as told:
-                return await retaining.retain(tables, ledger, moment(as_of), few, dry_run=dry_run, progress=told)
+                return await retaining.retain(tables, ledger, at, few, dry_run=dry_run, progress=told)
 
     retained = run(work())
     out.print(f"{'would retain' if dry_run else 'retain'} {retained}", markup=False)

@@ -492,6 +492,23 @@ def test_retain_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Li
     assert deleted(due + timedelta(seconds=1)) - deleted(due) == 1
 
 
+@pytest.mark.parametrize("command", ["sweep", "retain"])
+def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing, do: Do[Any], command: str) -> None:
+    """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
+    session = new_session()
+    acme = customer(do, use("old", at(YESTERDAY, 8), at(YESTERDAY, 9)), use(session, at(TODAY, 0), None), in_use=1)
+    years_ahead = ("--as-of", f"{TODAY.year + 4}-01-01")
+
+    said = refused(licensing("maintenance", command, *years_ahead), 2)
+
+    assert "--as-of takes a time to come only with --dry-run" in said
+    after = do(lambda tables: look(tables, acme.license))
+    assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
+    would = bare(licensing("maintenance", command, *years_ahead, "--dry-run"))
+    assert re.search(r" (lapsed|deleted)=[1-9]", would)
+    assert session in do(lambda tables: look(tables, acme.license)).active
+
+
 def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Licensing, do: Do[Any]) -> None:
     session = new_session()
     acme = customer(do, use(session, at(TODAY, 0), None), in_use=1)

@@ -84,7 +84,10 @@ PLANTED: Final = {
         (SEATS, LEDGER),
     ),
     "a sweep ends what a heartbeat has saved": Planted(
-        "rules/seats.py", "if row is None or row.version != request.row.version:", "if row is None:", (RULES,)
+        "rules/seats.py", "if row is None or row.version != request.row.version or", "if row is None or", (SEATS,)
+    ),
+    "a sweep ahead of time ends what still runs": Planted(
+        "rules/seats.py", " or row.value.expires_at > self.now:", ":", (RULES,)
     ),
     # The commit.
     "the head is written whatever its version": Planted(

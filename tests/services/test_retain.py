@@ -282,7 +282,9 @@ async def test_as_of_a_past_moment_the_register_is_as_it_was_then(own: Register)
     await assert_equals_the_count(own, license, NIGHT)
 
 
-async def test_after_a_run_as_of_the_future_what_happens_until_then_is_counted_all_the_same(own: Register) -> None:
+async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_counted_all_the_same(
+    own: Register,
+) -> None:
     license = eventful(License(terms(seats=9)))
     await license.write(own)
     await run(own, NIGHT + 60 * DAY)

@@ -149,9 +149,9 @@ PLANTED: Final = {
     ),
     "figures are called final before they are written": Planted(
         "services/retain.py",
-        "            if not self.dry_run:\n                await keep(self.tables, name, figured[name])\n",
-        "            if not self.dry_run:\n                await finish(self.tables, name, figured[name])\n"
-        "                await keep(self.tables, name, figured[name])\n",
+        "            await keep(self.tables, license, figured)\n",
+        "            await finish(self.tables, license, figured)\n"
+        "            await keep(self.tables, license, figured)\n",
         (CRASHES,),
     ),
     "an erasure under the newest pepper alone": Planted(

@@ -1,5 +1,6 @@
 """A customer with one license, whose past is written straight into the store: what the ledger would have left there."""
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -58,8 +59,10 @@ class Customer:
 
     async def night(self, as_of: datetime, *others: "Customer", small_group: int = 3) -> None:
         """Do what a nightly run does, for this organization alone; `others` are its other licenses."""
-        run = _Run(self.tables, Ledger(self.tables, lambda: as_of), as_of, small_group, dry_run=False)
-        await run.organization(self.organization, [self.license, *(other.license for other in others)])
+        names = [self.license, *(other.license for other in others)]
+        ledger, places = Ledger(self.tables, lambda: as_of), asyncio.Semaphore(1)
+        run = _Run(self.tables, ledger, as_of, small_group, dry_run=False, places=places, done=lambda license: None)
+        await run.organization(self.organization, names)
 
 
 def new_customer(tables: Tables, **changes: Any) -> Customer:

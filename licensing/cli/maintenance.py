@@ -1,6 +1,7 @@
 """`licensing maintenance`: what the timers do, by hand, and a recount of what the ledger promises."""
 
 import json
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
@@ -15,55 +16,77 @@ from licensing.services.audit import recorded
 from licensing.services.directory import licenses
 from licensing.services.service import utc_now
 from licensing.settings import small_group
+from licensing.storage.tables import Tables
 
 commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
 
-AsOf = Annotated[str | None, typer.Option(metavar="TIME", help="As if it were this time (UTC). Default: now.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME", help="As if it were this time (UTC), by default now. One to come: only with --dry-run."
+    ),
+]
 DryRun = Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")]
 
 
-def moment(text: str | None) -> datetime:
-    """A time that was given as an option, UTC where it names no zone; now, where none was given."""
+def moment(text: str | None, *, dry_run: bool) -> datetime:
+    """A time that was given as an option, UTC where it names no zone; now, where none was given.
+
+    What is due at a time to come can be told, and not be done: until then programs run, and rows are kept.
+    """
+    now = utc_now()
     if text is None:
-        return utc_now()
+        return now
     try:
         given = datetime.fromisoformat(text)
-        return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
+        given = given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
+    if given > now and not dry_run:
+        raise typer.BadParameter("--as-of takes a time to come only with --dry-run: what is due then is not due now")
+    return given
+
+
+def entry(tables: Tables, what: str, at: datetime, *, dry_run: bool) -> AbstractAsyncContextManager[None]:
+    """The audit's entry on a run over all licenses; none where nothing is to be changed."""
+    if dry_run:
+        return nullcontext()
+    return recorded(tables, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
 
 
 @commands.command()
 def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """End the sessions whose leases have lapsed, so that their seats are free. The service does so every 5 minutes."""
+    at = moment(as_of, dry_run=dry_run)
 
-    async def work() -> sweeping.Swept:
-        async with store() as (tables, ledger):
+    async def work() -> None:
+        async with store() as (tables, ledger), entry(tables, "sweep", at, dry_run=dry_run):
             with bar("licenses") as told:
-                return await sweeping.sweep(tables, ledger, moment(as_of), dry_run, told)
+                swept = await sweeping.sweep(tables, ledger, at, dry_run, told)
+            out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
+            if swept.failed:
+                fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
 
-    swept = run(work())
-    out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
-    if swept.failed:
-        fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
+    run(work())
 
 
 @commands.command()
 def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
+    at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
 
-    async def work() -> retaining.Retained:
-        async with store() as (tables, ledger):
+    async def work() -> None:
+        async with store() as (tables, ledger), entry(tables, "retain", at, dry_run=dry_run):
             with bar("licenses") as told:
-                return await retaining.retain(tables, ledger, moment(as_of), few, dry_run=dry_run, progress=told)
+                retained = await retaining.retain(tables, ledger, at, few, dry_run=dry_run, progress=told)
+            out.print(f"{'would retain' if dry_run else 'retain'} {retained}", markup=False)
+            if retained.overdue:
+                err.print(f"{retained.overdue} licenses keep sessions past their year.", style="bold red")
+            if retained.failed:
+                fail(f"{retained.failed} licenses could not be done. Run it again.")
 
-    retained = run(work())
-    out.print(f"{'would retain' if dry_run else 'retain'} {retained}", markup=False)
-    if retained.overdue:
-        err.print(f"{retained.overdue} licenses keep sessions past their year.", style="bold red")
-    if retained.failed:
-        fail(f"{retained.failed} licenses could not be done. Run it again.")
+    run(work())
 
 
 @commands.command()

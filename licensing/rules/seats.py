@@ -171,7 +171,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Lapse:
-    """A session was found lapsed; it ends unless its row has changed since it was judged."""
+    """A session was judged to have lapsed; it ends if that is so now, and its row has not changed since."""
 
     row: Known[Session]
 
@@ -408,8 +408,8 @@ class _Settling:
     def _end(self, request: End | Lapse) -> Outcome | None:
         if isinstance(request, Lapse):
             row = self.facts.active.get(request.session, request.row)
-            if row is None or row.version != request.row.version:
-                return Ended(now=False)  # it ended, or a heartbeat came in between
+            if row is None or row.version != request.row.version or row.value.expires_at > self.now:
+                return Ended(now=False)  # it ended, a heartbeat came in between, or who judged it was ahead of time
             return Ended(now=True) if self._depart(row, Reason.LAPSED) else None
         if request.session not in self.facts.active and not self.facts.surveyed:
             self.questions.active.add(request.session)

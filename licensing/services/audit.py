@@ -43,7 +43,10 @@ async def entries(tables: Tables, month: str) -> AsyncIterator[Entry]:
 async def recorded(
     tables: Tables, clock: Callable[[], datetime], who: str, what: str, subject: str
 ) -> AsyncIterator[None]:
-    """Record a change while it is made. `subject` names a license, session or organization, never a person."""
+    """Record a change while it is made.
+
+    `subject` names a license, a session or an organization, or says that it is all licenses; never a person.
+    """
     at = clock().astimezone(UTC)
     month, key = f"{at:%Y-%m}", f"{at:%Y%m%dT%H%M%S.%fZ}:{secrets.token_hex(4)}"
     entry = {"at": at, "who": who, "what": what, "subject": subject, "outcome": BEGUN}

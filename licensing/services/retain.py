@@ -3,7 +3,8 @@
 The order makes a crash between any two calls harmless, since a rerun does again what was not finished, and comes out
 the same: sweep; reckon, from the sessions themselves, each day and month that is not final; write them, then the
 organization's months, then how far all is final; and only then, on all its licenses, delete what has been counted or is
-past its year.
+past its year. Each of these steps is done on several licenses at once, and is over on all of an organization's before
+the next begins.
 
 What goes when:
 
@@ -18,8 +19,10 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from licensing.errors import Fault
 from licensing.rules.figures import suppress
@@ -43,7 +46,10 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.patience import patiently
 from licensing.storage.tables import Tables, put
 
-PARALLEL_ORGANIZATIONS = 4
+PARALLEL = 4
+"""How many licenses are worked on at once, over all organizations; nor are there more organizations in memory."""
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -93,26 +99,29 @@ async def retain(
     *,
     dry_run: bool = False,
     progress: Progress = unwatched,
+    parallel: int = PARALLEL,
 ) -> Retained:
     """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
     began = time.monotonic()
     by_organization = await patiently(lambda: _by_organization(tables))
     total = sum(map(len, by_organization.values()))
-    places = asyncio.Semaphore(PARALLEL_ORGANIZATIONS)
-    done = 0
+    organizations, places = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
+    done: set[tuple[str, str]] = set()
 
     async def one(organization: str, names: list[str]) -> Retained:
-        nonlocal done
-        async with places:
-            run = _Run(tables, ledger, as_of, small_group, dry_run)
+        def told(*names: str) -> None:
+            done.update((organization, name) for name in names)
+            progress(len(done), total)
+
+        async with organizations:
+            run = _Run(tables, ledger, as_of, small_group, dry_run, places, told)
             try:
                 return await patiently(lambda: run.organization(organization, names))
             except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
                 _log.error("retain: %s with the licenses of one organization", type(fault).__name__)
                 return await run.failed(names)
             finally:
-                done += len(names)
-                progress(done, total)
+                told(*names)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
     retained = sum(parts, Retained(seconds=time.monotonic() - began))
@@ -137,6 +146,9 @@ class _Run:
     as_of: datetime
     small_group: int
     dry_run: bool
+    places: asyncio.Semaphore
+    done: Callable[[str], None]
+    """Is told of each license that is done, with each try."""
     deleted: int = 0
     """By all tries together, since what is gone is not counted again."""
 
@@ -148,35 +160,46 @@ class _Run:
         """All licenses of one organization: their figures, then its own, and only then what may go."""
         if self.dry_run:
             self.deleted = 0  # an earlier try has counted the same rows
-        figured: dict[str, Figured] = {}
-        for name in names:
-            await sweep_license(self.tables, self.ledger, name, self.as_of, self.dry_run)
-            figured[name] = await reckon_license(self.tables, name, self.as_of)
-            if not self.dry_run:
-                await keep(self.tables, name, figured[name])
+        figured = dict(zip(names, await self._each(self._figure, names), strict=True))
         months = sorted({month for each in figured.values() for month in each.users})
         for month in months:
             await self._organization_month(organization, month, figured)
         if not self.dry_run:
-            for name in names:
-                await finish(self.tables, name, figured[name])
-        result = Retained()
-        for name in names:
-            each = figured[name]
-            await self._let_go(name, each)
-            result += Retained(licenses=1, days=each.days, months=len(each.users))
-            result += await self._left(name)
-        return result + Retained(deleted=self.deleted)
+            await self._each(lambda name: finish(self.tables, name, figured[name]), names)
+        parts = await self._each(lambda name: self._let_go(name, figured[name]), names)
+        return sum(parts, Retained(deleted=self.deleted))
 
     async def failed(self, names: list[str]) -> Retained:
         """What is left on licenses that could not be done, as far as that can be told."""
-        result = Retained(licenses=len(names), failed=len(names))
-        for name in names:
+
+        async def left(name: str) -> Retained:
             try:
-                result += await self._left(name)
+                return await self._left(name)
             except Fault:
-                continue
-        return result
+                return Retained()
+
+        return sum(await self._each(left, names), Retained(licenses=len(names), failed=len(names)))
+
+    async def _each(self, work: Callable[[str], Awaitable[Result]], names: Iterable[str]) -> list[Result]:
+        """Do a step on several licenses at once; it is over on all of them, also where it fails on one."""
+
+        async def one(name: str) -> Result:
+            async with self.places:
+                return await work(name)
+
+        done = await asyncio.gather(*map(one, names), return_exceptions=True)
+        for each in done:
+            if isinstance(each, BaseException):
+                raise each
+        return [each for each in done if not isinstance(each, BaseException)]
+
+    async def _figure(self, license: str) -> Figured:
+        """Reckon what has closed on a license, and keep it."""
+        await sweep_license(self.tables, self.ledger, license, self.as_of, self.dry_run)
+        figured = await reckon_license(self.tables, license, self.as_of)
+        if not self.dry_run:
+            await keep(self.tables, license, figured)
+        return figured
 
     async def _organization_month(self, organization: str, month: str, figured: dict[str, Figured]) -> None:
         """How many people used any of the organization's licenses in a month, each counted once."""
@@ -184,15 +207,17 @@ class _Run:
             "directory", organization, rows.month_key(month), ()
         ):
             return
-        users: set[str] = set()
-        for name, each in figured.items():
-            known = each.users.get(month)
-            users |= await users_in(self.tables, name, month, self.as_of) if known is None else known
+
+        async def users_of(name: str) -> set[str]:
+            known = figured[name].users.get(month)
+            return await users_in(self.tables, name, month, self.as_of) if known is None else known
+
+        users = set().union(*await self._each(users_of, figured))
         if users and not self.dry_run:
             await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
 
-    async def _let_go(self, license: str, figured: Figured) -> None:
-        """Delete what has been counted or is past its year (or count what would be)."""
+    async def _let_go(self, license: str, figured: Figured) -> Retained:
+        """Delete what has been counted or is past its year (or count what would be); the license is done then."""
         final = figured.final or await figured_to(self.tables, license)
         await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
         await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
@@ -200,6 +225,9 @@ class _Run:
             counted = (final + timedelta(days=1)).replace(day=1)
             await self._delete(license, rows.DENIED, f"{rows.DENIED}{counted}")
         await self._suppress(license)
+        left = await self._left(license)
+        self.done(license)
+        return left + Retained(licenses=1, days=figured.days, months=len(figured.users))
 
     async def _delete(self, license: str, first: str, beyond: str) -> None:
         kept = self.tables.rows("register", license, first, beyond, columns=(), patient=True)

@@ -1,7 +1,7 @@
 """Sweep: end the sessions whose leases have lapsed, so that their seats are free before anybody asks for them.
 
 Safe to repeat, beside live traffic and beside itself: a session is ended only if its row has not changed since it was
-judged, so that a heartbeat in between saves it.
+judged, so that a heartbeat in between saves it, and only if it has lapsed by the ledger's clock too.
 """
 
 import asyncio

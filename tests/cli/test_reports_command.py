@@ -23,9 +23,9 @@ from licensing.errors import Unavailable
 from licensing.rules.license import Billing
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
-from licensing.services.audit import entries
+from licensing.services.audit import Entry, entries
 from licensing.services.reports import oldest_day
-from licensing.storage import rows
+from licensing.storage import patience, rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables, merge
 from tests.cli.conftest import Licensing, Said
@@ -389,6 +389,37 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
     assert re.search(rf"olga +│ suspend +│ {acme.license} +│ done", table)
 
 
+@pytest.mark.parametrize("what", ["sweep", "retain"])
+def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry(
+    licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("licensing.cli.maintenance.operator", lambda: "otto")
+    month = f"{datetime.now(UTC):%Y-%m}"
+    begun = []
+
+    async def told(tables: Tables) -> list[Entry]:
+        return [entry async for entry in entries(tables, month) if entry.what == what]
+
+    async def seen(tables: Tables, ledger: Ledger, license: str, *_: object) -> int:
+        begun.extend(await told(tables))
+        raise Unavailable("the store did not answer")
+
+    customer(do)
+    before = len(do(told))
+    as_of = ("--as-of", "2026-01-31T05:00+02:00")
+    bare(licensing("maintenance", what, "--dry-run"))
+    bare(licensing("maintenance", what, *as_of))
+    monkeypatch.setattr(f"licensing.services.{what}.sweep_license", seen)
+    monkeypatch.setattr(patience, "PATIENCE", ())
+    assert licensing("maintenance", what, *as_of).code == 1
+
+    done, failed = do(told)[before:]
+    assert (done.who, done.subject, done.outcome) == ("otto", "all licenses as of 2026-01-31T03:00:00Z", "done")
+    assert (failed.who, failed.subject, failed.outcome) == ("otto", done.subject, "failed")
+    assert failed.closed_at
+    assert (begun[-1].outcome, begun[-1].closed_at) == ("begun", None)
+
+
 def test_the_entry_is_written_before_the_change_and_a_change_that_failed_says_so(
     licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,6 +521,23 @@ def test_retain_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Li
         return int(found[1])
 
     assert deleted(due + timedelta(seconds=1)) - deleted(due) == 1
+
+
+@pytest.mark.parametrize("command", ["sweep", "retain"])
+def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing, do: Do[Any], command: str) -> None:
+    """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
+    session = new_session()
+    acme = customer(do, use("old", at(YESTERDAY, 8), at(YESTERDAY, 9)), use(session, at(TODAY, 0), None), in_use=1)
+    years_ahead = ("--as-of", f"{TODAY.year + 4}-01-01")
+
+    said = refused(licensing("maintenance", command, *years_ahead), 2)
+
+    assert "--as-of takes a time to come only with --dry-run" in said
+    after = do(lambda tables: look(tables, acme.license))
+    assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
+    would = bare(licensing("maintenance", command, *years_ahead, "--dry-run"))
+    assert re.search(r" (lapsed|deleted)=[1-9]", would)
+    assert session in do(lambda tables: look(tables, acme.license)).active
 
 
 def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Licensing, do: Do[Any]) -> None:

@@ -84,7 +84,10 @@ PLANTED: Final = {
         (SEATS, LEDGER),
     ),
     "a sweep ends what a heartbeat has saved": Planted(
-        "rules/seats.py", "if row is None or row.version != request.row.version:", "if row is None:", (RULES,)
+        "rules/seats.py", "if row is None or row.version != request.row.version or", "if row is None or", (SEATS,)
+    ),
+    "a sweep ahead of time ends what still runs": Planted(
+        "rules/seats.py", " or row.value.expires_at > self.now:", ":", (RULES,)
     ),
     # The commit.
     "the head is written whatever its version": Planted(
@@ -146,9 +149,9 @@ PLANTED: Final = {
     ),
     "figures are called final before they are written": Planted(
         "services/retain.py",
-        "            if not self.dry_run:\n                await keep(self.tables, name, figured[name])\n",
-        "            if not self.dry_run:\n                await finish(self.tables, name, figured[name])\n"
-        "                await keep(self.tables, name, figured[name])\n",
+        "            await keep(self.tables, license, figured)\n",
+        "            await finish(self.tables, license, figured)\n"
+        "            await keep(self.tables, license, figured)\n",
         (CRASHES,),
     ),
     "an erasure under the newest pepper alone": Planted(

@@ -354,6 +354,29 @@ def test_a_heartbeat_between_judgement_and_sweep_saves_the_session(register: Reg
     assert list(register.active) == ["1"]
 
 
+def test_a_session_that_lapses_again_after_a_heartbeat_is_not_ended_by_an_older_judgement(register: Register) -> None:
+    register.one(start("1"))
+    judged = Lapse(register.active["1"])
+    register.beat("1", later(901))
+    assert register.one(judged, later(9000)) == Ended(now=False)
+    assert list(register.active) == ["1"]
+
+
+@pytest.mark.parametrize("surveyed", [False, True], ids=["what was judged", "what was read"])
+def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: Register, surveyed: bool) -> None:
+    """Whoever sends it, by whatever clock: the seat would be given twice."""
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    register.quiet_until = None if surveyed else later(900)
+    judged = Lapse(register.active["1"])
+    outcomes = register.all(judged, start("2", "bob", under=one), at=later(900) - timedelta(microseconds=1))
+    assert [type(each) for each in outcomes] == [Ended, Full]
+    assert outcomes[0] == Ended(now=False)
+    assert list(register.active) == ["1"]
+    register.check()
+    assert register.one(judged, later(900)) == Ended(now=True)
+
+
 def test_a_session_that_two_sweeps_judged_lapses_once(register: Register) -> None:
     register.one(start("1"))
     judged = Lapse(register.active["1"])

@@ -15,7 +15,7 @@ from licensing.rules.license import Kind, Sharing
 from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Granted, Reason
 from licensing.services.figures import figured_to, finish, keep, reckon_license, reopening, standing
-from licensing.services.retain import Retained, retain
+from licensing.services.retain import PARALLEL, Retained, retain
 from licensing.storage import patience, rows
 from licensing.storage.ledger import Beat, Ledger
 from licensing.storage.tables import Table, Write, merge, put
@@ -283,7 +283,9 @@ async def test_as_of_a_past_moment_the_register_is_as_it_was_then(own: Register)
     await assert_equals_the_count(own, license, NIGHT)
 
 
-async def test_after_a_run_as_of_the_future_what_happens_until_then_is_counted_all_the_same(own: Register) -> None:
+async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_counted_all_the_same(
+    own: Register,
+) -> None:
     license = eventful(License(terms(seats=9)))
     await license.write(own)
     await run(own, NIGHT + 60 * DAY)
@@ -425,6 +427,81 @@ async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
     assert said[f"retain {retained}"] == "ERROR"
     assert said["retain: 1 licenses keep sessions past their year"] == "ERROR"
     assert not any(poisoned.id in message or "acme" in message for message in said)
+
+
+class Noted(Register):
+    """A register that notes which step of the night each write is of, and of how many licenses it is read at once."""
+
+    STEPS = ("figures", "organization", "final", "deletion")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.steps: list[str] = []
+        self.read: list[str] = []
+        self.most_at_once = 0
+
+    async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
+        kind = "deletion" if writes[0].verb == "delete" else "final" if writes[0].key == rows.HEAD else "figures"
+        step = "organization" if table == "directory" else kind
+        self.steps.append(step)
+        done = await super().commit(table, partition, writes)
+        self.steps.append(step)
+        return done
+
+    async def pages(self, table: Table, *args: Any, **kwargs: Any) -> Any:
+        noted = [args[0]] if table == "register" and args[1] == rows.ACTIVE else []
+        self.read += noted
+        self.most_at_once = max(self.most_at_once, len(set(self.read)))
+        async for page in super().pages(table, *args, **kwargs):
+            yield page
+        for license in noted:
+            self.read.remove(license)
+
+
+def unlike(organization: str, count: int) -> list[License]:
+    """Licenses of one organization on which little and much is to be done."""
+    licenses = [License(terms(organization=organization), at("2027-02-20T00:00").date()) for _ in range(count)]
+    for number, license in enumerate(licenses):
+        for old in range(1 + 60 * number):
+            license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + old * HOUR)
+        for new in range(number):
+            license.ended(at("2027-02-21T00:00"), at("2027-02-21T00:00") + new * DAY)
+    return licenses
+
+
+async def test_licenses_go_side_by_side_and_each_step_is_over_on_all_before_the_next(
+    azurite: str, own: Register
+) -> None:
+    for license in unlike("acme", 7):
+        await license.write(own)
+    async with register(azurite, Noted, own.prefix) as noted:
+        retained = await run(noted, NIGHT)
+    assert (retained.licenses, retained.failed) == (7, 0)
+    assert set(noted.steps) == set(noted.STEPS)
+    assert noted.steps == sorted(noted.steps, key=noted.STEPS.index), "an end of a step after the next has begun"
+    assert noted.most_at_once == PARALLEL
+
+
+async def test_many_organizations_share_the_same_few_places(azurite: str, own: Register) -> None:
+    for organization in ("acme", "bolt", "cove"):
+        for license in unlike(organization, 3):
+            await license.write(own)
+    async with register(azurite, Noted, own.prefix) as noted:
+        assert (await run(noted, NIGHT)).failed == 0
+    assert noted.most_at_once == PARALLEL
+
+
+async def test_progress_is_told_with_each_license_and_comes_to_its_end_beside_a_fault(own: Register) -> None:
+    poisoned = License(terms(organization="other"))
+    for license in [*unlike("acme", 5), poisoned]:
+        await license.write(own)
+    await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
+    told: list[tuple[int, int]] = []
+    ledger = Ledger(own, Clock(NIGHT))
+    retained = await retain(own, ledger, NIGHT, SMALL_GROUP, progress=lambda done, of: told.append((done, of)))
+    assert retained.failed == 1
+    assert told == sorted(told)
+    assert set(told) == {(done, 6) for done in range(1, 7)}
 
 
 async def test_the_log_says_what_was_done_and_what_is_left(own: Register, caplog: pytest.LogCaptureFixture) -> None:

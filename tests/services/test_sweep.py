@@ -42,6 +42,20 @@ async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clo
     assert await sweep_license(tables, ledger, license, clock()) == 0
 
 
+async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables: Tables, clock: Clock) -> None:
+    license, ledger = new_license(), Ledger(tables, clock)
+    await ledger.submit(license, start(new_session(), terms()))
+    clock.forward(600)
+    await ledger.submit(license, start(new_session(), terms()))
+    clock.forward(300)
+    ahead = clock() + timedelta(days=400)
+    assert await sweep_license(tables, ledger, license, ahead, dry_run=True) == 2
+    assert await sweep_license(tables, ledger, license, ahead) == 1, "that which has lapsed by now"
+    seen = await look(tables, license)
+    seen.check()
+    assert len(seen.active) == 1
+
+
 async def test_a_sweep_reads_only_the_active_rows(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
     ledger = Ledger(store, clock)

@@ -337,6 +337,7 @@ async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tabl
     await granted(ledger, license, session)
     row = await tables.get("register", license, rows.ACTIVE + session)
     assert row is not None
+    clock.forward(1000)
     assert (await ledger.submit(license, Lapse(rows.session_value(row)))).outcome == Ended(now=True)
     assert not await ledger.beat(license, Beat(session, clock(), clock()))
     (await look(tables, license)).check()

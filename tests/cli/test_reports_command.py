@@ -549,6 +549,17 @@ def test_a_store_that_cannot_be_reached_is_said_in_one_line(
     assert re.fullmatch(r"The store cannot be used: [^.]+\.", refused(licensing(*arguments)))
 
 
+@pytest.mark.parametrize("name", ["LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"])
+@pytest.mark.parametrize("arguments", [*READING, ("license", "list"), ("serve",)], ids=" ".join)
+def test_a_store_that_is_not_named_rightly_is_said_in_one_line(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], name: str
+) -> None:
+    for each in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"):
+        monkeypatch.setenv(each, "garbage" if each == name else "")
+
+    assert re.fullmatch(rf"{name} must be [^.]+\.", refused(licensing(*arguments)))
+
+
 LONG: Final = (
     ("usage", "--organization", "ORG", "--format", "json"),
     ("billing", "--month", f"{YESTERDAY:%Y-%m}", "--format", "csv"),

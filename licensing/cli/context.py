@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.text import Text
 
 from licensing.cli.home import Home
 from licensing.services.service import open_tables, utc_now
-from licensing.settings import storage_settings, with_home
+from licensing.settings import is_web_address, storage_settings, with_home
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
 
@@ -40,6 +41,14 @@ def environment() -> Mapping[str, str]:
     """This process's settings; what it leaves out comes from the home, if that has been made."""
     here = home()
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
+
+
+def service_url(url: str) -> str:
+    """A URL at which programs can reach the service and nobody can listen: https, or on this machine."""
+    here = is_web_address(url, "http") and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    if not here and not is_web_address(url, "https"):
+        raise typer.BadParameter("--service takes a URL such as https://host.example/api; http only for 127.0.0.1")
+    return url
 
 
 def deliver(text: str, file: Path | None, note: str = "") -> None:

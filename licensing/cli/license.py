@@ -11,7 +11,20 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import count, deliver, environment, err, fail, home, operator, out, run, store, table
+from licensing.cli.context import (
+    count,
+    deliver,
+    environment,
+    err,
+    fail,
+    home,
+    operator,
+    out,
+    run,
+    service_url,
+    store,
+    table,
+)
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -26,6 +39,39 @@ from licensing.services.service import utc_now
 commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
+
+_ID = "up to 64 of the characters A-Z a-z 0-9 . _ - of which the first is a letter or a digit"
+_TEXT = "one line of at most 200 characters, and not none"
+_TIME = "a time from 1970 on"
+_COUNT = "a whole number up to 1000000"
+_SECONDS = "a whole number of seconds, at most a year"
+
+_TAKES = {
+    "iss": ("--issuer", _TEXT),
+    "sub": ("--id", _ID),
+    "serial": ("--serial", "a whole number up to 9007199254740992"),
+    "nbf": ("--from", _TIME),
+    "exp": ("--until", _TIME),
+    "id": ("--organization", _ID),
+    "name": ("--organization-name", _TEXT),
+    "product": ("--product", _TEXT),
+    "seats": ("--seats", _COUNT),
+    "overdraft": ("--overdraft", _COUNT),
+    "users": ("--user", "a username or its hash"),
+    "hosts": ("--host", "a computer's name or its hash"),
+    "networks": ("--network", "a network such as 198.51.100.0/24, whose bits beyond the prefix are zero"),
+    "features": ("--feature", _TEXT),
+    "maintenance_until": ("--maintenance-until", _TIME),
+    "project": ("--project", _TEXT),
+    "collect": ("--no-collect", "no value"),
+    "salt": ("--salt", "22 to 86 characters of base64url without padding"),
+    "heartbeat": ("--heartbeat", _SECONDS),
+    "lease": ("--lease", _SECONDS),
+    "grace": ("--grace", _SECONDS),
+    "borrow": ("--borrow", _SECONDS),
+    "service": ("--service", _TEXT),
+}
+"""The option that makes a claim (of the organization's two, by their own names), and what it takes."""
 
 
 @commands.command()
@@ -127,16 +173,14 @@ def issue(
         "lease": lease,
         "grace": grace,
         "borrow": borrow,
-        "service": service or vendor.service,
+        "service": service_url(service or vendor.service),
         "lease_keys": _lease_keys(lease_keys) if lease_keys else here.lease_keys(),
     }
     try:
         terms = License.model_validate(claims)
         token = write_license(terms, keys)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise typer.BadParameter(_explained(error)) from None
     except ValueError as error:
         fail(str(error))
     here.remember(customer)
@@ -265,6 +309,15 @@ def license_or_file(name: str) -> tuple[str, Head | None]:
     except TokenFault as fault:
         fail(f"NOT GENUINE: {name} {fault}.")
     return license.id, Head(Terms.of(license), collect=license.collect)
+
+
+def _explained(error: ValidationError) -> str:
+    """What is wrong with a license, in the words of the options that made it."""
+    errors = error.errors(include_url=False, include_input=False)
+    # The customer's id first, since a license's own id is made of it.
+    first = min(errors, key=lambda each: each["loc"][:1] != ("organization",))
+    option, takes = next(_TAKES[part] for part in (*first["loc"], first["type"]) if part in _TAKES)
+    return f"{option} takes {takes}" if first["loc"] else f"{option}: {first['msg']}"
 
 
 def _customer(id: str, name: str | None, salt: str | None) -> Customer:

@@ -289,8 +289,25 @@ WRONG = [
     ("--product", "two\nlines"),
     ("--product", ""),
     ("--lease-keys", "nonsense.txt"),
+    ("--organization-name", "two\nlines"),
+    ("--issuer", "two\nlines"),
+    ("--feature", ""),
+    ("--project", "p" * 201),
+    ("--from", "1969-12-31"),
+    ("--maintenance-until", "1969-12-30"),
+    ("--serial", "9" * 17),
+    ("--overdraft", "1000001"),
+    ("--grace", "99999999"),
+    ("--borrow", "99999999"),
+    ("--service", "nonsense"),
+    ("--service", "https://"),
+    ("--service", "https://two words.example/api"),
+    ("--service", "ftp://host.example/api"),
+    ("--service", "http://host.example/api"),
     ("--colour", "blue"),
 ]
+OTHERS = {"named-user": "--user", "node-locked": "--host"}
+"""What is missing where an option's value is wrong only without another one."""
 
 
 @pytest.mark.parametrize("options", WRONG, ids=" ".join)
@@ -299,7 +316,31 @@ def test_wrong_usage_is_explained(made: Path, licensing: Licensing, options: tup
     said = licensing("license", "issue", *LEAST, *UNTIL, *options, "--out", "wrong.lic")
     assert said.code == 2
     assert "Usage: " in said.err
+    explained = said.err.replace("│", " ").split()
+    assert OTHERS.get(options[-1], options[0]) in [word.strip("':.") for word in explained]
+    assert not any(raw in said.err for raw in ("value: Value error", "lax-or-strict", "should match", "sub:"))
     assert not Path("wrong.lic").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "https://", "http://host.example/api", "https://a b/api"])
+def test_init_refuses_a_service_that_no_program_could_use(licensing: Licensing, url: str) -> None:
+    said = licensing("init", "--service", url)
+    assert said.code == 2
+    assert "--service" in said.err
+    assert not Path(".local").exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:7171/api", "http://localhost:7071/api", "http://[::1]:7071/api"])
+def test_a_service_on_this_machine_needs_no_https(licensing: Licensing, url: str) -> None:
+    assert licensing("init", "--service", url).code == 0
+    assert claims_of(issue(licensing))["service"] == url
+
+
+def test_a_license_with_any_service_is_read(made: Path, licensing: Licensing) -> None:
+    file = issue(licensing)
+    keys = Home(made).issuer_keys()
+    file.write_text(sign({**claims_of(file), "service": "nonsense"}, LICENSE_TYPE, keys), encoding="utf-8")
+    assert licensing("license", "show", str(file)).code == 0
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,10 @@ def issue(
     ] = Kind.FLOATING,
     overdraft: Annotated[int, typer.Option(min=0, help="Seats beyond those bought, given out and reported.")] = 0,
     sharing: Annotated[
-        Sharing, typer.Option(help="Whose programs share one seat: nobody's, one user's on one computer's, …")
+        Sharing,
+        typer.Option(
+            help="Whose programs share one seat: nobody's, a user's on one computer, a user's on any, a computer's."
+        ),
     ] = Sharing.NONE,
     user: Annotated[
         list[str] | None, typer.Option(help="A user whom the license admits; may be repeated. Prefer --users-file.")
@@ -254,7 +257,11 @@ LicenseOrFile = Annotated[
 
 @commands.command()
 def suspend(license_id: LicenseOrFile) -> None:
-    """Stop a license: no program starts under it, and those that run stop at their next heartbeat."""
+    """Stop a license: no program starts under it, and those that run stop at a heartbeat.
+
+    For up to a minute (LICENSING_HEAD_SECONDS) the service may remember that the license was active. The first
+    heartbeat after that stops a program at the latest.
+    """
     _change_status(license_id, suspended=True)
 
 
@@ -294,10 +301,12 @@ def _change_status(name: str, *, suspended: bool) -> None:
                 return await ledger.set_status(license_id, suspended=suspended, unknown=unknown)
 
     if run(work()) is None:
-        fail(f"There is no license {license_id} in the register: no program has started under it. Name its file.")
-    err.print(
-        f"{license_id} is {'suspended; programs that run stop at their next heartbeat' if suspended else 'active'}."
-    )
+        fail(
+            f"There is no license {license_id} in the register: no program has started under it. "
+            "Give the path of its license file instead of the id."
+        )
+    stopped = "suspended; programs that run stop at their next heartbeat, or the first after a minute"
+    err.print(f"{license_id} is {stopped if suspended else 'active'}.")
 
 
 def license_or_file(name: str) -> tuple[str, Head | None]:
@@ -444,16 +453,21 @@ def _sheet(terms: License) -> Table:
         "Project": terms.project or "none",
         "Billing": terms.billing,
         "Recorded": "yes" if terms.collect else "no: nothing is stored",
-        "Heartbeat": f"every {timedelta(seconds=terms.heartbeat)}, a silent program loses its seat "
-        f"after {timedelta(seconds=terms.lease)}",
-        "Offline": f"up to {timedelta(seconds=terms.grace)}",
-        "Borrowing": f"up to {timedelta(seconds=terms.borrow)}" if terms.borrow else "no",
+        "Heartbeat": f"every {_length(terms.heartbeat)}, a silent program loses its seat after {_length(terms.lease)}",
+        "Offline": f"up to {_length(terms.grace)}" if terms.grace else "no",
+        "Borrowing": f"up to {_length(terms.borrow)}" if terms.borrow else "no",
         "Service": terms.service,
         "Issued": f"{terms.issued_at:%Y-%m-%d %H:%M} UTC by {terms.issuer}",
     }
     for name, value in lines.items():
         sheet.add_row(name, Text(value))  # not markup, whatever brackets it has
     return sheet
+
+
+def _length(seconds: int) -> str:
+    """A length of time in the largest unit of which it is a whole number."""
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    return next(count(seconds // size, unit) for unit, size in units if seconds % size == 0)
 
 
 def _line(name: str, head: Head) -> dict[str, Any]:

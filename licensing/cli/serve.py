@@ -17,10 +17,10 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from licensing.cli import processes
-from licensing.cli.context import err, home
+from licensing.cli.context import MAKE_A_HOME, err, home
 from licensing.cli.home import TABLE_PORT, local_storage
 from licensing.errors import SettingsFault
-from licensing.settings import Settings
+from licensing.settings import Settings, names_store
 
 READY_SECONDS = 60.0
 
@@ -40,13 +40,16 @@ def serve(
 
     With LICENSING_STORAGE (or LICENSING_STORAGE__tableServiceUri) set, that store is used and no Azurite is started.
     """
-    own_store = not any(os.environ.get(name) for name in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"))
+    own_store = not names_store(os.environ)
     own_port = table_port or (home().table_port() if home().initialized else TABLE_PORT)
     if own_store:
         os.environ["LICENSING_STORAGE"] = local_storage(own_port)
     if home().initialized:
         os.environ["LICENSING_HOME"] = str(home().folder)
     _check_settings()
+    for option, given in (("--table-port", table_port), ("--data", data)):
+        if given is not None and not own_store:
+            err.print(f"{option} is not used: it is for Azurite, and the environment names another store.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Azurite is ended in that case, too
     with processes.listening_socket(port, "the service") as listening, _store(own_store, own_port, data):
         _serve(listening, port, workers)
@@ -58,7 +61,8 @@ def _check_settings() -> None:
     try:
         Settings.load(os.environ)
     except SettingsFault as fault:
-        hint = "" if home().initialized else " (`licensing init` makes keys and settings for this machine)"
+        # A home that is named, and not there, is told of by the fault itself.
+        hint = "" if home().initialized or os.environ.get("LICENSING_HOME") else f" ({MAKE_A_HOME})"
         raise SettingsFault(f"{fault}{hint}") from None
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import stat
 import time
 from datetime import UTC, datetime
@@ -129,6 +130,21 @@ def test_a_command_without_a_home_says_how_to_make_one(licensing: Licensing) -> 
     said = licensing("license", "issue", *LEAST, *UNTIL)
     assert said.code == 1
     assert "licensing init" in said.err
+
+
+def test_a_command_without_a_store_or_a_home_says_how_to_have_one(licensing: Licensing) -> None:
+    for where in ((), ("--home", "missing")):
+        said = licensing("license", "list", *where)
+        assert (said.code, said.err.count("\n")) == (1, 1)
+        assert "LICENSING_STORAGE" in said.err
+        assert "licensing init" in said.err
+
+
+def test_help_says_what_its_options_are(licensing: Licensing) -> None:
+    assert "Show the version." in licensing("--help").out
+    assert "[ID]" in licensing("maintenance", "verify", "--help").out.splitlines()[1].split()
+    issuing = " ".join(licensing("license", "issue", "--help").out.replace("│", " ").split())
+    assert "a user's on one computer, a user's on any, a computer's." in issuing
 
 
 # issue: every claim has its option.
@@ -392,7 +408,32 @@ def test_show_prints_what_a_genuine_license_says(made: Path, licensing: Licensin
     assert said.code == 0
     for words in ("acme-1", "Acme Water Oy (acme)", "Fluidit Water", "5, and 1 beyond", "one user", "to 2099-12-31"):
         assert words in said.out
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "Heartbeat every 5 minutes, a silent program loses its seat after 15 minutes" in lines
+    assert "Offline up to 3 days" in lines
+    assert "Borrowing up to 1 minute" in lines
     assert said.err == "Genuine, and valid now.\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "1 second"),
+        (90, "90 seconds"),
+        (5400, "90 minutes"),
+        (3600, "1 hour"),
+        (129600, "36 hours"),
+        (86400, "1 day"),
+    ],
+)
+def test_show_tells_lengths_of_time_as_people_do(made: Path, licensing: Licensing, seconds: int, words: str) -> None:
+    said = shown(licensing, issue(licensing, "--grace", str(seconds), "--borrow", str(seconds)))
+    assert said.out.count(f"up to {words}") == 2
+
+
+def test_show_says_that_a_program_may_not_run_offline(made: Path, licensing: Licensing) -> None:
+    said = shown(licensing, issue(licensing, "--grace", "0"))
+    assert re.search(r"^Offline +no *$", said.out, re.MULTILINE)
 
 
 def test_show_prints_names_with_brackets_as_they_are(made: Path, licensing: Licensing) -> None:

@@ -414,7 +414,7 @@ def test_what_changed_nothing_leaves_no_entry(licensing: Licensing, do: Do[Any])
 
     bare(licensing("usage", acme.license, "--format", "csv"))
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
-    refused(licensing("license", "suspend", "nobodys-1"))
+    assert "Give the path of its license file instead" in refused(licensing("license", "suspend", "nobodys-1"))
 
     assert audited(licensing, acme.license) == audited(licensing, "nobodys-1") == []
 

@@ -1,6 +1,7 @@
 """`licensing serve`: the service on this machine, over Azurite or over the store that LICENSING_STORAGE names."""
 
 import http.client
+import multiprocessing.process
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from licensing.cli import processes
@@ -39,6 +41,7 @@ def serve(
     """Run the service, and Azurite under it, until Ctrl-C.
 
     With LICENSING_STORAGE (or LICENSING_STORAGE__tableServiceUri) set, that store is used and no Azurite is started.
+    Where this command is killed outright, its workers end with it; its Azurite goes on and keeps its port.
     """
     own_store = not names_store(os.environ)
     own_port = table_port or (home().table_port() if home().initialized else TABLE_PORT)
@@ -103,9 +106,26 @@ class _Processes(Multiprocess):
             self._has_started.set()
 
 
+def worker_app() -> ASGIApp:
+    """The app in one of several processes, which ends with the command that started it, however that ended."""
+    # Only here: no other command has a use for the app.
+    from licensing.api.app import local_app
+
+    command = multiprocessing.parent_process()
+    if command is not None:
+        threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+    return local_app()
+
+
+def _end_after(command: multiprocessing.process.BaseProcess) -> None:
+    """Stop this process in order once that which started it is gone, which else would be left with the port."""
+    command.join()
+    signal.raise_signal(signal.SIGTERM)
+
+
 def _serve(listening: socket.socket, port: int, workers: int) -> None:
     config = uvicorn.Config(
-        "licensing.api.app:local_app",
+        "licensing.api.app:local_app" if workers == 1 else "licensing.cli.serve:worker_app",
         factory=True,
         workers=workers,
         # Its access log would hold the callers' addresses.

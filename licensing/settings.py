@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.crypto.pseudonyms import Peppers
@@ -17,6 +18,7 @@ from licensing.errors import SettingsFault
 
 PEPPER_BYTES: Final = 32
 STORES: Final = ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri", "LICENSING_STORAGE__clientId")
+DEVELOPMENT: Final = "UseDevelopmentStorage=true"
 LOCAL_SETTINGS: Final = "local.settings.json"
 
 REGIONS: Final = frozenset(
@@ -124,16 +126,28 @@ def small_group(values: Mapping[str, str]) -> int:
 
 
 def storage_settings(values: Mapping[str, str]) -> StorageSettings:
-    """Where the tables are; SettingsFault where that is not said, or said twice."""
+    """Where the tables are; SettingsFault where that is not said, or said twice, or cannot be."""
     connection_string = values.get("LICENSING_STORAGE", "")
     endpoint = values.get("LICENSING_STORAGE__tableServiceUri", "")
     if bool(connection_string) == bool(endpoint):
         raise SettingsFault(
             "set one of LICENSING_STORAGE (a connection string) and LICENSING_STORAGE__tableServiceUri (a URL)"
         )
-    if endpoint and not endpoint.startswith("https://"):
-        raise SettingsFault("LICENSING_STORAGE__tableServiceUri must be an https:// URL")
+    if connection_string:
+        _parsed(values, "LICENSING_STORAGE", _connection_string)
+    else:
+        _parsed(values, "LICENSING_STORAGE__tableServiceUri", _https)
     return StorageSettings(connection_string, endpoint, values.get("LICENSING_STORAGE__clientId", ""))
+
+
+def is_web_address(text: str, *schemes: str) -> bool:
+    """Whether a text is a URL with a host, and with one of the schemes."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port  # which must be a number, where there is one
+    except ValueError:
+        return False
+    return parts.scheme in schemes and bool(host) and "@" not in parts.netloc and text.isprintable() and " " not in text
 
 
 def _parsed(values: Mapping[str, str], name: str, parse: Callable[[str], Parsed], default: str | None = None) -> Parsed:
@@ -190,8 +204,34 @@ def _text(text: str) -> str:
 
 
 def _https(text: str) -> str:
-    if not text.startswith("https://") or not text.isprintable() or " " in text:
-        raise ValueError("must be an https:// URL")
+    if not is_web_address(text, "https"):
+        raise ValueError("must be the URL of a host, by https")
+    return text
+
+
+def _connection_string(text: str) -> str:
+    """One that the Tables SDK can use, by its own rules: to ask the SDK would be to import it for every command."""
+    if text.casefold() == DEVELOPMENT.casefold():
+        return text
+    pairs = [pair.split("=", 1) for pair in text.strip().rstrip(";").split(";")]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):
+        raise ValueError(f"must be {DEVELOPMENT} or a connection string (Name=value;Name=value)")
+    parts = {name.lower(): value for name, value in pairs}
+    if len(parts) != len(pairs):
+        raise ValueError("says something twice")
+    account = parts.get("accountname", "")
+    if account and "accountkey" in parts:
+        try:
+            base64.b64decode(parts["accountkey"], validate=True)
+        except (binascii.Error, ValueError):
+            raise ValueError("holds an AccountKey that is not base64") from None
+    elif "sharedaccesssignature" not in parts:
+        raise ValueError("must hold AccountName and AccountKey, or a SharedAccessSignature")
+    # The SDK makes the URL from the account's name where none is given.
+    scheme, suffix = parts.get("defaultendpointsprotocol", "https"), parts.get("endpointsuffix", "core.windows.net")
+    endpoint = parts.get("tableendpoint") or (account and f"{scheme}://{account}.table.{suffix}")
+    if not is_web_address(endpoint, "http", "https"):
+        raise ValueError("must hold a TableEndpoint that is a URL, or the AccountName from which it is made")
     return text
 
 

@@ -1,7 +1,11 @@
 """The documents agree with the tree: no link in them is dead, and every module is introduced."""
 
+import json
 import os
 import re
+import shlex
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -146,3 +150,15 @@ def test_every_decision_is_in_the_index() -> None:
     records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert len({name[:4] for name in records}) == len(records), "two records have one number"
     assert links(ROOT / "docs" / "adr" / "README.md") == records
+
+
+def test_the_azurite_that_contributing_starts_is_there() -> None:
+    """Its command, but for one more option, by which it says its version instead of taking its usual ports."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if "azurite.js" in line)
+    python, *words = shlex.split(line)
+    assert python == "python"
+    command = [sys.executable, *words, "--version"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    wanted = json.loads((ROOT / "package.json").read_text(encoding="utf-8"))["devDependencies"]["azurite"]
+    assert said.stdout.strip() == wanted

@@ -10,6 +10,7 @@ import pytest
 from licensing.crypto.keys import new_private_jwk, public_jwk
 from licensing.errors import SettingsFault
 from licensing.settings import LOCAL_SETTINGS, REGIONS, Settings, StorageSettings
+from licensing.storage.tables import Tables
 
 KEY = new_private_jwk()
 PEPPER = base64.b64encode(bytes(range(100, 132))).decode()
@@ -118,11 +119,36 @@ MALFORMED = [
     ("LICENSING_POLICY_URL", "javascript:alert(1)"),
     ("LICENSING_POLICY_URL", "https://vendor.example/\r\nX: y"),
     ("LICENSING_POLICY_URL", "https://vendor.example/two words"),
+    ("LICENSING_POLICY_URL", "https://"),
+    ("LICENSING_POLICY_URL", "https:///privacy"),
     ("LICENSING_SMALL_GROUP", "0"),
     ("LICENSING_SMALL_GROUP", "1001"),
     ("LICENSING_HEAD_SECONDS", "61"),
     ("LICENSING_HEAD_SECONDS", "-1"),
     ("LICENSING_HEAD_SECONDS", "inf"),
+    ("LICENSING_STORAGE", SECRET),
+    ("LICENSING_STORAGE", "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/storage/)"),
+    ("LICENSING_STORAGE", "https://account.table.core.windows.net"),
+    ("LICENSING_STORAGE", "UseDevelopmentStorage=false"),
+    ("LICENSING_STORAGE", "UseDevelopmentStorage=true;"),
+    ("LICENSING_STORAGE", "AccountName=account"),
+    ("LICENSING_STORAGE", f"AccountKey={PEPPER}"),
+    ("LICENSING_STORAGE", f"AccountName=;AccountKey={PEPPER}"),
+    ("LICENSING_STORAGE", f"AccountName=account;AccountKey={PEPPER};;EndpointSuffix=core.windows.net"),
+    ("LICENSING_STORAGE", f"AccountName=account;AccountKey={PEPPER};accountname=other"),
+    ("LICENSING_STORAGE", f"AccountName=account;AccountKey={SECRET}"),
+    ("LICENSING_STORAGE", f"AccountName=two words;AccountKey={PEPPER}"),
+    ("LICENSING_STORAGE", f"SharedAccessSignature=sig={SECRET}"),
+    *(
+        ("LICENSING_STORAGE", f"AccountName=account;AccountKey={PEPPER};TableEndpoint={url}")
+        for url in (
+            "https://",
+            "account.table",
+            "https://a b",
+            "ftp://account.example",
+            "http://127.0.0.1:port/account",
+        )
+    ),
     ("LICENSING_STORAGE__tableServiceUri", "https://account.table.core.windows.net"),
     ("REGION_NAME", "East US"),
     ("REGION_NAME", "switzerlandnorth"),
@@ -158,9 +184,44 @@ def test_storage_by_identity() -> None:
     assert (storage.connection_string, storage.endpoint, storage.client_id) == ("", *where.values())
 
 
-def test_storage_that_is_not_encrypted_on_its_way_is_refused() -> None:
-    url = "http://account.table.core.windows.net"
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://account.table.core.windows.net",  # not encrypted on its way
+        "http://127.0.0.1:10002/devstoreaccount1",
+        "https://",
+        "https:///account",
+        "https://:443",
+        "https://a b",
+        "https://account.example/a b",
+        "https://account.example\n",
+        "https://account.example:port",
+        "https://account.example:70000",
+        "https://[account.example",
+        f"https://account:{SECRET}@account.example",
+        "account.table.core.windows.net",
+        SECRET,
+    ],
+)
+def test_a_url_at_which_no_store_can_be_is_refused(url: str) -> None:
     refused("LICENSING_STORAGE__tableServiceUri", LICENSING_STORAGE="", LICENSING_STORAGE__tableServiceUri=url)
+
+
+@pytest.mark.parametrize(
+    "connection",
+    [
+        STORAGE,
+        "usedevelopmentstorage=TRUE",
+        f"AccountName=account;AccountKey={PEPPER}",
+        f"DefaultEndpointsProtocol=https;AccountName=account;AccountKey={PEPPER};EndpointSuffix=core.windows.net;",
+        f" accountname=account;ACCOUNTKEY={PEPPER};TableEndpoint=http://127.0.0.1:10102/account; ",
+        "TableEndpoint=https://account.table.core.windows.net/;SharedAccessSignature=sv=2020-12-06&sig=c2ln",
+        "BlobEndpoint=https://account.blob.core.windows.net/;AccountName=account;SharedAccessSignature=sv=1&sig=c2ln",
+    ],
+)
+async def test_a_connection_string_that_is_accepted_is_one_that_the_sdk_can_use(connection: str) -> None:
+    opened = Tables.from_connection_string(load(LICENSING_STORAGE=connection).storage.connection_string)
+    await opened.close()
 
 
 # Regions.

@@ -55,7 +55,9 @@ def root(
         str | None,
         typer.Option(metavar="DIR", help="Folder with keys and settings (default: LICENSING_HOME, or .local)."),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Take what goes for all commands."""
     if home:

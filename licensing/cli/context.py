@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
+from urllib.parse import urlsplit
 
 import typer
 from rich.console import Console
@@ -17,8 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.cli.home import Home
+from licensing.errors import SettingsFault
 from licensing.services.service import open_tables, utc_now
-from licensing.settings import storage_settings, with_home
+from licensing.settings import STORES, is_web_address, names_store, storage_settings, with_home
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
 
@@ -26,6 +28,8 @@ Result = TypeVar("Result")
 
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 """Results: standard output."""
+
+MAKE_A_HOME = "`licensing init` makes keys and settings for this machine"
 
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress and messages: standard error."""
@@ -40,6 +44,14 @@ def environment() -> Mapping[str, str]:
     """This process's settings; what it leaves out comes from the home, if that has been made."""
     here = home()
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
+
+
+def service_url(url: str) -> str:
+    """A URL at which programs can reach the service and nobody can listen: https, or on this machine."""
+    here = is_web_address(url, "http") and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    if not here and not is_web_address(url, "https"):
+        raise typer.BadParameter("--service takes a URL such as https://host.example/api; http only for 127.0.0.1")
+    return url
 
 
 def deliver(text: str, file: Path | None, note: str = "") -> None:
@@ -95,12 +107,18 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
         yield told
 
 
+def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
+    if not names_store(values) and not home().initialized:
+        raise SettingsFault(f"no store is named, and there is no home: {MAKE_A_HOME}, or set {' or '.join(STORES[:2])}")
+    return values
+
+
 @asynccontextmanager
 async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Tables, Ledger]]:
     """The store that the settings name (`values`, by default all), with the operator's own identity, and its ledger."""
     # What the store says goes into the message that a command ends with, not beside it.
     logging.getLogger("licensing").addHandler(logging.NullHandler())
-    tables = open_tables(storage_settings(environment() if values is None else values))
+    tables = open_tables(storage_settings(_with_store(environment() if values is None else values)))
     try:
         yield tables, Ledger(tables, utc_now)
     finally:

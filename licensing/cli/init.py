@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from licensing.cli.context import err, fail, home
+from licensing.cli.context import err, fail, home, service_url
 from licensing.cli.home import TABLE_PORT, Issuer
 
 
@@ -20,7 +20,7 @@ def init(
     """Make the keys, the pepper and the settings of a new home. Nothing is ever overwritten."""
     here = home()
     try:
-        here.create(Issuer(issuer, service), table_port)
+        here.create(Issuer(issuer, service_url(service)), table_port)
     except FileExistsError:
         fail(f"{here.folder} is not empty; its keys are left as they are.")
     except OSError as error:

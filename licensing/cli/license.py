@@ -11,7 +11,20 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import count, deliver, environment, err, fail, home, operator, out, run, store, table
+from licensing.cli.context import (
+    count,
+    deliver,
+    environment,
+    err,
+    fail,
+    home,
+    operator,
+    out,
+    run,
+    service_url,
+    store,
+    table,
+)
 from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
@@ -26,6 +39,39 @@ from licensing.services.service import utc_now
 commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
+
+_ID = "up to 64 of the characters A-Z a-z 0-9 . _ - of which the first is a letter or a digit"
+_TEXT = "one line of at most 200 characters, and not none"
+_TIME = "a time from 1970 on"
+_COUNT = "a whole number up to 1000000"
+_SECONDS = "a whole number of seconds, at most a year"
+
+_TAKES = {
+    "iss": ("--issuer", _TEXT),
+    "sub": ("--id", _ID),
+    "serial": ("--serial", "a whole number up to 9007199254740992"),
+    "nbf": ("--from", _TIME),
+    "exp": ("--until", _TIME),
+    "id": ("--organization", _ID),
+    "name": ("--organization-name", _TEXT),
+    "product": ("--product", _TEXT),
+    "seats": ("--seats", _COUNT),
+    "overdraft": ("--overdraft", _COUNT),
+    "users": ("--user", "a username or its hash"),
+    "hosts": ("--host", "a computer's name or its hash"),
+    "networks": ("--network", "a network such as 198.51.100.0/24, whose bits beyond the prefix are zero"),
+    "features": ("--feature", _TEXT),
+    "maintenance_until": ("--maintenance-until", _TIME),
+    "project": ("--project", _TEXT),
+    "collect": ("--no-collect", "no value"),
+    "salt": ("--salt", "22 to 86 characters of base64url without padding"),
+    "heartbeat": ("--heartbeat", _SECONDS),
+    "lease": ("--lease", _SECONDS),
+    "grace": ("--grace", _SECONDS),
+    "borrow": ("--borrow", _SECONDS),
+    "service": ("--service", _TEXT),
+}
+"""The option that makes a claim (of the organization's two, by their own names), and what it takes."""
 
 
 @commands.command()
@@ -55,7 +101,10 @@ def issue(
     ] = Kind.FLOATING,
     overdraft: Annotated[int, typer.Option(min=0, help="Seats beyond those bought, given out and reported.")] = 0,
     sharing: Annotated[
-        Sharing, typer.Option(help="Whose programs share one seat: nobody's, one user's on one computer's, …")
+        Sharing,
+        typer.Option(
+            help="Whose programs share one seat: nobody's, a user's on one computer, a user's on any, a computer's."
+        ),
     ] = Sharing.NONE,
     user: Annotated[
         list[str] | None, typer.Option(help="A user whom the license admits; may be repeated. Prefer --users-file.")
@@ -127,7 +176,7 @@ def issue(
         "lease": lease,
         "grace": grace,
         "borrow": borrow,
-        "service": service or vendor.service,
+        "service": service_url(service or vendor.service),
         "lease_keys": _lease_keys(lease_keys) if lease_keys else here.lease_keys(),
     }
     try:
@@ -139,9 +188,7 @@ def issue(
             )
         token = write_license(terms, keys)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise typer.BadParameter(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise typer.BadParameter(_explained(error)) from None
     except ValueError as error:
         fail(str(error))
     here.remember(customer)
@@ -215,7 +262,11 @@ LicenseOrFile = Annotated[
 
 @commands.command()
 def suspend(license_id: LicenseOrFile) -> None:
-    """Stop a license: no program starts under it, and those that run stop at their next heartbeat."""
+    """Stop a license: no program starts under it, and those that run stop at a heartbeat.
+
+    For up to a minute (LICENSING_HEAD_SECONDS) the service may remember that the license was active. The first
+    heartbeat after that stops a program at the latest.
+    """
     _change_status(license_id, suspended=True)
 
 
@@ -255,10 +306,12 @@ def _change_status(name: str, *, suspended: bool) -> None:
                 return await ledger.set_status(license_id, suspended=suspended, unknown=unknown)
 
     if run(work()) is None:
-        fail(f"There is no license {license_id} in the register: no program has started under it. Name its file.")
-    err.print(
-        f"{license_id} is {'suspended; programs that run stop at their next heartbeat' if suspended else 'active'}."
-    )
+        fail(
+            f"There is no license {license_id} in the register: no program has started under it. "
+            "Give the path of its license file instead of the id."
+        )
+    stopped = "suspended; programs that run stop at their next heartbeat, or the first after a minute"
+    err.print(f"{license_id} is {stopped if suspended else 'active'}.")
 
 
 def license_or_file(name: str) -> tuple[str, Head | None]:
@@ -270,6 +323,15 @@ def license_or_file(name: str) -> tuple[str, Head | None]:
     except TokenFault as fault:
         fail(f"NOT GENUINE: {name} {fault}.")
     return license.id, Head(Terms.of(license), collect=license.collect)
+
+
+def _explained(error: ValidationError) -> str:
+    """What is wrong with a license, in the words of the options that made it."""
+    errors = error.errors(include_url=False, include_input=False)
+    # The customer's id first, since a license's own id is made of it.
+    first = min(errors, key=lambda each: each["loc"][:1] != ("organization",))
+    option, takes = next(_TAKES[part] for part in (*first["loc"], first["type"]) if part in _TAKES)
+    return f"{option} takes {takes}" if first["loc"] else f"{option}: {first['msg']}"
 
 
 def _customer(id: str, name: str | None, salt: str | None) -> Customer:
@@ -401,16 +463,21 @@ def _sheet(terms: License) -> Table:
         "Project": terms.project or "none",
         "Billing": terms.billing,
         "Recorded": "yes" if terms.collect else "no: nothing is stored",
-        "Heartbeat": f"every {timedelta(seconds=terms.heartbeat)}, a silent program loses its seat "
-        f"after {timedelta(seconds=terms.lease)}",
-        "Offline": f"up to {timedelta(seconds=terms.grace)}",
-        "Borrowing": f"up to {timedelta(seconds=terms.borrow)}" if terms.borrow else "no",
+        "Heartbeat": f"every {_length(terms.heartbeat)}, a silent program loses its seat after {_length(terms.lease)}",
+        "Offline": f"up to {_length(terms.grace)}" if terms.grace else "no",
+        "Borrowing": f"up to {_length(terms.borrow)}" if terms.borrow else "no",
         "Service": terms.service,
         "Issued": f"{terms.issued_at:%Y-%m-%d %H:%M} UTC by {terms.issuer}",
     }
     for name, value in lines.items():
         sheet.add_row(name, Text(value))  # not markup, whatever brackets it has
     return sheet
+
+
+def _length(seconds: int) -> str:
+    """A length of time in the largest unit of which it is a whole number."""
+    units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
+    return next(count(seconds // size, unit) for unit, size in units if seconds % size == 0)
 
 
 def _line(name: str, head: Head) -> dict[str, Any]:

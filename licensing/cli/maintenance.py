@@ -91,7 +91,7 @@ def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
 @commands.command()
 def verify(
-    license_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this license.")] = None,
+    license_id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this license.")] = None,
     repair: Annotated[bool, typer.Option(help="Mend what does not agree.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line a license.")] = False,
 ) -> None:

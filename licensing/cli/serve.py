@@ -1,6 +1,7 @@
 """`licensing serve`: the service on this machine, over Azurite or over the store that LICENSING_STORAGE names."""
 
 import http.client
+import multiprocessing.process
 import os
 import signal
 import socket
@@ -14,13 +15,14 @@ from typing import Annotated
 
 import typer
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
 from licensing.cli import processes
-from licensing.cli.context import err, home
+from licensing.cli.context import MAKE_A_HOME, err, home
 from licensing.cli.home import TABLE_PORT, local_storage
 from licensing.errors import SettingsFault
-from licensing.settings import Settings
+from licensing.settings import Settings, names_store
 
 READY_SECONDS = 60.0
 
@@ -39,14 +41,18 @@ def serve(
     """Run the service, and Azurite under it, until Ctrl-C.
 
     With LICENSING_STORAGE (or LICENSING_STORAGE__tableServiceUri) set, that store is used and no Azurite is started.
+    Where this command is killed outright, its workers end with it; its Azurite goes on and keeps its port.
     """
-    own_store = not any(os.environ.get(name) for name in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"))
+    own_store = not names_store(os.environ)
     own_port = table_port or (home().table_port() if home().initialized else TABLE_PORT)
     if own_store:
         os.environ["LICENSING_STORAGE"] = local_storage(own_port)
     if home().initialized:
         os.environ["LICENSING_HOME"] = str(home().folder)
     _check_settings()
+    for option, given in (("--table-port", table_port), ("--data", data)):
+        if given is not None and not own_store:
+            err.print(f"{option} is not used: it is for Azurite, and the environment names another store.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Azurite is ended in that case, too
     with processes.listening_socket(port, "the service") as listening, _store(own_store, own_port, data):
         _serve(listening, port, workers)
@@ -58,7 +64,8 @@ def _check_settings() -> None:
     try:
         Settings.load(os.environ)
     except SettingsFault as fault:
-        hint = "" if home().initialized else " (`licensing init` makes keys and settings for this machine)"
+        # A home that is named, and not there, is told of by the fault itself.
+        hint = "" if home().initialized or os.environ.get("LICENSING_HOME") else f" ({MAKE_A_HOME})"
         raise SettingsFault(f"{fault}{hint}") from None
 
 
@@ -99,9 +106,26 @@ class _Processes(Multiprocess):
             self._has_started.set()
 
 
+def worker_app() -> ASGIApp:
+    """The app in one of several processes, which ends with the command that started it, however that ended."""
+    # Only here: no other command has a use for the app.
+    from licensing.api.app import local_app
+
+    command = multiprocessing.parent_process()
+    if command is not None:
+        threading.Thread(target=_end_after, args=(command,), daemon=True).start()
+    return local_app()
+
+
+def _end_after(command: multiprocessing.process.BaseProcess) -> None:
+    """Stop this process in order once that which started it is gone, which else would be left with the port."""
+    command.join()
+    signal.raise_signal(signal.SIGTERM)
+
+
 def _serve(listening: socket.socket, port: int, workers: int) -> None:
     config = uvicorn.Config(
-        "licensing.api.app:local_app",
+        "licensing.api.app:local_app" if workers == 1 else "licensing.cli.serve:worker_app",
         factory=True,
         workers=workers,
         # Its access log would hold the callers' addresses.

@@ -29,6 +29,7 @@ from pydantic import (
     StringConstraints,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 Address = IPv4Address | IPv6Address
 
@@ -151,16 +152,17 @@ class License(BaseModel):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
+        """Each error has for its type the claim that is to be changed."""
         if self.valid_until <= self.valid_from:
-            raise ValueError("the license ends before it begins")
+            raise PydanticCustomError("exp", "the license ends before it begins")
         if self.lease <= self.heartbeat:
-            raise ValueError("the lease must outlast the heartbeat interval")
+            raise PydanticCustomError("lease", "the lease must outlast the heartbeat interval")
         if self.kind is Kind.NAMED_USER and not self.users:
-            raise ValueError("a named-user license must list its users")
+            raise PydanticCustomError("users", "a named-user license must list its users")
         if self.kind is Kind.NODE_LOCKED and not self.hosts:
-            raise ValueError("a node-locked license must list its hosts")
+            raise PydanticCustomError("hosts", "a node-locked license must list its hosts")
         if self.kind is Kind.FLOATING and not self.collect:
-            raise ValueError("a floating license must be recorded: its seats rest on the register")
+            raise PydanticCustomError("collect", "a floating license must be recorded: its seats rest on the register")
         return self
 
     @property

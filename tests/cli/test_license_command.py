@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import stat
 import time
 from datetime import UTC, datetime
@@ -129,6 +130,21 @@ def test_a_command_without_a_home_says_how_to_make_one(licensing: Licensing) -> 
     said = licensing("license", "issue", *LEAST, *UNTIL)
     assert said.code == 1
     assert "licensing init" in said.err
+
+
+def test_a_command_without_a_store_or_a_home_says_how_to_have_one(licensing: Licensing) -> None:
+    for where in ((), ("--home", "missing")):
+        said = licensing("license", "list", *where)
+        assert (said.code, said.err.count("\n")) == (1, 1)
+        assert "LICENSING_STORAGE" in said.err
+        assert "licensing init" in said.err
+
+
+def test_help_says_what_its_options_are(licensing: Licensing) -> None:
+    assert "Show the version." in licensing("--help").out
+    assert "[ID]" in licensing("maintenance", "verify", "--help").out.splitlines()[1].split()
+    issuing = " ".join(licensing("license", "issue", "--help").out.replace("│", " ").split())
+    assert "a user's on one computer, a user's on any, a computer's." in issuing
 
 
 # issue: every claim has its option.
@@ -311,8 +327,25 @@ WRONG = [
     ("--product", "two\nlines"),
     ("--product", ""),
     ("--lease-keys", "nonsense.txt"),
+    ("--organization-name", "two\nlines"),
+    ("--issuer", "two\nlines"),
+    ("--feature", ""),
+    ("--project", "p" * 201),
+    ("--from", "1969-12-31"),
+    ("--maintenance-until", "1969-12-30"),
+    ("--serial", "9" * 17),
+    ("--overdraft", "1000001"),
+    ("--grace", "99999999"),
+    ("--borrow", "99999999"),
+    ("--service", "nonsense"),
+    ("--service", "https://"),
+    ("--service", "https://two words.example/api"),
+    ("--service", "ftp://host.example/api"),
+    ("--service", "http://host.example/api"),
     ("--colour", "blue"),
 ]
+OTHERS = {"named-user": "--user", "node-locked": "--host"}
+"""What is missing where an option's value is wrong only without another one."""
 
 
 @pytest.mark.parametrize("options", WRONG, ids=" ".join)
@@ -321,7 +354,31 @@ def test_wrong_usage_is_explained(made: Path, licensing: Licensing, options: tup
     said = licensing("license", "issue", *LEAST, *UNTIL, *options, "--out", "wrong.lic")
     assert said.code == 2
     assert "Usage: " in said.err
+    explained = said.err.replace("│", " ").split()
+    assert OTHERS.get(options[-1], options[0]) in [word.strip("':.") for word in explained]
+    assert not any(raw in said.err for raw in ("value: Value error", "lax-or-strict", "should match", "sub:"))
     assert not Path("wrong.lic").exists()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "https://", "http://host.example/api", "https://a b/api"])
+def test_init_refuses_a_service_that_no_program_could_use(licensing: Licensing, url: str) -> None:
+    said = licensing("init", "--service", url)
+    assert said.code == 2
+    assert "--service" in said.err
+    assert not Path(".local").exists()
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:7171/api", "http://localhost:7071/api", "http://[::1]:7071/api"])
+def test_a_service_on_this_machine_needs_no_https(licensing: Licensing, url: str) -> None:
+    assert licensing("init", "--service", url).code == 0
+    assert claims_of(issue(licensing))["service"] == url
+
+
+def test_a_license_with_any_service_is_read(made: Path, licensing: Licensing) -> None:
+    file = issue(licensing)
+    keys = Home(made).issuer_keys()
+    file.write_text(sign({**claims_of(file), "service": "nonsense"}, LICENSE_TYPE, keys), encoding="utf-8")
+    assert licensing("license", "show", str(file)).code == 0
 
 
 @pytest.mark.parametrize(
@@ -373,7 +430,32 @@ def test_show_prints_what_a_genuine_license_says(made: Path, licensing: Licensin
     assert said.code == 0
     for words in ("acme-1", "Acme Water Oy (acme)", "Fluidit Water", "5, and 1 beyond", "one user", "to 2099-12-31"):
         assert words in said.out
+    lines = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "Heartbeat every 5 minutes, a silent program loses its seat after 15 minutes" in lines
+    assert "Offline up to 3 days" in lines
+    assert "Borrowing up to 1 minute" in lines
     assert said.err == "Genuine, and valid now.\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1, "1 second"),
+        (90, "90 seconds"),
+        (5400, "90 minutes"),
+        (3600, "1 hour"),
+        (129600, "36 hours"),
+        (86400, "1 day"),
+    ],
+)
+def test_show_tells_lengths_of_time_as_people_do(made: Path, licensing: Licensing, seconds: int, words: str) -> None:
+    said = shown(licensing, issue(licensing, "--grace", str(seconds), "--borrow", str(seconds)))
+    assert said.out.count(f"up to {words}") == 2
+
+
+def test_show_says_that_a_program_may_not_run_offline(made: Path, licensing: Licensing) -> None:
+    said = shown(licensing, issue(licensing, "--grace", "0"))
+    assert re.search(r"^Offline +no *$", said.out, re.MULTILINE)
 
 
 def test_show_prints_names_with_brackets_as_they_are(made: Path, licensing: Licensing) -> None:

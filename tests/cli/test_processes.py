@@ -101,6 +101,12 @@ def test_serve_says_what_setting_is_missing_and_how_to_make_all(tmp_path: Path) 
     assert ended.stderr.count("\n") == 1
 
 
+def test_serve_says_once_how_to_make_a_home_that_is_missing(tmp_path: Path) -> None:
+    for ended in (serve(tmp_path, "--home", "missing"), serve(tmp_path, LICENSING_HOME="missing")):
+        assert (ended.returncode, ended.stderr.count("\n")) == (1, 1)
+        assert ended.stderr.count("licensing init") == 1
+
+
 def test_serve_names_a_setting_that_is_weak_and_does_not_show_it(tmp_path: Path, home: Path) -> None:
     weak = "d2Vhaw=="
     ended = serve(tmp_path, "--home", str(home), LICENSING_PEPPERS=f'{{"2026": "{weak}"}}')
@@ -110,15 +116,17 @@ def test_serve_names_a_setting_that_is_weak_and_does_not_show_it(tmp_path: Path,
 
 
 def test_serve_on_a_store_that_is_named_starts_no_azurite(tmp_path: Path, home: Path, taken: int) -> None:
-    """Its port is taken and Node is missing, and neither matters: it gets as far as its own port."""
+    """Its port is taken and Node is missing, and neither matters: it gets as far as its own port, and says so."""
     ended = serve(
         tmp_path,
-        *("--home", str(home), "--port", str(taken), "--table-port", str(taken)),
+        *("--home", str(home), "--port", str(taken), "--table-port", str(taken), "--data", "data"),
         code=WITHOUT_NODE,
         PATH=str(tmp_path),
         LICENSING_STORAGE=local_storage(free_port()),
     )
     assert "the service cannot listen there" in ended.stderr
+    for option in ("--table-port", "--data"):
+        assert f"{option} is not used: it is for Azurite, and the environment names another store.\n" in ended.stderr
 
 
 def test_an_azurite_that_ends_at_once_is_reported_with_its_last_words(

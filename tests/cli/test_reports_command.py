@@ -445,7 +445,7 @@ def test_what_changed_nothing_leaves_no_entry(licensing: Licensing, do: Do[Any])
 
     bare(licensing("usage", acme.license, "--format", "csv"))
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
-    refused(licensing("license", "suspend", "nobodys-1"))
+    assert "Give the path of its license file instead" in refused(licensing("license", "suspend", "nobodys-1"))
 
     assert audited(licensing, acme.license) == audited(licensing, "nobodys-1") == []
 
@@ -595,6 +595,17 @@ def test_a_store_that_cannot_be_reached_is_said_in_one_line(
     monkeypatch.setenv("LICENSING_STORAGE", local_storage(free_port()))
 
     assert re.fullmatch(r"The store cannot be used: [^.]+\.", refused(licensing(*arguments)))
+
+
+@pytest.mark.parametrize("name", ["LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"])
+@pytest.mark.parametrize("arguments", [*READING, ("license", "list"), ("serve",)], ids=" ".join)
+def test_a_store_that_is_not_named_rightly_is_said_in_one_line(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], name: str
+) -> None:
+    for each in ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri"):
+        monkeypatch.setenv(each, "garbage" if each == name else "")
+
+    assert re.fullmatch(rf"{name} must be [^.]+\.", refused(licensing(*arguments)))
 
 
 LONG: Final = (

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -58,6 +58,27 @@ async def test_stopping_stops_the_service_and_azurite(home: Home, how: signal.Si
         assert said == "Stopped.\n"
         assert not listens(table_port)
         assert not listens(int(url.split(":")[2].split("/")[0]))
+
+
+def test_workers_do_not_outlive_a_command_that_was_killed(home: Home, azurite: str) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "licensing", "serve", "--port", str(port), "--workers", "2"],
+        env={**os.environ, **support.environment(home, azurite)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == f"ready http://127.0.0.1:{port}/api\n"
+        process.kill()
+        process.communicate(timeout=30)  # to the end of what the workers write, too
+        assert not listens(port)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 async def test_the_register_is_kept_over_a_restart_where_a_folder_is_named(home: Home, tmp_path: Path) -> None:

@@ -29,13 +29,12 @@ def told(folder: Path, *arguments: str) -> tuple[int, str]:
         env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
     )
     try:
         said, _ = process.communicate(timeout=SECONDS)
     finally:
         stop(process)  # so that it ends what it has started, also when it has taken too long
-    return process.returncode, said
+    return process.returncode, said.decode()
 
 
 def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(tmp_path: Path) -> None:

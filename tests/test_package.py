@@ -154,10 +154,22 @@ def test_azures_own_worker_finds_every_documented_function(worker: dict[str, Any
 
 
 def test_azures_own_worker_serves_programs(worker: dict[str, Any]) -> None:
-    assert worker["health"]["status"] == 200
-    assert worker["session_start"]["status"] == 201, worker["session_start"]["body"]
-    assert json.loads(worker["session_start"]["body"])["lease"].count(".") == 2
-    assert json.loads(worker["zz_unknown"]["body"])["code"] == "not-found"
+    answers = worker["answers"]
+    assert {name: answer["status"] for name, answer in answers.items()} == {
+        **dict.fromkeys(("health", "usage_page", "openapi", "docs"), 200),
+        "usage_data": 401,
+        "zz_unknown": 404,
+        "session_start": 201,
+        "session_heartbeat": 200,
+        "session_read": 200,
+        "session_end": 204,
+    }, answers["session_start"]["body"]
+    assert answers.keys() == {
+        name for name, trigger in worker["functions"].items() if trigger["type"] == "httpTrigger"
+    }, "each function was invoked"
+    assert json.loads(answers["session_start"]["body"])["lease"].count(".") == 2
+    assert json.loads(answers["usage_data"]["body"])["code"] == "token-invalid"
+    assert json.loads(answers["zz_unknown"]["body"])["code"] == "not-found"
 
 
 # What is said in two places.

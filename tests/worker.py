@@ -10,8 +10,19 @@ import asyncio
 import json
 import sys
 import uuid
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
+
+GETS = {
+    "health": "health",
+    "usage_page": "usage",
+    "usage_data": "usage/data",
+    "openapi": "openapi.json",
+    "docs": "docs",
+    "zz_unknown": "nowhere",
+}
+"""What anybody may ask for, by function."""
 
 
 class Message:
@@ -54,8 +65,11 @@ async def main(package: str) -> dict[str, Any]:
             raise SystemExit(f"{name}: {text}\n{trace}")
         return result
 
-    async def http(name: str, method: str, path: str, body: str = "") -> dict[str, Any]:
+    async def http(
+        name: str, method: str, path: str, body: str = "", lease: str = "", params: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         text = {"type": "string"}
+        bearer = {"authorization": Datum(f"Bearer {lease}", **text)} if lease else {}
         fields = {
             "method": Datum(method, **text),
             "url": Datum(f"https://licensing.example/api/{path}", **text),
@@ -63,9 +77,10 @@ async def main(package: str) -> dict[str, Any]:
                 "x-forwarded-for": Datum("198.51.100.7:50123", **text),
                 "content-type": Datum("application/json", **text),
                 "content-length": Datum(str(len(body)), **text),
+                **bearer,
             },
             "query": {},
-            "params": {},
+            "params": {name: Datum(value, **text) for name, value in (params or {}).items()},
             "body": Datum(body.encode(), type="bytes"),
         }
         reply = (await invoke(name, req=Datum(fields, type="http"))).value
@@ -74,11 +89,22 @@ async def main(package: str) -> dict[str, Any]:
     timer = Datum(json.dumps({"Schedule": {}, "ScheduleStatus": None, "IsPastDue": False}), type="json")
     for name in ("sweep", "retain"):
         await invoke(name, timer=timer)
+    await invoke("warmup", instance=Datum("", type="string"))
+    answers = {name: await http(name, "GET", path) for name, path in GETS.items()}
+    begin = sys.stdin.read()
+    answers["session_start"] = started = await http("session_start", "POST", "sessions", begin)
+    if started["status"] == 201:
+        session, lease = (json.loads(started["body"])[name] for name in ("session", "lease"))
+        nonce = json.dumps({"nonce": json.loads(begin)["nonce"]})
+        for name, method, path, body in (
+            ("session_heartbeat", "PUT", f"sessions/{session}/heartbeat", nonce),
+            ("session_read", "GET", f"sessions/{session}", ""),
+            ("session_end", "DELETE", f"sessions/{session}", ""),
+        ):
+            answers[name] = await http(name, method, path, body, lease, {"session": session})
     return {
         "functions": {name: json.loads(each.raw_bindings[0]) for name, each in found.items()},
-        "health": await http("health", "GET", "health"),
-        "session_start": await http("session_start", "POST", "sessions", sys.stdin.read()),
-        "zz_unknown": await http("zz_unknown", "GET", "nowhere"),
+        "answers": answers,
     }
 
 

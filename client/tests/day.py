@@ -4,6 +4,7 @@ Time is told. What is checked at every moment is what the protocol promises (doc
 """
 
 import heapq
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from licensing_client.machine import Status
 from licensing_client.reasons import Code
+from licensing_client.transport import Reply
 from world import Computer, WorldClock
 
 OFFICE_HOURS = 8 * 3600.0
@@ -53,7 +55,19 @@ def pause_owed(computer: Computer, failures: int) -> float:
     _, reply = computer.network.outcomes[-1]
     if reply is not None and reply.status == 409:
         return float(reply.headers["retry-after"]) if computer.status is not Status.GRANTED else 0.0
+    if reply is not None and reply.status in (200, 201):
+        return 0.8 * heartbeat_interval(computer, reply)
     return min(2.0 ** (failures - 1), 300.0) * 0.5 if failures else 0.0
+
+
+def heartbeat_interval(computer: Computer, reply: Reply) -> float:
+    """How far apart heartbeats are after a grant, before chance makes it a little less."""
+    asked = float(json.loads(reply.body)["heartbeat_seconds"])
+    assert computer.engine
+    lease = computer.engine.state.lease
+    if lease and lease.expires_at < computer.license.valid_until:
+        asked = min(asked, (lease.expires_at - lease.issued_at) / 2)
+    return max(asked, 1.0)
 
 
 def play(

@@ -2,6 +2,7 @@
 
 import logging
 import uuid
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,8 @@ from licensing.cli.home import local_storage
 from licensing.cli.processes import free_port
 from licensing.errors import Conflict, Mismatch, Unavailable
 from licensing.storage.tables import Tables, Write, create, delete, merge, put
+from tests.faults.storefront import Call, busy, storefront
+from tests.faults.test_lost_replies import by_way_of, port_of
 
 
 def new_partition() -> str:
@@ -107,3 +110,23 @@ async def test_a_store_that_is_not_there_is_unavailable_and_said_without_keys(
     said = [record.getMessage() for record in caplog.records if record.name.startswith("licensing")]
     assert said
     assert not any("canary" in line for line in said)
+
+
+async def test_a_call_that_fails_is_not_tried_again_behind_the_ledgers_back(azurite: str, tables: Tables) -> None:
+    """After a retry an error may follow one's own success, so that who decides must be who tries again."""
+    partition = new_partition()
+    await tables.ping()  # so that the table is there
+    async with storefront(port_of(azurite)) as front:
+        behind = Tables.from_connection_string(by_way_of(front.port, azurite))
+        row, other = create("row", {}), create("other", {})
+        works: dict[Call, Callable[[], Awaitable[object]]] = {
+            Call.POINT_READ: lambda: behind.get("register", partition, "row"),
+            Call.SINGLE_WRITE: lambda: behind.commit("register", partition, [row]),
+            Call.TRANSACTION: lambda: behind.commit("register", partition, [row, other]),
+        }
+        for call, work in works.items():
+            front.break_(busy, call, None)
+            with pytest.raises(Unavailable):
+                await work()
+            assert front.hits == 1
+        await behind.close()

@@ -108,8 +108,9 @@ def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, 
     assert (report["from"], report["to"], report["time_zone"]) == (str(YESTERDAY), str(YESTERDAY), "UTC")
     (license,) = report["licenses"]
     assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(YESTERDAY), 5400)]
-    (row,) = csv.DictReader(sheet.splitlines())
-    assert (row["license"], row["day"], row["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
+    day, month = csv.DictReader(sheet.splitlines())
+    assert (day["license"], day["day"], day["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
+    assert (month["license"], month["month"], month["seat_seconds"]) == (acme.license, f"{YESTERDAY:%Y-%m}", "5400")
     assert "\r" not in sheet
 
 

@@ -1,5 +1,6 @@
 """The usage page, live and as a file, in a real Chromium under its real Content-Security-Policy."""
 
+import asyncio
 import csv
 import json
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from licensing.api.pages.usage import usage_page, usage_report
 from tests.pages import sample
@@ -167,6 +168,44 @@ async def test_other_dates_are_asked_for_and_a_link_that_expires_meanwhile_clear
 
 
 async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: Service, tmp_path: Path) -> None:
+async def test_without_javascript_the_page_says_so_and_does_not_seem_to_be_at_work(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser, java_script_enabled=False) as (page, _):
+        await page.goto(f"{service.url}#{TOKEN}")
+        await expect(page.locator("noscript p")).to_be_visible()
+        said = await page.locator("main").inner_text()
+        assert said.strip() == (
+            "This page draws its figures with JavaScript. Allow it for this page, then open the link again."
+        )
+
+
+async def test_a_screen_reader_hears_that_figures_are_read_and_which_are_shown(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser) as (page, _):
+        answer = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await answer.wait()
+            await route.continue_()
+
+        await page.route("**/usage/data?*", late)
+        await page.goto(f"{service.url}#{TOKEN}")
+        status = page.get_by_role("status")
+        await expect(status).to_have_text("Reading the figures…")
+        answer.set()
+        await expect(status).to_have_text(re.compile(r"Figures from Mon,? 19 Oct 2026 to .+ 2026 are shown\."))
+        service.report = sample.report(days=7)
+        await page.get_by_role("button", name="Show").click()
+        await expect(status).to_have_text(re.compile(r"Figures from Mon,? 16 Nov 2026 to .+ 2026 are shown\."))
+        assert await status.evaluate("status => status.offsetWidth * status.offsetHeight") <= 1  # the eye sees the page
+        service.status = 503
+        await page.get_by_role("button", name="Show").click()
+        await expect(status).to_contain_text("could not be read")
+        assert await status.evaluate("status => status.offsetHeight") > 50
+
+
     async with opened(browser) as (page, seen):
         await visit(page, service)
         async with page.expect_download() as downloading:

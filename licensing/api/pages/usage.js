@@ -51,10 +51,11 @@ function fill(node, attributes, children) {
 // ---- the report ----
 
 function show(report) {
-  byId("notice").replaceChildren();
+  const days = [report.from, report.to].map((day) => DAY.format(new Date(day)));
+  say(`Figures from ${days.join(" to ")} are shown.`);
   document.title = `License usage – ${report.organization.name}`;
   byId("organization").textContent = report.organization.name;
-  byId("period").textContent = `${DAY.format(new Date(report.from))} to ${DAY.format(new Date(report.to))}`;
+  byId("period").textContent = days.join(" to ");
   const time = new Intl.DateTimeFormat("en-GB", {
     hour: "2-digit",
     minute: "2-digit",
@@ -471,6 +472,12 @@ async function request(format) {
   });
   if (response.status === 401) throw new LinkExpired();
   if (response.status === 400) throw new BadDates((await response.json()).detail);
+// What a screen reader is to say, where the eye sees it anyway.
+function say(text) {
+  byId("notice").className = "hidden";
+  byId("notice").replaceChildren(element("p", {}, text));
+}
+
   if (!response.ok) throw new Error(`status ${response.status}`);
   return response;
 }
@@ -478,6 +485,7 @@ async function request(format) {
 async function attempt(work) {
   const buttons = [...byId("range").querySelectorAll("button")];
   for (const button of buttons) button.disabled = true;
+  byId("notice").className = "";
   try {
     await work();
   } catch (problem) {
@@ -548,3 +556,4 @@ function start() {
 }
 
 start();
+    byId("notice").replaceChildren(element("p", {}, "Reading the figures…"));

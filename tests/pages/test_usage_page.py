@@ -38,7 +38,7 @@ async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, se
 async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page) -> None:
     told = REPORT.licenses[0]
     section = shown.get_by_role("region", name=told.product, exact=True)
-    rows = await section.locator("details tbody tr").evaluate_all(
+    rows = await section.locator(".peaks details tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert len(rows) == len(told.days)
@@ -95,6 +95,34 @@ async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page)
     section = shown.get_by_role("region", name="Fluidit Sewer", exact=True)
     await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
     await expect(section.locator(".heat")).to_have_count(0)
+    await expect(section.get_by_text("Every hour as a table")).to_have_count(0)
+
+
+async def test_every_hour_of_the_week_can_be_read_without_a_mouse(browser: Browser, service: Service) -> None:
+    told = service.report.licenses[0]
+    assert told.busy is not None
+    async with opened(browser, 360, has_touch=True) as (page, seen):
+        await visit(page, service)
+        section = page.get_by_role("region", name=told.product, exact=True)
+        hours = section.get_by_role("region", name="Every hour as a table")
+        await expect(hours).to_be_hidden()
+        await section.get_by_text("Every hour as a table").tap()
+        await expect(hours).to_be_visible()
+        await page.keyboard.press("Enter")  # as the tap has left the focus there
+        await expect(hours).to_be_hidden()
+        await page.keyboard.press("Enter")
+        await expect(hours).to_be_visible()
+        rows = await hours.locator("tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => cell.textContent))"
+        )
+        assert await page.evaluate("document.documentElement.scrollWidth") == 360
+        assert_quiet(seen, service)
+    assert len(rows) == 24
+    for at, row in enumerate(rows):
+        for cell, day in zip(row, told.busy, strict=True):
+            mean, most = re.fullmatch(r"([\d.]+)(?: \((\d+)\))?", cell).groups("0")  # type: ignore[union-attr]
+            assert float(mean) == pytest.approx(day[at].mean, abs=0.051)
+            assert int(most) == day[at].most
 
 
 async def test_the_token_leaves_the_address_bar_and_the_history(browser: Browser, service: Service) -> None:
@@ -313,7 +341,7 @@ async def test_all_can_be_reached_by_keyboard(browser: Browser, service: Service
             reached.append(
                 await page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()")
             )
-        assert {"from", "to", "Show", "Download CSV", "Every day as a table"} <= set(reached)
+        assert {"from", "to", "Show", "Download CSV", "Every day as a table", "Every hour as a table"} <= set(reached)
         await page.locator("summary").first.focus()
         await page.keyboard.press("Enter")
         await expect(page.locator("details").first).to_have_attribute("open", "")

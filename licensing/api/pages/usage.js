@@ -368,6 +368,7 @@ function showBusyHours(section, license, report, floating) {
   if (!license.busy) {
     legend.textContent = `Not shown: on no day did ${report.small_group} or more people use this license.`;
     slot(section, "heat").remove();
+    slot(section, "hours").remove();
   } else {
     const full = floating ? license.seats : Math.max(1, ...license.busy.flat().map((hour) => hour.most));
     legend.append(
@@ -385,7 +386,35 @@ function showBusyHours(section, license, report, floating) {
         element("span", {}, element("i", { class: "ever", "aria-hidden": "true" }), "all taken at times"),
       );
     drawHeat(slot(section, "heat"), license.busy, full, floating);
+    fillHours(slot(section, "hours"), license.busy, floating);
   }
+}
+
+// Short for the eye, whole for a screen reader.
+const weekday = (name) => [
+  element("span", { "aria-hidden": "true" }, name.slice(0, 3)),
+  element("span", { class: "hidden" }, name),
+];
+const mostAtOnce = (floating) => `the most ${floating ? "seats taken" : "sessions"} at once`;
+
+function fillHours(within, busy, floating) {
+  const part = (name) => within.querySelector(name);
+  const figures = ({ mean, most }) => (most ? `${TENTHS.format(mean)} (${most})` : "0");
+  part("p").textContent =
+    `Average of ${mostAtOnce(floating)} in each hour, and in brackets the highest`;
+  part("thead").append(
+    element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, "Hour"),
+      ...WEEKDAYS.map((name) => element("th", { scope: "col" }, ...weekday(name))),
+    ),
+  );
+  part("tbody").append(
+    ...busy[0].map((_, hour) =>
+      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...cells(busy.map((day) => figures(day[hour])))),
+    ),
+  );
 }
 
 function drawHeat(table, busy, full, floating) {
@@ -397,24 +426,19 @@ function drawHeat(table, busy, full, floating) {
     element(
       "caption",
       { class: "hidden" },
-      `Average of the most ${floating ? "seats taken" : "sessions"} at once, by weekday and hour`,
+      `Average of ${mostAtOnce(floating)}, by weekday and hour`,
     ),
     element("colgroup", {}, element("col"), element("col", { span: 24 })),
     element("thead", {}, element("tr", {}, corner, ...allHours.map(hourHeader))),
     element(
       "tbody",
       {},
-      ...busy.map((day, weekday) =>
+      ...busy.map((day, number) =>
         element(
           "tr",
           {},
-          element(
-            "th",
-            { scope: "row" },
-            element("span", { "aria-hidden": "true" }, WEEKDAYS[weekday].slice(0, 3)),
-            element("span", { class: "hidden" }, WEEKDAYS[weekday]),
-          ),
-          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[weekday]} ${at}–${at + 1}`)),
+          element("th", { scope: "row" }, ...weekday(WEEKDAYS[number])),
+          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[number]} ${at}–${at + 1}`)),
         ),
       ),
     ),

@@ -168,34 +168,6 @@ async def test_a_reload_asks_for_the_link_again_and_the_link_works_in_the_open_p
         assert_quiet(seen, service)
 
 
-async def test_a_service_that_was_down_can_be_asked_again(browser: Browser, service: Service) -> None:
-    service.status = 503
-    async with opened(browser) as (page, _):
-        await page.goto(f"{service.url}#{TOKEN}")
-        again = page.get_by_role("button", name="Try again")
-        await expect(again).to_be_visible()
-        service.status = 200
-        await again.click()
-        await expect(page.locator("h1")).to_have_text("Acme Water Oy")
-
-
-async def test_other_dates_are_asked_for_and_a_link_that_expires_meanwhile_clears_the_page(
-    browser: Browser, service: Service
-) -> None:
-    async with opened(browser) as (page, _):
-        await visit(page, service)
-        assert service.asked == [{"format": ["json"]}]
-        await page.get_by_label("From").fill("2026-09-01")
-        await page.get_by_role("button", name="Show").click()
-        await expect(page.get_by_role("button", name="Show")).to_be_enabled()
-        assert service.asked[1:] == [{"from": ["2026-09-01"], "to": ["2026-11-22"], "format": ["json"]}]
-        service.status = 401
-        await page.get_by_role("button", name="Show").click()
-        await expect(page.get_by_role("status")).to_contain_text("This link no longer works")
-        await expect(page.locator(".license")).to_have_count(0)
-
-
-async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: Service, tmp_path: Path) -> None:
 async def test_without_javascript_the_page_says_so_and_does_not_seem_to_be_at_work(
     browser: Browser, service: Service
 ) -> None:
@@ -234,6 +206,34 @@ async def test_a_screen_reader_hears_that_figures_are_read_and_which_are_shown(
         assert await status.evaluate("status => status.offsetHeight") > 50
 
 
+async def test_a_service_that_was_down_can_be_asked_again(browser: Browser, service: Service) -> None:
+    service.status = 503
+    async with opened(browser) as (page, _):
+        await page.goto(f"{service.url}#{TOKEN}")
+        again = page.get_by_role("button", name="Try again")
+        await expect(again).to_be_visible()
+        service.status = 200
+        await again.click()
+        await expect(page.locator("h1")).to_have_text("Acme Water Oy")
+
+
+async def test_other_dates_are_asked_for_and_a_link_that_expires_meanwhile_clears_the_page(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        assert service.asked == [{"format": ["json"]}]
+        await page.get_by_label("From").fill("2026-09-01")
+        await page.get_by_role("button", name="Show").click()
+        await expect(page.get_by_role("button", name="Show")).to_be_enabled()
+        assert service.asked[1:] == [{"from": ["2026-09-01"], "to": ["2026-11-22"], "format": ["json"]}]
+        service.status = 401
+        await page.get_by_role("button", name="Show").click()
+        await expect(page.get_by_role("status")).to_contain_text("This link no longer works")
+        await expect(page.locator(".license")).to_have_count(0)
+
+
+async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: Service, tmp_path: Path) -> None:
     async with opened(browser) as (page, seen):
         await visit(page, service)
         async with page.expect_download() as downloading:
@@ -313,7 +313,7 @@ async def test_text_stands_out_from_its_background(browser: Browser, service: Se
     """WCAG 2.2, success criterion 1.4.3: 4.5 to 1, for large text 3 to 1."""
     async with opened(browser, color_scheme=scheme) as (page, _):
         await visit(page, service)
-        await page.locator("details").first.evaluate("details => details.open = true")
+        await page.evaluate(OPEN_ALL)
         assert await page.evaluate(FAINT_TEXTS) == []
 
 
@@ -355,6 +355,34 @@ async def test_print_leaves_out_what_cannot_be_pressed_on_paper(browser: Browser
         await expect(page.locator("summary").first).to_be_hidden()
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
+
+async def test_a_table_that_was_opened_is_printed_whole(browser: Browser, service: Service) -> None:
+    service.report = sample.report(days=90)
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        closed = pages(await page.pdf())
+        await page.evaluate(OPEN_ALL)
+        await page.emulate_media(media="print")
+        cut = await page.evaluate(
+            "[...document.querySelectorAll('details .scroll')].filter(table => getComputedStyle(table).overflow"
+            " !== 'visible' || table.clientHeight < table.firstElementChild.offsetHeight).length"
+        )
+        assert cut == 0
+        kept_whole = await page.evaluate(
+            "[...document.querySelectorAll('details')].filter(details => {"
+            " for (let node = details; node; node = node.parentElement)"
+            "  if (getComputedStyle(node).breakInside === 'avoid') return true; }).length"
+        )
+        assert kept_whole == 0
+        days = sum(len(license_.days) for license_ in service.report.licenses[:4])
+        assert pages(await page.pdf()) >= closed + days // 90  # each on more than the rest of its page
+
+
+def pages(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type /Page\b", pdf))
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach((details) => details.open = true)"
 
 FAINT_TEXTS = """() => {
   const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});

@@ -472,6 +472,12 @@ function takeToken() {
   return true;
 }
 
+// What a screen reader is to say, where the eye sees it anyway.
+function say(text) {
+  byId("notice").className = "hidden";
+  byId("notice").replaceChildren(element("p", {}, text));
+}
+
 function notify(title, text, retry) {
   const parts = [element("h2", {}, title), element("p", {}, text)];
   if (retry) {
@@ -479,6 +485,7 @@ function notify(title, text, retry) {
     button.addEventListener("click", retry);
     parts.push(button);
   }
+  byId("notice").className = "";
   byId("notice").replaceChildren(...parts);
 }
 
@@ -496,12 +503,6 @@ async function request(format) {
   });
   if (response.status === 401) throw new LinkExpired();
   if (response.status === 400) throw new BadDates((await response.json()).detail);
-// What a screen reader is to say, where the eye sees it anyway.
-function say(text) {
-  byId("notice").className = "hidden";
-  byId("notice").replaceChildren(element("p", {}, text));
-}
-
   if (!response.ok) throw new Error(`status ${response.status}`);
   return response;
 }
@@ -509,7 +510,6 @@ function say(text) {
 async function attempt(work) {
   const buttons = [...byId("range").querySelectorAll("button")];
   for (const button of buttons) button.disabled = true;
-  byId("notice").className = "";
   try {
     await work();
   } catch (problem) {
@@ -569,6 +569,7 @@ function start() {
   byId("download").addEventListener("click", () => attempt(download));
   addEventListener("hashchange", () => takeToken() && attempt(load));
   if (takeToken()) {
+    byId("notice").replaceChildren(element("p", {}, "Reading the figures…"));
     attempt(load);
   } else {
     notify(
@@ -580,4 +581,3 @@ function start() {
 }
 
 start();
-    byId("notice").replaceChildren(element("p", {}, "Reading the figures…"));

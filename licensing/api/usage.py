@@ -22,6 +22,10 @@ from licensing.services.reports import oldest_day, span
 router = APIRouter(prefix="/api")
 
 USUAL_DAYS = 90
+CSV_ROWS = (
+    "CSV: of each license a row for each day, then one for each month. A day's has no `month`; "
+    "a month's no `day`, and nothing where a small group's figures were not kept"
+)
 
 
 def _plain(text: object) -> object:
@@ -62,7 +66,7 @@ async def usage_data(
     request: Request,
     first: Annotated[Day | None, Query(alias="from", description="the first UTC day; by default 90 back")] = None,
     last: Annotated[Day | None, Query(alias="to", description="the last UTC day; by default today")] = None,
-    format: Annotated[Format, Query(description="CSV: a row for each license and day")] = Format.JSON,  # noqa: A002
+    format: Annotated[Format, Query(description=CSV_ROWS)] = Format.JSON,  # noqa: A002
 ) -> Response:
     """Figures of days and months. Days are kept for a year; the last 90 are told where none are named.
 

@@ -61,8 +61,15 @@ def billing(
         case Format.TABLE:
             out.print(_table(statement))
             out.print(f"sha256 {checksum(statement)}", markup=False)
-    if not statement.closed:
-        ended = bounds(month)[1] <= utc_now()
+    ended = bounds(month)[1] <= utc_now()
+    if gone := [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]:
+        err.print(
+            f"{month} can no longer be billed by the minute for {', '.join(gone)}: of the sessions that its figures "
+            "were made from, some were erased or are past their year. Keep to the statement that you billed by; "
+            "--rounding exact tells the time that was counted.",
+            style="yellow",
+        )
+    if not ended or any(not line.closed and line.billed_hours is not None for line in statement.lines):
         why = "programs that ran then have not been heard of since" if ended else "it has not ended"
         err.print(f"{month} is not closed: {why}, and these figures can still change.", style="yellow")
 
@@ -78,7 +85,6 @@ def _table(statement: Statement) -> Table:
             Text(line.project),
             str(line.active_days),
             str(line.sessions),
-            str(line.billed_hours),
-            str(line.overdraft_hours),
+            *("–" if hours is None else str(hours) for hours in (line.billed_hours, line.overdraft_hours)),
         )
     return told

@@ -55,6 +55,8 @@ def usage(
     """Tell how well licenses are used: `usage LICENSE`, `usage --organization ORG`, or `usage link ORG`.
 
     `usage link ORG` prints a link to the customer's own page; whoever has it can read that customer's figures.
+
+    In CSV, rows with a `day` tell of the days asked for; those with a `month`, below them, of whole months.
     """
     zone = _zone(time_zone)
     match what or []:

@@ -12,6 +12,12 @@ The rules:
   session, or with sharing the sessions that overlap on the seat, which nobody should pay for twice. What of
   it lies in another month is on that month's statement.
 - A month is `closed` once it has ended and nothing that is still to be heard of a session can change its figures.
+- Minutes are counted from the sessions themselves, which may be gone sooner than the figures of their days: erased on
+  request, or past their year. Where the two no longer agree, a line bills nothing: its hours are left empty, rather
+  than told too low, and it is not closed.
+- Whether a license is billed, and to which project, is what its newest file says, of months before that file, too.
+
+For these two reasons the statement that counts is the one that was billed by. Its checksum tells it from all others.
 
 Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows as they
 stand in the CSV, header included, so that `head -n -1 statement.csv | sha256sum` checks a file; the JSON of
@@ -24,13 +30,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, astuple, dataclass, fields
-from datetime import MAXYEAR, UTC, datetime, timedelta
+from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 
-from licensing.rules.figures import DayFigures
-from licensing.rules.usage import Use, stays
+from licensing.rules.figures import DayFigures, reckon
+from licensing.rules.usage import DAY, Use, midnight, stays
 
 MINUTE = timedelta(minutes=1)
 HOURS = Decimal("0.0001")
@@ -57,7 +63,8 @@ class Account:
 
     `billing` is `time` or `project`; `project` is empty where the license names none. `sessions` is the
     month's, each once; `days` are the figures of its days, of which those without use may be left out.
-    `settled` is the instant before which nothing can change any more. `minutes` is needed for `Rounding.MINUTE` alone.
+    `settled` is the instant before which nothing can change any more. `minutes` matter for `Rounding.MINUTE` alone;
+    None where they cannot be told.
     """
 
     organization: str
@@ -73,7 +80,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of a statement; its fields are the columns. A project's `license` lists ids, spaced."""
+    """One row of a statement; its fields are the columns. A project's `license` lists ids, spaced.
+
+    The hours are None, in CSV empty, where minutes can no longer be told.
+    """
 
     line: str
     month: str
@@ -88,8 +98,8 @@ class Line:
     sessions: int
     seat_seconds: int
     overdraft_seconds: int
-    billed_hours: Decimal
-    overdraft_hours: Decimal
+    billed_hours: Decimal | None
+    overdraft_hours: Decimal | None
 
 
 COLUMNS = tuple(column.name for column in fields(Line))
@@ -125,10 +135,28 @@ def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
     return Minutes(within, overdraft)
 
 
+def agree(uses: Iterable[Use], days: Iterable[DayFigures], month: str, as_of: datetime) -> bool:
+    """Whether one license's sessions still are those that the figures of a month's days were made from."""
+    begin, end = bounds(month)
+    present: defaultdict[date, list[Use]] = defaultdict(list)
+    for use in uses:
+        if use.touches(begin, end, as_of):
+            day = max(use.started_at, begin).date()
+            present[day].append(use)
+            while midnight(day := day + DAY) < min(use.until(as_of), end):
+                present[day].append(use)
+    again = [reckon(day, of_day, (), as_of).figures for day, of_day in present.items()]
+    return _billed(again) == _billed(days)
+
+
+def _billed(days: Iterable[DayFigures]) -> dict[date, tuple[int, int, int]]:
+    return {day.day: (day.sessions, day.seat_seconds, day.overdraft_seconds) for day in days if day.sessions}
+
+
 def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of: datetime) -> Statement:
     """Draw up the statement of a UTC month `YYYY-MM`, as known at `as_of`.
 
-    Raises ValueError for a day of another month, and for missing minutes where they are to be billed.
+    Raises ValueError for a day of another month.
     """
     projects: defaultdict[tuple[str, str], list[Account]] = defaultdict(list)
     lines = []
@@ -149,19 +177,19 @@ def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) ->
             raise ValueError(f"{day.day} is not a day of {month}")
     seat_seconds = sum(day.seat_seconds for day in days)
     overdraft_seconds = sum(day.overdraft_seconds for day in days)
+    told = True
     if rounding is Rounding.EXACT:
         within, overdraft = seat_seconds - overdraft_seconds, overdraft_seconds
     else:
         rounded = [account.minutes for account in accounts if account.minutes is not None]
-        if len(rounded) < len(accounts):
-            raise ValueError("billing by the minute needs the minutes of every license")
+        told = len(rounded) == len(accounts)
         within = 60 * sum(each.within for each in rounded)
         overdraft = 60 * sum(each.overdraft for each in rounded)
     first = accounts[0]
     return Line(
         line=kind,
         month=month,
-        closed=bounds(month)[1] <= min(account.settled for account in accounts),
+        closed=told and bounds(month)[1] <= min(account.settled for account in accounts),
         organization=first.organization,
         license=" ".join(sorted(account.license for account in accounts)),
         product=first.product if kind == "license" else "",
@@ -172,8 +200,8 @@ def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) ->
         sessions=sum(account.sessions for account in accounts),
         seat_seconds=seat_seconds,
         overdraft_seconds=overdraft_seconds,
-        billed_hours=_hours(within),
-        overdraft_hours=_hours(overdraft),
+        billed_hours=_hours(within) if told else None,
+        overdraft_hours=_hours(overdraft) if told else None,
     )
 
 
@@ -191,7 +219,10 @@ def _rows(of: Statement) -> str:
 
 def _cells(line: Line) -> Iterator[str]:
     for value in astuple(line):
-        yield str(value).lower() if isinstance(value, bool) else str(value)
+        if value is None:
+            yield ""
+        else:
+            yield str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def checksum(of: Statement) -> str:

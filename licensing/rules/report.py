@@ -266,14 +266,25 @@ def _count(number: int, noun: str) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """One row for each license and day, in that order, with stable columns; lines end in a line feed."""
+    """One table: of each license a row for each day, then one for each month; lines end in a line feed.
+
+    Either `day` or `month` is filled, so that nobody adds a month to its own days. A month's row is about the whole
+    month, whatever days were asked for, and empty where a figure was not kept. Columns are stable: new ones come last.
+    """
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("organization", "license", "product", "kind", "seats", *DayUsage.model_fields))
+    columns = ("organization", "license", "product", "kind", "seats", *DayUsage.model_fields, "month")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
     for license_ in report.licenses:
-        of = (report.organization.id, license_.id, license_.product, license_.kind, license_.seats)
-        for day in license_.days:
-            writer.writerow((*of, *day.model_dump(mode="json").values()))
+        of = {
+            "organization": report.organization.id,
+            "license": license_.id,
+            "product": license_.product,
+            "kind": license_.kind,
+            "seats": license_.seats,
+        }
+        told = license_.model_dump(mode="json", include={"days", "months"})
+        writer.writerows(of | figures for figures in (*told["days"], *told["months"]))
     return text.getvalue()
 
 

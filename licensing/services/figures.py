@@ -114,9 +114,10 @@ async def _ended(tables: Tables, license: str, since: datetime, until: datetime)
         yield rows.use_value(row)
 
 
-async def uses_between(tables: Tables, license: str, since: datetime, until: datetime, as_of: datetime) -> list[Use]:
+async def uses_between(
+    tables: Tables, license: str, since: datetime, until: datetime, as_of: datetime, present: StillOpen
+) -> list[Use]:
     """The sessions that ran at some time in `since` ≤ t < `until`, as known at a moment."""
-    present = await still_open(tables, license, as_of)
     ended = [use async for use in _ended(tables, license, since, as_of) if use.started_at < until]
     return present.ended(ended) + [use for use in present.uses if use.started_at < until]
 

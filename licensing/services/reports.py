@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from licensing.rules.billing import Account, Minutes, Rounding, Statement, bounds, minutes, statement
+from licensing.rules.billing import Account, Rounding, Statement, agree, bounds, minutes, statement
 from licensing.rules.figures import DayFigures, Month, MonthFigures, with_denials_of
 from licensing.rules.license import Billing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
@@ -19,7 +19,15 @@ from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
 from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
-from licensing.services.figures import days_back, figured_to, first_day, month_of, still_open, uses_between
+from licensing.services.figures import (
+    StillOpen,
+    days_back,
+    figured_to,
+    first_day,
+    month_of,
+    still_open,
+    uses_between,
+)
 from licensing.services.progress import Progress, unwatched
 from licensing.storage import rows
 from licensing.storage.tables import Tables
@@ -72,11 +80,10 @@ def span(first: date | None, last: date | None, days: int, as_of: datetime) -> t
     return (first, last) if first <= last else None
 
 
-async def known_figures(tables: Tables, license: str, first: date, as_of: datetime) -> Known:
+async def known_figures(tables: Tables, license: str, first: date, as_of: datetime, present: StillOpen) -> Known:
     """All figures of a license from a day on; its months without regard to that."""
     # Before the rows of the days, which are written before they are called final.
     final = await figured_to(tables, license)
-    present = await still_open(tables, license, as_of)
     known = Known(present.settled)
     async for row in tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY)):
         day = rows.day_value(row)
@@ -144,7 +151,8 @@ class Reports:
             head = await self._head(name) if license in (None, name) else None
             if head is None:
                 continue
-            known = await known_figures(self._tables, name, oldest_day(as_of), as_of)
+            present = await still_open(self._tables, name, as_of)
+            known = await known_figures(self._tables, name, oldest_day(as_of), as_of, present)
             for month, users in known.people.items():
                 people.setdefault(month, set()).update(users)
             known.people.clear()
@@ -221,8 +229,14 @@ class Reports:
             head = await self._head(entry.license)
             if head is None or head.terms.billing == Billing.NONE:
                 continue
-            known = await known_figures(self._tables, entry.license, first, as_of)
+            present = await still_open(self._tables, entry.license, as_of)
+            known = await known_figures(self._tables, entry.license, first, as_of, present)
             totals = known.months.get(month)
+            days = tuple(figures for day, figures in sorted(known.days.items()) if month_of(day) == month)
+            rounded = None
+            if rounding is Rounding.MINUTE:
+                uses = await uses_between(self._tables, entry.license, *bounds(month), as_of, present)
+                rounded = minutes(uses, month, as_of) if agree(uses, days, month, as_of) else None
             yield Account(
                 organization=entry.organization,
                 license=entry.license,
@@ -230,14 +244,10 @@ class Reports:
                 project=head.terms.project,
                 billing=head.terms.billing,
                 sessions=(totals.sessions or 0) if totals else 0,
-                days=tuple(figures for day, figures in sorted(known.days.items()) if month_of(day) == month),
+                days=days,
                 settled=known.settled,
-                minutes=await self._minutes(entry.license, month, as_of) if rounding is Rounding.MINUTE else None,
+                minutes=rounded,
             )
-
-    async def _minutes(self, license: str, month: str, as_of: datetime) -> Minutes:
-        begin, end = bounds(month)
-        return minutes(await uses_between(self._tables, license, begin, end, as_of), month, as_of)
 
     async def _head(self, license: str) -> Head | None:
         row = await self._tables.get("register", license, rows.HEAD)

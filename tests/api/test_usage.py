@@ -210,7 +210,9 @@ async def test_what_cannot_be_asked_for_is_refused_with_advice(
         assert not sent or sent in str(TODAY) or sent not in problem["detail"]
 
 
-async def test_the_csv_has_a_row_for_each_license_and_day(service: Api, home: Home, customer: Customer) -> None:
+async def test_the_csv_has_a_row_for_each_day_and_month_of_a_license(
+    service: Api, home: Home, customer: Customer
+) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9.5))])
     asked = {"from_": str(ago(2)), "to": str(ago(1))}
 
@@ -219,10 +221,11 @@ async def test_the_csv_has_a_row_for_each_license_and_day(service: Api, home: Ho
 
     assert reply.headers["content-type"] == "text/csv; charset=utf-8"
     told = list(csv.DictReader(reply.text.splitlines()))
-    assert [row["day"] for row in told] == [str(ago(2)), str(ago(1))]
+    assert [row["day"] or row["month"] for row in told] == [str(ago(2)), str(ago(1)), f"{ago(1):%Y-%m}"]
     assert {row["license"] for row in told} == {customer.license}
-    for row, day in zip(told, report["licenses"][0]["days"], strict=True):
-        assert {name: row[name] for name in FIGURES} == {name: str(day[name]) for name in FIGURES}
+    (license,) = report["licenses"]
+    for row, figures in zip(told, [*license["days"], *license["months"]], strict=True):
+        assert {name: row[name] for name in FIGURES} == {name: str(figures[name]) for name in FIGURES}
     assert told[1]["seat_seconds"] == "5400"
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -27,7 +28,7 @@ from licensing.services.audit import Entry, entries
 from licensing.services.reports import oldest_day
 from licensing.storage import patience, rows
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import Tables, merge
+from licensing.storage.tables import Tables, delete, merge
 from tests.cli.conftest import Licensing, Said
 from tests.customer import Customer, at, new_customer, use
 from tests.storage.desk import look, new_session
@@ -107,8 +108,9 @@ def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, 
     assert (report["from"], report["to"], report["time_zone"]) == (str(YESTERDAY), str(YESTERDAY), "UTC")
     (license,) = report["licenses"]
     assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(YESTERDAY), 5400)]
-    (row,) = csv.DictReader(sheet.splitlines())
-    assert (row["license"], row["day"], row["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
+    day, month = csv.DictReader(sheet.splitlines())
+    assert (day["license"], day["day"], day["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
+    assert (month["license"], month["month"], month["seat_seconds"]) == (acme.license, f"{YESTERDAY:%Y-%m}", "5400")
     assert "\r" not in sheet
 
 
@@ -317,6 +319,36 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
         assert json.loads(said.out)["closed"] is False
     if format_ == "csv":
         assert [row["closed"] for row in csv.DictReader(said.out.splitlines()[:-1])] == ["false"]
+
+
+@pytest.mark.parametrize("format_", ["table", "csv", "json"])
+def test_minutes_of_sessions_that_are_gone_are_not_told_and_it_is_said_why(
+    licensing: Licensing, do: Do[Any], format_: str
+) -> None:
+    gone, stays = (use(name, at(LAST_DAY, 8), at(LAST_DAY, 9)) for name in "ab")
+    acme = customer(do, gone, stays, billing=Billing.TIME)
+    options = ("--month", MONTH, "--organization", acme.organization, "--rounding", "minute", "--format", format_)
+
+    async def forget(tables: Tables) -> None:
+        await replace(acme, tables=tables).night(NOW)
+        row = await tables.get("register", acme.license, rows.ended_key(at(LAST_DAY, 9), "a"))
+        assert row
+        await tables.commit("register", acme.license, [delete(row.key, row.etag)])
+
+    bare(licensing("billing", *options))
+    do(forget)
+    said = licensing("billing", *options)
+
+    assert said.code == 0
+    assert said.err.startswith(f"{MONTH} can no longer be billed by the minute for {acme.license}: ")
+    assert said.err.count("\n") == 1  # that it is not closed needs no second reason
+    if format_ == "table":
+        assert re.search(r"│ 2 +│ – +│ – +│", said.out, re.MULTILINE)
+    if format_ == "csv":
+        (row,) = csv.DictReader(said.out.splitlines()[:-1])
+        assert (row["closed"], row["sessions"], row["billed_hours"], row["overdraft_hours"]) == ("false", "2", "", "")
+    if format_ == "json":
+        assert [line["billed_hours"] for line in json.loads(said.out)["lines"]] == [None]
 
 
 def test_a_month_of_which_days_are_gone_is_refused_and_not_billed_nothing(licensing: Licensing, do: Do[Any]) -> None:

@@ -1,5 +1,6 @@
 """The usage page, live and as a file, in a real Chromium under its real Content-Security-Policy."""
 
+import asyncio
 import csv
 import json
 import re
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from licensing.api.pages.usage import usage_page, usage_report
 from tests.pages import sample
@@ -37,7 +38,7 @@ async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, se
 async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page) -> None:
     told = REPORT.licenses[0]
     section = shown.get_by_role("region", name=told.product, exact=True)
-    rows = await section.locator("details tbody tr").evaluate_all(
+    rows = await section.locator(".peaks details tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
     assert len(rows) == len(told.days)
@@ -94,6 +95,34 @@ async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page)
     section = shown.get_by_role("region", name="Fluidit Sewer", exact=True)
     await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
     await expect(section.locator(".heat")).to_have_count(0)
+    await expect(section.get_by_text("Every hour as a table")).to_have_count(0)
+
+
+async def test_every_hour_of_the_week_can_be_read_without_a_mouse(browser: Browser, service: Service) -> None:
+    told = service.report.licenses[0]
+    assert told.busy is not None
+    async with opened(browser, 360, has_touch=True) as (page, seen):
+        await visit(page, service)
+        section = page.get_by_role("region", name=told.product, exact=True)
+        hours = section.get_by_role("region", name="Every hour as a table")
+        await expect(hours).to_be_hidden()
+        await section.get_by_text("Every hour as a table").tap()
+        await expect(hours).to_be_visible()
+        await page.keyboard.press("Enter")  # as the tap has left the focus there
+        await expect(hours).to_be_hidden()
+        await page.keyboard.press("Enter")
+        await expect(hours).to_be_visible()
+        rows = await hours.locator("tbody tr").evaluate_all(
+            "rows => rows.map(row => [...row.querySelectorAll('td')].map(cell => cell.textContent))"
+        )
+        assert await page.evaluate("document.documentElement.scrollWidth") == 360
+        assert_quiet(seen, service)
+    assert len(rows) == 24
+    for at, row in enumerate(rows):
+        for cell, day in zip(row, told.busy, strict=True):
+            mean, most = re.fullmatch(r"([\d.]+)(?: \((\d+)\))?", cell).groups("0")  # type: ignore[union-attr]
+            assert float(mean) == pytest.approx(day[at].mean, abs=0.051)
+            assert int(most) == day[at].most
 
 
 async def test_the_token_leaves_the_address_bar_and_the_history(browser: Browser, service: Service) -> None:
@@ -139,6 +168,44 @@ async def test_a_reload_asks_for_the_link_again_and_the_link_works_in_the_open_p
         assert_quiet(seen, service)
 
 
+async def test_without_javascript_the_page_says_so_and_does_not_seem_to_be_at_work(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser, java_script_enabled=False) as (page, _):
+        await page.goto(f"{service.url}#{TOKEN}")
+        await expect(page.locator("noscript p")).to_be_visible()
+        said = await page.locator("main").inner_text()
+        assert said.strip() == (
+            "This page draws its figures with JavaScript. Allow it for this page, then open the link again."
+        )
+
+
+async def test_a_screen_reader_hears_that_figures_are_read_and_which_are_shown(
+    browser: Browser, service: Service
+) -> None:
+    async with opened(browser) as (page, _):
+        answer = asyncio.Event()
+
+        async def late(route: Route) -> None:
+            await answer.wait()
+            await route.continue_()
+
+        await page.route("**/usage/data?*", late)
+        await page.goto(f"{service.url}#{TOKEN}")
+        status = page.get_by_role("status")
+        await expect(status).to_have_text("Reading the figures…")
+        answer.set()
+        await expect(status).to_have_text(re.compile(r"Figures from Mon,? 19 Oct 2026 to .+ 2026 are shown\."))
+        service.report = sample.report(days=7)
+        await page.get_by_role("button", name="Show").click()
+        await expect(status).to_have_text(re.compile(r"Figures from Mon,? 16 Nov 2026 to .+ 2026 are shown\."))
+        assert await status.evaluate("status => status.offsetWidth * status.offsetHeight") <= 1  # the eye sees the page
+        service.status = 503
+        await page.get_by_role("button", name="Show").click()
+        await expect(status).to_contain_text("could not be read")
+        assert await status.evaluate("status => status.offsetHeight") > 50
+
+
 async def test_a_service_that_was_down_can_be_asked_again(browser: Browser, service: Service) -> None:
     service.status = 503
     async with opened(browser) as (page, _):
@@ -175,7 +242,7 @@ async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: S
         await download.save_as(tmp_path / "usage.csv")
         assert download.suggested_filename == "usage-2026-10-19-to-2026-11-22.csv"
         rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
-        assert len(rows) == sum(len(license_.days) for license_ in service.report.licenses)
+        assert len(rows) == sum(len(license_.days) + len(license_.months) for license_ in service.report.licenses)
         assert_quiet(seen, service)
 
 
@@ -246,7 +313,7 @@ async def test_text_stands_out_from_its_background(browser: Browser, service: Se
     """WCAG 2.2, success criterion 1.4.3: 4.5 to 1, for large text 3 to 1."""
     async with opened(browser, color_scheme=scheme) as (page, _):
         await visit(page, service)
-        await page.locator("details").first.evaluate("details => details.open = true")
+        await page.evaluate(OPEN_ALL)
         assert await page.evaluate(FAINT_TEXTS) == []
 
 
@@ -274,7 +341,7 @@ async def test_all_can_be_reached_by_keyboard(browser: Browser, service: Service
             reached.append(
                 await page.evaluate("(document.activeElement.textContent || document.activeElement.name).trim()")
             )
-        assert {"from", "to", "Show", "Download CSV", "Every day as a table"} <= set(reached)
+        assert {"from", "to", "Show", "Download CSV", "Every day as a table", "Every hour as a table"} <= set(reached)
         await page.locator("summary").first.focus()
         await page.keyboard.press("Enter")
         await expect(page.locator("details").first).to_have_attribute("open", "")
@@ -288,6 +355,34 @@ async def test_print_leaves_out_what_cannot_be_pressed_on_paper(browser: Browser
         await expect(page.locator("summary").first).to_be_hidden()
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
+
+async def test_a_table_that_was_opened_is_printed_whole(browser: Browser, service: Service) -> None:
+    service.report = sample.report(days=90)
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        closed = pages(await page.pdf())
+        await page.evaluate(OPEN_ALL)
+        await page.emulate_media(media="print")
+        cut = await page.evaluate(
+            "[...document.querySelectorAll('details .scroll')].filter(table => getComputedStyle(table).overflow"
+            " !== 'visible' || table.clientHeight < table.firstElementChild.offsetHeight).length"
+        )
+        assert cut == 0
+        kept_whole = await page.evaluate(
+            "[...document.querySelectorAll('details')].filter(details => {"
+            " for (let node = details; node; node = node.parentElement)"
+            "  if (getComputedStyle(node).breakInside === 'avoid') return true; }).length"
+        )
+        assert kept_whole == 0
+        days = sum(len(license_.days) for license_ in service.report.licenses[:4])
+        assert pages(await page.pdf()) >= closed + days // 90  # each on more than the rest of its page
+
+
+def pages(pdf: bytes) -> int:
+    return len(re.findall(rb"/Type /Page\b", pdf))
+
+
+OPEN_ALL = "document.querySelectorAll('details').forEach((details) => details.open = true)"
 
 FAINT_TEXTS = """() => {
   const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});

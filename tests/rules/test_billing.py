@@ -18,6 +18,7 @@ from licensing.rules.billing import (
     Minutes,
     Rounding,
     Statement,
+    agree,
     bounds,
     minutes,
     statement,
@@ -139,9 +140,19 @@ def test_minutes_are_billed_in_place_of_seconds_but_the_seconds_stay_those_of_th
     assert (line.billed_hours, line.overdraft_hours) == (Decimal("0.0333"), Decimal("0.0167"))
 
 
-def test_billing_by_the_minute_without_the_minutes_is_a_fault_not_a_zero() -> None:
-    with pytest.raises(ValueError, match="needs the minutes"):
-        statement("2028-02", [account("water", day(1))], Rounding.MINUTE, MARCH)
+def test_minutes_that_cannot_be_told_any_more_are_billed_neither_as_nothing_nor_as_what_is_left() -> None:
+    whole = replace(account("water", day(1), billing="project", project="Harbour"), minutes=Minutes(60, 0))
+    made = statement("2028-02", [whole, replace(whole, license="sewer", minutes=None)], Rounding.MINUTE, MARCH)
+    told = {line.license: (line.closed, line.billed_hours, line.overdraft_hours) for line in made.lines}
+    assert told == {
+        "water": (True, Decimal(1), Decimal(0)),
+        "sewer": (False, None, None),
+        "sewer water": (False, None, None),
+    }
+    assert not made.closed
+    assert [line.seat_seconds for line in made.lines] == [3600, 3600, 7200]
+    assert [row["billed_hours"] for row in csv.DictReader(to_csv(made).splitlines()[:-1])] == ["", "1.0000", ""]
+    assert [line["billed_hours"] for line in json.loads(to_json(made))["lines"]] == [None, 1, None]
 
 
 def test_a_day_of_another_month_is_a_fault() -> None:
@@ -211,6 +222,10 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
     assert exact.seat_seconds == counted["seat_seconds"]
     assert exact.overdraft_seconds == counted["overdraft_seconds"]
     assert bill.minutes == minutes_counted(reckoner, MARCH)
+    assert agree(uses, days, "2028-03", as_of)
+    for gone in uses:
+        left = [each for each in uses if each is not gone]
+        assert agree(left, days, "2028-03", as_of) is not gone.touches(MARCH, as_of, as_of)
 
 
 def minutes_counted(reckoner: Reckoner, begin: datetime) -> Minutes:

@@ -193,19 +193,37 @@ def test_the_json_has_the_names_that_the_page_reads() -> None:
     assert [month["month"] for month in document["licenses"][0]["months"]] == ["2028-02", "2028-03"]
 
 
-def test_the_csv_has_a_row_for_each_day_and_stable_columns() -> None:
+def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:
     rows = list(csv.DictReader(to_csv(report()).splitlines()))
     assert ",".join(rows[0]) == (
         "organization,license,product,kind,seats,day,sessions,users,hosts,seat_seconds,peak,peak_at,"
-        "denials,waits,overdraft_seconds"
+        "denials,waits,overdraft_seconds,month"
     )
-    assert len(rows) == 7
+    assert [bool(row["day"]) for row in rows] == [True] * 7 + [False] * 2
+    assert [row["month"] for row in rows] == [""] * 7 + ["2028-02", "2028-03"]
     assert (rows[0]["day"], rows[0]["peak"], rows[0]["peak_at"]) == (
         "2028-02-28",
         "3",
         "2028-02-28T09:00:00Z",
     )
     assert (rows[1]["peak"], rows[1]["peak_at"]) == ("0", "")
+
+
+def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None:
+    license_ = usage(day(0, 3))
+    full = MonthFigures("2028-02", 3, 9, 2, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 1, 1, 60)
+    few = MonthFigures("2027-01", 2)
+    told = report().model_copy(update={"licenses": (license_.model_copy(update={"months": (few, full)}),)})
+    *_, kept, whole = csv.DictReader(to_csv(told).splitlines())
+    (of_json,) = json.loads(to_json(told))["licenses"]
+    for row, month in zip((kept, whole), of_json["months"], strict=True):
+        assert {name: row[name] for name in month} == {
+            name: "" if figure is None else str(figure) for name, figure in month.items()
+        }
+    assert [name for name, cell in kept.items() if cell] == [
+        *("organization", "license", "product", "kind", "seats", "users", "month")
+    ]
+    assert (whole["seats"], whole["peak_at"]) == ("3", "2028-02-28T09:00:00Z")
 
 
 def test_the_hour_of_a_months_peak_is_told_only_where_enough_people_were_active_that_day() -> None:

@@ -2,19 +2,23 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from licensing.rules.billing import Rounding
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.billing import Rounding, Statement, to_csv
 from licensing.rules.license import Billing
 from licensing.rules.seats import Departure, Reason
 from licensing.rules.usage import Denial
 from licensing.services.figures import reopening, standing
+from licensing.services.privacy import Privacy, Wanted
 from licensing.services.reports import Reports
 from licensing.storage import rows
+from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Row, Tables
-from tests.customer import at, new_customer, use
+from tests.customer import Customer, at, new_customer, use
 from tests.storage.desk import Counted, new_license
 
 DAY = date(2026, 11, 23)
@@ -58,7 +62,7 @@ async def test_a_session_that_ends_while_a_statement_is_drawn_up_is_billed_once(
     (line,) = statement.lines
     assert line.sessions == 1
     assert line.seat_seconds in (160 * 60, 180 * 60)  # up to its last sign of life, or to now
-    assert float(line.billed_hours) in (2.6667, 3)
+    assert line.billed_hours in (Decimal("2.6667"), 3)
 
 
 @pytest.mark.parametrize("reads", range(1, 10))
@@ -126,3 +130,78 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
     assert (after.days, after.months) == (before.days, before.months)
+
+
+# What is billed once sessions are gone.
+
+PEPPERS = Peppers({"p": bytes(32)})
+DECEMBER = datetime(2026, 12, 2, 1, tzinfo=UTC)
+
+
+async def statements(customer: Customer, now: datetime) -> tuple[Statement, Statement]:
+    """November's, by the second and by the minute."""
+    reports = Reports(customer.tables, lambda: now, 3)
+    exact, rounded = [await reports.statement("2026-11", each, customer.organization) for each in Rounding]
+    assert exact
+    assert rounded
+    return exact, rounded
+
+
+async def erase(customer: Customer, name: str, now: datetime) -> None:
+    privacy = Privacy(customer.tables, Ledger(customer.tables, lambda: now), PEPPERS, lambda: now)
+    assert (await privacy.erase(Wanted(customer.organization, name))).deleted == 1
+
+
+async def ann_and_bob(tables: Tables, day: date) -> Customer:
+    """Who used a license for a minute and a second each, before one o'clock in the night and after noon."""
+    customer = new_customer(tables, billing=Billing.TIME)
+    length = timedelta(seconds=61)
+    await customer.used(
+        use(name, at(day, hour), at(day, hour) + length, PEPPERS.pseudonym("p", customer.organization, "user", name))
+        for name, hour in (("ann", 0), ("bob", 13))
+    )
+    return customer
+
+
+def hours(statement: Statement) -> tuple[bool, int, int, Decimal | None]:
+    (line,) = statement.lines
+    assert line.closed is statement.closed
+    return line.closed, line.sessions, line.seat_seconds, line.billed_hours
+
+
+async def test_after_an_erasure_a_closed_month_is_billed_as_before_or_not_at_all(tables: Tables) -> None:
+    customer = await ann_and_bob(tables, DAY)
+    await customer.night(DECEMBER)
+    exact, rounded = await statements(customer, DECEMBER)
+    assert hours(exact) == (True, 2, 122, Decimal("0.0339"))
+    assert hours(rounded) == (True, 2, 122, Decimal("0.0667"))
+
+    await erase(customer, "ann", DECEMBER)
+
+    exact_again, rounded_again = await statements(customer, DECEMBER)
+    assert to_csv(exact_again) == to_csv(exact)
+    assert hours(rounded_again) == (False, 2, 122, None)
+
+
+async def test_an_erasure_within_a_month_leaves_no_minutes_to_be_told_of_days_that_are_final(tables: Tables) -> None:
+    customer = await ann_and_bob(tables, DAY - timedelta(days=1))
+    await customer.night(NOW)
+
+    await erase(customer, "bob", NOW)
+
+    exact, rounded = await statements(customer, NOW)
+    assert exact.lines[0].seat_seconds == rounded.lines[0].seat_seconds == 122
+    assert (rounded.closed, rounded.lines[0].billed_hours) == (False, None)
+
+
+async def test_when_retention_reaches_into_a_month_it_is_billed_as_before_or_not_at_all(tables: Tables) -> None:
+    customer = await ann_and_bob(tables, date(2026, 11, 1))
+    await customer.night(DECEMBER)
+    exact, _ = await statements(customer, DECEMBER)
+    a_year_later = datetime(2027, 11, 1, 12, tzinfo=UTC)
+
+    await customer.night(a_year_later)
+
+    exact_again, rounded_again = await statements(customer, a_year_later)
+    assert to_csv(exact_again) == to_csv(exact)
+    assert hours(rounded_again) == (False, 2, 122, None)

@@ -51,10 +51,11 @@ function fill(node, attributes, children) {
 // ---- the report ----
 
 function show(report) {
-  byId("notice").replaceChildren();
+  const days = [report.from, report.to].map((day) => DAY.format(new Date(day)));
+  say(`Figures from ${days.join(" to ")} are shown.`);
   document.title = `License usage – ${report.organization.name}`;
   byId("organization").textContent = report.organization.name;
-  byId("period").textContent = `${DAY.format(new Date(report.from))} to ${DAY.format(new Date(report.to))}`;
+  byId("period").textContent = days.join(" to ");
   const time = new Intl.DateTimeFormat("en-GB", {
     hour: "2-digit",
     minute: "2-digit",
@@ -367,6 +368,7 @@ function showBusyHours(section, license, report, floating) {
   if (!license.busy) {
     legend.textContent = `Not shown: on no day did ${report.small_group} or more people use this license.`;
     slot(section, "heat").remove();
+    slot(section, "hours").remove();
   } else {
     const full = floating ? license.seats : Math.max(1, ...license.busy.flat().map((hour) => hour.most));
     legend.append(
@@ -384,7 +386,35 @@ function showBusyHours(section, license, report, floating) {
         element("span", {}, element("i", { class: "ever", "aria-hidden": "true" }), "all taken at times"),
       );
     drawHeat(slot(section, "heat"), license.busy, full, floating);
+    fillHours(slot(section, "hours"), license.busy, floating);
   }
+}
+
+// Short for the eye, whole for a screen reader.
+const weekday = (name) => [
+  element("span", { "aria-hidden": "true" }, name.slice(0, 3)),
+  element("span", { class: "hidden" }, name),
+];
+const mostAtOnce = (floating) => `the most ${floating ? "seats taken" : "sessions"} at once`;
+
+function fillHours(within, busy, floating) {
+  const part = (name) => within.querySelector(name);
+  const figures = ({ mean, most }) => (most ? `${TENTHS.format(mean)} (${most})` : "0");
+  part("p").textContent =
+    `Average of ${mostAtOnce(floating)} in each hour, and in brackets the highest`;
+  part("thead").append(
+    element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, "Hour"),
+      ...WEEKDAYS.map((name) => element("th", { scope: "col" }, ...weekday(name))),
+    ),
+  );
+  part("tbody").append(
+    ...busy[0].map((_, hour) =>
+      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...cells(busy.map((day) => figures(day[hour])))),
+    ),
+  );
 }
 
 function drawHeat(table, busy, full, floating) {
@@ -396,24 +426,19 @@ function drawHeat(table, busy, full, floating) {
     element(
       "caption",
       { class: "hidden" },
-      `Average of the most ${floating ? "seats taken" : "sessions"} at once, by weekday and hour`,
+      `Average of ${mostAtOnce(floating)}, by weekday and hour`,
     ),
     element("colgroup", {}, element("col"), element("col", { span: 24 })),
     element("thead", {}, element("tr", {}, corner, ...allHours.map(hourHeader))),
     element(
       "tbody",
       {},
-      ...busy.map((day, weekday) =>
+      ...busy.map((day, number) =>
         element(
           "tr",
           {},
-          element(
-            "th",
-            { scope: "row" },
-            element("span", { "aria-hidden": "true" }, WEEKDAYS[weekday].slice(0, 3)),
-            element("span", { class: "hidden" }, WEEKDAYS[weekday]),
-          ),
-          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[weekday]} ${at}–${at + 1}`)),
+          element("th", { scope: "row" }, ...weekday(WEEKDAYS[number])),
+          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[number]} ${at}–${at + 1}`)),
         ),
       ),
     ),
@@ -447,6 +472,12 @@ function takeToken() {
   return true;
 }
 
+// What a screen reader is to say, where the eye sees it anyway.
+function say(text) {
+  byId("notice").className = "hidden";
+  byId("notice").replaceChildren(element("p", {}, text));
+}
+
 function notify(title, text, retry) {
   const parts = [element("h2", {}, title), element("p", {}, text)];
   if (retry) {
@@ -454,6 +485,7 @@ function notify(title, text, retry) {
     button.addEventListener("click", retry);
     parts.push(button);
   }
+  byId("notice").className = "";
   byId("notice").replaceChildren(...parts);
 }
 
@@ -537,6 +569,7 @@ function start() {
   byId("download").addEventListener("click", () => attempt(download));
   addEventListener("hashchange", () => takeToken() && attempt(load));
   if (takeToken()) {
+    byId("notice").replaceChildren(element("p", {}, "Reading the figures…"));
     attempt(load);
   } else {
     notify(

@@ -75,7 +75,9 @@ class Format(StrEnum):
 
 @commands.command()
 def export(
-    organization: Organization,
+    organization: Annotated[
+        str | None, typer.Option(help="The customer under whose licenses the person works; not with --schema.")
+    ] = None,
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
@@ -91,6 +93,8 @@ def export(
     if schema:
         deliver(json.dumps(PersonalData.model_json_schema(), indent=2) + "\n", out_file)
         return
+    if organization is None:
+        raise typer.BadParameter("name the customer with --organization")
     at_hand = _peppers(vault)
     wanted = _wanted(organization, username, hostname, _from_file(from_file))
 

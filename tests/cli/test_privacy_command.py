@@ -196,12 +196,18 @@ def test_the_right_name_on_the_command_line_is_warned_of_too(customer: Customer)
 def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) -> None:
     customer.use(ADA)
     customer.use(ADA, ends=False)
-    schema = json.loads(customer.privacy("export", "--schema").out)
+    schema = json.loads(customer.licensing("privacy", "export", "--schema").out)
     said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
     assert (said.code, said.out) == (0, "")
     told = json.loads(Path("export.json").read_text(encoding="utf-8"))
     jsonschema.validate(told, schema)
     assert len(told["sessions"]) == 2
+
+
+def test_an_export_without_a_customer_is_wrong_usage(licensing: Licensing) -> None:
+    said = licensing("privacy", "export", "--username", ADA)
+    assert said.code == 2
+    assert "name the customer with --organization" in said.err
 
 
 def test_an_erasure_gives_a_receipt_that_names_no_one_and_can_be_repeated(customer: Customer) -> None:

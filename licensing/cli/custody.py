@@ -115,4 +115,4 @@ def vault_client(name: str) -> "SecretClient":
 
 def secrets_in(home: Home, vault: str | None) -> Secrets:
     """The secrets in a vault, where one is named, or else in a home."""
-    return VaultSecrets(vault, vault_client(vault)) if vault else HomeSecrets(home)
+    return HomeSecrets(home) if vault is None else VaultSecrets(vault, vault_client(vault))

@@ -253,7 +253,7 @@ async def _privacy(
 ) -> AsyncIterator[tuple[Tables, Privacy]]:
     try:
         # A vault's peppers are never those of the store of the home's local service.
-        async with store(os.environ if vault else None) as (tables, ledger):
+        async with store(None if vault is None else os.environ) as (tables, ledger):
             yield tables, Privacy(tables, ledger, at_hand, utc_now, lost or ())
     except PepperFault as fault:
         fail(f"Nothing was done: {fault}. Where the service's peppers are in a key vault, name it with --vault.")

@@ -365,6 +365,13 @@ def test_the_homes_peppers_are_not_tried_on_a_deployed_store(
         assert "Username" not in said.err, "nobody is asked in vain"
 
 
+def test_an_empty_name_of_a_vault_does_not_mean_the_home(customer: Customer) -> None:
+    customer.use(ADA)
+    said = customer.privacy("export", "--vault", "", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (1, "")
+    assert "'' is no name of a key vault" in said.err
+
+
 @pytest.mark.parametrize("kept", [None, "{}"])
 def test_a_vault_without_peppers_is_told(customer: Customer, vault: Vault, kept: str | None) -> None:
     vault.secrets["peppers"] = [kept] if kept else []

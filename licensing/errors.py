@@ -4,6 +4,7 @@ Fault
 ├── SettingsFault       a setting is missing, malformed or weak
 ├── TokenFault          a license file, lease or report token is not genuine; `.flaw` says in which way
 ├── VaultFault          the key vault did not do what was asked
+├── PepperFault         people cannot be looked for everywhere; `.pepper` is the id of the pepper that is missing
 └── StorageFault        the store did not do what was asked
     ├── Conflict        a row was not as the write demanded; nothing was written
     └── Unavailable     no answer, or none that can be used; what was sent may have been done
@@ -38,6 +39,17 @@ class TokenFault(Fault):
     def __init__(self, flaw: Flaw, explanation: str) -> None:
         super().__init__(explanation)
         self.flaw = flaw
+
+
+class PepperFault(Fault):
+    """Sessions are stored under a pepper that is not at hand, so that whoever is in them would not be found."""
+
+    def __init__(self, organization: str, pepper: str) -> None:
+        super().__init__(
+            f"sessions of {organization} are stored under the pepper {pepper}, which is not among those at hand; "
+            "whoever is in them would not be found"
+        )
+        self.pepper = pepper
 
 
 class VaultFault(Fault):

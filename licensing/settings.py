@@ -120,6 +120,11 @@ def names_store(values: Mapping[str, str]) -> bool:
     return any(values.get(name) for name in STORES[:2])
 
 
+def names_deployment(values: Mapping[str, str]) -> bool:
+    """Whether they name a deployed service's store, which goes by a URL."""
+    return bool(values.get("LICENSING_STORAGE__tableServiceUri"))
+
+
 def small_group(values: Mapping[str, str]) -> int:
     """How many people make a group in which nobody stands out."""
     return _parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default="3")

@@ -91,7 +91,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def operator() -> str:
-    """Who runs this command, for the audit: the user of this machine."""
+    """Who runs this command, for the audit: the user of this machine, as it says. Proof is in the store's own log."""
     return getpass.getuser()
 
 

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final, Protocol
+
+import typer
 
 from licensing.cli.home import Home
 from licensing.errors import SettingsFault, VaultFault
@@ -24,8 +26,12 @@ class Secret(StrEnum):
 
 
 SETTINGS: Final = {Secret.LEASE_KEYS: "LICENSING_LEASE_KEYS", Secret.PEPPERS: "LICENSING_PEPPERS"}
-VAULT: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
+VAULT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
 """What Azure allows as a vault's name; so that no name can lead to a server elsewhere."""
+
+
+Vault = Annotated[str | None, typer.Option(metavar="NAME", help="A key vault, for its secrets in place of the home's.")]
+"""The option of each command that needs secrets."""
 
 
 class Secrets(Protocol):
@@ -98,7 +104,7 @@ class VaultSecrets:
 
 def vault_client(name: str) -> "SecretClient":
     """What speaks with a vault under the operator's own identity. SettingsFault where the name is none."""
-    if not VAULT.fullmatch(name):
+    if not VAULT_NAME.fullmatch(name):
         raise SettingsFault(f"{name!r} is no name of a key vault; it is the first word of the vault's address")
     # Only here, since no other command has any use for them.
     from azure.identity import DefaultAzureCredential
@@ -109,4 +115,4 @@ def vault_client(name: str) -> "SecretClient":
 
 def secrets_in(home: Home, vault: str | None) -> Secrets:
     """The secrets in a vault, where one is named, or else in a home."""
-    return VaultSecrets(vault, vault_client(vault)) if vault else HomeSecrets(home)
+    return HomeSecrets(home) if vault is None else VaultSecrets(vault, vault_client(vault))

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
-from licensing.cli.custody import Secret, Secrets, secrets_in
+from licensing.cli.custody import Secret, Secrets, Vault, secrets_in
 from licensing.cli.home import Home, new_pepper
 from licensing.crypto.keys import Jwk, new_private_jwk, public_jwk
 from licensing.errors import SettingsFault
@@ -41,7 +41,6 @@ PURPOSE = {
     Kind.ISSUER: ("signs license files", "vouches for license files that it has signed"),
 }
 
-Vault = Annotated[str | None, typer.Option(metavar="NAME", help="A key vault, for its secrets in place of the home's.")]
 KindOfKey = Annotated[Kind, typer.Argument(help="Kind of key.")]
 
 

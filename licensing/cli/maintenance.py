@@ -72,7 +72,10 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
 @commands.command()
 def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
-    """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly."""
+    """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly.
+
+    Small groups are those below LICENSING_SMALL_GROUP here (3, where it is not set), not below the deployment's.
+    """
     at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
 

@@ -6,8 +6,9 @@ made-up names.
 
 import ipaddress
 import json
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,16 +18,30 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from licensing.cli.context import count, deliver, environment, err, fail, home, operator, out, run, store
+from licensing.cli.context import (
+    bar,
+    count,
+    deliver,
+    environment,
+    err,
+    fail,
+    home,
+    operator,
+    out,
+    run,
+    store,
+)
+from licensing.cli.custody import SETTINGS, Secret, Vault, secrets_in
 from licensing.cli.license import LicenseOrFile, license_or_file
-from licensing.crypto.pseudonyms import client_hash, from_base64url
+from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
+from licensing.errors import PepperFault, SettingsFault
 from licensing.rules.license import Address
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.seats import Head
 from licensing.services.audit import recorded
-from licensing.services.privacy import Erased, Implausible, OptedOut, Privacy, Rectified, Wanted
+from licensing.services.privacy import Collecting, Erased, Implausible, OptedOut, Privacy, Rectified, Wanted
 from licensing.services.service import utc_now
-from licensing.settings import peppers
+from licensing.settings import names_deployment, peppers
 from licensing.storage.tables import Tables
 
 commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what is held on a person; opt out, opt in.")
@@ -44,6 +59,10 @@ FromFile = Annotated[
         "- is stdin.",
     ),
 ]
+Lost = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PEPPER", help="A pepper that is lost for good, by its id: leave out the sessions under it."),
+]
 PARTS = ("username", "hostname", "address", "to_username")
 
 
@@ -56,10 +75,14 @@ class Format(StrEnum):
 
 @commands.command()
 def export(
-    organization: Organization,
+    organization: Annotated[
+        str | None, typer.Option(help="The customer under whose licenses the person works; not with --schema.")
+    ] = None,
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
+    vault: Vault = None,
+    lost: Lost = None,
     format_: Annotated[Format, typer.Option("--format", help="Text for people, or JSON.")] = Format.TEXT,
     out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
     schema: Annotated[
@@ -70,11 +93,18 @@ def export(
     if schema:
         deliver(json.dumps(PersonalData.model_json_schema(), indent=2) + "\n", out_file)
         return
+    if organization is None:
+        raise typer.BadParameter("name the customer with --organization")
+    at_hand = _peppers(vault)
     wanted = _wanted(organization, username, hostname, _from_file(from_file))
 
     async def work() -> PersonalData:
-        async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "export", organization):
-            return await privacy.export(wanted)
+        async with (
+            _privacy(at_hand, vault, lost) as (tables, privacy),
+            recorded(tables, utc_now, operator(), "export", organization),
+        ):
+            with bar("licenses") as told:
+                return await privacy.export(wanted, told)
 
     data = run(work())
     deliver(data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data), out_file)
@@ -86,17 +116,24 @@ def erase(
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
+    vault: Vault = None,
+    lost: Lost = None,
     as_json: Annotated[bool, typer.Option("--json", help="The receipt as JSON.")] = False,
 ) -> None:
     """Delete everything that the register holds on a person. A program that runs is ended, and may start again.
 
     The receipt names no one. Figures that are made already stay: nobody is in them.
     """
+    at_hand = _peppers(vault)
     wanted = _wanted(organization, username, hostname, _from_file(from_file))
 
     async def work() -> Erased:
-        async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "erase", organization):
-            return await privacy.erase(wanted)
+        async with (
+            _privacy(at_hand, vault, lost) as (tables, privacy),
+            recorded(tables, utc_now, operator(), "erase", organization),
+        ):
+            with bar("licenses") as told:
+                return await privacy.erase(wanted, told)
 
     receipt = run(work())
     if as_json:
@@ -115,6 +152,8 @@ def rectify(
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
+    vault: Vault = None,
+    lost: Lost = None,
     to_username: Annotated[
         str | None, typer.Option(help="Whose the sessions are. Leave it out, with --move, to be asked.")
     ] = None,
@@ -130,14 +169,19 @@ def rectify(
     moving = move or to_username is not None
     if moving == (session is not None) or (session is None) != (ended_at is None):
         raise typer.BadParameter("give either --move, or --session with --ended-at")
+    at_hand = _peppers(vault)
     wanted = _wanted(organization, username, hostname, given, to_username)
     right = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
 
     async def work() -> Rectified:
-        async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "rectify", organization):
-            if session is None or ended_at is None:
-                return await privacy.move(wanted, client_hash(_salt(organization), "user", right))
-            return await privacy.correct_end(wanted, session.lower(), _time(ended_at))
+        async with (
+            _privacy(at_hand, vault, lost) as (tables, privacy),
+            recorded(tables, utc_now, operator(), "rectify", organization),
+        ):
+            with bar("licenses") as told:
+                if session is None or ended_at is None:
+                    return await privacy.move(wanted, client_hash(_salt(organization), "user", right), told)
+                return await privacy.correct_end(wanted, session.lower(), _time(ended_at), told)
 
     try:
         rectified = run(work())
@@ -161,8 +205,9 @@ def opt_out(
     name, unknown = license_or_file(license_id)
 
     async def work() -> OptedOut | None:
-        async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "opt-out", name):
-            return await privacy.opt_out(name, erase=erase, unknown=unknown)
+        async with store() as (tables, ledger), recorded(tables, utc_now, operator(), "opt-out", name):
+            with bar("steps") as told:
+                return await Collecting(tables, ledger).opt_out(name, erase=erase, unknown=unknown, progress=told)
 
     try:
         done = run(work())
@@ -182,18 +227,38 @@ def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of t
     """Collect again under a license that was opted out."""
 
     async def work() -> bool:
-        async with _privacy() as (tables, privacy), recorded(tables, utc_now, operator(), "opt-in", license_id):
-            return await privacy.opt_in(license_id)
+        async with store() as (tables, ledger), recorded(tables, utc_now, operator(), "opt-in", license_id):
+            return await Collecting(tables, ledger).opt_in(license_id)
 
     if not run(work()):
         _unknown(license_id, None)
     out.print(f"Sessions under {license_id} are recorded again.", markup=False)
 
 
+def _peppers(vault: str | None) -> Peppers:
+    """The peppers of the service whose register is meant; under others, nobody would be found in it."""
+    if vault is not None:
+        text = secrets_in(home(), vault).read(Secret.PEPPERS)
+        if text is None:
+            raise SettingsFault(f"the vault {vault} has no secret {Secret.PEPPERS}")
+        return peppers({SETTINGS[Secret.PEPPERS]: text})
+    if names_deployment(os.environ) and not os.environ.get(SETTINGS[Secret.PEPPERS]):
+        fail("The peppers of a deployed service are in its key vault, and not in this home: name it with --vault.")
+    return peppers(environment())
+
+
 @asynccontextmanager
-async def _privacy() -> AsyncIterator[tuple[Tables, Privacy]]:
-    async with store() as (tables, ledger):
-        yield tables, Privacy(tables, ledger, peppers(environment()), utc_now)
+async def _privacy(
+    at_hand: Peppers, vault: str | None, lost: Sequence[str] | None
+) -> AsyncIterator[tuple[Tables, Privacy]]:
+    try:
+        # A vault's peppers are never those of the store of the home's local service.
+        async with store(None if vault is None else os.environ) as (tables, ledger):
+            yield tables, Privacy(tables, ledger, at_hand, utc_now, lost or ())
+    except PepperFault as fault:
+        fail(f"Nothing was done: {fault}. Where the service's peppers are in a key vault, name it with --vault.")
+    for pepper in lost or ():
+        err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow", markup=False)
 
 
 def _unknown(license_id: str, unknown: Head | None) -> NoReturn:

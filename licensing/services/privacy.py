@@ -7,12 +7,12 @@ Everything is safe to repeat and beside live traffic. Seats stay whole: an activ
 before its row goes, and what is corrected afterwards has no seat any more.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from licensing.crypto.pseudonyms import Peppers, network_of
-from licensing.errors import Conflict
+from licensing.errors import Conflict, PepperFault
 from licensing.rules.license import Address, Kind
 from licensing.rules.personal import PersonalData, SessionData, WaitData
 from licensing.rules.retention import year_after, year_before
@@ -20,6 +20,8 @@ from licensing.rules.seats import End, Ended, Head, Reason
 from licensing.rules.usage import midnight
 from licensing.services.directory import licenses
 from licensing.services.figures import reopening, standing
+from licensing.services.peppers import pepper_beyond
+from licensing.services.progress import Progress, unwatched
 from licensing.storage import rows
 from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
@@ -72,22 +74,81 @@ class Implausible(Exception):
     """A correction that cannot be right; the text says why."""
 
 
-class Privacy:
-    """What operators do on a person's request. `clock` gives the present time, UTC."""
+class Collecting:
+    """Whether anything is collected under a license at all. No person is looked for, and no pepper is needed."""
 
-    def __init__(self, tables: Tables, ledger: Ledger, peppers: Peppers, clock: Callable[[], datetime]) -> None:
+    def __init__(self, tables: Tables, ledger: Ledger) -> None:
         self._tables = tables
         self._ledger = ledger
+
+    async def opt_out(
+        self, license: str, *, erase: bool, unknown: Head | None = None, progress: Progress = unwatched
+    ) -> OptedOut | None:
+        """Stop all collection under a license; None where there is no such license.
+
+        Implausible for a floating license, whose seats rest on the register.
+        """
+        head = await self._ledger.head(license) or unknown
+        if head is None:
+            return None
+        if head.terms.kind is Kind.FLOATING:
+            raise Implausible(
+                f"{license} is a floating license: who holds one of its seats must be recorded while they hold it. "
+                "Only named-user and node-locked licenses can do without"
+            )
+        prefixes = (rows.ENDED, rows.DENIED, rows.DAY, rows.MONTH) if erase else ()
+        progress(0, 1 + len(prefixes))
+        await self._ledger.set_collect(license, collect=False, unknown=unknown)
+        active = self._tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE), columns=())
+        ended = await self._end(license, [_session(row) async for row in active])
+        deleted = 0
+        for done, prefix in enumerate(prefixes, 1):
+            progress(done, 1 + len(prefixes))
+            kept = self._tables.rows("register", license, prefix, rows.beyond(prefix), columns=())
+            deleted += await delete_all(self._tables, "register", license, (row.key async for row in kept))
+        return OptedOut(ended, deleted)
+
+    async def opt_in(self, license: str) -> bool:
+        """Collect again under a license; False where there is no such license."""
+        return await self._ledger.set_collect(license, collect=True) is not None
+
+    async def _end(self, license: str, sessions: list[str]) -> int:
+        """End sessions that run; how many did."""
+        ended = 0
+        for session in sessions:
+            settled = await self._ledger.submit(license, End(session, Reason.RELEASED))
+            ended += settled.outcome == Ended(now=True)
+        return ended
+
+
+class Privacy(Collecting):
+    """What operators do on a person's request. `clock` gives the present time, UTC.
+
+    Where sessions are stored under a pepper that is not among `peppers`, export, erase and rectify do nothing and raise
+    PepperFault: they would pass over people. Those under the `lost` ones are left out, which the caller has to say.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        ledger: Ledger,
+        peppers: Peppers,
+        clock: Callable[[], datetime],
+        lost: Collection[str] = (),
+    ) -> None:
+        super().__init__(tables, ledger)
         self._peppers = peppers
         self._clock = clock
+        self._lost = lost
 
-    async def export(self, wanted: Wanted) -> PersonalData:
+    async def export(self, wanted: Wanted, progress: Progress = unwatched) -> PersonalData:
         """Everything that is held on a person."""
         as_of = self._clock()
-        names = await self._licenses(wanted.organization)
+        looked = 0
         found: list[SessionData] = []
         waits: list[WaitData] = []
-        for name in names:
+        async for name in self._licenses(wanted.organization, progress):
+            looked += 1
             head = await self._ledger.head(name)
             product = head.terms.product if head else ""
             # One that ends meanwhile is read twice; then the later reading counts. An id may have been used twice.
@@ -97,33 +158,39 @@ class Privacy:
         return PersonalData(
             organization=wanted.organization,
             as_of=as_of,
-            licenses=len(names),
+            licenses=looked,
             peppers=len(list(self._peppers)),
             sessions=tuple(sorted(found, key=lambda session: session.started_at)),
             waits=tuple(sorted(waits, key=lambda wait: wait.first_at)),
         )
 
-    async def erase(self, wanted: Wanted) -> Erased:
+    async def erase(self, wanted: Wanted, progress: Progress = unwatched) -> Erased:
         """Delete everything that is held on a person; running sessions are ended first, so that no seat is lost.
 
         Figures that are final stay as they are: nobody is in them. Those that are not are made without the person.
         """
-        ended = deleted = 0
-        names = await self._licenses(wanted.organization)
-        for name in names:
+        looked = ended = deleted = 0
+        async for name in self._licenses(wanted.organization, progress):
+            looked += 1
             ended += await self._end(name, [_session(row) async for row in self._rows(name, wanted, rows.ACTIVE)])
             uses = [row async for row in self._rows(name, wanted, rows.ENDED)]
             # Waits first: once the sessions are gone, nothing says any more whose they were.
             waits = (row.key async for row in self._waits(name, uses))
             await delete_all(self._tables, "register", name, waits)
             deleted += await delete_all(self._tables, "register", name, _each(row.key for row in uses))
-        return Erased(wanted.organization, self._clock(), len(names), ended, deleted)
+        return Erased(wanted.organization, self._clock(), looked, ended, deleted)
 
-    async def move(self, wanted: Wanted, user: str) -> Rectified:
+    async def move(self, wanted: Wanted, user: str, progress: Progress = unwatched) -> Rectified:
         """Give sessions that stand under a wrong name to the right one, by its client hash."""
-        return await self._rectify(wanted, lambda uses: [(row, self._moved(wanted, user, row)) for row in uses])
 
-    async def correct_end(self, wanted: Wanted, session: str, ended_at: datetime) -> Rectified:
+        def moved(uses: list[Row]) -> list[tuple[Row, Row]]:
+            return [(row, self._moved(wanted, user, row)) for row in uses]
+
+        return await self._rectify(wanted, moved, progress)
+
+    async def correct_end(
+        self, wanted: Wanted, session: str, ended_at: datetime, progress: Progress = unwatched
+    ) -> Rectified:
         """Correct when a session ended. Implausible where it cannot have ended then.
 
         Where its id was used again, that use is meant which began last before `ended_at`.
@@ -143,38 +210,22 @@ class Privacy:
             columns = {**row.columns, "ended_at": ended_at}
             return [(row, Row(rows.ended_key(ended_at, session), columns, row.etag))]
 
-        return await self._rectify(wanted, corrected, session)
-
-    async def opt_out(self, license: str, *, erase: bool, unknown: Head | None = None) -> OptedOut | None:
-        """Stop all collection under a license; None where there is no such license.
-
-        Implausible for a floating license, whose seats rest on the register.
-        """
-        head = await self._ledger.head(license) or unknown
-        if head is None:
-            return None
-        if head.terms.kind is Kind.FLOATING:
-            raise Implausible(
-                f"{license} is a floating license: who holds one of its seats must be recorded while they hold it. "
-                "Only named-user and node-locked licenses can do without"
-            )
-        await self._ledger.set_collect(license, collect=False, unknown=unknown)
-        active = self._tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE), columns=())
-        ended = await self._end(license, [_session(row) async for row in active])
-        deleted = 0
-        for prefix in (rows.ENDED, rows.DENIED, rows.DAY, rows.MONTH) if erase else ():
-            kept = self._tables.rows("register", license, prefix, rows.beyond(prefix), columns=())
-            deleted += await delete_all(self._tables, "register", license, (row.key async for row in kept))
-        return OptedOut(ended, deleted)
-
-    async def opt_in(self, license: str) -> bool:
-        """Collect again under a license; False where there is no such license."""
-        return await self._ledger.set_collect(license, collect=True) is not None
+        return await self._rectify(wanted, corrected, progress, session)
 
     # Finding.
 
-    async def _licenses(self, organization: str) -> list[str]:
-        return [entry.license async for entry in licenses(self._tables, organization)]
+    async def _licenses(self, organization: str, progress: Progress) -> AsyncIterator[str]:
+        """An organization's licenses one by one, once it is known that nobody can be overlooked under any of them."""
+        names = [entry.license async for entry in licenses(self._tables, organization)]
+        at_hand, steps = (*self._peppers, *self._lost), 2 * len(names)
+        for done, name in enumerate(names):
+            progress(done, steps)
+            pepper = await pepper_beyond(self._tables, name, at_hand)
+            if pepper is not None:
+                raise PepperFault(organization, pepper)
+        for done, name in enumerate(names, len(names)):
+            progress(done, steps)
+            yield name
 
     async def _rows(self, license: str, wanted: Wanted, *states: str) -> AsyncIterator[Row]:
         """A person's rows on one license, under every pepper; the store looks through the key ranges."""
@@ -203,14 +254,6 @@ class Privacy:
                 if _session(row) in known:
                     yield row
 
-    async def _end(self, license: str, sessions: list[str]) -> int:
-        """End sessions that run; how many did."""
-        ended = 0
-        for session in sessions:
-            settled = await self._ledger.submit(license, End(session, Reason.RELEASED))
-            ended += settled.outcome == Ended(now=True)
-        return ended
-
     # Correcting.
 
     def _moved(self, wanted: Wanted, user: str, row: Row) -> Row:
@@ -222,12 +265,16 @@ class Privacy:
         return Row(row.key, {**row.columns, "user": right[row.columns["pepper"]], "holder": holder}, row.etag)
 
     async def _rectify(
-        self, wanted: Wanted, change: Callable[[list[Row]], list[tuple[Row, Row]]], session: str | None = None
+        self,
+        wanted: Wanted,
+        change: Callable[[list[Row]], list[tuple[Row, Row]]],
+        progress: Progress,
+        session: str | None = None,
     ) -> Rectified:
         """Correct a person's sessions, or one of them: `change` tells which ended uses become what."""
         corrected = running = 0
         refigured: date | None = None
-        for name in await self._licenses(wanted.organization):
+        async for name in self._licenses(wanted.organization, progress):
             uses = [row async for row in self._rows(name, wanted, *STATES) if session in (None, _session(row))]
             ended = [row for row in uses if row.key.startswith(rows.ENDED)]
             running += len(uses) - len(ended)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Is told how many licenses of how many are done."""
+"""Is told how many licenses of how many are done, or other steps where work is not of one kind."""
 
 
 def unwatched(done: int, of: int) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -128,6 +129,37 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     assert usage.headers["content-type"] == "text/csv; charset=utf-8"
     assert unknown.mimetype == "application/problem+json"
     assert host.invoked == {trigger.name for trigger in host.triggers}
+
+
+async def test_of_all_operations_start_heartbeat_and_end_alone_write(
+    host: Host, home: Home, issue: Issue, storage_calls: support.StorageCalls
+) -> None:
+    wrote = []
+
+    async def ask(method: str, path: str, body: bytes = b"", bearer: str = "") -> func.HttpResponse:
+        mark = await storage_calls.mark()
+        reply = await host.send(method, path, body, {"authorization": f"Bearer {bearer}"} if bearer else {})
+        assert reply.status_code < 300
+        if [call for call in await storage_calls.since(mark) if not call.startswith("GET ")]:
+            wrote.append((method, re.sub("/sessions/[^/]+", "/sessions/{session}", path)))
+        return reply
+
+    body = support.start(issue())
+    place = f"/sessions/{body['session']}"
+    lease = said(await ask("POST", "/sessions", packed(body)))["lease"]
+    await ask("GET", place, bearer=lease)
+    await ask("PUT", f"{place}/heartbeat", packed({"nonce": support.new_nonce()}), lease)
+    await ask("GET", "/usage/data", bearer=support.report_token(home, "acme"))
+    for path in ("/usage", "/health", "/openapi.json", "/docs"):
+        await ask("GET", path)
+    await ask("DELETE", place, bearer=lease)
+
+    assert host.invoked == {trigger.name for trigger in host.triggers} - {CATCH_ALL}
+    assert wrote == [
+        ("POST", "/sessions"),
+        ("PUT", "/sessions/{session}/heartbeat"),
+        ("DELETE", "/sessions/{session}"),
+    ]
 
 
 async def test_a_refusal_keeps_its_headers(host: Host, issue: Issue) -> None:

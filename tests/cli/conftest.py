@@ -1,14 +1,17 @@
 """The command line as a user runs it, in this process, in a folder and with a home of its own."""
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from licensing.cli import main
+from licensing.cli import custody, main
+from tests.cli.vault import Vault
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,30 @@ def made(licensing: Licensing) -> Path:
     """A home that `licensing init` has made in the default place."""
     assert licensing("init").code == 0
     return Path(".local")
+
+
+@pytest.fixture
+def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
+    """An empty vault, to which every client goes."""
+    made = Vault("kv-test")
+    monkeypatch.setattr(custody, "vault_client", lambda name: made.client())
+    return made
+
+
+def in_a_process(*words: str, settings: Mapping[str, str], watched: bool) -> tuple[int, bytes, bytes]:
+    """Run `licensing` in a process whose messages go to a terminal or into a pipe: its code, results and messages."""
+    read, write = os.openpty() if watched else os.pipe()
+    with subprocess.Popen(
+        [sys.executable, "-m", "licensing", *words],
+        env={**os.environ, "TERM": "xterm-256color", **settings},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=write,
+    ) as process:
+        os.close(write)
+        messages = b""
+        with os.fdopen(read, "rb", buffering=0) as terminal, suppress(OSError):  # which is how a terminal ends
+            while part := terminal.read(4096):
+                messages += part
+        out, _ = process.communicate()
+    return process.returncode, out, messages

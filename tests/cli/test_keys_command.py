@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from licensing.cli import custody
 from licensing.cli.home import Home
 from licensing.settings import Settings
 from tests.cli.conftest import Licensing, Said
@@ -20,14 +19,6 @@ def kept(made: Path, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Home:
     """A home, and a store for the audit."""
     monkeypatch.setenv("LICENSING_STORAGE", azurite)
     return Home(made)
-
-
-@pytest.fixture
-def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
-    """An empty vault, to which every client goes."""
-    made = Vault("kv-test")
-    monkeypatch.setattr(custody, "vault_client", lambda name: made.client())
-    return made
 
 
 def shown(licensing: Licensing, *options: str) -> list[dict[str, Any]]:

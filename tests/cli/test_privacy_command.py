@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import jsonschema
 import pytest
 
-from licensing.cli.home import Home, local_storage
+from licensing.cli.home import Home, local_storage, new_pepper
 from licensing.cli.processes import free_port
 from licensing.crypto.pseudonyms import client_hash, from_base64url
 from licensing.rules.license import Kind
@@ -29,7 +30,8 @@ from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
 from tests import support
-from tests.cli.conftest import Licensing, Said
+from tests.cli.conftest import Licensing, Said, in_a_process
+from tests.cli.vault import Vault
 from tests.storage.desk import Clock, OneCustomer, new_license, new_session, terms
 
 ADA, EVE, PC = "canary-ada", "canary-eve", "canary-pc.acme.example"
@@ -89,6 +91,10 @@ class Customer:
 
         self.work(used)
         return session
+
+    def peppers(self) -> str:
+        """The setting of the home with its peppers."""
+        return Home(Path(".local")).value("LICENSING_PEPPERS")
 
     def audit(self) -> list[Entry]:
         """What the audit says of this customer."""
@@ -190,12 +196,18 @@ def test_the_right_name_on_the_command_line_is_warned_of_too(customer: Customer)
 def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) -> None:
     customer.use(ADA)
     customer.use(ADA, ends=False)
-    schema = json.loads(customer.privacy("export", "--schema").out)
+    schema = json.loads(customer.licensing("privacy", "export", "--schema").out)
     said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
     assert (said.code, said.out) == (0, "")
     told = json.loads(Path("export.json").read_text(encoding="utf-8"))
     jsonschema.validate(told, schema)
     assert len(told["sessions"]) == 2
+
+
+def test_an_export_without_a_customer_is_wrong_usage(licensing: Licensing) -> None:
+    said = licensing("privacy", "export", "--username", ADA)
+    assert said.code == 2
+    assert "name the customer with --organization" in said.err
 
 
 def test_an_erasure_gives_a_receipt_that_names_no_one_and_can_be_repeated(customer: Customer) -> None:
@@ -282,6 +294,109 @@ def test_without_the_customers_salt_nobody_can_be_found(customer: Customer) -> N
     assert "unknown is not among the customers" in said.err
 
 
+# The peppers.
+
+REQUESTS = {
+    "export": ("export",),
+    "erase": ("erase",),
+    "move": ("rectify", "--move"),
+    "end": ("rectify", "--session", "x", "--ended-at", "2026-03-10"),
+}
+
+
+def elsewhere(customer: Customer) -> tuple[str, str]:
+    """Make the home's pepper another one than the register's; that one's id, and the setting that knows it."""
+    there = customer.peppers()
+    Home(Path(".local")).set_value("LICENSING_PEPPERS", json.dumps(dict([new_pepper()])))
+    (id,) = json.loads(there)
+    return id, there
+
+
+@pytest.mark.parametrize("ends", [True, False], ids=["ended", "active"])
+@pytest.mark.parametrize("request_", REQUESTS)
+def test_a_register_under_another_pepper_is_never_said_to_hold_nothing(
+    customer: Customer, request_: str, ends: bool
+) -> None:
+    hers = customer.use(ADA, ends=ends)
+    id, there = elsewhere(customer)
+    said = customer.privacy(*REQUESTS[request_], typed=f"{ADA}\n{EVE}\n")
+    assert (said.code, said.out) == (1, "")
+    assert f"Nothing was done: sessions of {customer.id} are stored under the pepper {id}" in said.err
+    assert "--vault" in said.err
+    assert silent(said)
+    assert [(entry.what, entry.outcome) for entry in customer.audit()] == [(REQUESTS[request_][0], "failed")]
+    Home(Path(".local")).set_value("LICENSING_PEPPERS", there)
+    assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {hers}
+
+
+def test_a_register_whose_peppers_are_in_a_vault_is_searched_with_these(customer: Customer, vault: Vault) -> None:
+    hers = customer.use(ADA)
+    _, there = elsewhere(customer)
+    vault.secrets["peppers"] = [there]
+    of = ("--vault", "kv-test")
+    assert sessions(customer.privacy("export", *JSON, *of, typed=f"{ADA}\n")) == {hers}
+    assert customer.privacy("rectify", "--move", *of, typed=f"{ADA}\n{EVE}\n").out == "1 session corrected.\n"
+    assert "1 session deleted" in customer.privacy("erase", *of, typed=f"{EVE}\n").out
+    secrets = json.loads(there).values()
+    said = customer.privacy("export", *JSON, *of, typed=f"{EVE}\n")
+    assert sessions(said) == set()
+    assert not [secret for secret in secrets if secret in said.out + said.err]
+
+
+def test_a_vaults_peppers_are_not_tried_on_the_store_of_the_home(
+    customer: Customer, vault: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.secrets["peppers"] = [customer.peppers()]
+    monkeypatch.delenv("LICENSING_STORAGE")
+    said = customer.privacy("export", "--vault", "kv-test", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (1, "")
+    assert "set one of LICENSING_STORAGE" in said.err
+
+
+def test_the_homes_peppers_are_not_tried_on_a_deployed_store(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LICENSING_STORAGE")
+    monkeypatch.setenv("LICENSING_STORAGE__tableServiceUri", f"https://127.0.0.1:{free_port()}")
+    for command in REQUESTS.values():
+        said = customer.privacy(*command, typed=f"{ADA}\n{EVE}\n")
+        assert (said.code, said.out) == (1, "")
+        assert "name it with --vault" in said.err
+        assert "Username" not in said.err, "nobody is asked in vain"
+
+
+def test_an_empty_name_of_a_vault_does_not_mean_the_home(customer: Customer) -> None:
+    customer.use(ADA)
+    said = customer.privacy("export", "--vault", "", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (1, "")
+    assert "'' is no name of a key vault" in said.err
+
+
+@pytest.mark.parametrize("kept", [None, "{}"])
+def test_a_vault_without_peppers_is_told(customer: Customer, vault: Vault, kept: str | None) -> None:
+    vault.secrets["peppers"] = [kept] if kept else []
+    said = customer.privacy("erase", "--vault", "kv-test", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (1, "")
+    assert re.search("has no secret peppers|LICENSING_PEPPERS must be", said.err)
+
+
+def test_what_is_under_a_lost_pepper_is_left_out_and_that_is_said(customer: Customer) -> None:
+    customer.use(ADA)
+    lost, _ = elsewhere(customer)
+    hers = customer.use(ADA)
+    said = customer.privacy("export", *JSON, "--lost", lost, typed=f"{ADA}\n")
+    assert (said.code, sessions(said)) == (0, {hers})
+    assert f"Sessions under {lost} were left out: nobody can be found in them." in said.err
+    assert customer.privacy("export", *JSON, "--lost", "another", typed=f"{ADA}\n").code == 1
+
+
+def test_opting_out_needs_no_pepper(customer: Customer, licensing: Licensing) -> None:
+    customer.use(ADA, kind=Kind.NAMED_USER)
+    Home(Path(".local")).set_value("LICENSING_PEPPERS", "")
+    assert licensing("privacy", "opt-out", customer.license, "--erase").code == 0
+    assert licensing("privacy", "opt-in", customer.license).code == 0
+
+
 def test_a_license_opts_out_and_in(customer: Customer, licensing: Licensing) -> None:
     customer.use(ADA, kind=Kind.NAMED_USER)
     customer.use(ADA, ends=False, kind=Kind.NAMED_USER)
@@ -358,3 +473,28 @@ def test_a_command_passes_no_name_to_a_program_that_it_starts(customer: Customer
     assert done.returncode == 0, done.stderr
     assert "started=" in done.stderr
     assert ADA not in done.stdout + done.stderr
+
+
+LONG = {
+    "export": ("export", "--organization", "ORG", "--username", ADA),
+    "erase": ("erase", "--organization", "ORG", "--username", ADA),
+    "rectify": ("rectify", "--organization", "ORG", "--username", ADA, "--to-username", EVE),
+    "opt-out": ("opt-out", "ID", "--erase"),
+}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no pseudoterminal")
+@pytest.mark.parametrize("watched", [True, False], ids=["terminal", "pipe"])
+@pytest.mark.parametrize("request_", LONG)
+def test_long_work_shows_a_bar_on_a_terminal_and_nowhere_else(
+    customer: Customer, made: Path, azurite: str, request_: str, watched: bool
+) -> None:
+    customer.use(ADA, kind=Kind.NAMED_USER)
+    words = ["privacy", *({"ORG": customer.id, "ID": customer.license}.get(word, word) for word in LONG[request_])]
+    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite}
+    code, out, messages = in_a_process(*words, settings=settings, watched=watched)
+    assert code == 0
+    assert (re.search(rb"licenses|steps", messages) is not None) is watched
+    assert (b"\x1b" in messages) is watched
+    assert out
+    assert b"\x1b" not in out

@@ -3,12 +3,9 @@
 import asyncio
 import csv
 import json
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -29,7 +26,7 @@ from licensing.services.reports import oldest_day
 from licensing.storage import patience, rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables, delete, merge
-from tests.cli.conftest import Licensing, Said
+from tests.cli.conftest import Licensing, Said, in_a_process
 from tests.customer import Customer, at, new_customer, use
 from tests.storage.desk import look, new_session
 
@@ -656,25 +653,12 @@ def test_long_work_shows_a_bar_on_a_terminal_and_nowhere_else(
     do: Do[Any], made: Path, azurite: str, arguments: tuple[str, ...], watched: bool
 ) -> None:
     known = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
-    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite, "TERM": "xterm-256color"}
+    settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite}
     words = [{"ORG": known.organization, "ID": known.license}.get(word, word) for word in arguments]
-    read, write = os.openpty() if watched else os.pipe()
 
-    with subprocess.Popen(
-        [sys.executable, "-m", "licensing", *words],
-        env={**os.environ, **settings},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=write,
-    ) as process:
-        os.close(write)
-        messages = b""
-        with os.fdopen(read, "rb", buffering=0) as terminal, suppress(OSError):  # which is how a terminal ends
-            while part := terminal.read(4096):
-                messages += part
-        out, _ = process.communicate()
+    code, out, messages = in_a_process(*words, settings=settings, watched=watched)
 
-    assert process.returncode == 0
+    assert code == 0
     assert (b"licenses" in messages) is watched
     assert (b"\x1b" in messages) is watched
     assert out

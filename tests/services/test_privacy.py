@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -16,11 +16,12 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.crypto.pseudonyms import Peppers
-from licensing.errors import Unavailable
+from licensing.errors import PepperFault, Unavailable
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.seats import End, Granted, Head, Request, Start, Terms
 from licensing.services.figures import finish, keep, reckon_license
+from licensing.services.peppers import pepper_beyond
 from licensing.services.privacy import Implausible, Privacy, Wanted
 from licensing.services.retain import retain
 from licensing.services.sessions import Gone, Running, Sessions, StartRequest
@@ -633,6 +634,85 @@ async def test_many_sessions_are_corrected_beside_starts_on_the_same_license(off
     assert corrected.corrected == 120
     assert found(await office.privacy.export(office.wanted("ada"))) == sessions
     assert (await office.held(license)).head["in_use"] == 200
+
+
+# Peppers that are not at hand.
+
+
+class Counting(OneCustomer):
+    """Counts the range reads of the register, by license."""
+
+    def __init__(self, tables: Tables, organization: str) -> None:
+        super().__init__(tables, organization)
+        self.reads: list[str] = []
+
+    def pages(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        if table == "register" and partition is not None:
+            self.reads.append(partition)
+        return super().pages(table, partition, *args, **kwargs)
+
+
+Do = Callable[[Privacy, Wanted], Awaitable[object]]
+REQUESTS: dict[str, Do] = {
+    "export": lambda privacy, wanted: privacy.export(wanted),
+    "erase": lambda privacy, wanted: privacy.erase(wanted),
+    "move": lambda privacy, wanted: privacy.move(wanted, support.user_hash("eve")),
+    "end": lambda privacy, wanted: privacy.correct_end(wanted, new_session(), NOON),
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS)
+async def test_nothing_is_done_where_somebody_would_be_overlooked(office: Office, request_: str) -> None:
+    first, last = sorted((new_license(), new_license()))
+    await office.use(first, "ada")
+    await office.use(last, "bob", pepper="old")
+    before = await office.held(first), await office.held(last)
+    known = Peppers({"new": PEPPERS["new"]})
+    partly = Privacy(office.tables, office.ledger, known, office.clock)
+    with pytest.raises(PepperFault) as caught:
+        await REQUESTS[request_](partly, office.wanted("ada"))
+    assert caught.value.pepper == "old"
+    assert (await office.held(first), await office.held(last)) == before
+    await REQUESTS[request_](office.privacy, office.wanted("ada"))
+    await REQUESTS[request_](Privacy(office.tables, office.ledger, known, office.clock, ["old"]), office.wanted("ada"))
+
+
+async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(office: Office) -> None:
+    """Also where rows without a pepper lie between, and with more peppers than the store compares."""
+    licenses = {new_license() for _ in range(3)}
+    for license in licenses:
+        running = await office.begin(license, "ada", seats=1)
+        persons = office.peppers.persons(office.organization, support.user_hash("bob"), support.host_hash("pc"), None)
+        await office.ledger.submit(license, Start(new_session(), office.terms(seats=1, overdraft=0), persons))
+        await office.ledger.submit(license, End(running))
+        office.clock.forward(86400)
+        await office.night()
+        await office.begin(license, "ada", seats=1)
+        assert await kinds(office, license) == {"license", "active", "day", "denied", "ended"}
+    many = Peppers({**{f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)}, **PEPPERS})
+    for known in (office.peppers, many):
+        store = Counting(office.tables, office.organization)
+        assert [await pepper_beyond(store, license, list(known)) for license in licenses] == [None] * 3
+        assert sorted(store.reads) == sorted(licenses)
+    assert [await pepper_beyond(office.tables, license, ["old"]) for license in licenses] == ["new"] * 3
+    many = Peppers({f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)})
+    assert [await pepper_beyond(office.tables, license, list(many)) for license in licenses] == ["new"] * 3
+
+
+async def test_who_watches_is_told_how_far_a_request_has_come(office: Office) -> None:
+    for _ in range(2):
+        await office.use(new_license(), "ada", kind=Kind.NAMED_USER)
+    wanted, eve = office.wanted("ada"), support.user_hash("eve")
+    told: list[tuple[int, int]] = []
+
+    def watch(done: int, of: int) -> None:
+        told.append((done, of))
+
+    await office.privacy.export(wanted, watch)
+    await office.privacy.move(wanted, eve, watch)
+    await office.privacy.correct_end(wanted, new_session(), NOON, watch)
+    await office.privacy.erase(wanted, watch)
+    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)] * 4
 
 
 # Opting out.

@@ -40,6 +40,15 @@ logging.basicConfig(level=logging.DEBUG)
 logging.getLogger("licensing").debug({CONTROL!r})
 """
 COMMAND = f"{LOUD}\nfrom licensing.cli import main\nmain()\n"
+COMMAND_WITH_VAULT = """
+from licensing.cli import context, custody, main
+from tests.cli.vault import Vault
+vault = Vault("kv-test")
+vault.secrets["peppers"] = [context.home().value("LICENSING_PEPPERS")]
+custody.vault_client = lambda name: vault.client()
+main()
+"""
+"""A command that finds the vault which the guide names, with the peppers of the service in it."""
 SERVICE = f"""{LOUD}
 from licensing.api import problems
 from licensing.services.sessions import Sessions
@@ -226,7 +235,7 @@ def documented() -> list[str]:
 
 def answers(command: str) -> list[str]:
     """The names that a documented command asks for. What it does not read, the shell would take for a command."""
-    asks = re.match(r"licensing privacy (export|erase|rectify) (?!.*(--from-file|--username))", command)
+    asks = re.match(r"licensing privacy (export|erase|rectify) (?!.*(--from-file|--username|--schema))", command)
     return [USER, RIGHT][: 2 if "--move" in command else 1] if asks else []
 
 
@@ -237,7 +246,8 @@ def type_the_documented_commands(run: Run) -> bytes:
     history, person = run.folder.parent / "history", run.folder.parent / "person.txt"
     person.write_text(f"username={USER}\nhostname={HOST}\n")
     profile = run.folder.parent / "profile"
-    profile.write_text(f'PS1=\nlicensing() {{ "{sys.executable}" -m licensing "$@"; }}\n')
+    command = program(folder=run.folder.parent, text=COMMAND_WITH_VAULT)
+    profile.write_text(f'PS1=\nVAULT=kv-test\nlicensing() {{ "{sys.executable}" "{command}" "$@"; }}\n')
     environment = {**run.environment, "HISTFILE": str(history)}
     for line in [*documented(), f"licensing privacy export --organization acme --username {CONTROL}"]:
         subprocess.run(

@@ -25,6 +25,10 @@ from tests.storage.desk import Clock, ledgers, look, new_license, new_session, t
 SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "4000"))
 PEPPERS = Peppers({"new": bytes(range(32)), "old": bytes(range(1, 33))})
 PEOPLE = ["ada", "bob", "eve", *(f"user-{number}" for number in range(37))]
+CORRECTED = "user-9"
+"""Somebody who is not among the live traffic, and one end of whose sessions is wrong."""
+USE = timedelta(minutes=30)
+"""How long each past session lasted."""
 LICENSES = 2
 SEATS = 3
 
@@ -44,7 +48,7 @@ def past_sessions(organization: str, count: int, now: datetime) -> list[tuple[st
         session = Session(
             new_session(), began, began, began, person.user, person.host, person.ip, pepper, holder=person.user
         )
-        ended = Departure(Known(session, ""), began + timedelta(minutes=30), Reason.ENDED)
+        ended = Departure(Known(session, ""), began + USE, Reason.ENDED)
         made.append((user, rows.departure(ended)[1]))
     return made
 
@@ -128,7 +132,11 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
     export: PersonalData = await privacy.export(wanted(here, "ada"))
     lap("export")
     moved = await privacy.move(wanted(here, "bob"), support.user_hash("eve"))
-    lap("rectify")
+    lap("rectify: move")
+    wrong = (await privacy.export(wanted(here, CORRECTED))).sessions[-1]
+    right = wrong.started_at + USE / 3
+    corrected = await privacy.correct_end(wanted(here, CORRECTED), wrong.session, right)
+    lap("rectify: correct an end")
     erased = await privacy.erase(wanted(here, "ada"))
     lap("erase")
     done.set()
@@ -140,9 +148,11 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
     assert {session.pepper for session in past} == {"old", "new"}
     assert {session.license for session in past} == set(licenses[here])
     assert moved.corrected == before[here]["bob"]
+    assert corrected.corrected == 1
     assert erased.deleted >= before[here]["ada"]
     lap("traffic ends")
 
+    otherwise: dict[str, datetime] = {}
     for organization in organizations:
         left: Counter[str] = Counter()
         names = {
@@ -154,6 +164,11 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             seen = await look(tables, license)
             seen.check()
             assert seen.head["in_use"] == 0
+            otherwise |= {
+                session: rows.utc(row["ended_at"])
+                for session, row in seen.ended.items()
+                if rows.utc(row["started_at"]) < clock() and row["ended_at"] - row["started_at"] != USE
+            }
             left += Counter(
                 names[row["user"]]
                 for row in seen.ended.values()
@@ -164,5 +179,6 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             expected["eve"] += expected.pop("bob")
             del expected["ada"]
         assert left == expected
+    assert otherwise == {wrong.session: right}, "no other end was touched"
     lap("check")
     print(f"of {SESSIONS} sessions, while {sum(runs)} programs ran")

@@ -1,5 +1,6 @@
 """The command `licensing-client`, as people and scripts use it."""
 
+import datetime
 import json
 import os
 import signal
@@ -131,6 +132,17 @@ def test_a_seat_is_borrowed_used_without_network_and_returned(place: Place) -> N
     again = run(place, "return")
     assert again.returncode == 1
     assert "No seat is borrowed here" in again.stderr
+
+
+def test_a_borrowed_seat_is_said_to_last_as_long_as_it_does_and_is_not_borrowed_twice(place: Place) -> None:
+    done = run(place, "borrow", "--days", "1")
+    assert done.returncode == 0
+    end = datetime.datetime.fromisoformat(done.stdout.split()[-1])
+    assert abs(end.timestamp() - time.time() - 86400) < 120
+    again = run(place, "borrow", "--days", "5")
+    assert (again.returncode, again.stdout) == (1, done.stdout)
+    assert "nothing has changed" in again.stderr
+    assert len(place.service.active) == 1
 
 
 def test_a_license_that_cannot_be_borrowed_says_so(place: Place) -> None:

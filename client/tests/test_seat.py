@@ -1,6 +1,7 @@
 """A program embeds a seat: in a few lines, without ever waiting long, and without leaving anything behind."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -310,6 +311,17 @@ def test_a_disk_that_cannot_be_written_stops_nobody(place: Place) -> None:
     assert not place.service.active
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
+def test_a_disk_without_locks_stops_nobody_and_is_not_filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_file: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with seat_of(place) as seat:
+        assert seat.standing.running
+    assert len(list(place.state.iterdir())) == 1
+
+
 PROGRAM = """
 import signal, sys, time
 from licensing_client import Program, Seat
@@ -376,6 +388,19 @@ def test_a_forked_child_does_not_give_its_parents_seat_back(place: Place) -> Non
     process.terminate()
     process.wait(10)
     process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+def test_a_forked_child_does_not_keep_the_file_of_its_parents_seat(place: Place) -> None:
+    forks = "import os\npid = os.fork()\nif pid == 0: time.sleep(60); os._exit(0)\n"
+    process = child(place, forks + "seat.close(); print('closed', flush=True); input(); os.kill(pid, 9)")
+    assert process.stdout
+    assert process.stdout.readline() == "closed\n"
+    seat = seat_of(place, network=Network(service="http://127.0.0.1:9/api"))
+    standing = seat.start()
+    seat.close()
+    process.communicate("end\n", timeout=10)
+    assert standing.status is Status.GRACE  # on the lease in that file
 
 
 def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(place: Place) -> None:

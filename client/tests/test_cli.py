@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from conftest import Place, eventually
+from licensing_client import Seat, hold
 from licensing_client.identity import names
-from makers import ISSUER, jwk
+from makers import ISSUER, jwk, program
 
 LEAVE_IN_ORDER = """
 import signal, sys, time
@@ -78,6 +80,41 @@ def test_hold_passes_a_signal_on_and_gives_the_seat_back(place: Place) -> None:
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 4
+    process.communicate()
+    assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def slow(command: Sequence[str]) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr(hold, "_new_process", slow)
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+    try:
+        with Seat(program(), place.license(), state_directory=place.state) as seat:
+            assert hold.hold(seat, sleeps, 1.0, print) == 128 + signal.SIGTERM
+    finally:
+        started[0].kill()
+        started[0].wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_leaves_ctrl_c_to_the_program(place: Place) -> None:
+    awaits = "import time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(5)"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{awaits}"
+    words = command(place, "hold", "--", sys.executable, "-c", code)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(10) == 5
     process.communicate()
     assert not place.service.active
 

@@ -1,5 +1,6 @@
 """What the tests of whole programs share: a license file that points to a service on this computer."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from licensing_client.identity import names
 from makers import license_file
 from reference import ReferenceService, serving
 
@@ -35,9 +37,12 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
+    names()  # looked up once; a slow resolver's thread is none of a test's
+    before = set(threading.enumerate())
     service = ReferenceService(time.time)
     with serving(service.handle) as base:
         yield Place(service, base, tmp_path)
+    assert eventually(lambda: set(threading.enumerate()) <= before), "a thread was left behind"
 
 
 def eventually(what: Callable[[], bool], seconds: float = 5.0) -> bool:

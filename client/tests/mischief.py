@@ -1,5 +1,6 @@
 """A proxy on real sockets between clients and a service, which does what networks do on a bad day."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -9,13 +10,14 @@ from urllib.parse import urlsplit
 from lines import listening, read_head
 
 PORTAL = b"<html><body>Welcome! Please sign in.</body></html>"
-MOODS = ("delay", "cut", "half", "lost", "corrupt", "replay", "portal", "redirect", "off")
+MOODS = ("delay", "cut", "half", "lost", "corrupt", "replay", "portal", "redirect", "off", "damaged", "stripped")
 
 
 class Mischief:
     """`mood` is fine, or one of `MOODS`: delay (a third of a second), cut (hangs up before the request gets through),
     half (of the reply), lost (the whole reply), corrupt (a bit of the body flips), replay (the first reply to a call of
-    this kind), portal, redirect, or off. `wire` is every byte that went by.
+    this kind), portal, redirect, off, damaged (a bit of the request's body flips), or stripped (the request's
+    `Authorization` is taken away). `wire` is every byte that went by.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -43,6 +45,10 @@ class Mischief:
             self._pass_on(connection, request, kind)
 
     def _pass_on(self, connection: socket.socket, request: bytes, kind: bytes) -> None:
+        if self.mood == "damaged":
+            request = _with_a_bit_flipped(request)
+        if self.mood == "stripped":
+            request = re.sub(rb"\r\nAuthorization: [^\r]*", b"", request)
         with socket.create_connection(self._upstream) as service:
             service.sendall(request)
             reply = _all(service)
@@ -53,10 +59,16 @@ class Mischief:
         if self.mood == "half":
             reply = reply[: len(reply) // 2]
         if self.mood == "corrupt":
-            at = len(reply) - len(reply.split(b"\r\n\r\n", 1)[1]) // 2 - 1
-            reply = reply[:at] + bytes([reply[at] ^ 1]) + reply[at + 1 :]
+            reply = _with_a_bit_flipped(reply)
         if self.mood != "lost":
             connection.sendall(reply)
+
+
+def _with_a_bit_flipped(message: bytes) -> bytes:
+    """A message with a bit flipped in the middle of its body, if it has one."""
+    body = len(message.split(b"\r\n\r\n", 1)[1])
+    at = len(message) - body // 2 - 1
+    return message[:at] + bytes([message[at] ^ 1]) + message[at + 1 :] if body else message
 
 
 def _whole(connection: socket.socket) -> bytes:

@@ -46,6 +46,7 @@ class ReferenceService:
         self.active: dict[str, Row] = {}
         self.ended: set[str] = set()
         self.suspended = False
+        self.retry_after = 10
         self.peak = 0
         self.requests: list[tuple[float, Request, int]] = []
         self._terms: dict[str, dict[str, Any]] = {}
@@ -99,7 +100,7 @@ class ReferenceService:
         if row is None:
             self.sweep(now)
             if floating and len(self.active) >= terms["seats"]:
-                return self.problem(409, "no-seat-available", {"retry-after": "10"})
+                return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
             length = max(terms["lease"], min(body.get("borrow_seconds", 0), terms["borrow"]))
             expires_at = min(now + length, terms["exp"])
             row = Row(terms["sub"], body["user"], body["host"], now, expires_at, length > terms["lease"])

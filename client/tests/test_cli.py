@@ -1,5 +1,6 @@
 """The command `licensing-client`, as people and scripts use it."""
 
+import datetime
 import json
 import os
 import signal
@@ -7,16 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from certificates import HOST, company
 from conftest import Place, eventually
+from licensing_client import Seat, hold
 from licensing_client.identity import names
 from licensing_client.transport import Reply
 from lines import listening, read_head, tunnel
-from makers import ISSUER, jwk
+from makers import ISSUER, jwk, program
 from reference import serving
 
 LEAVE_IN_ORDER = """
@@ -87,6 +90,41 @@ def test_hold_passes_a_signal_on_and_gives_the_seat_back(place: Place) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def slow(command: Sequence[str]) -> subprocess.Popen[bytes]:
+        started.append(subprocess.Popen(command))
+        os.kill(os.getpid(), signal.SIGTERM)
+        return started[0]
+
+    monkeypatch.setattr(hold, "_new_process", slow)
+    sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
+    try:
+        with Seat(program(), place.license(), state_directory=place.state) as seat:
+            assert hold.hold(seat, sleeps, 1.0, print) == 128 + signal.SIGTERM
+    finally:
+        started[0].kill()
+        started[0].wait()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_hold_leaves_ctrl_c_to_the_program(place: Place) -> None:
+    awaits = "import time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(5)"
+    code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{awaits}"
+    words = command(place, "hold", "--", sys.executable, "-c", code)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    assert process.wait(10) == 5
+    process.communicate()
+    assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_hold_ends_a_program_politely_when_its_seat_is_lost_after_a_time_to_save(place: Place) -> None:
     file = place.license(heartbeat=1, lease=4)
     words = ("hold", "--save-seconds", "1", "--", sys.executable, "-c", LEAVE_IN_ORDER)
@@ -136,6 +174,17 @@ def test_a_seat_is_borrowed_used_without_network_and_returned(place: Place) -> N
     again = run(place, "return")
     assert again.returncode == 1
     assert "No seat is borrowed here" in again.stderr
+
+
+def test_a_borrowed_seat_is_said_to_last_as_long_as_it_does_and_is_not_borrowed_twice(place: Place) -> None:
+    done = run(place, "borrow", "--days", "1")
+    assert done.returncode == 0
+    end = datetime.datetime.fromisoformat(done.stdout.split()[-1])
+    assert abs(end.timestamp() - time.time() - 86400) < 120
+    again = run(place, "borrow", "--days", "5")
+    assert (again.returncode, again.stdout) == (1, done.stdout)
+    assert "nothing has changed" in again.stderr
+    assert len(place.service.active) == 1
 
 
 def test_a_license_that_cannot_be_borrowed_says_so(place: Place) -> None:

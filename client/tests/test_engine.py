@@ -4,13 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from licensing_client.errors import NoExchange, Step
+from licensing_client.lease import Lease
 from licensing_client.machine import Status, runs_until
 from licensing_client.memory import Slots
 from licensing_client.reasons import Code
 from licensing_client.transport import Reply, Request
 from makers import NOW, STRANGER, lease_claims, license_of, sign
 from reference import ReferenceService
-from world import Computer, ReferenceWorld
+from world import Computer, Handle, ReferenceWorld
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -427,8 +429,159 @@ def test_a_seat_in_use_can_be_traded_for_a_borrowed_one(world: ReferenceWorld) -
     lease = ann.engine.state.lease
     assert lease
     assert lease.borrowed
-    assert ann.heard == ["granted"]
+    assert ann.heard == ["granted", "granted"]
     assert world.service.peak == 1
+
+
+def lease_of(computer: Computer) -> Lease:
+    assert computer.engine
+    assert computer.engine.state.lease
+    return computer.engine.state.lease
+
+
+def test_a_wish_to_borrow_outlives_a_start_whose_reply_was_lost(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    world.service.active.clear()
+    honest = ann.network.handle
+
+    def forgetful(request: Request) -> Reply:
+        reply = honest(request)
+        if request.method == "POST":
+            raise NoExchange(Step.SERVICE, "The reply did not come.")
+        return reply
+
+    ann.network.handle = forgetful
+    ann.run(HOUR)
+    assert ann.stands(Status.GRACE)
+    assert ann.engine
+    ann.engine.borrow(int(5 * DAY))
+    ann.network.handle = honest
+    ann.run(30)
+    assert lease_of(ann).borrowed
+    assert world.seats_of(ann) == 1
+    assert world.service.peak == 1
+    assert ann.heard == ["granted", "grace", "granted", "granted"]
+
+
+def test_a_wish_to_borrow_outlives_a_heartbeat_that_was_under_way(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(10)
+    honest = ann.network.handle
+
+    def meanwhile(request: Request) -> Reply:
+        if request.method == "PUT" and not lease_of(ann).borrowed:
+            assert ann.engine
+            ann.engine.borrow(int(5 * DAY))
+        return honest(request)
+
+    ann.network.handle = meanwhile
+    ann.run(330)
+    assert lease_of(ann).borrowed
+    assert world.service.peak == 1
+    assert ann.heard == ["granted", "granted"]
+
+
+def test_a_wish_to_borrow_that_is_cut_to_nothing_is_told(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(10)
+    assert ann.engine
+    ann.engine.borrow(600)
+    ann.run(10)
+    assert not lease_of(ann).borrowed
+    assert ann.heard == ["granted", "granted"]
+    assert ann.states[-1].reason is not None
+    assert ann.states[-1].reason.code is Code.BORROWING_NOT_ALLOWED
+    calls = len(ann.network.calls)
+    ann.run(60)
+    assert len(ann.network.calls) == calls
+
+
+def stripped(handle: Handle, methods: str = "PUT DELETE") -> Handle:
+    """A proxy that takes `Authorization` away."""
+
+    def proxy(request: Request) -> Reply:
+        bare = Request(request.method, request.url, {}, request.body)
+        return handle(bare if request.method in methods else request)
+
+    return proxy
+
+
+@pytest.mark.parametrize("methods", ["DELETE", "PUT DELETE"])
+def test_a_proxy_that_takes_the_lease_away_gives_nobody_a_second_seat(world: ReferenceWorld, methods: str) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.handle = stripped(world.service.handle, methods)
+    for _ in range(4):
+        ann.stop()
+        ann.start().run(HOUR)
+        assert ann.stands(Status.GRANTED)
+        assert world.seats_of(ann) == 1
+    assert world.service.peak == 1
+    assert len(ann.network.calls) < 5 * 200
+    ann.network.handle = world.service.handle
+    ann.run(600).stop()
+    assert not world.service.active
+
+
+def test_a_wish_to_borrow_through_such_a_proxy_is_given_up_and_told(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600)
+    ann.network.handle = stripped(world.service.handle)
+    assert ann.engine
+    ann.engine.borrow(int(5 * DAY))
+    ann.run(60)
+    assert not lease_of(ann).borrowed
+    assert ann.heard == ["granted", "granted"]
+    assert world.service.peak == 1
+    assert len(ann.network.calls) < 10
+
+
+@pytest.mark.parametrize("code", [(401, "license-invalid"), (400, "malformed-request")])
+def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
+    world: ReferenceWorld, code: tuple[int, str]
+) -> None:
+    ann = world.computer().start()
+    ann.network.weather = "reply-lost"
+    ann.run(0.1)
+    assert world.seats_of(ann) == 1
+    ann.network.weather = "fine"
+    honest = ann.network.handle
+    ann.network.handle = lambda _request: ReferenceService.problem(*code)
+    ann.run(1.2)
+    assert len(ann.network.calls) == 2
+    ann.network.handle = honest
+    ann.stop()
+    ann.start(seed=2).run(5)
+    assert ann.stands(Status.GRANTED)
+    assert world.service.peak == 1
+
+
+def test_an_id_that_is_somebody_elses_is_replaced_when_that_was_said_twice(world: ReferenceWorld) -> None:
+    ann = world.computer().start()
+    ann.network.weather = "reply-lost"
+    ann.run(0.1).crash()
+    elsewhere = Computer(world, ann.disk, "ann", "another-pc.example.com")  # one home, two computers
+    elsewhere.start(seed=2).run(3)
+    assert elsewhere.stands(Status.GRANTED)
+    assert [method for _, method in elsewhere.network.calls] == ["POST"] * 3
+
+
+def test_no_grace_follows_a_refusal_when_the_cable_is_pulled_and_the_user_tries_again(world: ReferenceWorld) -> None:
+    ann = world.computer().start().run(600).stop()
+    world.service.suspended = True
+    ann.start().run(1)
+    assert code_of(ann) is Code.LICENSE_SUSPENDED
+    ann.network.weather = "down"
+    assert ann.engine
+    for _ in range(3):
+        ann.engine.again()
+        ann.run(10)
+        assert ann.stands(Status.REFUSED)
+        assert code_of(ann) is Code.LICENSE_SUSPENDED
+    world.service.suspended = False
+    ann.network.weather = "fine"
+    ann.engine.again()
+    ann.run(10)
+    assert ann.stands(Status.GRANTED)
+    ann.network.weather = "down"
+    ann.run(HOUR)
+    assert ann.stands(Status.GRACE)
 
 
 def test_a_license_that_collects_nothing_makes_no_call_and_leaves_no_file(world: ReferenceWorld) -> None:

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.machine import (
+    FOREIGN,
     RUNNING,
     Call,
     End,
@@ -19,9 +20,11 @@ from licensing_client.machine import (
     State,
     Status,
     Terms,
+    again,
     answered,
     asking,
     begin,
+    borrow,
     due,
     grace_end,
     passed,
@@ -40,39 +43,47 @@ def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool) -
 
 @dataclass(frozen=True)
 class Turn:
-    """What the service does if it is asked, and how much later than asked for the program wakes up."""
+    """What the service does if it is asked, and how much later than asked for the program wakes up; whether its user
+    tries again, and wishes to borrow, before the call or while it is under way."""
 
     kind: str
     late: float
     spread: float
     length: int
     number: int
+    again: bool
+    wish: int | None
+    hasty: bool
 
 
 turns = st.builds(
     Turn,
-    kind=st.sampled_from(["fine", "fine", "silent", "silent", "busy", "full", "gone", *FINAL]),
+    kind=st.sampled_from(["fine", "fine", "silent", "silent", "busy", "full", "gone", "unaccepted", *FINAL]),
     late=st.sampled_from([0.0, 0.0, 0.5, 30.0, 3600.0, 300000.0]),
     spread=st.floats(0, 1, exclude_max=True),
     length=st.integers(2, 900),
     number=st.integers(0, 10**6),
+    again=st.booleans(),
+    wish=st.sampled_from([None, None, None, None, 0, 86400]),
+    hasty=st.booleans(),
 )
 
 
-def reply(turn: Turn, call: Call, now: float) -> Answer:
+def reply(turn: Turn, call: Call, now: float, held: dict[str, bool]) -> Answer:
     if turn.kind == "silent":
         return NoAnswer(Step.SERVICE, "")
     if turn.kind == "busy":
         return NoAnswer(Step.SERVICE, "", retry_after=turn.length)
+    if turn.kind == "unaccepted" and not isinstance(call, Start):
+        return Unaccepted()
     if isinstance(call, End):
         return Ended()
     session = call.session if isinstance(call, Start) else call.lease.session
     if turn.kind == "fine":
-        borrowed = isinstance(call, Start) and call.borrow > 0
-        return Granted(lease(session, now, turn.length, 7200, borrowed=borrowed), 300, recorded=True)
+        return Granted(lease(session, now, turn.length, 7200, borrowed=held[session]), 300, recorded=True)
     if turn.kind == "gone" or (turn.kind == "full" and isinstance(call, Heartbeat)):
         return Gone()
-    if turn.kind == "full":
+    if turn.kind in ("full", "unaccepted"):
         return Refused(reason(Code.NO_SEAT), 10)
     return Refused(reason(Code(turn.kind)))
 
@@ -96,31 +107,50 @@ beginnings = st.builds(
 @given(beginnings, st.lists(turns, max_size=40))
 def test_no_order_of_events_breaks_a_promise(state: State, script: list[Turn]) -> None:
     now, last_call, owed = float(NOW), -1e9, 0.0
-    held: set[str] = {state.lease.session} if state.hold in (Hold.SEAT, Hold.STALE) and state.lease else set()
+    held: dict[str, bool] = {}  # the sessions that may be active, and whether they are borrowed
+    if state.hold in (Hold.SEAT, Hold.STALE) and state.lease:
+        held[state.lease.session] = state.lease.borrowed
     if state.hold is Hold.ASKED:
-        held.add(state.session)
+        held[state.session] = False
+    refused = False
     for turn in script:
         slept = turn.late > 60
         now = max(now, min(wake_at(state), now + 400)) + turn.late
         state = passed(state, now)
+        if turn.again:
+            state = again(state, now)
+        if turn.wish is not None and not turn.hasty:
+            state, owed = borrow(state, turn.wish, now, Luck(0, f"wish {turn.number}")), 0.0
+        assert not (refused and state.status in RUNNING), "runs after a refusal that was obeyed"
         _may_run_only_on_a_lease(state, now, slept=slept)
         call = due(state, now)
         if call is None:
             continue
         assert slept or now - last_call >= owed - 1e-6, "asked too soon"
+        known = isinstance(call, Start) and call.session in held
         if isinstance(call, Start):
-            assert held <= {call.session}, "a start while another session may be held"
-            held.add(call.session)
+            assert set(held) <= {call.session}, "a start while another session may be held"
+            held.setdefault(call.session, call.borrow > 0)
         state = asking(state, call)
-        answer = reply(turn, call, now)
+        if turn.wish is not None and turn.hasty:
+            state = borrow(state, turn.wish, now, Luck(0, f"wish {turn.number}"))
+        answer = reply(turn, call, now, held)
         before = state
         state = answered(state, answer, now, Luck(turn.spread, f"fresh {turn.number}"))
         last_call, owed = now, _pause_owed(before, answer)
-        if isinstance(answer, Ended) or (isinstance(answer, Refused | Gone) and isinstance(call, Start)):
-            held.clear()
+        if isinstance(call, End) and isinstance(answer, Ended):
+            held.pop(call.lease.session, None)
+        if isinstance(call, Start) and isinstance(answer, Refused | Gone):
+            heard_twice = isinstance(answer, Gone) and before.doubted == FOREIGN
+            if not known or heard_twice:  # else an earlier start may have taken a seat, and this one was damaged
+                held.pop(call.session, None)
+        if isinstance(answer, Refused) and state.status in (Status.REFUSED, Status.LOST):
+            refused = True
+        if isinstance(answer, Granted):
+            refused = False
         if isinstance(answer, Granted):
             assert state.status is Status.GRANTED
-        if before.status in RUNNING and isinstance(answer, Refused) and before.doubted is answer.reason.code:
+        if before.status in RUNNING and isinstance(answer, Refused) and before.doubted == answer.reason.code:
             assert state.status is Status.LOST
         if state.status is Status.LOST and isinstance(answer, Refused) and answer.retry_after is None:
             assert due(passed(state, now + 10**6), now + 10**6) is None, "asked after a refusal for good"
@@ -135,7 +165,9 @@ def _pause_owed(before: State, answer: Answer) -> float:
         case Refused(retry_after=seconds) if before.status in (Status.REFUSED, Status.LOST, Status.STARTING):
             return float(seconds or 0)
         case Refused():
-            return 3.0 if before.doubted is not answer.reason.code else float(answer.retry_after or 0)
+            return 3.0 if before.doubted != answer.reason.code else float(answer.retry_after or 0)
+        case Granted() if before.borrow is not None:
+            return 0.0
         case Granted(lease=granted):
             return 0.8 * min(300, max(1.0, (granted.expires_at - granted.issued_at) / 2))
     return 0.0

@@ -1,6 +1,7 @@
 """A program embeds a seat: in a few lines, without ever waiting long, and without leaving anything behind."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -155,17 +156,110 @@ def test_a_computer_whose_date_is_wrong_asks_the_service_before_it_gives_up(plac
     seat.close()
 
 
+def code_of(standing: Standing) -> Code | None:
+    return standing.reason.code if standing.reason else None
+
+
 def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(place: Place) -> None:
-    first, second = seat_of(place), seat_of(place)
-    third = Seat(program(), place.license(seats=2), state_directory=place.state)
+    place.service.retry_after = 1
+    first, second, third = seat_of(place), seat_of(place), seat_of(place)
     assert first.start().running
     assert second.start().running
-    standing = third.start()
-    assert standing.reason is not None
-    assert standing.reason.code is Code.NO_SEAT
-    for seat in (first, second, third):
+    assert code_of(third.start()) is Code.NO_SEAT
+    first.close()
+    time.sleep(1.6)  # Retry-After, and what chance adds to it
+    begun = time.monotonic()
+    assert third.start().status is Status.GRANTED
+    assert time.monotonic() - begun < 2
+    assert len(place.service.active) == 2
+    for seat in (second, third):
         seat.close()
     assert not place.service.active
+    assert place.service.peak == 2
+
+
+def test_trying_again_asks_the_service_and_a_suspended_license_does_not_run_in_grace(place: Place) -> None:
+    with seat_of(place):
+        pass
+    place.service.suspended = True
+    seat = seat_of(place)
+    assert code_of(seat.start()) is Code.LICENSE_SUSPENDED
+    time.sleep(0.3)  # the client's thread has gone to rest
+    asked = len(place.service.requests)
+    standing = seat.start()
+    assert standing.status is Status.REFUSED
+    assert code_of(standing) is Code.LICENSE_SUSPENDED
+    assert len(place.service.requests) == asked + 1
+    place.service.suspended = False
+    assert seat.start().status is Status.GRANTED
+    seat.close()
+
+
+def test_a_seat_is_borrowed_at_once_and_the_user_is_told(place: Place) -> None:
+    heard: list[Standing] = []
+    seat = seat_of(place, granted=heard.append)
+    seat.start()
+    assert seat.borrow(3 * 86400) is None
+    assert eventually(lambda: len(heard) == 2, 3.0)
+    assert heard[1].borrowed
+    assert heard[1].expires is not None
+    assert heard[1].until is not None
+    assert heard[1].until >= heard[1].expires
+    assert seat.borrow(0) is None
+    assert eventually(lambda: len(heard) == 3, 3.0)
+    assert not heard[2].borrowed
+    seat.close()
+    assert code_of(Standing(Status.ENDED, seat.borrow(3 * 86400))) is Code.BORROWING_NOT_ALLOWED
+    assert not place.service.active
+    assert place.service.peak == 1
+
+
+@pytest.mark.parametrize("outage", ["refused", "silent"])
+def test_callbacks_come_from_the_clients_thread_alone(place: Place, outage: str) -> None:
+    with seat_of(place):
+        pass
+    names: list[str] = []
+
+    def hear(_standing: Standing) -> None:
+        names.append(threading.current_thread().name)
+
+    listeners = dict.fromkeys(("granted", "refused", "grace", "lost", "restored"), hear)
+    with listening(silent) as port:
+        bad = Network(service=f"http://127.0.0.1:{9 if outage == 'refused' else port}/api")
+        seat = seat_of(place, network=bad, start_within=0.3, **listeners)
+        assert seat.start().status is Status.GRACE
+        assert outage == "silent" or eventually(lambda: bool(names))
+        seat.close()
+    assert set(names) == {CLIENT_THREADS}
+
+
+def test_a_callback_that_wants_to_end_the_program_does_not_end_the_client(place: Place) -> None:
+    def leave(_standing: Standing) -> None:
+        sys.exit(3)
+
+    file = place.license(heartbeat=1, lease=4)
+    seat = Seat(program(), file, state_directory=place.state, granted=leave)
+    seat.start()
+    assert eventually(lambda: any(request.method == "PUT" for _, request, _ in place.service.requests))
+    seat.close()
+    assert not place.service.active
+
+
+def test_a_callback_that_tries_again_does_not_hold_the_client_up(place: Place) -> None:
+    place.service.suspended = True
+    heard: list[Standing] = []
+
+    def once_more(standing: Standing) -> None:
+        heard.append(standing)
+        if len(heard) == 1:
+            place.service.suspended = False
+            seat.start()
+
+    seat = seat_of(place, refused=once_more, granted=heard.append)
+    seat.start(block=False)
+    assert eventually(lambda: len(heard) == 2)
+    assert [standing.status for standing in heard] == [Status.REFUSED, Status.GRANTED]
+    seat.close()
 
 
 NAMES = Names("Zoë Öberg", ("oberg-pc.acme.example", "oberg-pc"))
@@ -215,6 +309,17 @@ def test_a_disk_that_cannot_be_written_stops_nobody(place: Place) -> None:
     with seat_of(place) as seat:
         assert seat.standing.running
     assert not place.service.active
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
+def test_a_disk_without_locks_stops_nobody_and_is_not_filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(_file: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with seat_of(place) as seat:
+        assert seat.standing.running
+    assert len(list(place.state.iterdir())) == 1
 
 
 PROGRAM = """
@@ -283,6 +388,19 @@ def test_a_forked_child_does_not_give_its_parents_seat_back(place: Place) -> Non
     process.terminate()
     process.wait(10)
     process.communicate()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
+def test_a_forked_child_does_not_keep_the_file_of_its_parents_seat(place: Place) -> None:
+    forks = "import os\npid = os.fork()\nif pid == 0: time.sleep(60); os._exit(0)\n"
+    process = child(place, forks + "seat.close(); print('closed', flush=True); input(); os.kill(pid, 9)")
+    assert process.stdout
+    assert process.stdout.readline() == "closed\n"
+    seat = seat_of(place, network=Network(service="http://127.0.0.1:9/api"))
+    standing = seat.start()
+    seat.close()
+    process.communicate("end\n", timeout=10)
+    assert standing.status is Status.GRACE  # on the lease in that file
 
 
 def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(place: Place) -> None:

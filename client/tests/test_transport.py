@@ -129,6 +129,38 @@ def test_a_name_that_does_not_exist_is_a_matter_of_dns() -> None:
     assert failure(HttpTransport(""), "https://no-such-host.invalid/api").step is Step.DNS
 
 
+@pytest.fixture
+def dead_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    over = threading.Event()
+
+    def waits(*_args: object, **_kwargs: object) -> list[object]:
+        over.wait(30)
+        raise socket.gaierror("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", waits)
+    yield
+    over.set()
+
+
+@pytest.mark.usefixtures("dead_resolver")
+def test_a_resolver_that_says_nothing_costs_no_more_than_the_time_allowed() -> None:
+    begun = time.monotonic()
+    assert failure(HttpTransport(""), "https://licensing.example.com/api", seconds=0.5).step is Step.DNS
+    assert time.monotonic() - begun < 2.0
+
+
+@pytest.mark.usefixtures("dead_resolver")
+def test_a_line_can_be_cut_while_a_name_is_looked_up() -> None:
+    line = Line()
+    cutting = threading.Timer(0.2, line.cut)
+    cutting.start()
+    begun = time.monotonic()
+    with pytest.raises(NoExchange):
+        HttpTransport("").exchange(get("https://licensing.example.com/api"), 30.0, line)
+    assert time.monotonic() - begun < 2.0
+    cutting.join()
+
+
 def test_a_port_where_nobody_listens_cannot_be_reached() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

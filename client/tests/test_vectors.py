@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from licensing_client import replies
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import TokenFault
 from licensing_client.identity import Person, client_hash, normalized
 from licensing_client.lease import Lease, read_answer
@@ -87,6 +87,8 @@ def meaning(answer: Answer) -> Any:
             return {"refused": reason.code.value, "retry_after": seconds}
         case Gone():
             return "gone"
+        case Unaccepted():
+            return "unaccepted"
         case Ended():
             return "ended"
         case NoAnswer(retry_after=seconds):

@@ -240,9 +240,10 @@ def exchanges() -> dict[str, Any]:
         ("heartbeat", "suspended", problem(403, "license-suspended"), {"refused": "license-suspended"}),
         ("heartbeat", "expired", problem(403, "license-expired"), {"refused": "license-expired"}),
         ("heartbeat", "the session has lapsed", problem(410, "session-gone"), "gone"),
-        ("heartbeat", "the lease is not accepted any more", problem(401, "lease-invalid"), "gone"),
+        ("heartbeat", "the lease is not accepted, or was damaged", problem(401, "lease-invalid"), "unaccepted"),
         ("end", "the seat is free", Reply(204, {}, b""), "ended"),
-        ("end", "the lease is not accepted any more", problem(401, "lease-invalid"), "ended"),
+        ("end", "the session was gone", problem(410, "session-gone"), "ended"),
+        ("end", "the lease is not accepted, or was damaged", problem(401, "lease-invalid"), "unaccepted"),
     ]
     return {
         "issuer_keys": [jwk(ISSUER)],

@@ -132,7 +132,6 @@ const FINAL = {
   "license-invalid": 401, "license-not-yet-valid": 403, "license-expired": 403, "license-suspended": 403,
   "license-superseded": 403, "user-not-allowed": 403, "host-not-allowed": 403, "network-not-allowed": 403,
 };
-const GONE = { "lease-invalid": 401, "session-gone": 410 };
 
 function body(reply, mediaType) {
   if ((reply.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase() !== mediaType) return null;
@@ -157,12 +156,14 @@ const retryAfter = (reply) => {
 
 /**
  * What a reply to a call (start, heartbeat or end) means:
- * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {ended} or {silent, retryAfter}.
+ * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {unaccepted}, {ended} or {silent, retryAfter}.
  */
 export function meaning(call, reply, license, session, nonce) {
   const silent = { silent: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
   const code = problem(reply);
-  if (call === "end") return reply.status === 204 || GONE[code] === reply.status ? { ended: true } : silent;
+  const gone = code === "session-gone" && reply.status === 410;
+  const unaccepted = code === "lease-invalid" && reply.status === 401 ? { unaccepted: true } : null;
+  if (call === "end") return reply.status === 204 || gone ? { ended: true } : unaccepted ?? silent;
   if (reply.status === 200 || (call === "start" && reply.status === 201)) {
     const granted = body(reply, "application/json");
     const beat = granted?.heartbeat_seconds;
@@ -181,7 +182,8 @@ export function meaning(call, reply, license, session, nonce) {
     if (code === "malformed-request" && reply.status === 400) return { gone: true };
     return FINAL[code] === reply.status ? { refused: code, retryAfter: null } : silent;
   }
-  if (GONE[code] === reply.status) return { gone: true };
+  if (gone) return { gone: true };
+  if (unaccepted) return unaccepted;
   const during = ["license-suspended", "license-expired"].includes(code) && reply.status === 403;
   return during ? { refused: code, retryAfter: null } : silent;
 }

@@ -68,7 +68,8 @@ let status = "starting";
 let session = randomUUID();
 let held = null; // {token, lease}: the session that the register holds for us
 let stale = null; // the same, when it has to be ended before another starts
-let last = null; // the last lease, on which grace is counted
+let last = null; // the last lease that was held, on which grace is counted
+let sent = null; // the id of a start that was not answered: its session may be active
 let clock = () => 0; // the service's time, from the last lease on
 let failures = 0;
 let doubted = null;
@@ -80,24 +81,33 @@ const over = () => stop.signal.aborted || performance.now() - began >= Number(se
 while (!over()) {
   const call = stale ? "end" : held ? "heartbeat" : "start";
   const about = stale ?? held;
+  const repeated = call === "start" && sent === session;
+  if (call === "start") sent = session;
   const answer = await ask(call, about?.lease.sub ?? session, about?.token);
   let wait = 0;
   if (answer.granted) {
     held = { token: answer.token, lease: answer.lease };
-    last = answer.lease;
-    const [told, at] = [last.iat, performance.now()];
+    [last, sent] = [held, null];
+    const [told, at] = [answer.lease.iat, performance.now()];
     clock = () => told + (performance.now() - at) / 1000;
-    if (status !== "granted") tell(status === "starting" ? "granted" : "restored", { session, until: last.exp });
+    if (status !== "granted") tell(status === "starting" ? "granted" : "restored", { session, until: answer.lease.exp });
     status = "granted";
     [failures, doubted] = [0, null];
-    interval = Math.max(1, Math.min(answer.granted.heartbeat_seconds, (last.exp - last.iat) / 2));
+    interval = Math.max(1, Math.min(answer.granted.heartbeat_seconds, (answer.lease.exp - answer.lease.iat) / 2));
     wait = interval * (0.8 + 0.2 * Math.random());
   } else if (answer.ended) {
     [stale, failures] = [null, 0];
+  } else if (answer.unaccepted) {
+    [stale, held, session, sent] = [null, null, about.lease.sub, about.lease.sub]; // it may be active: start it again
+  } else if (answer.gone && repeated && doubted !== "foreign") {
+    doubted = "foreign"; // it may be ours, and the request was damaged: hear it twice
+    wait = 1;
   } else if (answer.gone) {
-    [stale, held, session] = [held, null, randomUUID()];
-    if (!stale) wait = 1; // the id of a start was somebody else's
+    stale = held ?? (last?.lease.sub === session ? last : null);
+    [held, session, sent, doubted] = [null, randomUUID(), null, null];
+    if (call === "start") wait = 1; // its id is somebody else's
   } else if (answer.refused && status !== "starting" && doubted !== answer.refused) {
+    if (!repeated) sent = null;
     doubted = answer.refused; // a refusal is not signed: hear it twice before work is stopped
     wait = 3 * (1 + Math.random() / 2);
   } else if (answer.refused) {
@@ -113,11 +123,11 @@ while (!over()) {
       break;
     }
   }
-  if (last && status === "granted" && clock() >= last.exp) {
+  if (last && status === "granted" && clock() >= last.lease.exp) {
     status = "grace";
-    tell("grace", { left: last.iat + last.grace - clock() });
+    tell("grace", { left: last.lease.iat + last.lease.grace - clock() });
   }
-  if (last && status === "grace" && clock() >= Math.min(Math.max(last.exp, last.iat + last.grace), license.exp)) {
+  if (last && status === "grace" && clock() >= Math.min(Math.max(last.lease.exp, last.lease.iat + last.lease.grace), license.exp)) {
     tell("lost", { code: "grace-over" });
     process.exitCode = 1;
     break;
@@ -125,7 +135,7 @@ while (!over()) {
   await asleep(Math.min(wait, Math.max(0, Number(seconds) - (performance.now() - began) / 1000)));
 }
 
-const open = held ?? stale;
+const open = held ?? stale ?? (last && sent === last.lease.sub ? last : null);
 if (open) {
   const answer = await ask("end", open.lease.sub, open.token);
   tell(answer.ended ? "ended" : "lapses");

@@ -43,6 +43,7 @@ const exchanges = load("exchanges.json");
 const plain = (call, found) => {
   if (found.granted) return "granted";
   if (found.gone) return "gone";
+  if (found.unaccepted) return "unaccepted";
   if (found.ended) return "ended";
   if (found.refused && found.retryAfter === null) return { refused: found.refused };
   if (found.refused) return { refused: found.refused, retry_after: found.retryAfter };

@@ -72,7 +72,7 @@ def test_the_hours_of_a_bad_day_stop_nobody_and_give_nobody_two_seats(
     assert sessions(told, world.license) == 0
 
 
-@pytest.mark.parametrize("mood", [mood for mood in MOODS if mood != "delay"])
+@pytest.mark.parametrize("mood", [mood for mood in MOODS if mood not in ("delay", "stripped")])
 def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
     told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path, mood: str
 ) -> None:
@@ -90,6 +90,42 @@ def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
     assert sessions(told, world.license) == 2
     ann.stop()
     other.stop()
+    assert sessions(told, world.license) == 0
+
+
+def test_a_proxy_that_takes_leases_away_gives_a_program_one_seat_however_often_it_starts(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=4)
+    ann = world.computer()
+    mischief.mood = "stripped"
+    for number in range(4):
+        ann.start(seed=number).run(600)
+        assert ann.stands(Status.GRANTED)
+        ann.stop()
+        assert sessions(told, world.license) == 1
+    mischief.mood = "fine"
+    ann.start(seed=9).run(10).stop()
+    assert sessions(told, world.license) == 0
+
+
+def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
+    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+) -> None:
+    mischief, base = proxy
+    world = through(told, base, tmp_path, seats=2)
+    mischief.mood = "lost"
+    ann = world.computer().start().run(0.1)
+    mischief.mood = "damaged"
+    ann.run(3)
+    assert ann.stands(Status.REFUSED)
+    ann.stop()
+    mischief.mood = "fine"
+    ann.start(seed=2).run(5)
+    assert ann.stands(Status.GRANTED)
+    assert sessions(told, world.license) == 1
+    ann.stop()
     assert sessions(told, world.license) == 0
 
 

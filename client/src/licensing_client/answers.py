@@ -1,6 +1,6 @@
 """What can come of asking the service: a closed set of values, which the rest decides on.
 
-`Granted`, `Refused`, `Gone` and `Ended` are the service's own words, each believed only for the call that
+`Granted`, `Refused`, `Gone`, `Unaccepted` and `Ended` are the service's own words, each believed only for the call that
 it may answer. Everything else, from a cut cable to a captive portal's page, is `NoAnswer`: it proves
 nothing.
 """
@@ -53,6 +53,11 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Unaccepted:
+    """The lease is not accepted, perhaps since it was damaged on its way. Of its session that says nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The session has ended, now or before."""
 
@@ -66,4 +71,4 @@ class NoAnswer:
     retry_after: int | None = None
 
 
-Answer = Granted | Refused | Gone | Ended | NoAnswer
+Answer = Granted | Refused | Gone | Unaccepted | Ended | NoAnswer

@@ -15,9 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from licensing_client.answers import Ended, Gone, NoAnswer
+from licensing_client.clock import SystemClock
 from licensing_client.diagnose import diagnose
 from licensing_client.hold import hold
 from licensing_client.identity import names
+from licensing_client.lease import Lease
 from licensing_client.license import License, Program, covers, day, read_license
 from licensing_client.machine import End
 from licensing_client.memory import Memory, Slots
@@ -133,12 +135,38 @@ def _check(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _minute(time: datetime.datetime) -> str:
+    return time.isoformat(timespec="minutes")
+
+
+def _borrowed(memory: Memory) -> Lease | None:
+    """The lease of a seat that was borrowed and not given back."""
+    lease = memory.lease
+    return lease if lease is not None and lease.borrowed and memory.open == lease.session else None
+
+
+def _borrowed_here(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
+    """Until when a seat is borrowed already, and no program uses it."""
+    slot = Slots(license, arguments.state).take()
+    memory, clock = slot.read(), SystemClock()
+    slot.release()
+    lease, monotonic = _borrowed(memory), clock.monotonic()
+    if lease is None or memory.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
+        return None
+    return datetime.datetime.fromtimestamp(lease.expires_at, datetime.timezone.utc)
+
+
 def _borrow(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
     if not license.borrow:
         say("Seats of this license cannot be borrowed.")
+        return FAILED
+    held = _borrowed_here(license, arguments)
+    if held is not None:
+        print(f"borrowed until {_minute(held)}")
+        say("It was borrowed before, and nothing has changed; `return` gives it back.")
         return FAILED
     seat = Seat(
         _program(arguments),
@@ -150,8 +178,8 @@ def _borrow(arguments: argparse.Namespace) -> int:
     )
     try:
         standing = seat.start()
-        if standing.borrowed and standing.until is not None:
-            print(f"borrowed until {standing.until.isoformat(timespec='minutes')}")
+        if standing.borrowed and standing.expires is not None:
+            print(f"borrowed until {_minute(standing.expires)}")
             return DONE
         say(standing.reason.message if standing.reason else "The seat could not be borrowed.")
         return FAILED
@@ -166,8 +194,8 @@ def _return(arguments: argparse.Namespace) -> int:
     slot = Slots(license, arguments.state).take()
     try:
         memory = slot.read()
-        lease = memory.lease
-        if lease is None or not lease.borrowed or memory.open != lease.session:
+        lease = _borrowed(memory)
+        if lease is None:
             say("No seat is borrowed here, or the program that uses it still runs.")
             return FAILED
         answer = _network(arguments).to(license).ask(End(lease), SECONDS, Line())

@@ -24,7 +24,8 @@ class Engine:
     """Holds a seat's state, asks the service what the machine wishes to know, remembers, and tells what is
     new.
 
-    `step` and `close` belong to one thread; everything else may be called from any.
+    `step`, `rest` and `close` belong to one thread, on which news is told; everything else may be called from
+    any.
     """
 
     def __init__(
@@ -48,9 +49,9 @@ class Engine:
         self._chance = chance or random.Random()  # noqa: S311 — jitter, no secret
         self._timeline = memory.timeline(clock.monotonic())
         self._changed = threading.Condition(threading.RLock())
+        self._woken = threading.Event()
         self._line = Line()
         self._news: deque[State] = deque()
-        self._telling = False
         self.granted: Granted | None = None
         fresh = self._luck().session
         if license.collect:
@@ -93,6 +94,15 @@ class Engine:
         with self._changed:
             return max(0.0, machine.wake_at(self._state) - self.now())
 
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so many seconds, or until somebody calls `wake`."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+
+    def wake(self) -> None:
+        """There is something to be done."""
+        self._woken.set()
+
     def settled(self, seconds: float) -> None:
         """Wait until a start is decided; after so many seconds it is decided without the network."""
         with self._changed:
@@ -100,17 +110,22 @@ class Engine:
             if self._state.status is Status.STARTING:
                 late = self._state.began_at + self._state.terms.start_within
                 self._move(machine.passed(self._state, max(self.now(), late)))
-        self._announce()
+        self.wake()
 
     def again(self) -> None:
         """Try once more after a refusal."""
         with self._changed:
             self._move(machine.again(self._state, self.now()))
+        self.wake()
 
-    def borrow(self, seconds: int) -> None:
-        """Trade the seat for a borrowed one, or, with 0, back."""
+    def borrow(self, seconds: int) -> bool:
+        """Trade the seat for a borrowed one, or, with 0, back. False where there is none to trade."""
         with self._changed:
-            self._move(machine.borrow(self._state, seconds, self.now(), self._luck()))
+            before = self._state
+            self._move(machine.borrow(before, seconds, self.now(), self._luck()))
+            taken = self._state is not before
+        self.wake()
+        return taken
 
     def cut(self) -> None:
         """Do not wait for the answer that is under way."""
@@ -153,12 +168,7 @@ class Engine:
         """Tell what is new, in order, and never while a lock is held."""
         while True:
             with self._changed:
-                if self._telling or not self._news:
+                if not self._news:
                     return
-                self._telling = True
                 state = self._news.popleft()
-            try:
-                self._tell(state)
-            finally:
-                with self._changed:
-                    self._telling = False
+            self._tell(state)

@@ -1,11 +1,15 @@
 """Holds a seat while any program runs, and passes its exit code on.
 
-When the seat is lost, the program's user has a time to save; then the program is asked to end (SIGTERM;
-Ctrl+Break on Windows), and only if it does not within `KILL_SECONDS` is it made to. If the seat comes back
-in time, nothing happens.
+When the seat is lost, the program's user has a time to save; then the program is asked to end (SIGTERM; on
+Windows its windows are asked to close, and a program without any gets Ctrl+Break), and only if it does not
+within `KILL_SECONDS` is it made to. If the seat comes back in time, nothing happens.
+
+Signals are the program's business. On Windows it has a process group of its own, so that Ctrl+Break can be
+sent to it alone; the system sends no Ctrl+C to such a group, and both keys reach it as Ctrl+Break, from here.
 """
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -28,26 +32,54 @@ def _new_process(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        process.send_signal(signal.CTRL_BREAK_EVENT)
-    else:
+    if sys.platform != "win32":
         process.terminate()
+        return
+    # Without /F, taskkill asks windows to close; it fails where there are none.
+    taskkill = os.path.join(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32", "taskkill.exe")
+    command = [taskkill, "/PID", str(process.pid)]
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        if not subprocess.run(command, capture_output=True, timeout=KILL_SECONDS, check=False).returncode:  # noqa: S603
+            return
+    _pass_on(process, signal.SIGBREAK)
+
+
+def _pass_on(process: subprocess.Popen[bytes], number: int) -> None:
+    if sys.platform != "win32":
+        if number != signal.SIGINT:  # the terminal sends Ctrl+C to the program itself
+            process.send_signal(number)
+        return
+    with contextlib.suppress(OSError):  # without a console there is no Ctrl+Break
+        process.send_signal(signal.CTRL_BREAK_EVENT)
 
 
 @contextlib.contextmanager
-def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """The terminal sends Ctrl+C to the program itself; what is sent to us alone is passed on."""
+def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+    """From now on signals are for the program; those that come before it is there are kept for it.
 
-    def pass_on(number: int, _frame: object) -> None:
-        process.send_signal(number)
+    Gives what is to be called as soon as it is. What is ignored stays so, here and in the program.
+    """
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
-    kept = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        if number is not None and sys.platform != "win32":
-            kept[number] = signal.signal(number, pass_on)
+    def heard(number: int, _frame: object) -> None:
+        if started:
+            _pass_on(started[0], number)
+        else:
+            early.append(number)
+
+    def start(process: subprocess.Popen[bytes]) -> None:
+        started.append(process)
+        for number in early:
+            _pass_on(process, number)
+
+    kept = {}
+    for name in ("SIGINT", "SIGBREAK") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            kept[number] = signal.signal(number, heard)
     try:
-        yield
+        yield start
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
@@ -55,15 +87,16 @@ def _signals_go_to(process: subprocess.Popen[bytes]) -> Iterator[None]:
 
 def hold(seat: Seat, command: Sequence[str], save_seconds: float, say: Callable[[str], None]) -> int:
     """Run a program under a seat that is held already. The program's exit code; 128 + n if signal n ended it."""
-    try:
-        process = _new_process(command)
-    except FileNotFoundError:
-        say(f"{command[0]}: there is no such program.")
-        return NOT_FOUND
-    except OSError as error:
-        say(f"{command[0]} cannot be run: {error.strerror or 'the system refuses'}.")
-        return CANNOT_RUN
-    with _signals_go_to(process):
+    with _signals_passed_on() as started:
+        try:
+            process = _new_process(command)
+        except FileNotFoundError:
+            say(f"{command[0]}: there is no such program.")
+            return NOT_FOUND
+        except OSError as error:
+            say(f"{command[0]} cannot be run: {error.strerror or 'the system refuses'}.")
+            return CANNOT_RUN
+        started(process)
         lost_at: float | None = None
         asked_at: float | None = None
         while (code := _ended(process)) is None:

@@ -77,7 +77,9 @@ def _user() -> str:
 def _qualified(short: str) -> str:
     """The computer's fully qualified name, or `short` where it has none that can be found in time."""
     found: list[str] = []
-    asking = threading.Thread(target=lambda: found.append(socket.getfqdn(short)), daemon=True)
+    asking = threading.Thread(
+        target=lambda: found.append(socket.getfqdn(short)), name="licensing-client-name", daemon=True
+    )
     asking.start()
     asking.join(HOST_SECONDS)
     name = found[0] if found else short

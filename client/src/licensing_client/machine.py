@@ -10,17 +10,21 @@ The rules:
    remembered, and is refused where none is.
 3. A service that refuses is obeyed: at a start at once (`refused`), while the program runs (`lost`) when it
    says so a second time, since a refusal is not signed and an old one might have been played again. There
-   is no grace then.
+   is no grace then, nor later in this run if the user tries again and nobody answers.
 4. Silence proves nothing and changes nothing but when to ask next: 2^(n-1) seconds after the n-th failure
    in a row, at most `BACKOFF_LIMIT`, times 0.5 to 1 by chance, and never before the service's Retry-After.
 5. Heartbeats come at the server's interval, times 0.8 to 1 by chance, but at least `HEARTBEATS_IN_A_LEASE`
    in a lease; at once when the computer has slept.
 6. A session that may be held is ended before another is started, so that nobody holds two seats; until a
-   start is answered it is repeated with the same session id, which takes no second one.
+   start is answered it is repeated with the same session id, which takes no second one. Requests may be
+   damaged on their way: neither the refusal of a repeated start nor that of a lease proves that the session
+   is not active, so its id is kept; that the id is somebody else's is believed when it was heard twice.
 7. A session that the service does not know any more is started again without a word to the user.
 8. For want of a seat, and where only the clock says that it is over, a program that lost its seat keeps asking;
    so does one that was refused, if it wants to wait. All other refusals are final.
 9. A license that is not recorded and takes no seat needs no heartbeat: it holds until its end.
+10. The wish to borrow a seat, or to trade it back, is kept until a start that carried it is answered, and the
+    user is told how it went.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what an answer is worth
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
@@ -29,7 +33,7 @@ Times are seconds on the service's clock (`licensing_client.clock`). Left to oth
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.lease import Lease
 from licensing_client.reasons import Code, Reason, reason
 
@@ -43,6 +47,8 @@ SLEPT = 60.0
 REMINDERS = (86400, 3600, 600)
 """The user is told again that grace runs out when so many seconds are left."""
 FAILURES_AT_START = 2
+FOREIGN = "foreign"
+"""What `State.doubted` says of a session id that is said to be somebody else's."""
 
 
 class Status(str, Enum):
@@ -116,9 +122,11 @@ class State:
     """Everything that is known of one seat at one moment.
 
     `lease` is the last one that was granted, of whichever session; `session` is that of the next or last
-    start. `call_at`: when to ask next, None for not at all; `not_before`: the earliest that the service
-    allows. `doubted`: a refusal that was heard once. `quiet`: no calls are needed. `borrow`: seconds wished
-    for.
+    start; `repeated`: it was sent before, and that was not answered. `call_at`: when to ask next, None for
+    not at all; `not_before`: the earliest that the service allows. `refusal`: what the service said, where it
+    was obeyed. `doubted`: what was heard once and is believed when it is heard twice. `quiet`: no calls are
+    needed. `borrow`: seconds wished for, 0 to trade a borrowed seat back, None for no wish; `carried`: the
+    wish that the last start carried.
     """
 
     terms: Terms
@@ -132,9 +140,12 @@ class State:
     not_before: float = 0.0
     failures: int = 0
     reason: Reason | None = None
-    doubted: Code | None = None
+    refusal: Reason | None = None
+    doubted: str | None = None
     quiet: bool = False
-    borrow: int = 0
+    repeated: bool = False
+    borrow: int | None = None
+    carried: int | None = None
     reminders: int = 0
 
 
@@ -144,7 +155,7 @@ class State:
 def begin(terms: Terms, fresh: str, lease: Lease | None, open_session: str | None, borrow: int, now: float) -> State:
     """A program starts, with what an earlier run left: its last lease, and a session that may not have ended.
 
-    A seat that was borrowed and has not expired is used without asking first. The session of a program that
+    A seat that was borrowed and has not expired is used as it is, without asking first. The session of a program that
     crashed is ended before another starts. A start that was never answered is repeated. `fresh` is a
     session id for the rest.
     """
@@ -157,14 +168,14 @@ def begin(terms: Terms, fresh: str, lease: Lease | None, open_session: str | Non
         began_at=now,
         seen_at=now,
         call_at=now,
-        borrow=borrow,
+        borrow=borrow or None,
     )
     if open_session is None:
         return state
     if lease is None or lease.session != open_session:
         return replace(state, hold=Hold.ASKED, session=open_session)
     if lease.borrowed and now < lease.expires_at:
-        return replace(state, hold=Hold.SEAT, status=Status.GRANTED, session=open_session)
+        return replace(state, hold=Hold.SEAT, status=Status.GRANTED, session=open_session, borrow=None)
     return replace(state, hold=Hold.STALE)
 
 
@@ -181,7 +192,9 @@ def again(state: State, now: float) -> State:
 
 
 def borrow(state: State, seconds: int, now: float, luck: Luck) -> State:
-    """Trade the seat for one that is borrowed for so many seconds; 0 trades it back."""
+    """Trade the seat for one that is borrowed for so many seconds; 0 trades it back. Without a seat, nothing."""
+    if state.status is Status.STARTING:
+        return replace(state, borrow=seconds)
     if state.status not in RUNNING or state.quiet:
         return state
     return replace(_anew(state, now, luck), borrow=seconds)
@@ -198,7 +211,7 @@ def due(state: State, now: float) -> Call | None:
         return End(state.lease)
     if state.lease is not None and state.hold is Hold.SEAT:
         return Heartbeat(state.lease)
-    return Start(state.session, state.borrow)
+    return Start(state.session, state.borrow or 0)
 
 
 def wake_at(state: State) -> float:
@@ -235,9 +248,11 @@ def runs_until(state: State) -> float | None:
 
 def leaving(state: State) -> Lease | None:
     """The lease of the session to end when the program closes; a borrowed seat is kept."""
-    if state.lease is None or state.quiet or state.hold not in (Hold.SEAT, Hold.STALE):
-        return None
-    if state.hold is Hold.SEAT and state.lease.borrowed:
+    if (
+        state.quiet
+        or not _leads_to_it(state)
+        or (state.lease and state.lease.borrowed and state.hold is not Hold.STALE)
+    ):
         return None
     return state.lease
 
@@ -249,11 +264,16 @@ def open_session(state: State) -> str | None:
     return state.lease.session if state.lease is not None and state.hold in (Hold.SEAT, Hold.STALE) else None
 
 
+def _leads_to_it(state: State) -> bool:
+    """Whether the last lease is that of the session that the register may hold, and can end it."""
+    return state.lease is not None and state.lease.session == open_session(state)
+
+
 def news(before: State, after: State) -> bool:
     """Whether the user is to be told that a seat stands differently."""
     if after.status in (Status.STARTING, Status.ENDED):
         return False
-    if after.status is not before.status:
+    if after.status is not before.status or (before.borrow is not None and after.borrow is None):
         return True
     if after.status is Status.GRACE:
         return after.reminders > before.reminders
@@ -278,7 +298,9 @@ def passed(state: State, now: float) -> State:
 
 def asking(state: State, call: Call) -> State:
     """A call is about to be sent. Once a start is on its way, the register may hold a seat for it."""
-    return replace(state, hold=Hold.ASKED) if isinstance(call, Start) else state
+    if not isinstance(call, Start):
+        return state
+    return replace(state, hold=Hold.ASKED, repeated=state.hold is Hold.ASKED, carried=state.borrow)
 
 
 def answered(state: State, answer: Answer, now: float, luck: Luck) -> State:
@@ -291,10 +313,12 @@ def answered(state: State, answer: Answer, now: float, luck: Luck) -> State:
             return _granted(state, answer, now, luck)
         case Refused():
             return _refused(state, answer, now, luck)
-        case Gone() if state.hold is Hold.ASKED:  # the id is somebody else's
-            return _silent(replace(state, session=luck.session, hold=Hold.NOTHING), 0, now, luck)
+        case Gone() if state.hold is Hold.ASKED:
+            return _foreign(state, now, luck)
         case Gone():
             return _anew(state, now, luck)
+        case Unaccepted():
+            return _unaccepted(state, now)
         case Ended():
             return replace(state, hold=Hold.NOTHING, call_at=now, failures=0)
         case NoAnswer():
@@ -309,7 +333,7 @@ def closed(state: State, *, ended: bool) -> State:
 
 def _anew(state: State, now: float, luck: Luck) -> State:
     """End the session and start another."""
-    stale = state.lease is not None and state.hold is Hold.SEAT
+    stale = _leads_to_it(state) and state.hold is not Hold.STALE
     return replace(
         state,
         hold=Hold.STALE if stale else state.hold,
@@ -320,13 +344,40 @@ def _anew(state: State, now: float, luck: Luck) -> State:
     )
 
 
+def _foreign(state: State, now: float, luck: Luck) -> State:
+    """The id of a start is said to be somebody else's: take another, and end what our lease can end."""
+    if state.repeated and state.doubted != FOREIGN:
+        return _silent(replace(state, doubted=FOREIGN), 0, now, luck)
+    state = replace(
+        state,
+        hold=Hold.STALE if _leads_to_it(state) else Hold.NOTHING,
+        session=luck.session,
+        failures=0 if state.repeated else state.failures,
+        doubted=None,
+    )
+    return _silent(state, 0, now, luck)
+
+
+def _unaccepted(state: State, now: float) -> State:
+    """The lease is not accepted, though its session may be active: start that one again.
+
+    What cannot be ended cannot be traded, so that the wish to do so is given up.
+    """
+    if state.lease is None:
+        return state
+    state = replace(state, hold=Hold.ASKED, session=state.lease.session, call_at=now, failures=0, doubted=None)
+    if state.status in RUNNING and state.borrow is not None:
+        return replace(state, borrow=None, reason=reason(Code.NO_ANSWER, "The seat stays as it is."))
+    return state
+
+
 def _granted(state: State, answer: Granted, now: float, luck: Luck) -> State:
     quiet = not answer.recorded and not state.terms.floating
     lease = answer.lease
     interval = float(answer.heartbeat_seconds)
     if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be made longer
         interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_IN_A_LEASE)
-    return replace(
+    granted = replace(
         state,
         status=Status.GRANTED,
         hold=Hold.SEAT,
@@ -336,17 +387,27 @@ def _granted(state: State, answer: Granted, now: float, luck: Luck) -> State:
         not_before=0.0,
         failures=0,
         reason=None,
+        refusal=None,
         doubted=None,
-        borrow=0,
+        borrow=None,
         reminders=0,
     )
+    if state.borrow is None or quiet:
+        return granted
+    fulfilled = lease.borrowed == (state.borrow > 0)
+    if state.hold is Hold.ASKED and fulfilled:
+        return granted
+    if state.hold is Hold.ASKED and state.carried == state.borrow and not state.repeated:
+        return replace(granted, reason=reason(Code.BORROWING_NOT_ALLOWED))
+    # It answers a call from before the wish, or repeats what was said before it.
+    return replace(_anew(granted, now, luck), borrow=state.borrow)
 
 
 def _refused(state: State, answer: Refused, now: float, luck: Luck) -> State:
     code = answer.reason.code
-    if state.hold is Hold.ASKED:
+    if state.hold is Hold.ASKED and not state.repeated:
         state = replace(state, hold=Hold.NOTHING)
-    if state.status in RUNNING and state.doubted is not code:
+    if state.status in RUNNING and state.doubted != code:
         return replace(state, doubted=code, call_at=now + CONFIRM_AFTER * (1 + luck.spread / 2), failures=0)
     retry = None if answer.retry_after is None else now + answer.retry_after * (1 + luck.spread / 2)
     lost = state.status in RUNNING or state.status is Status.LOST
@@ -354,6 +415,7 @@ def _refused(state: State, answer: Refused, now: float, luck: Luck) -> State:
         state,
         status=Status.LOST if lost else Status.REFUSED,
         reason=answer.reason,
+        refusal=answer.reason,
         call_at=retry if lost or state.terms.wait else None,
         not_before=retry or now,
         failures=0,
@@ -375,11 +437,13 @@ def _silent(state: State, retry_after: int, now: float, luck: Luck) -> State:
 
 def _without_answer(state: State, now: float) -> State:
     """A start was not answered in time: go on in grace, or not at all."""
+    call_at = state.call_at if state.terms.wait else None
+    if state.refusal is not None:
+        return replace(state, status=Status.REFUSED, reason=state.refusal, call_at=call_at)
     if state.lease is not None and now < grace_end(state.lease, state.terms):
         return _lasting(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
     code = Code.NO_ANSWER if state.lease is None else Code.GRACE_OVER
     more = "It must be reached once before the program can run without it." if state.lease is None else ""
-    call_at = state.call_at if state.terms.wait else None
     return replace(state, status=Status.REFUSED, reason=reason(code, more), call_at=call_at)
 
 

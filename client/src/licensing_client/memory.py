@@ -7,6 +7,7 @@ gains no seat.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -109,14 +110,16 @@ class Slot:
             os.replace(draft, self._path)
 
     def release(self) -> None:
-        """Let another program use this file."""
+        """Let another program use this file, even if a forked child still has it open."""
         if self._lock is not None:
+            with contextlib.suppress(OSError):
+                _unlock(self._lock)
             os.close(self._lock)
             self._lock = None
 
 
 def _try_lock(path: Path) -> int | None:
-    """An open file that is locked for this process, or None where another holds it."""
+    """An open file that is locked for this process, or None where another holds it. OSError where none can be."""
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if sys.platform == "win32":
@@ -127,10 +130,23 @@ def _try_lock(path: Path) -> int | None:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except OSError as error:
         os.close(file)
-        return None
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return None
+        raise
     return file
+
+
+def _unlock(file: int) -> None:
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class Slots:
@@ -170,6 +186,8 @@ class Slots:
                 lock = _try_lock(path.with_suffix(".lock"))
                 if lock is not None:
                     return Slot(path, self._license, lock)
-        except OSError:  # no place to write: the program runs all the same, without grace over restarts
+        except (
+            OSError
+        ):  # no place to write, or no locks there: the program runs all the same, without grace over restarts
             pass
         return Slot(None, self._license)

@@ -13,7 +13,7 @@ The rules:
 import json
 from typing import Any
 
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Policy, Refused, Seats
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Policy, Refused, Seats, Unaccepted
 from licensing_client.errors import Step, TokenFault
 from licensing_client.lease import read_answer
 from licensing_client.license import License
@@ -34,7 +34,8 @@ _FINAL = {
     (403, "network-not-allowed"): Code.NETWORK_NOT_ALLOWED,
 }
 _DURING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED}
-_GONE = {(401, "lease-invalid"), (410, "session-gone")}
+_GONE = (410, "session-gone")
+_UNACCEPTED = (401, "lease-invalid")
 NO_SEAT_RETRY = 60
 """When to ask for a seat again if the service does not say."""
 
@@ -126,16 +127,20 @@ def to_heartbeat(reply: Reply, license: License, session: str, nonce: str) -> An
     if reply.status == 200:
         return _success(reply, license, session, nonce)
     named = problem(reply)
-    if named in _GONE:
+    if named == _GONE:
         return Gone()
+    if named == _UNACCEPTED:
+        return Unaccepted()
     if named in _FINAL and _FINAL[named] in _DURING:
         return Refused(reason(_FINAL[named]))
     return nothing(reply)
 
 
 def to_end(reply: Reply) -> Answer:
-    """What a reply to `DELETE /sessions/{session}` says. A lease that is not accepted holds no seat."""
-    return Ended() if reply.status == 204 or problem(reply) in _GONE else nothing(reply)
+    """What a reply to `DELETE /sessions/{session}` says."""
+    if reply.status == 204 or problem(reply) == _GONE:
+        return Ended()
+    return Unaccepted() if problem(reply) == _UNACCEPTED else nothing(reply)
 
 
 def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
@@ -143,7 +148,7 @@ def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
     body = _json(reply, "application/json") if reply.status == 200 else None
     if body is not None:
         return body
-    return Gone() if problem(reply) in _GONE else nothing(reply)
+    return Gone() if problem(reply) == _GONE else nothing(reply)
 
 
 def to_health(reply: Reply) -> NoAnswer | None:

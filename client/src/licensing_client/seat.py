@@ -39,12 +39,15 @@ _log = logging.getLogger("licensing_client")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a seat stands. `until` and `left`: how long the program may run if nothing more is heard."""
+    """Where a seat stands. `until` and `left`: how long the program may run if nothing more is heard; `expires`:
+    how long its lease lasts, and a seat that is borrowed.
+    """
 
     status: Status
     reason: Reason | None = None
     until: datetime.datetime | None = None
     left: datetime.timedelta | None = None
+    expires: datetime.datetime | None = None
     features: frozenset[str] = frozenset()
     borrowed: bool = False
     overdraft: bool = False
@@ -78,12 +81,19 @@ class Network:
 Listener = Callable[[Standing], None]
 
 
+def _time(seconds: float) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+
+
 def _silent(_standing: Standing) -> None:
     """Hear and say nothing."""
 
 
 class Seat:
-    """One seat of one license. Callbacks come from the client's thread, one by one; any may call `close`."""
+    """One seat of one license. Callbacks come from the client's thread alone, one by one; any may call `close`.
+
+    What `start` decides for want of an answer is told when the exchange that is under way is over.
+    """
 
     def __init__(
         self,
@@ -121,6 +131,7 @@ class Seat:
         }
         self._restored = restored
         self._was_running = False
+        self._told: Status | None = None
         self._clock = SystemClock()
         self._engine: Engine | None = None
         self._license: License | None = None
@@ -135,14 +146,15 @@ class Seat:
     def start(self, *, block: bool = True) -> Standing:
         """Take the seat. With `block` it is decided on return, within `start_within`; else callbacks tell.
 
-        After a refusal it may be called again. The caller's thread does no input or output.
+        After a refusal it may be called again. The caller's thread does no input or output; on the client's own,
+        in a callback, it does not wait.
         """
         begun = time.monotonic()
         if self._engine is not None:
             self._engine.again()
         elif self._thread is None or self._refusal is not None:
             self._begin()
-        if block:
+        if block and self._thread is not threading.current_thread():
             self._opened.wait(self._start_within)
             if self._engine is not None:
                 self._engine.settled(max(0.0, begun + self._start_within - time.monotonic()))
@@ -169,8 +181,8 @@ class Seat:
         """
         if seconds and (self._license is None or not self._license.borrow):
             return reason(Code.BORROWING_NOT_ALLOWED)
-        if self._engine is not None:
-            self._engine.borrow(seconds)
+        if self._engine is None or not self._engine.borrow(seconds):
+            return self.standing.reason or reason(Code.BORROWING_NOT_ALLOWED)
         return None
 
     def close(self) -> None:
@@ -182,6 +194,8 @@ class Seat:
         if first:
             self._close_by = time.monotonic() + CLOSE_SECONDS
             self._closing.set()
+            if self._engine is not None:
+                self._engine.wake()
         endings.forget(self)
         if self._thread is None or self._thread is threading.current_thread():
             return  # the thread sees for itself, as soon as the callback returns
@@ -220,9 +234,8 @@ class Seat:
         if self._engine is None:
             self._hear(self._listeners[Status.REFUSED], self.standing)
             return
-        pause = 0.0
-        while not self._closing.wait(pause):
-            pause = self._engine.step()
+        while not self._closing.is_set():
+            self._engine.rest(self._engine.step())
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
     def _open(self) -> Engine | None:
@@ -262,10 +275,11 @@ class Seat:
         return Standing(
             status=state.status,
             reason=state.reason,
-            until=None if until is None else datetime.datetime.fromtimestamp(until, datetime.timezone.utc),
+            until=None if until is None else _time(until),
             left=None
             if until is None or engine is None
             else datetime.timedelta(seconds=max(0, round(until - engine.now()))),
+            expires=_time(lease.expires_at) if lease else None,
             features=frozenset(lease.features) if lease else license.features if license else frozenset(),
             borrowed=lease is not None and lease.borrowed and state.hold is machine.Hold.SEAT,
             overdraft=lease is not None and lease.overdraft,
@@ -275,13 +289,14 @@ class Seat:
 
     def _tell(self, state: State) -> None:
         listener = self._listeners[state.status]
-        if state.status is Status.GRANTED and self._was_running:
+        if state.status is Status.GRANTED and self._was_running and self._told is not Status.GRANTED:
             listener = self._restored
+        self._told = state.status
         self._was_running = self._was_running or state.status in RUNNING
         self._hear(listener, self._describe(state))
 
     def _hear(self, listener: Listener, standing: Standing) -> None:
         try:
             listener(standing)
-        except Exception:
+        except BaseException:  # sys.exit, too, would end this thread alone, and the seat with it
             _log.exception("a callback for %s failed; the seat is not affected", standing.status.value)

@@ -6,8 +6,8 @@
   a password in its URL are sent to it alone (Basic). A service on this computer is reached without it.
 - IPv6 and IPv4 addresses are tried in turn, and none may use up the time of the others.
 - Redirects are not followed, nothing is retried, connections are not kept: an exchange is a handful of
-  packets every few minutes. The time limit holds for the whole exchange, so that a drop now and then does
-  not keep it alive.
+  packets every few minutes. The time limit holds for the whole exchange, from the name's look-up on, so that
+  a drop now and then does not keep it alive.
 
 Foreign exceptions stop here: `NoExchange` says how far it came.
 """
@@ -21,10 +21,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import truststore
@@ -34,6 +34,8 @@ from licensing_client.errors import NoExchange, Step
 REPLY_LIMIT = 64 * 1024
 ADDRESSES = 4
 """So many addresses of a name are tried at most."""
+LOOK_SECONDS = 0.1
+"""How soon it is seen that a line was cut while a name is looked up."""
 USER_AGENT = "licensing-client/0.1"
 
 
@@ -68,9 +70,13 @@ class Line:
         """Say which socket the exchange waits on. OSError if the line is cut already."""
         with self._lock:
             self._drop()
-            if self._cut:
-                raise OSError("the line was cut")
+            self.check()
             self._socket = connection.dup()  # a handle of our own: TLS takes the other one over
+
+    def check(self) -> None:
+        """OSError if the line is cut."""
+        if self._cut:
+            raise OSError("the line was cut")
 
     def cut(self) -> None:
         """End the exchange at once, wherever it is."""
@@ -239,10 +245,34 @@ class HttpTransport:
         return self._context
 
 
+_Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+
+
+def _look_up(host: str, port: int, deadline: _Deadline, line: Line) -> Sequence[_Address]:
+    """A name's addresses. The system's resolver knows no time limit: the thread that asks it is left behind."""
+    found: list[Sequence[_Address]] = []
+    faults: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            faults.append(error)
+
+    asking = threading.Thread(target=ask, name="licensing-client-resolver", daemon=True)
+    asking.start()
+    while asking.is_alive():
+        line.check()
+        asking.join(min(LOOK_SECONDS, deadline.left()))
+    if faults:
+        raise faults[0]
+    return found[0]
+
+
 def _dial(host: str, port: int, deadline: _Deadline, line: Line) -> socket.socket:
     """Connect to a name; its addresses of both families take turns and share the time."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _look_up(host, port, deadline, line)
     except (OSError, UnicodeError) as error:
         raise NoExchange(Step.DNS, f"The name {host} cannot be found: {_why(error)}.") from None
     families = list(dict.fromkeys(entry[0] for entry in found))

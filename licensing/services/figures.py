@@ -208,6 +208,16 @@ def reopening(known: Standing, first: date) -> Write:
     return merge(rows.HEAD, columns, known.version)
 
 
+async def disown(tables: Tables, license: str) -> None:
+    """Keep a night's run that has read sessions which have been erased since from keeping figures of them."""
+    while (known := await standing(tables, license)) is not None:
+        try:
+            await tables.commit("register", license, [reopening(known, date.max)])
+        except Conflict:
+            continue  # a start or an end came in between
+        return
+
+
 def outlives_its_sessions(month: str, as_of: datetime) -> bool:
     """Whether the first sessions of a month are past their year. Its figures were made before, and are made no more."""
     return midnight(date.fromisoformat(f"{month}-01")) < year_before(as_of)

@@ -19,7 +19,7 @@ from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Ended, Head, Reason
 from licensing.rules.usage import midnight
 from licensing.services.directory import licenses
-from licensing.services.figures import reopening, standing
+from licensing.services.figures import disown, reopening, standing
 from licensing.services.peppers import pepper_beyond
 from licensing.services.progress import Progress, unwatched
 from licensing.storage import rows
@@ -104,6 +104,8 @@ class Collecting:
         deleted = 0
         for done, prefix in enumerate(prefixes, 1):
             progress(done, 1 + len(prefixes))
+            if prefix == rows.DAY:
+                await disown(self._tables, license)
             kept = self._tables.rows("register", license, prefix, rows.beyond(prefix), columns=())
             deleted += await delete_all(self._tables, "register", license, (row.key async for row in kept))
         return OptedOut(ended, deleted)
@@ -178,6 +180,8 @@ class Privacy(Collecting):
             waits = (row.key async for row in self._waits(name, uses))
             await delete_all(self._tables, "register", name, waits)
             deleted += await delete_all(self._tables, "register", name, _each(row.key for row in uses))
+            if uses:
+                await disown(self._tables, name)
         return Erased(wanted.organization, self._clock(), looked, ended, deleted)
 
     async def move(self, wanted: Wanted, user: str, progress: Progress = unwatched) -> Rectified:

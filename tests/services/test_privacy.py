@@ -608,7 +608,7 @@ async def test_running_sessions_are_left_and_told(office: Office) -> None:
     assert (await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))).corrected == 1
 
 
-async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_call_its_figures_final(
+async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_keep_its_figures(
     office: Office,
 ) -> None:
     license, today = new_license(), NOON.date()
@@ -619,9 +619,29 @@ async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_c
     await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
     await keep(office.tables, license, read_before)
     await finish(office.tables, license, read_before)
-    assert (await office.day(license, today))["users"] == 2
+    assert "day" not in await kinds(office, license)
     await office.night()
     assert (await office.day(license, today))["users"] == 1
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["before it keeps them", "after"])
+async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_figures_of_them(
+    office: Office, kept: bool
+) -> None:
+    erased, alone = new_license(), new_license()
+    for license in (erased, alone):
+        await office.use(license, "ada", kind=Kind.NODE_LOCKED)
+    office.clock.now = NOON + timedelta(days=40)
+    read_before = {license: await reckon_license(office.tables, license, office.clock()) for license in (erased, alone)}
+    if kept:
+        await keep(office.tables, erased, read_before[erased])
+    await office.privacy.opt_out(erased, erase=True)
+    await office.privacy.erase(office.wanted("ada"))
+    for license, figured in read_before.items():
+        await keep(office.tables, license, figured)
+        await finish(office.tables, license, figured)
+    await office.night()
+    assert await kinds(office, erased) == await kinds(office, alone) == {"license"}
 
 
 async def test_many_sessions_are_corrected_beside_starts_on_the_same_license(office: Office) -> None:

@@ -22,7 +22,7 @@ from licensing.api.app import api as app_of
 from licensing.cli.home import Home
 from licensing.services.service import utc_now
 from licensing.storage import rows
-from licensing.storage.tables import Tables
+from licensing.storage.tables import Tables, merge
 from tests import support
 from tests.api.client import CONTRACT, never_asked
 from tests.api.host import CALLER, ROOT, Host, is_http, load, triggers
@@ -240,8 +240,8 @@ async def test_the_timer_ends_what_has_lapsed(host: Host, tables: Tables, issue:
     id, service = support.new_id(), host.module.service()
     body = support.start(issue(sub=id))
     await host.send("POST", "/sessions", packed(body))
-    monkey = utc_now() + timedelta(hours=1)
-    service.clock = lambda: monkey
+    silent = {"heartbeat_at": utc_now() - timedelta(hours=1), "expires_at": utc_now() - timedelta(minutes=1)}
+    await tables.commit("register", id, [merge(rows.ACTIVE + body["session"], silent)])
 
     await host.module.sweep.build().get_user_function()(TimerRequest(past_due=True))
 

@@ -441,7 +441,8 @@ class Noted(Register):
         self.most_at_once = 0
 
     async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
-        kind = "deletion" if writes[0].verb == "delete" else "final" if writes[0].key == rows.HEAD else "figures"
+        first = writes[0]
+        kind = "deletion" if first.verb == "delete" else "final" if rows.FIGURED_TO in first.columns else "figures"
         step = "organization" if table == "directory" else kind
         self.steps.append(step)
         done = await super().commit(table, partition, writes)

@@ -112,7 +112,10 @@ def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_hold_leaves_ctrl_c_to_the_program(place: Place) -> None:
-    awaits = "import time\nprint('up', flush=True)\ntry: time.sleep(60)\nexcept KeyboardInterrupt: raise SystemExit(5)"
+    awaits = (
+        "import time\ntry:\n print('up', flush=True)\n while True: time.sleep(0.1)\n"
+        "except KeyboardInterrupt: raise SystemExit(5)"
+    )
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{awaits}"
     words = command(place, "hold", "--", sys.executable, "-c", code)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)

@@ -556,15 +556,16 @@ def test_retain_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Li
 def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing, do: Do[Any], command: str) -> None:
     """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
     session = new_session()
-    acme = customer(do, use("old", at(YESTERDAY, 8), at(YESTERDAY, 9)), use(session, at(TODAY, 0), None), in_use=1)
-    a_year_ahead = ("--as-of", f"{TODAY + timedelta(days=370)}")
+    ended = year_before(at(TODAY + timedelta(days=2), 9))
+    acme = customer(do, use("old", ended - timedelta(hours=1), ended), use(session, at(TODAY, 0), None), in_use=1)
+    days_ahead = ("--as-of", f"{TODAY + timedelta(days=3)}")
 
-    said = refused(licensing("maintenance", command, *a_year_ahead), 2)
+    said = refused(licensing("maintenance", command, *days_ahead), 2)
 
     assert "--as-of takes a time to come only with --dry-run" in said
     after = do(lambda tables: look(tables, acme.license))
     assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
-    would = bare(licensing("maintenance", command, *a_year_ahead, "--dry-run"))
+    would = bare(licensing("maintenance", command, *days_ahead, "--dry-run"))
     assert re.search(r" (lapsed|deleted)=[1-9]", would)
     assert session in do(lambda tables: look(tables, acme.license)).active
 

@@ -233,9 +233,10 @@ class _Run:
         kept = self.tables.rows("register", license, first, beyond, columns=(), patient=True)
         keys = (row.key async for row in kept)
         if self.dry_run:
-            self.deleted += len([key async for key in keys])
+            gone = len([key async for key in keys])
         else:
-            self.deleted += await delete_all(self.tables, "register", license, keys)
+            gone = await delete_all(self.tables, "register", license, keys)
+        self.deleted += gone  # in one go: other licenses count here at the same time
 
     async def _suppress(self, license: str) -> None:
         """Keep only `users` of the months that outlive the year, where few people were active."""

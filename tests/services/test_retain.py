@@ -54,6 +54,12 @@ async def own(azurite: str) -> AsyncIterator[Register]:
         yield opened
 
 
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience that is as often tried as ever, and sooner at its end."""
+    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * len(patience.PATIENCE))
+
+
 async def run(tables: Register, as_of: datetime, *, dry_run: bool = False) -> Retained:
     """One night's run."""
     return await retain(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP, dry_run=dry_run)
@@ -475,9 +481,11 @@ async def test_licenses_go_side_by_side_and_each_step_is_over_on_all_before_the_
 ) -> None:
     for license in unlike("acme", 7):
         await license.write(own)
+    overdue = 7 + 60 * sum(range(7))
+    assert (await run(own, NIGHT, dry_run=True)).deleted == overdue
     async with register(azurite, Noted, own.prefix) as noted:
         retained = await run(noted, NIGHT)
-    assert (retained.licenses, retained.failed) == (7, 0)
+    assert (retained.licenses, retained.failed, retained.deleted) == (7, 0, overdue)
     assert set(noted.steps) == set(noted.STEPS)
     assert noted.steps == sorted(noted.steps, key=noted.STEPS.index), "an end of a step after the next has begun"
     assert noted.most_at_once == PARALLEL
@@ -533,12 +541,12 @@ class Throttled(Register):
         return await super().commit(table, partition, writes)
 
 
-async def test_a_busy_store_is_given_time(azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hurried")
+async def test_a_busy_store_is_given_time(azurite: str, own: Register) -> None:
     license = License(figured_to=at("2027-03-07T00:00").date())
     for number in range(1000):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * HOUR)
     await license.write(own)
-    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
     async with register(azurite, Throttled, own.prefix) as busy:
         busy.unanswered = 12
         retained = await run(busy, NIGHT)
@@ -562,15 +570,13 @@ class Silent(Register):
         return await super()._call(table, call)
 
 
+@pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("silent_from", range(16))
-async def test_a_store_that_is_silent_for_a_while_costs_no_night(
-    azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch, silent_from: int
-) -> None:
+async def test_a_store_that_is_silent_for_a_while_costs_no_night(azurite: str, own: Register, silent_from: int) -> None:
     license = License(figured_to=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
     await license.write(own)
-    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
     async with register(azurite, Silent, own.prefix) as silent:
         silent.silent_from = silent_from
         retained = await run(silent, NIGHT)
@@ -611,27 +617,25 @@ class Halting(Register):
         return await super()._call(table, call)
 
 
-async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(
-    azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("hurried")
+async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(azurite: str, own: Register) -> None:
     license = License(figured_to=at("2027-03-07T00:00").date())
     for number in range(7100):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * MINUTE)
     await license.write(own)
-    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
     async with register(azurite, Halting, own.prefix) as halting:
         retained = await run(halting, NIGHT)
         assert halting.halts > len(patience.PATIENCE)
     assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 7100)
 
 
+@pytest.mark.usefixtures("hurried")
 async def test_a_dry_run_on_a_store_that_is_silent_for_a_while_counts_nothing_twice(
-    azurite: str, own: Register, monkeypatch: pytest.MonkeyPatch
+    azurite: str, own: Register
 ) -> None:
     license = License(figured_to=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     await license.write(own)
-    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * 5)
     async with register(azurite, Silent, own.prefix) as silent:
         while silent.silent_from == 0 or silent.silent == 0:  # as long as there are so many calls
             silent.calls, silent.silent, silent.silent_from = 0, 4, silent.silent_from + 1

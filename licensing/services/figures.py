@@ -10,7 +10,7 @@ a night grows with what is new and not with what is kept.
 
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
@@ -210,12 +210,7 @@ def reopening(known: Standing, first: date) -> Write:
 
 async def disown(tables: Tables, license: str) -> None:
     """Keep a night's run that has read sessions which have been erased since from keeping figures of them."""
-    while (known := await standing(tables, license)) is not None:
-        try:
-            await tables.commit("register", license, [reopening(known, date.max)])
-        except Conflict:
-            continue  # a start or an end came in between
-        return
+    await _with_head(tables, license, lambda known: [reopening(known, date.max)])
 
 
 def outlives_its_sessions(month: str, as_of: datetime) -> bool:
@@ -242,9 +237,18 @@ async def _unless_corrected(
 
     The next run then makes the figures again.
     """
-    while (known := await standing(tables, license)) is not None and known.correction == figured.correction:
+
+    def change(known: Standing) -> list[Write]:
+        return [merge(rows.HEAD, head, known.version), *writes] if known.correction == figured.correction else []
+
+    await _with_head(tables, license, change)
+
+
+async def _with_head(tables: Tables, license: str, change: Callable[[Standing], list[Write]]) -> None:
+    """Do what `change` makes of how a license's figures stand, while they stand so; nothing where it makes nothing."""
+    while (known := await standing(tables, license)) is not None and (writes := change(known)):
         try:
-            await tables.commit("register", license, [merge(rows.HEAD, head, known.version), *writes])
+            await tables.commit("register", license, writes)
         except Conflict:
             continue  # a start or an end came in between
         return

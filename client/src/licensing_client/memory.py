@@ -186,8 +186,6 @@ class Slots:
                 lock = _try_lock(path.with_suffix(".lock"))
                 if lock is not None:
                     return Slot(path, self._license, lock)
-        except (
-            OSError
-        ):  # no place to write, or no locks there: the program runs all the same, without grace over restarts
-            pass
+        except OSError:
+            pass  # no place to write, or no locks there: the program runs all the same, without grace over restarts
         return Slot(None, self._license)

@@ -10,8 +10,8 @@ from azure.functions.warmup import WarmUpContext
 
 from licensing.api.app import create_app, service_of
 from licensing.api.functions import Bridge
-from licensing.services.retain import retain as retain_all
-from licensing.services.sweep import sweep as sweep_all
+from licensing.services.retention import run_retention
+from licensing.services.sweep import sweep as run_sweep
 
 service = service_of(os.environ)
 api = Bridge(create_app(service))
@@ -93,15 +93,15 @@ async def zz_unknown(req: func.HttpRequest, context: func.Context) -> func.HttpR
 async def sweep(timer: func.TimerRequest) -> None:
     """Every five minutes, end the sessions whose leases have lapsed."""
     running = service()
-    await sweep_all(running.tables, running.ledger, running.clock())
+    await run_sweep(running.tables, running.ledger, running.clock())
 
 
-@app.function_name("retain")
+@app.function_name("retention")
 @app.timer_trigger(schedule="0 30 2 * * *", arg_name="timer")
-async def retain(timer: func.TimerRequest) -> None:
+async def retention(timer: func.TimerRequest) -> None:
     """Every night, make the figures of what has closed and delete what is older than a year."""
     running = service()
-    await retain_all(running.tables, running.ledger, running.clock(), running.settings.small_group)
+    await run_retention(running.tables, running.ledger, running.clock(), running.settings.small_group)
 
 
 @app.function_name("warmup")

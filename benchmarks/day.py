@@ -112,7 +112,7 @@ async def paced(bench: Bench, tables: Tables, http: aiohttp.ClientSession, sessi
     counted, beats = bench.calls(tables), bench.choose(HEARTBEATS, 3)
     running = await fill(bench, tables, support.issue(bench.home, seats=sessions), sessions)
     log, remembered = bench.folder / "paced.log", str(REMEMBERED)
-    with serving(bench.home, bench.storage, log=log, LICENSING_HEAD_SECONDS=remembered) as served:
+    with serving(bench.home, bench.storage, log=log, LICENSING_STATUS_CACHE_SECONDS=remembered) as served:
 
         async def program(place: int, reply: dict[str, Any]) -> None:
             await asyncio.sleep(PACE * place / sessions)

@@ -17,7 +17,7 @@ from azure.data.tables.aio import TableServiceClient
 from benchmarks.common import Bench, Line, Worker, await_go, cpu_seconds
 from benchmarks.programs import IN_FLIGHT, Program, all_at_once, fill, many_connections
 from licensing.services.service import utc_now
-from licensing.storage import rows
+from licensing.storage import register as rows
 from tests import support
 from tests.stories.service import heartbeat, serving
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from licensing.rules.seats import Departure, Known, Reason, Session
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.bulk import PARALLEL
-from licensing.storage.patience import patiently
+from licensing.storage.retry import with_retries
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
 
 
@@ -19,7 +19,7 @@ async def fill(tables: Tables, license: str, count: int, before: datetime) -> No
     async with asyncio.TaskGroup() as tasks:
         for batch in batches(count, before):
             await places.acquire()
-            task = tasks.create_task(patiently(partial(tables.commit, "register", license, batch)))
+            task = tasks.create_task(with_retries(partial(tables.commit, "register", license, batch)))
             task.add_done_callback(lambda _: places.release())
 
 

@@ -22,9 +22,9 @@ from benchmarks import past
 from benchmarks.common import Bench, Line, Worker, await_go, azurite
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
-from licensing.services.retain import retain
+from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage import tables as store
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.ledger import Ledger
@@ -36,7 +36,7 @@ FEW_ROWS = (10_000, 2_000)
 """In a full run and in a quick one."""
 MOST_OVERDUE = 50_000
 ROUNDS = 3
-WAYS = ("retain", "naive")
+WAYS = ("retention", "naive")
 CALL_SECONDS = 60
 LEAST_RATE = 0.8
 """Of the naive way's."""
@@ -46,7 +46,7 @@ async def run(bench: Bench) -> list[Line]:
     """Measure where all of a few sessions go, then where some of many do; the naive way beside retention."""
     size = bench.ended(QUICK_ROWS)
     lines = []
-    with azurite(bench.folder / "retain.log") as one, azurite(bench.folder / "naive.log") as other:
+    with azurite(bench.folder / "retention.log") as one, azurite(bench.folder / "naive.log") as other:
         stores = dict(zip(WAYS, (one, other), strict=True))
         few = bench.choose(*FEW_ROWS)
         for count, overdue, rounds in ((few, few, bench.choose(ROUNDS, 1)), (size, min(size // 2, MOST_OVERDUE), 1)):
@@ -56,12 +56,14 @@ async def run(bench: Bench) -> list[Line]:
                 Line(
                     f"deleting {overdue:,} of {count:,} ended sessions (naive: bare full delete batches of known keys)",
                     "rows/s",
-                    rates["retain"],
+                    rates["retention"],
                     rates["naive"],
                     LEAST_RATE,
                     at_least=True,
                 ),
-                Line(f"peak memory of the process, {overdue:,} of {count:,}", "MiB", peaks["retain"], peaks["naive"]),
+                Line(
+                    f"peak memory of the process, {overdue:,} of {count:,}", "MiB", peaks["retention"], peaks["naive"]
+                ),
             ]
     return lines
 
@@ -120,18 +122,18 @@ async def retention(storage: str, overdue: int, now: datetime) -> float:
         await tables.ping()
         await_go()
         began = time.perf_counter()
-        retained = await retain(tables, Ledger(tables, utc_now), now, 3)
+        result = await run_retention(tables, Ledger(tables, utc_now), now, 3)
         seconds = time.perf_counter() - began
         await tables.close()
-    if retained.failed or retained.overdue or retained.deleted != overdue:
-        raise RuntimeError(f"not done: {retained}")
+    if result.failed or result.overdue or result.deleted != overdue:
+        raise RuntimeError(f"not done: {result}")
     return seconds
 
 
 async def main() -> None:
     """Delete in this process; prints the seconds, and the peak of its memory in MiB (Linux)."""
     way, storage, license, overdue, now = (*sys.argv[1:4], int(sys.argv[4]), datetime.fromisoformat(sys.argv[5]))
-    seconds = await (retention(storage, overdue, now) if way == "retain" else bare(storage, license, overdue, now))
+    seconds = await (retention(storage, overdue, now) if way == "retention" else bare(storage, license, overdue, now))
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

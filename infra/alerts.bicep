@@ -50,12 +50,12 @@ var alerts = [
     query: loadTextContent('queries/sweep-not-run.kql')
   }
   {
-    name: 'retain-not-run'
+    name: 'retention-not-run'
     title: 'Retention has not run for 26 hours'
     severity: 2
     every: 'PT1H'
     window: 'P1D'
-    query: loadTextContent('queries/retain-not-run.kql')
+    query: loadTextContent('queries/retention-not-run.kql')
   }
   {
     name: 'row-past-its-year'

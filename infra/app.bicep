@@ -120,7 +120,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       AzureWebJobsStorage__blobServiceUri: hostBlobEndpoint
       AzureWebJobsStorage__clientId: identityClientId
       AzureWebJobsStorage__credential: 'managedidentity'
-      LICENSING_HEAD_SECONDS: string(headSeconds)
+      LICENSING_STATUS_CACHE_SECONDS: string(headSeconds)
       LICENSING_ISSUER_KEYS: string(issuerKeys)
       // No version in the reference: a rotated secret is taken up within a day, or at once by a restart.
       LICENSING_LEASE_KEYS: '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=lease-keys)'

@@ -73,7 +73,7 @@ param trustedHops int = 1
 @maxValue(1000)
 param smallGroup int = 3
 
-@description('Seconds until a suspension bites on heartbeats (LICENSING_HEAD_SECONDS).')
+@description('Seconds until a suspension bites on heartbeats (LICENSING_STATUS_CACHE_SECONDS).')
 @minValue(0)
 @maxValue(60)
 param headSeconds int = 60

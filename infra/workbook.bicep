@@ -30,7 +30,7 @@ var panels = [
     chart: 'table'
     query: loadTextContent('queries/storage-calls.kql')
   }
-  { title: 'Runs of sweep and retain', chart: 'table', query: loadTextContent('queries/jobs.kql') }
+  { title: 'Runs of sweep and retention', chart: 'table', query: loadTextContent('queries/jobs.kql') }
   {
     title: 'People who reached the register or the vault'
     chart: 'table'

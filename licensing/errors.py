@@ -1,23 +1,23 @@
 """Faults: what went wrong that nobody asked for. Refusals are values (see `licensing.rules`), not faults.
 
-Fault
-├── SettingsFault       a setting is missing, malformed or weak
-├── TokenFault          a license file, lease or report token is not genuine; `.flaw` says in which way
-├── VaultFault          the key vault did not do what was asked
-├── PepperFault         people cannot be looked for everywhere; `.pepper` is the id of the pepper that is missing
-└── StorageFault        the store did not do what was asked
-    ├── Conflict        a row was not as the write demanded; nothing was written
-    └── Unavailable     no answer, or none that can be used; what was sent may have been done
+LicensingError
+├── SettingsError       a setting is missing, malformed or weak
+├── TokenError          a license file, lease or report token is not genuine; `.flaw` says in which way
+├── VaultError          the key vault did not do what was asked
+├── PepperError         people cannot be looked for everywhere; `.pepper` is the id of the pepper that is missing
+└── StorageError        the store did not do what was asked
+    ├── ConflictError        a row was not as the write demanded; nothing was written
+    └── UnavailableError     no answer, or none that can be used; what was sent may have been done
 """
 
 from enum import StrEnum
 
 
-class Fault(Exception):
+class LicensingError(Exception):
     """Root of all faults. Its text is for people and holds no secret and nothing personal."""
 
 
-class SettingsFault(Fault):
+class SettingsError(LicensingError):
     """A setting keeps the service from starting. The text names the setting, never its value."""
 
 
@@ -33,7 +33,7 @@ class Flaw(StrEnum):
     EXPIRED = "expired"
 
 
-class TokenFault(Fault):
+class TokenError(LicensingError):
     """A token is refused before anything that it says is believed."""
 
     def __init__(self, flaw: Flaw, explanation: str) -> None:
@@ -41,7 +41,7 @@ class TokenFault(Fault):
         self.flaw = flaw
 
 
-class PepperFault(Fault):
+class PepperError(LicensingError):
     """Sessions are stored under a pepper that is not at hand, so that whoever is in them would not be found."""
 
     def __init__(self, organization: str, pepper: str) -> None:
@@ -52,11 +52,11 @@ class PepperFault(Fault):
         self.pepper = pepper
 
 
-class VaultFault(Fault):
+class VaultError(LicensingError):
     """The key vault did not do what was asked. The text names the vault and the secret, never its value."""
 
 
-class StorageFault(Fault):
+class StorageError(LicensingError):
     """The store did not do what was asked."""
 
 
@@ -68,7 +68,7 @@ class Mismatch(StrEnum):
     GONE = "gone"
 
 
-class Conflict(StorageFault):
+class ConflictError(StorageError):
     """A conditional write lost; the whole transaction was left undone.
 
     `index` is the place of the losing operation in the transaction, or None where the store did not say.
@@ -80,5 +80,5 @@ class Conflict(StorageFault):
         self.index = index
 
 
-class Unavailable(StorageFault):
+class UnavailableError(StorageError):
     """The store gave no usable answer in time; a write that was sent may or may not have been done."""

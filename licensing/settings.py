@@ -1,6 +1,6 @@
 """The environment as one frozen value; whatever is missing, malformed or weak stops the start.
 
-Every text of a `SettingsFault` names the setting and what to do, never the value.
+Every text of a `SettingsError` names the setting and what to do, never the value.
 """
 
 import base64
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.crypto.pseudonyms import Peppers
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 
 PEPPER_BYTES: Final = 32
 STORES: Final = ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri", "LICENSING_STORAGE__clientId")
@@ -63,12 +63,12 @@ class Settings:
     policy_version: str
     policy_url: str
     small_group: int
-    head_seconds: float
+    status_cache_seconds: float
     region: str
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read the settings (docs/operations.md lists them) from an environment; SettingsFault where they do not do."""
+        """Read the settings (docs/operations.md lists them) from an environment; SettingsError where they do not do."""
         values = with_home(environment)
         return cls(
             storage=storage_settings(values),
@@ -79,7 +79,7 @@ class Settings:
             policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
             policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
             small_group=small_group(values),
-            head_seconds=_parsed(values, "LICENSING_HEAD_SECONDS", _whole(0, 60), default="60"),
+            status_cache_seconds=_parsed(values, "LICENSING_STATUS_CACHE_SECONDS", _whole(0, 60), default="60"),
             region=_region(values),
         )
 
@@ -93,16 +93,16 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
     if not home:
         return environment
     if environment.get("REGION_NAME"):
-        raise SettingsFault("LICENSING_HOME is for local machines; in the cloud, secrets come from the key vault")
+        raise SettingsError("LICENSING_HOME is for local machines; in the cloud, secrets come from the key vault")
     file = Path(home) / LOCAL_SETTINGS
     try:
         values = json.loads(file.read_text(encoding="utf-8"))["Values"]
         if not all(isinstance(value, str) for value in values.values()):
             raise ValueError
     except FileNotFoundError:
-        raise SettingsFault(f"LICENSING_HOME holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
+        raise SettingsError(f"LICENSING_HOME holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SettingsFault(
+        raise SettingsError(
             f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
         ) from None
     if names_store(environment):
@@ -111,7 +111,7 @@ def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def peppers(values: Mapping[str, str]) -> Peppers:
-    """The service's secret keys for pseudonyms; SettingsFault where they are missing, malformed or weak."""
+    """The service's secret keys for pseudonyms; SettingsError where they are missing, malformed or weak."""
     return _parsed(values, "LICENSING_PEPPERS", _peppers)
 
 
@@ -131,11 +131,11 @@ def small_group(values: Mapping[str, str]) -> int:
 
 
 def storage_settings(values: Mapping[str, str]) -> StorageSettings:
-    """Where the tables are; SettingsFault where that is not said, or said twice, or cannot be."""
+    """Where the tables are; SettingsError where that is not said, or said twice, or cannot be."""
     connection_string = values.get("LICENSING_STORAGE", "")
     endpoint = values.get("LICENSING_STORAGE__tableServiceUri", "")
     if bool(connection_string) == bool(endpoint):
-        raise SettingsFault(
+        raise SettingsError(
             "set one of LICENSING_STORAGE (a connection string) and LICENSING_STORAGE__tableServiceUri (a URL)"
         )
     if connection_string:
@@ -158,11 +158,11 @@ def is_web_address(text: str, *schemes: str) -> bool:
 def _parsed(values: Mapping[str, str], name: str, parse: Callable[[str], Parsed], default: str | None = None) -> Parsed:
     text = values.get(name) or default
     if not text:
-        raise SettingsFault(f"{name} is not set")
+        raise SettingsError(f"{name} is not set")
     try:
         return parse(text)
     except ValueError as error:
-        raise SettingsFault(f"{name} {error}") from None
+        raise SettingsError(f"{name} {error}") from None
 
 
 def _json(text: str) -> Any:
@@ -243,5 +243,5 @@ def _connection_string(text: str) -> str:
 def _region(values: Mapping[str, str]) -> str:
     region = values.get("REGION_NAME", "")
     if region and region.replace(" ", "").casefold() not in REGIONS:
-        raise SettingsFault("REGION_NAME is not a region inside the EU/EEA; the register may not be there")
+        raise SettingsError("REGION_NAME is not a region inside the EU/EEA; the register may not be there")
     return region

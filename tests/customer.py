@@ -8,8 +8,8 @@ from typing import Any
 
 from licensing.rules.seats import Departure, Head, Known, Reason, Session, Terms
 from licensing.rules.usage import Denial, Use
-from licensing.services.retain import _Run
-from licensing.storage import rows
+from licensing.services.retention import _Run
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, put
 from tests import support

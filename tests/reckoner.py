@@ -94,13 +94,13 @@ class Reckoner:
 def by_day(uses: Iterable[Use], oldest: date, newest: date) -> Iterator[tuple[date, list[Use]]]:
     """Every day from `newest` back to `oldest`, with the sessions that matter to it."""
     ended: defaultdict[date, list[Use]] = defaultdict(list)
-    still_open = []
+    open_sessions = []
     for use in uses:
         if use.ended_at is None:
-            still_open.append(use)
+            open_sessions.append(use)
         else:
             ended[use.ended_at.date()].append(use)
-    retrospect = Retrospect(still_open)
+    retrospect = Retrospect(open_sessions)
     day = max([newest, *ended])
     while day >= oldest:
         of_day = retrospect.day(day, ended.get(day, ()))

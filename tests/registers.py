@@ -10,13 +10,13 @@ from typing import Any, TypeVar
 
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from licensing.errors import Conflict
+from licensing.errors import ConflictError
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Departure, Head, Known, Person, Reason, Session, Terms, holder_of
 from licensing.rules.usage import Denial, Use
-from licensing.storage import rows
-from licensing.storage.patience import patiently
-from licensing.storage.tables import TRANSACTION_ROWS, Door, Table, Tables, Write, create
+from licensing.storage import register as rows
+from licensing.storage.retry import with_retries
+from licensing.storage.tables import TRANSACTION_ROWS, PipelineAccess, Table, Tables, Write, create
 from tests.reckoner import Reckoner
 from tests.storage.desk import new_license, new_session, terms
 
@@ -32,7 +32,7 @@ class Dies(BaseException):
 class Register(Tables):
     """A register on tables of its own, in a real store. It counts calls and rows read, and can die at any call."""
 
-    def __init__(self, service: TableServiceClient, door: Door, prefix: str) -> None:
+    def __init__(self, service: TableServiceClient, door: PipelineAccess, prefix: str) -> None:
         super().__init__(service, door)
         self.prefix = prefix
         """What the names of its tables begin with."""
@@ -90,7 +90,7 @@ Opened = TypeVar("Opened", bound=Register)
 @asynccontextmanager
 async def register(storage: str, kind: type[Opened], prefix: str = "") -> AsyncIterator[Opened]:
     """Open a new register, or that with a prefix."""
-    door = Door()
+    door = PipelineAccess()
     service = TableServiceClient.from_connection_string(storage, **door.options())
     opened = kind(service, door, prefix or f"r{secrets.token_hex(8)}")
     yield opened
@@ -101,11 +101,11 @@ async def register(storage: str, kind: type[Opened], prefix: str = "") -> AsyncI
 class License:
     """A license and its past: `uses` and `denials` are what happened, `writes` the rows that tell it.
 
-    With `figured_to`, earlier nights have made the figures up to then; they are left out.
+    With `final_day`, earlier nights have made the figures up to then; they are left out.
     """
 
     terms: Terms = field(default_factory=terms)
-    figured_to: date | None = None
+    final_day: date | None = None
     id: str = field(default_factory=new_license)
     uses: list[Use] = field(default_factory=list)
     denials: list[Denial] = field(default_factory=list)
@@ -163,8 +163,8 @@ class License:
                 shared[session.holder] = shared.get(session.holder, 0) + 1
         in_use = len({session.holder for session in self.running if session.holder})
         columns = {**rows.head_columns(Head(self.terms, in_use=in_use)), "commit": "made"}
-        if self.figured_to:
-            columns[rows.FIGURED_TO] = str(self.figured_to)
+        if self.final_day:
+            columns[rows.FIGURED_TO] = str(self.final_day)
         head = create(rows.HEAD, columns)
         seats = [create(rows.SEAT + holder, {"sessions": count}) for holder, count in shared.items()]
         await commit_all(tables, self.id, [head, *seats, *self.writes])
@@ -175,8 +175,8 @@ class License:
 
     def first_day(self) -> date:
         """The first day that there are figures of: that on which anything happened, or that came to be counted."""
-        if self.figured_to:
-            return self.figured_to + timedelta(days=1)
+        if self.final_day:
+            return self.final_day + timedelta(days=1)
         return min(at.date() for at in (*(u.started_at for u in self.uses), *(d.first_at for d in self.denials)))
 
     def _session(
@@ -225,8 +225,8 @@ async def commit_all(tables: Tables, license: str, writes: list[Write]) -> None:
 
     async def commit(batch: list[Write]) -> None:
         async with places:
-            with suppress(Conflict):  # the try before was done, and not answered
-                await patiently(lambda: tables.commit("register", license, batch))
+            with suppress(ConflictError):  # the try before was done, and not answered
+                await with_retries(lambda: tables.commit("register", license, batch))
 
     batches = (writes[start : start + TRANSACTION_ROWS] for start in range(0, len(writes), TRANSACTION_ROWS))
     await asyncio.gather(*map(commit, batches))

@@ -10,7 +10,7 @@ COST = MANUAL.split("\n## Cost\n")[1].split("\n## ")[0]
 
 HOURS, DAYS, STARTS, HEAD_SECONDS, LOG_DAYS = 8, 21, 2, 60, 90
 TIMERS = 12 * 24 * 30 + 30
-"""Runs of sweep and of retain in a month."""
+"""Runs of sweep and of retention in a month."""
 
 
 def rows(heading: str) -> dict[str, list[str]]:

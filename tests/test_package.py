@@ -17,7 +17,7 @@ import pytest
 import function_app
 from licensing import settings
 from licensing.cli.home import Home
-from licensing.services.retain import Retained
+from licensing.services.retention import RetentionResult
 from licensing.services.sweep import Swept
 from tests import support
 from tests.infra import policy
@@ -148,7 +148,7 @@ def worker(package: Path, alone: Path, home: Home, account: Callable[[], str]) -
 def test_azures_own_worker_finds_every_documented_function(worker: dict[str, Any]) -> None:
     functions = worker["functions"]
     assert functions.keys() == documented()
-    assert {name for name, trigger in functions.items() if trigger["type"] == "timerTrigger"} == {"sweep", "retain"}
+    assert {name for name, trigger in functions.items() if trigger["type"] == "timerTrigger"} == {"sweep", "retention"}
     last = max((name for name, trigger in functions.items() if trigger["type"] == "httpTrigger"), key=str.lower)
     assert functions[last]["route"] == "{*path}"
 
@@ -180,10 +180,10 @@ def test_the_service_and_the_templates_allow_the_same_regions() -> None:
 
 
 def test_the_log_lines_that_alerts_rest_on_are_those_of_the_manual() -> None:
-    lines = re.findall(r"^\| `((?:sweep|retain) [^`]+)` \|", MANUAL, re.MULTILINE)
+    lines = re.findall(r"^\| `((?:sweep|retention) [^`]+)` \|", MANUAL, re.MULTILINE)
     swept = Swept(licenses=120, lapsed=3, failed=0, seconds=4.2)
     oldest = datetime(2025, 11, 25, 6, 12, 9, tzinfo=UTC)
-    retained = Retained(licenses=120, days=118, months=2, deleted=960, oldest=oldest, seconds=38.0)
-    assert lines == [f"sweep {swept}", f"retain {retained}"]
-    assert "oldest=none" in str(Retained())
-    assert "`none`" in next(line for line in MANUAL.splitlines() if line.startswith("| `retain licenses="))
+    result = RetentionResult(licenses=120, days=118, months=2, deleted=960, oldest=oldest, seconds=38.0)
+    assert lines == [f"sweep {swept}", f"retention {result}"]
+    assert "oldest=none" in str(RetentionResult())
+    assert "`none`" in next(line for line in MANUAL.splitlines() if line.startswith("| `retention licenses="))

@@ -15,10 +15,10 @@ from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
 from licensing.rules.seats import End, Start
 from licensing.services.audit import recorded
-from licensing.services.privacy import Privacy, Wanted
-from licensing.services.retain import Retained, retain
+from licensing.services.privacy import PersonQuery, Privacy
+from licensing.services.retention import RetentionResult, run_retention
 from licensing.services.sweep import Swept
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
 from tests import support
@@ -77,7 +77,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     clock.forward(3600)
     await ledger.submit(license, End(first))
     clock.forward(62 * 86400)
-    await retain(store, ledger, clock(), 3)
+    await run_retention(store, ledger, clock(), 3)
     running = new_session()
     await ledger.submit(license, start(running, bought))
     await ledger.submit(license, start(new_session(), bought, user="another"))
@@ -90,7 +90,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     corrected = new_license()
     await ledger.submit(corrected, again)
     await ledger.submit(corrected, End(again.session))
-    await Privacy(store, ledger, pseudonyms, clock).move(Wanted(organization, hashes[0]), support.user_hash("eve"))
+    await Privacy(store, ledger, pseudonyms, clock).move(PersonQuery(organization, hashes[0]), support.user_hash("eve"))
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for each in (license, other, corrected):
         async for row in store.rows("register", each):
@@ -145,7 +145,7 @@ def test_every_line_that_the_code_can_log_is_listed_and_no_other() -> None:
     listed = {spans(line)[0]: set(spans(what)) for line, what in cells(section("Lines in the logs")) if spans(line)}
     assert logged().keys() == listed.keys()
     assert len(listed) > 5
-    for text, value in (("sweep %s", Swept(0, 0, 0, 0.0)), ("retain %s", Retained())):
+    for text, value in (("sweep %s", Swept(0, 0, 0, 0.0)), ("retention %s", RetentionResult())):
         said = set(re.findall(r"(\w+)=", str(value)))
         assert said == listed[text]
         assert said == {each.name for each in fields(value)}

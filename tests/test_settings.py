@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from licensing.crypto.keys import new_private_jwk, public_jwk
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.settings import LOCAL_SETTINGS, REGIONS, Settings, StorageSettings
 from licensing.storage.tables import Tables
 
@@ -34,7 +34,7 @@ def load(**changes: str) -> Settings:
 
 def refused(name: str, **changes: str) -> str:
     """The one line that names a setting and holds none of the values."""
-    with pytest.raises(SettingsFault) as caught:
+    with pytest.raises(SettingsError) as caught:
         load(**changes)
     said = str(caught.value)
     assert name in said
@@ -47,17 +47,17 @@ def refused(name: str, **changes: str) -> str:
 
 
 def test_a_whole_environment_is_read() -> None:
-    settings = load(LICENSING_SMALL_GROUP="5", LICENSING_HEAD_SECONDS="0", REGION_NAME="North Europe")
+    settings = load(LICENSING_SMALL_GROUP="5", LICENSING_STATUS_CACHE_SECONDS="0", REGION_NAME="North Europe")
     assert settings.storage == StorageSettings(connection_string=STORAGE)
     assert list(settings.issuer_keys.keys) == [settings.lease_keys.kid] == [KEY["kid"]]
     assert list(settings.peppers) == ["2026"]
-    assert (settings.trusted_hops, settings.small_group, settings.head_seconds) == (1, 5, 0)
+    assert (settings.trusted_hops, settings.small_group, settings.status_cache_seconds) == (1, 5, 0)
     assert (settings.policy_version, settings.policy_url) == ("2026-11", "https://vendor.example/privacy")
     assert settings.region == "North Europe"
 
 
 def test_what_may_be_left_out_has_the_values_of_the_contract() -> None:
-    assert (load().small_group, load().head_seconds, load().region) == (3, 60, "")
+    assert (load().small_group, load().status_cache_seconds, load().region) == (3, 60, "")
 
 
 def test_the_first_pepper_is_current() -> None:
@@ -68,9 +68,9 @@ def test_the_first_pepper_is_current() -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_missing_setting_is_named(name: str) -> None:
     rest = {other: value for other, value in WHOLE.items() if other != name}
-    with pytest.raises(SettingsFault, match=name):
+    with pytest.raises(SettingsError, match=name):
         Settings.load(rest)
-    with pytest.raises(SettingsFault, match=name):
+    with pytest.raises(SettingsError, match=name):
         Settings.load({**rest, name: ""})
 
 
@@ -123,9 +123,9 @@ MALFORMED = [
     ("LICENSING_POLICY_URL", "https:///privacy"),
     ("LICENSING_SMALL_GROUP", "0"),
     ("LICENSING_SMALL_GROUP", "1001"),
-    ("LICENSING_HEAD_SECONDS", "61"),
-    ("LICENSING_HEAD_SECONDS", "-1"),
-    ("LICENSING_HEAD_SECONDS", "inf"),
+    ("LICENSING_STATUS_CACHE_SECONDS", "61"),
+    ("LICENSING_STATUS_CACHE_SECONDS", "-1"),
+    ("LICENSING_STATUS_CACHE_SECONDS", "inf"),
     ("LICENSING_STORAGE", SECRET),
     ("LICENSING_STORAGE", "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/storage/)"),
     ("LICENSING_STORAGE", "https://account.table.core.windows.net"),
@@ -259,7 +259,7 @@ def test_a_home_fills_in_what_the_environment_leaves_out(tmp_path: Path) -> None
 def test_without_a_home_nothing_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home(tmp_path, {"Values": WHOLE})
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SettingsFault):
+    with pytest.raises(SettingsError):
         Settings.load({})
 
 

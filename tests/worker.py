@@ -87,7 +87,7 @@ async def main(package: str) -> dict[str, Any]:
         return {"status": int(reply["status_code"].value), "body": bytes(reply["body"].value).decode()}
 
     timer = Datum(json.dumps({"Schedule": {}, "ScheduleStatus": None, "IsPastDue": False}), type="json")
-    for name in ("sweep", "retain"):
+    for name in ("sweep", "retention"):
         await invoke(name, timer=timer)
     await invoke("warmup", instance=Datum("", type="string"))
     answers = {name: await http(name, "GET", path) for name, path in GETS.items()}

@@ -11,8 +11,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
 import licensing
-from licensing.api import problems, wire
-from licensing.api.guard import Guard
+from licensing.api import problems, schemas
+from licensing.api.middleware import RequestMiddleware
 from licensing.api.pages.docs import docs_page
 from licensing.api.routes import router as sessions
 from licensing.api.usage import router as usage
@@ -24,7 +24,7 @@ def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
     """What gives the one service of this process, and makes it when first asked, on the event loop that asks.
 
     Settings are read at once where the environment has any, so that a service that cannot serve does not start
-    (SettingsFault); an environment with none is that of a tool which only looks at the operations.
+    (SettingsError); an environment with none is that of a tool which only looks at the operations.
     """
     meant = any(name.startswith("LICENSING_") or name == "REGION_NAME" for name in environment)
     settings = Settings.load(environment) if meant else None
@@ -33,7 +33,7 @@ def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
 
 def create_app(service: Callable[[], Service]) -> ASGIApp:
     """The app over the service that `service` gives."""
-    return Guard(api(service))
+    return RequestMiddleware(api(service))
 
 
 def local_app() -> ASGIApp:
@@ -94,7 +94,7 @@ def contract(app: FastAPI) -> dict[str, Any]:
     parameter may be null where it may be left out.
     """
     document = app.openapi()
-    document["components"]["securitySchemes"] = wire.SECURITY_SCHEMES
+    document["components"]["securitySchemes"] = schemas.SECURITY_SCHEMES
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("422", None)

@@ -5,7 +5,7 @@ import logging
 import azure.functions as func
 
 from licensing.api import problems
-from licensing.api.guard import HEADERS
+from licensing.api.middleware import HEADERS
 
 
 class Bridge(func.AsgiMiddleware):

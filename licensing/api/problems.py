@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from licensing.errors import TokenFault, Unavailable
+from licensing.errors import TokenError, UnavailableError
 from licensing.rules.license import Refusal
 from licensing.rules.seats import Refused, Taken
 from licensing.services.sessions import Gone, NoSeat
@@ -149,7 +149,7 @@ def unexpected() -> Response:
     return problem("service-unavailable", retry_after=STORAGE_RETRY_SECONDS)
 
 
-def not_genuine(code: str, fault: TokenFault) -> Response:
+def not_genuine(code: str, fault: TokenError) -> Response:
     """The reply to a license file, lease or report token that is refused before anything it says is believed."""
     noun = {"license-invalid": "The license file", "lease-invalid": "The lease", "token-invalid": "The link"}[code]
     return problem(code, f"{noun} {fault}.")
@@ -158,7 +158,7 @@ def not_genuine(code: str, fault: TokenFault) -> Response:
 HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
     RequestValidationError: on_invalid,
     HTTPException: on_http,
-    Unavailable: on_unavailable,
+    UnavailableError: on_unavailable,
     Exception: on_unexpected,
 }
 

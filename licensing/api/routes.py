@@ -6,14 +6,14 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
 
 import licensing
-from licensing.api import problems, wire
-from licensing.errors import TokenFault
+from licensing.api import problems, schemas
+from licensing.errors import TokenError
 from licensing.services.service import Service
 from licensing.services.sessions import Gone, Running
 
 router = APIRouter(prefix="/api")
 
-Session = Annotated[wire.SessionId, Path(description="the session's id")]
+Session = Annotated[schemas.SessionId, Path(description="the session's id")]
 
 _LICENSE_CODES = (
     "license-invalid",
@@ -44,45 +44,45 @@ def _json(body: Any, status: int = 200) -> Response:
 @router.post(
     "/sessions",
     status_code=201,
-    response_model=wire.RunningReply,
+    response_model=schemas.RunningReply,
     responses={
-        200: {"model": wire.RunningReply, "description": "The start was granted before; this is the same session"},
+        200: {"model": schemas.RunningReply, "description": "The start was granted before; this is the same session"},
         **problems.documented(*_LICENSE_CODES),
     },
     summary="A program starts",
 )
-async def session_start(body: wire.StartBody, request: Request) -> Response:
+async def session_start(body: schemas.StartBody, request: Request) -> Response:
     """Take a seat where one is needed, and get a lease. Sending the same start again is safe and changes nothing."""
     service = service_of(request)
-    address = wire.caller_address(request, service.settings.trusted_hops)
+    address = schemas.caller_address(request, service.settings.trusted_hops)
     try:
         outcome = await service.sessions.start(body.value(), address)
-    except TokenFault as fault:
+    except TokenError as fault:
         return problems.not_genuine("license-invalid", fault)
     if not isinstance(outcome, Running):
         return problems.refusal(outcome)
-    return _json(wire.RunningReply.of(outcome, service.settings), 200 if outcome.repeat else 201)
+    return _json(schemas.RunningReply.of(outcome, service.settings), 200 if outcome.repeat else 201)
 
 
 @router.put(
     "/sessions/{session}/heartbeat",
-    response_model=wire.RunningReply,
+    response_model=schemas.RunningReply,
     responses=problems.documented(
         "lease-invalid", "license-suspended", "license-expired", "session-gone", "storage-unavailable"
     ),
     summary="A program still runs",
-    openapi_extra=wire.asks_for("lease"),
+    openapi_extra=schemas.asks_for("lease"),
 )
-async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request: Request) -> Response:
+async def session_heartbeat(session: Session, body: schemas.HeartbeatBody, request: Request) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = service_of(request)
     try:
-        outcome = await service.sessions.heartbeat(wire.bearer_token(request), session, body.nonce)
-    except TokenFault as fault:
+        outcome = await service.sessions.heartbeat(schemas.bearer_token(request), session, body.nonce)
+    except TokenError as fault:
         return problems.not_genuine("lease-invalid", fault)
     if not isinstance(outcome, Running):
         return problems.refusal(outcome)
-    return _json(wire.RunningReply.of(outcome, service.settings))
+    return _json(schemas.RunningReply.of(outcome, service.settings))
 
 
 @router.delete(
@@ -90,36 +90,36 @@ async def session_heartbeat(session: Session, body: wire.HeartbeatBody, request:
     status_code=204,
     responses=problems.documented("lease-invalid", "storage-unavailable"),
     summary="A program ends",
-    openapi_extra=wire.asks_for("lease"),
+    openapi_extra=schemas.asks_for("lease"),
 )
 async def session_end(session: Session, request: Request) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await service_of(request).sessions.end(wire.bearer_token(request), session)
-    except TokenFault as fault:
+        await service_of(request).sessions.end(schemas.bearer_token(request), session)
+    except TokenError as fault:
         return problems.not_genuine("lease-invalid", fault)
     return Response(status_code=204)
 
 
 @router.get(
     "/sessions/{session}",
-    response_model=wire.SessionReply,
+    response_model=schemas.SessionReply,
     responses=problems.documented("lease-invalid", "session-gone", "storage-unavailable"),
     summary="What the register holds on a program that runs",
-    openapi_extra=wire.asks_for("lease"),
+    openapi_extra=schemas.asks_for("lease"),
 )
 async def session_read(session: Session, request: Request) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await service_of(request).sessions.read(wire.bearer_token(request), session)
-    except TokenFault as fault:
+        outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session)
+    except TokenError as fault:
         return problems.not_genuine("lease-invalid", fault)
-    return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(wire.SessionReply.of(outcome))
+    return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(schemas.SessionReply.of(outcome))
 
 
 @router.get(
     "/health",
-    response_model=wire.Health,
+    response_model=schemas.Health,
     responses=problems.documented("storage-unavailable"),
     summary="Whether the service can reach its store",
 )
@@ -129,4 +129,4 @@ async def health(request: Request) -> Response:
     if not await service.healthy():
         return problems.unavailable()
     region = service.settings.region or "local"
-    return _json(wire.Health(status="ok", region=region, version=licensing.__version__))
+    return _json(schemas.Health(status="ok", region=region, version=licensing.__version__))

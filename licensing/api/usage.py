@@ -11,11 +11,11 @@ from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 from starlette.responses import HTMLResponse, Response
 
-from licensing.api import problems, wire
+from licensing.api import problems, schemas
 from licensing.api.pages.usage import usage_page
 from licensing.api.routes import service_of
 from licensing.crypto.tokens import read_report_pass
-from licensing.errors import Flaw, TokenFault
+from licensing.errors import Flaw, TokenError
 from licensing.rules.report import Report, to_csv, to_json
 from licensing.services.reports import oldest_day, span
 
@@ -60,7 +60,7 @@ async def usage(_: Request) -> Response:
         **problems.documented("token-invalid", "storage-unavailable"),
     },
     summary="The figures of an organization's licenses",
-    openapi_extra=wire.asks_for("report"),
+    openapi_extra=schemas.asks_for("report"),
 )
 async def usage_data(
     request: Request,
@@ -75,9 +75,9 @@ async def usage_data(
     service = service_of(request)
     now = service.clock()
     try:
-        report_pass = read_report_pass(wire.bearer_token(request), service.settings.issuer_keys, now)
+        report_pass = read_report_pass(schemas.bearer_token(request), service.settings.issuer_keys, now)
         zone = _zone(report_pass.time_zone)
-    except TokenFault as fault:
+    except TokenError as fault:
         return problems.not_genuine("token-invalid", fault)
     days = span(first, last, USUAL_DAYS, now)
     if days is None:
@@ -93,4 +93,4 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError):
-        raise TokenFault(Flaw.MALFORMED, "names a time zone that is not known here") from None
+        raise TokenError(Flaw.MALFORMED, "names a time zone that is not known here") from None

@@ -22,7 +22,7 @@ from licensing.cli.maintenance import commands as maintenance_commands
 from licensing.cli.privacy import commands as privacy_commands
 from licensing.cli.serve import serve
 from licensing.cli.usage import usage
-from licensing.errors import Fault, Unavailable
+from licensing.errors import LicensingError, UnavailableError
 
 app = typer.Typer(
     name="licensing",
@@ -68,9 +68,9 @@ def main() -> None:
     """Run the command that this process was called for."""
     try:
         app(_home_first(sys.argv[1:]))
-    except Unavailable as fault:
+    except UnavailableError as fault:
         err.print(f"The store cannot be used: {fault}.", style="bold red", markup=False)
-    except Fault as fault:
+    except LicensingError as fault:
         err.print(f"{fault}.", style="bold red", markup=False)
     except KeyboardInterrupt:
         err.print("Stopped.")

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from licensing.cli.home import Home
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.services.service import open_tables, utc_now
 from licensing.settings import STORES, is_web_address, names_store, storage_settings, with_home
 from licensing.storage.ledger import Ledger
@@ -109,7 +109,7 @@ def bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
     if not names_store(values) and not home().initialized:
-        raise SettingsFault(f"no store is named, and there is no home: {MAKE_A_HOME}, or set {' or '.join(STORES[:2])}")
+        raise SettingsError(f"no store is named, and there is no home: {MAKE_A_HOME}, or set {' or '.join(STORES[:2])}")
     return values
 
 

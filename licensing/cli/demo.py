@@ -128,7 +128,7 @@ class _Stage:
             **{name: value for name, value in os.environ.items() if not name.startswith("LICENSING_")},
             "LICENSING_HOME": str(folder / "home"),
             "LICENSING_STORAGE": local_storage(self._table_port),
-            "LICENSING_HEAD_SECONDS": "1",
+            "LICENSING_STATUS_CACHE_SECONDS": "1",
             "COLUMNS": "120",
         }
 
@@ -143,7 +143,7 @@ class _Stage:
         for line in (done.stdout + done.stderr).splitlines():
             out.print(f"  {escape(line)}")
         if done.returncode:
-            raise processes.CannotStart(f"`licensing {words[0]}` failed; the lines above say why")
+            raise processes.StartError(f"`licensing {words[0]}` failed; the lines above say why")
 
     @contextmanager
     def service(self) -> Iterator[None]:
@@ -156,7 +156,7 @@ class _Stage:
                 try:
                     ready = server.stdout.readline().decode().strip() if server.stdout else ""
                     if not ready:
-                        raise processes.CannotStart("the service did not start; the lines above say why")
+                        raise processes.StartError("the service did not start; the lines above say why")
                     out.print(f"  {ready}")
                     yield
                 finally:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.rules.license import License
 from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 
@@ -59,7 +59,7 @@ class Issued:
 
 
 class Home:
-    """The files of one home. SettingsFault, in words for people, where one is missing or cannot be read."""
+    """The files of one home. SettingsError, in words for people, where one is missing or cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -191,11 +191,11 @@ class Home:
         try:
             return json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise SettingsFault(
+            raise SettingsError(
                 f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one"
             ) from None
         except (OSError, ValueError):
-            raise SettingsFault(f"{name} in {self.folder} cannot be read") from None
+            raise SettingsError(f"{name} in {self.folder} cannot be read") from None
 
     def _write(self, name: str, content: Any) -> None:
         """Write a file that only its owner may read, whole or not at all."""

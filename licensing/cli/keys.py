@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import typer
 
 from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
-from licensing.cli.custody import Secret, Secrets, Vault, secrets_in
 from licensing.cli.home import Home, new_pepper
+from licensing.cli.secret_store import Secret, SecretStore, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk, public_jwk
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.services.audit import recorded
 from licensing.services.peppers import sessions_under
 from licensing.services.service import utc_now
@@ -47,23 +47,23 @@ KindOfKey = Annotated[Kind, typer.Argument(help="Kind of key.")]
 class Keys:
     """The lists of keys of one service, by id, the current one first."""
 
-    def __init__(self, here: Home, secrets: Secrets) -> None:
+    def __init__(self, here: Home, secrets: SecretStore) -> None:
         self._home = here
         self._secrets = secrets
 
     def load(self, kind: Kind) -> dict[str, Any]:
-        """A list; SettingsFault where it is missing or cannot be read."""
+        """A list; SettingsError where it is missing or cannot be read."""
         if kind is Kind.ISSUER:
             return _by_id(self._home.issuer_jwks())
         secret = Secret.PEPPERS if kind is Kind.PEPPER else Secret.LEASE_KEYS
         text = self._secrets.read(secret)
         if text is None:
-            raise SettingsFault(f"there is no secret {secret}; `licensing keys create` makes it")
+            raise SettingsError(f"there is no secret {secret}; `licensing keys create` makes it")
         try:
             value = json.loads(text)
             return dict(value) if kind is Kind.PEPPER else _by_id(value["keys"])
         except (ValueError, TypeError, KeyError):
-            raise SettingsFault(f"the secret {secret} is damaged: it cannot be read") from None
+            raise SettingsError(f"the secret {secret} is damaged: it cannot be read") from None
 
     def keep(self, kind: Kind, keys: dict[str, Any]) -> None:
         """Replace a list."""
@@ -76,10 +76,10 @@ class Keys:
                 self._secrets.write(Secret.LEASE_KEYS, json.dumps({"keys": list(keys.values())}))
 
     def named(self) -> dict[str, Jwk]:
-        """The public lease keys that new license files name. SettingsFault where they are another service's."""
+        """The public lease keys that new license files name. SettingsError where they are another service's."""
         named = _by_id(self._home.lease_keys()["keys"])
         if not named.keys() & self.load(Kind.LEASE).keys():
-            raise SettingsFault(
+            raise SettingsError(
                 "this home's license files name another service's lease keys: give that one's --vault, or leave it out"
             )
         return named
@@ -102,7 +102,7 @@ def show(
     if public:
         out.print(_public(here), markup=False)
         return
-    keys = Keys(here, secrets_in(here, vault))
+    keys = Keys(here, secret_store(here, vault))
     named = keys.named()
     lines = []
     for kind in Kind:
@@ -213,7 +213,7 @@ def create(vault: Annotated[str, typer.Option(metavar="NAME", help="The key vaul
     """
     here = home()
     issuer = _public(here)
-    secrets = secrets_in(here, vault)
+    secrets = secret_store(here, vault)
     keys = Keys(here, secrets)
     missing = [secret for secret in Secret if secrets.read(secret) is None]
     made = {Secret.LEASE_KEYS: Kind.LEASE, Secret.PEPPERS: Kind.PEPPER}
@@ -234,7 +234,7 @@ def create(vault: Annotated[str, typer.Option(metavar="NAME", help="The key vaul
 def _keys(kind: Kind, vault: str | None) -> Keys:
     if kind is Kind.ISSUER and vault:
         raise typer.BadParameter("the issuer's keys stay in the home and never go to a vault: leave --vault out")
-    return Keys(home(), secrets_in(home(), vault))
+    return Keys(home(), secret_store(home(), vault))
 
 
 def _new(kind: Kind) -> tuple[str, Any]:

@@ -29,7 +29,7 @@ from licensing.cli.home import Customer, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
-from licensing.errors import SettingsFault, TokenFault
+from licensing.errors import SettingsError, TokenError
 from licensing.rules.license import Billing, Kind, License, Sharing
 from licensing.rules.seats import End, Ended, Head, Reason, Terms
 from licensing.services.audit import recorded
@@ -208,7 +208,7 @@ def show(
     """Check a license file and print what it says. Exit code 1 where a program would not be admitted with it today."""
     try:
         terms = read_license(license_text(_text(file)), _trusted(issuer_keys))
-    except TokenFault as fault:
+    except TokenError as fault:
         fail(f"NOT GENUINE: {file.name} {fault}. Do not rely on anything that it says.")
     if as_json:
         out.print_json(json.dumps(terms.claims()))
@@ -264,7 +264,7 @@ LicenseOrFile = Annotated[
 def suspend(license_id: LicenseOrFile) -> None:
     """Stop a license: no program starts under it, and those that run stop at a heartbeat.
 
-    For up to a minute (LICENSING_HEAD_SECONDS) the service may remember that the license was active. The first
+    For up to a minute (LICENSING_STATUS_CACHE_SECONDS) the service may remember that the license was active. The first
     heartbeat after that stops a program at the latest.
     """
     _change_status(license_id, suspended=True)
@@ -320,7 +320,7 @@ def license_or_file(name: str) -> tuple[str, Head | None]:
         return name, None
     try:
         license = read_license(license_text(_text(Path(name))), _trusted(None))
-    except TokenFault as fault:
+    except TokenError as fault:
         fail(f"NOT GENUINE: {name} {fault}.")
     return license.id, Head(Terms.of(license), collect=license.collect)
 
@@ -431,13 +431,13 @@ def _trusted(file: Path | None) -> VerifyingKeys:
         return home().trusted_keys()
     text = _text(file) if file else environment().get("LICENSING_ISSUER_KEYS", "")
     if not text:
-        raise SettingsFault("no issuer keys to check with: make a home (`licensing init`) or name --issuer-keys")
+        raise SettingsError("no issuer keys to check with: make a home (`licensing init`) or name --issuer-keys")
     try:
         return VerifyingKeys(json.loads(text))
     except json.JSONDecodeError:
-        raise SettingsFault("the issuer keys must be JSON") from None
+        raise SettingsError("the issuer keys must be JSON") from None
     except ValueError as error:
-        raise SettingsFault(f"the issuer keys {error}") from None
+        raise SettingsError(f"the issuer keys {error}") from None
 
 
 def _sheet(terms: License) -> Table:

@@ -9,16 +9,16 @@ from typing import Annotated
 import typer
 
 from licensing.cli.context import bar, count, environment, err, fail, operator, out, run, store
-from licensing.services import retain as retaining
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import recorded
 from licensing.services.directory import licenses
+from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 from licensing.storage.tables import Tables
 
-commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, retain figures, verify counts.")
+commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, run retention, verify counts.")
 
 AsOf = Annotated[
     str | None,
@@ -71,7 +71,7 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
 
 @commands.command()
-def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
+def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly.
 
     Small groups are those below LICENSING_SMALL_GROUP here (3, where it is not set), not below the deployment's.
@@ -80,14 +80,14 @@ def retain(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     few = small_group(environment())
 
     async def work() -> None:
-        async with store() as (tables, ledger), entry(tables, "retain", at, dry_run=dry_run):
+        async with store() as (tables, ledger), entry(tables, "retention", at, dry_run=dry_run):
             with bar("licenses") as told:
-                retained = await retaining.retain(tables, ledger, at, few, dry_run=dry_run, progress=told)
-            out.print(f"{'would retain' if dry_run else 'retain'} {retained}", markup=False)
-            if retained.overdue:
-                err.print(f"{retained.overdue} licenses keep sessions past their year.", style="bold red")
-            if retained.failed:
-                fail(f"{retained.failed} licenses could not be done. Run it again.")
+                result = await run_retention(tables, ledger, at, few, dry_run=dry_run, progress=told)
+            out.print(f"{'would run ' if dry_run else ''}retention {result}", markup=False)
+            if result.overdue:
+                err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
+            if result.failed:
+                fail(f"{result.failed} licenses could not be done. Run it again.")
 
     run(work())
 

@@ -31,15 +31,15 @@ from licensing.cli.context import (
     run,
     store,
 )
-from licensing.cli.custody import SETTINGS, Secret, Vault, secrets_in
 from licensing.cli.license import LicenseOrFile, license_or_file
+from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
-from licensing.errors import PepperFault, SettingsFault
+from licensing.errors import PepperError, SettingsError
 from licensing.rules.license import Address
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.seats import Head
 from licensing.services.audit import recorded
-from licensing.services.privacy import Collecting, Erased, Implausible, OptedOut, Privacy, Rectified, Wanted
+from licensing.services.privacy import Collecting, Erased, ImplausibleError, OptedOut, PersonQuery, Privacy, Rectified
 from licensing.services.service import utc_now
 from licensing.settings import names_deployment, peppers
 from licensing.storage.tables import Tables
@@ -185,7 +185,7 @@ def rectify(
 
     try:
         rectified = run(work())
-    except Implausible as reason:
+    except ImplausibleError as reason:
         fail(f"Not corrected: {reason}.")
     out.print(f"{count(rectified.corrected, 'session')} corrected.")
     if rectified.refigured_from:
@@ -211,7 +211,7 @@ def opt_out(
 
     try:
         done = run(work())
-    except Implausible as reason:
+    except ImplausibleError as reason:
         fail(f"Refused: {reason}.")
     if done is None:
         _unknown(name, unknown)
@@ -238,9 +238,9 @@ def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of t
 def _peppers(vault: str | None) -> Peppers:
     """The peppers of the service whose register is meant; under others, nobody would be found in it."""
     if vault is not None:
-        text = secrets_in(home(), vault).read(Secret.PEPPERS)
+        text = secret_store(home(), vault).read(Secret.PEPPERS)
         if text is None:
-            raise SettingsFault(f"the vault {vault} has no secret {Secret.PEPPERS}")
+            raise SettingsError(f"the vault {vault} has no secret {Secret.PEPPERS}")
         return peppers({SETTINGS[Secret.PEPPERS]: text})
     if names_deployment(os.environ) and not os.environ.get(SETTINGS[Secret.PEPPERS]):
         fail("The peppers of a deployed service are in its key vault, and not in this home: name it with --vault.")
@@ -255,7 +255,7 @@ async def _privacy(
         # A vault's peppers are never those of the store of the home's local service.
         async with store(None if vault is None else os.environ) as (tables, ledger):
             yield tables, Privacy(tables, ledger, at_hand, utc_now, lost or ())
-    except PepperFault as fault:
+    except PepperError as fault:
         fail(f"Nothing was done: {fault}. Where the service's peppers are in a key vault, name it with --vault.")
     for pepper in lost or ():
         err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow", markup=False)
@@ -268,14 +268,14 @@ def _unknown(license_id: str, unknown: Head | None) -> NoReturn:
 
 def _wanted(
     organization: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
-) -> Wanted:
+) -> PersonQuery:
     """Whom to look for, as its computer would tell it: hashed, before anything else sees it."""
     if any(name is not None for name in (username, hostname, *others)):
         err.print("A name on the command line can be seen by others on this machine; leave it out to be asked.")
     user = username or given.get("username") or _ask("Username")
     host = hostname or given.get("hostname")
     salt = _salt(organization)
-    return Wanted(
+    return PersonQuery(
         organization=organization,
         user=client_hash(salt, "user", user),
         host=client_hash(salt, "host", host) if host else None,

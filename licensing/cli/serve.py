@@ -21,7 +21,7 @@ from uvicorn.supervisors import Multiprocess
 from licensing.cli import processes
 from licensing.cli.context import MAKE_A_HOME, err, home
 from licensing.cli.home import TABLE_PORT, local_storage
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.settings import Settings, names_store
 
 READY_SECONDS = 60.0
@@ -63,10 +63,10 @@ def _check_settings() -> None:
     """Fail here with one line, and not in each worker with many."""
     try:
         Settings.load(os.environ)
-    except SettingsFault as fault:
+    except SettingsError as fault:
         # A home that is named, and not there, is told of by the fault itself.
         hint = "" if home().initialized or os.environ.get("LICENSING_HOME") else f" ({MAKE_A_HOME})"
-        raise SettingsFault(f"{fault}{hint}") from None
+        raise SettingsError(f"{fault}{hint}") from None
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _serve(listening: socket.socket, port: int, workers: int) -> None:
         else:
             _Processes(config, [listening], started).run()
     if not started.is_set():
-        raise processes.CannotStart("the service did not start; the messages above say why")
+        raise processes.StartError("the service did not start; the messages above say why")
 
 
 def _announce(started: threading.Event, port: int) -> None:

@@ -18,7 +18,7 @@ from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
-from licensing.storage import rows
+from licensing.storage import register as rows
 
 LINK = "link"
 MOST_DAYS = 3650

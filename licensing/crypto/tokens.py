@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.crypto.pseudonyms import from_base64url
-from licensing.errors import Flaw, TokenFault
+from licensing.errors import Flaw, TokenError
 from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
 LICENSE_TYPE = "license+jwt"
@@ -60,9 +60,9 @@ def signed_by(token: str) -> str:
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
-    """The claims of a genuine token of one type. TokenFault says what is wrong with any other."""
+    """The claims of a genuine token of one type. TokenError says what is wrong with any other."""
     if len(token) > limit:
-        raise TokenFault(Flaw.OVERSIZE, f"is larger than {limit} characters")
+        raise TokenError(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
         parts = _COMPACT.fullmatch(token)
         if not parts:
@@ -70,23 +70,23 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
         signed, head, payload, signature = parts.groups()
         header = _header(head)
     except (InvalidTokenError, ValueError, RecursionError):
-        raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
+        raise TokenError(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
     if header.get("alg") != "EdDSA" or header.keys() != {"alg", "kid", "typ"}:
-        raise TokenFault(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
+        raise TokenError(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
     if header["typ"] != typ:
-        raise TokenFault(Flaw.WRONG_TYPE, f"is of another type than {typ}")
+        raise TokenError(Flaw.WRONG_TYPE, f"is of another type than {typ}")
     key = keys.keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
-        raise TokenFault(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
+        raise TokenError(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
     # All that PyJWT would check besides has been checked: it takes tokens apart once more, a letter at a time.
     if not _eddsa.verify(signed.encode(), key, from_base64url(signature)):
-        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged")
+        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged")
     try:
         claims = json.loads(from_base64url(payload))
     except (ValueError, RecursionError):
-        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims") from None
+        raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims") from None
     if not isinstance(claims, dict):
-        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims")
+        raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims")
     return claims
 
 
@@ -97,16 +97,16 @@ def _header(part: str) -> Mapping[str, Any]:
 
 
 def license_text(file: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor a comment. TokenFault where there is none."""
+    """The JWS in a license file: its one line that is neither blank nor a comment. TokenError where there is none."""
     lines = [line.strip() for line in file.removeprefix("\ufeff").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) != 1:
-        raise TokenFault(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
+        raise TokenError(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
     return tokens[0]
 
 
 def read_license(token: str, keys: VerifyingKeys) -> License:
-    """The license that a genuine issuer signed, whatever its dates. TokenFault for anything else."""
+    """The license that a genuine issuer signed, whatever its dates. TokenError for anything else."""
     claims = verified(token, LICENSE_TYPE, keys, LICENSE_LIMIT)
     try:
         return License.model_validate(claims)
@@ -114,7 +114,7 @@ def read_license(token: str, keys: VerifyingKeys) -> License:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         message = f"{where}: {first['msg']}" if where else first["msg"]
-        raise TokenFault(Flaw.MALFORMED, f"is signed, but contradicts itself ({message})") from None
+        raise TokenError(Flaw.MALFORMED, f"is signed, but contradicts itself ({message})") from None
 
 
 def write_license(terms: License, keys: SigningKeys) -> str:
@@ -158,7 +158,7 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
     try:
         return Lease.model_validate(claims)
     except ValidationError:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but is no lease") from None
+        raise TokenError(Flaw.MALFORMED, "is signed, but is no lease") from None
 
 
 def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
@@ -179,14 +179,14 @@ class ReportPass(BaseModel):
 
 
 def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPass:
-    """The pass in a link to a report, while it lasts. TokenFault for any other."""
+    """The pass in a link to a report, while it lasts. TokenError for any other."""
     claims = verified(token, REPORT_TYPE, keys, REPORT_LIMIT)
     try:
         report_pass = ReportPass.model_validate(claims)
     except ValidationError:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but is no link to a report") from None
+        raise TokenError(Flaw.MALFORMED, "is signed, but is no link to a report") from None
     if now >= report_pass.expires_at:
-        raise TokenFault(Flaw.EXPIRED, "has expired; ask your vendor for a new one")
+        raise TokenError(Flaw.EXPIRED, "has expired; ask your vendor for a new one")
     return report_pass
 
 

@@ -35,7 +35,7 @@ from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 
-from licensing.rules.figures import DayFigures, reckon
+from licensing.rules.totals import DayTotals, aggregate_day
 from licensing.rules.usage import DAY, Use, midnight, stays
 
 MINUTE = timedelta(minutes=1)
@@ -73,7 +73,7 @@ class Account:
     project: str
     billing: str
     sessions: int
-    days: tuple[DayFigures, ...]
+    days: tuple[DayTotals, ...]
     settled: datetime
     minutes: Minutes | None = None
 
@@ -135,7 +135,7 @@ def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
     return Minutes(within, overdraft)
 
 
-def agree(uses: Iterable[Use], days: Iterable[DayFigures], month: str, as_of: datetime) -> bool:
+def agree(uses: Iterable[Use], days: Iterable[DayTotals], month: str, as_of: datetime) -> bool:
     """Whether one license's sessions still are those that the figures of a month's days were made from."""
     begin, end = bounds(month)
     present: defaultdict[date, list[Use]] = defaultdict(list)
@@ -145,11 +145,11 @@ def agree(uses: Iterable[Use], days: Iterable[DayFigures], month: str, as_of: da
             present[day].append(use)
             while midnight(day := day + DAY) < min(use.until(as_of), end):
                 present[day].append(use)
-    again = [reckon(day, of_day, (), as_of).figures for day, of_day in present.items()]
+    again = [aggregate_day(day, of_day, (), as_of).totals for day, of_day in present.items()]
     return _billed(again) == _billed(days)
 
 
-def _billed(days: Iterable[DayFigures]) -> dict[date, tuple[int, int, int]]:
+def _billed(days: Iterable[DayTotals]) -> dict[date, tuple[int, int, int]]:
     return {day.day: (day.sessions, day.seat_seconds, day.overdraft_seconds) for day in days if day.sessions}
 
 

@@ -24,7 +24,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.rules.figures import HOUR, DayFigures, MonthFigures, reckon
+from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day
 from licensing.rules.usage import midnight
 
 FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,7 @@ class LicenseUsage(BaseModel):
     overdraft: int
     verdict: Verdict
     days: tuple[DayUsage, ...]
-    months: tuple[MonthFigures, ...]
+    months: tuple[MonthTotals, ...]
     busy: tuple[tuple[BusyHour, ...], ...] | None
 
 
@@ -143,8 +143,8 @@ def license_usage(
     recorded: bool = True,
     first: date,
     last: date,
-    days: Iterable[DayFigures],
-    months: Iterable[MonthFigures],
+    days: Iterable[DayTotals],
+    months: Iterable[MonthTotals],
     zone: ZoneInfo,
     small_group: int,
 ) -> LicenseUsage:
@@ -171,21 +171,21 @@ def license_usage(
     )
 
 
-def _without_gaps(known: Mapping[date, DayFigures], first: date, last: date) -> list[DayFigures]:
+def _without_gaps(known: Mapping[date, DayTotals], first: date, last: date) -> list[DayTotals]:
     every = {first + timedelta(days=number) for number in range((last - first).days + 1)} | known.keys()
-    return [known.get(day) or reckon(day, (), (), midnight(day)).figures for day in sorted(every)]
+    return [known.get(day) or aggregate_day(day, (), (), midnight(day)).totals for day in sorted(every)]
 
 
-def _told_day(day: DayFigures, crowded: Collection[date]) -> DayUsage:
+def _told_day(day: DayTotals, crowded: Collection[date]) -> DayUsage:
     told = DayUsage.model_validate(day)
     return told if day.day in crowded else told.model_copy(update={"peak_at": None})
 
 
-def _told_month(month: MonthFigures, crowded: Collection[date]) -> MonthFigures:
+def _told_month(month: MonthTotals, crowded: Collection[date]) -> MonthTotals:
     return month if month.peak_at and month.peak_at.date() in crowded else replace(month, peak_at=None)
 
 
-def busy_hours(days: Iterable[DayFigures], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
+def busy_hours(days: Iterable[DayTotals], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
     """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days.
 
     When clocks go back, the hour that comes twice is taken once, with the higher peak. An hour of the week
@@ -208,7 +208,7 @@ def _busy_hour(seen: list[int]) -> BusyHour:
     return BusyHour(mean=round(sum(seen) / max(1, len(seen)), 2), most=max(seen, default=0))
 
 
-def verdict(days: Iterable[DayFigures], seats: int, recorded: bool = True) -> Verdict:
+def verdict(days: Iterable[DayTotals], seats: int, recorded: bool = True) -> Verdict:
     """Say whether the seats sufficed on these days; `seats` is 0 for a license that takes none.
 
     Where the customer has asked that use is not `recorded`, nobody can say that there was none.
@@ -238,7 +238,7 @@ def verdict(days: Iterable[DayFigures], seats: int, recorded: bool = True) -> Ve
     return Verdict(state=state, headline=headline, sentence=sentence)
 
 
-def _taken(full: list[DayFigures], days: list[DayFigures], seats: int, peak: int) -> str:
+def _taken(full: list[DayTotals], days: list[DayTotals], seats: int, peak: int) -> str:
     if not full:
         return f"At most {peak} of the {seats} seats were taken at once"
     working = [day for day in days if day.day.weekday() < 5]

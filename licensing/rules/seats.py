@@ -17,7 +17,7 @@ The rules, for every license:
 
 `settle` is given what is known of the rows. Where it needs to know more it decides nothing and asks; a row that
 nobody asked about is taken for absent when a start would create it, since the store refuses the creation if it is
-not. Everything that a `Turn` says is to be done in one transaction, or not at all.
+not. Everything that a `Plan` says is to be done in one transaction, or not at all.
 
 Left to others: whether the license admits the caller (`licensing.rules.license`), reading, committing and trying
 again (`licensing.storage.ledger`).
@@ -270,7 +270,7 @@ class Departure:
 
 
 @dataclass(slots=True)
-class Turn:
+class Plan:
     """What one transaction does, and what is then told to whom.
 
     `seats` gives for each shared seat the row that was known (None: there was none) and how many sessions it has
@@ -322,7 +322,7 @@ def depart(row: Known[Session], reason: Reason, now: datetime) -> Departure:
     return Departure(row, max(at, session.started_at), reason)
 
 
-def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) -> Turn | Questions:
+def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) -> Plan | Questions:
     """Decide a group of requests on one license.
 
     `room` (at least 6) is how many rows a transaction can take besides the head. Unless something has to be asked
@@ -332,7 +332,7 @@ def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) 
         return Questions(head=True)
     head = _adopted(facts.head.value if facts.head else None, requests)
     if head is None:
-        return Turn(None, outcomes={place: Ended(now=False) for place in range(len(requests))})
+        return Plan(None, outcomes={place: Ended(now=False) for place in range(len(requests))})
     if facts.head and not facts.fresh and head.terms != facts.head.value.terms:
         return Questions(head=True)  # terms that are newer than what is remembered may be older than what holds
     return _Settling(facts, head, requests, now, room).run()
@@ -364,14 +364,14 @@ class _Settling:
         self.now = now
         self.left = room
         self.questions = Questions()
-        self.turn = Turn(head)
+        self.turn = Plan(head)
         self.lapsed = {
             session: row
             for session, row in facts.active.items()
             if facts.surveyed and row and row.value.expires_at <= now
         }
 
-    def run(self) -> Turn | Questions:
+    def run(self) -> Plan | Questions:
         places: dict[str, int] = {}
         echoes: dict[int, int] = {}
         order = sorted(range(len(self.requests)), key=self._precedence)

@@ -119,9 +119,9 @@ class Retrospect:
     is the day in hand, and the sessions that run across its midnight.
     """
 
-    def __init__(self, still_open: Iterable[Use]) -> None:
+    def __init__(self, open_sessions: Iterable[Use]) -> None:
         """Begin with the sessions that have not ended."""
-        self._in_hand = {(use.session, use.started_at): use for use in still_open}
+        self._in_hand = {(use.session, use.started_at): use for use in open_sessions}
         self._before = date.max
 
     def day(self, day: date, ended: Iterable[Use]) -> list[Use]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from licensing.storage.rows import utc
+from licensing.storage.register import utc
 from licensing.storage.tables import Tables, merge, put
 
 BEGUN: Final = "begun"

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables
 
 

@@ -7,7 +7,7 @@ otherwise somebody would not be found.
 from collections.abc import Collection
 from typing import Final
 
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables
 
 COMPARED: Final = 8

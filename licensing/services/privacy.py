@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from licensing.crypto.pseudonyms import Peppers, network_of
-from licensing.errors import Conflict, PepperFault
+from licensing.errors import ConflictError, PepperError
 from licensing.rules.license import Address, Kind
 from licensing.rules.personal import PersonalData, SessionData, WaitData
 from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Ended, Head, Reason
 from licensing.rules.usage import midnight
 from licensing.services.directory import licenses
-from licensing.services.figures import disown, reopening, standing
 from licensing.services.peppers import pepper_beyond
-from licensing.services.progress import Progress, unwatched
-from licensing.storage import rows
+from licensing.services.progress import Progress, no_progress
+from licensing.services.totals import invalidate_run, reopen, standing
+from licensing.storage import register as rows
 from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge
@@ -33,7 +33,7 @@ CORRECTIONS = (TRANSACTION_ROWS - 1) // 2
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PersonQuery:
     """Whom to look for: client hashes, and an address; each that is given must fit."""
 
     organization: str
@@ -70,7 +70,7 @@ class OptedOut:
     deleted: int
 
 
-class Implausible(Exception):
+class ImplausibleError(Exception):
     """A correction that cannot be right; the text says why."""
 
 
@@ -82,17 +82,17 @@ class Collecting:
         self._ledger = ledger
 
     async def opt_out(
-        self, license: str, *, erase: bool, unknown: Head | None = None, progress: Progress = unwatched
+        self, license: str, *, erase: bool, unknown: Head | None = None, progress: Progress = no_progress
     ) -> OptedOut | None:
         """Stop all collection under a license; None where there is no such license.
 
-        Implausible for a floating license, whose seats rest on the register.
+        ImplausibleError for a floating license, whose seats rest on the register.
         """
         head = await self._ledger.head(license) or unknown
         if head is None:
             return None
         if head.terms.kind is Kind.FLOATING:
-            raise Implausible(
+            raise ImplausibleError(
                 f"{license} is a floating license: who holds one of its seats must be recorded while they hold it. "
                 "Only named-user and node-locked licenses can do without"
             )
@@ -105,7 +105,7 @@ class Collecting:
         for done, prefix in enumerate(prefixes, 1):
             progress(done, 1 + len(prefixes))
             if prefix == rows.DAY:
-                await disown(self._tables, license)
+                await invalidate_run(self._tables, license)
             kept = self._tables.rows("register", license, prefix, rows.beyond(prefix), columns=())
             deleted += await delete_all(self._tables, "register", license, (row.key async for row in kept))
         return OptedOut(ended, deleted)
@@ -127,7 +127,7 @@ class Privacy(Collecting):
     """What operators do on a person's request. `clock` gives the present time, UTC.
 
     Where sessions are stored under a pepper that is not among `peppers`, export, erase and rectify do nothing and raise
-    PepperFault: they would pass over people. Those under the `lost` ones are left out, which the caller has to say.
+    PepperError: they would pass over people. Those under the `lost` ones are left out, which the caller has to say.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Privacy(Collecting):
         self._clock = clock
         self._lost = lost
 
-    async def export(self, wanted: Wanted, progress: Progress = unwatched) -> PersonalData:
+    async def export(self, wanted: PersonQuery, progress: Progress = no_progress) -> PersonalData:
         """Everything that is held on a person."""
         as_of = self._clock()
         looked = 0
@@ -166,7 +166,7 @@ class Privacy(Collecting):
             waits=tuple(sorted(waits, key=lambda wait: wait.first_at)),
         )
 
-    async def erase(self, wanted: Wanted, progress: Progress = unwatched) -> Erased:
+    async def erase(self, wanted: PersonQuery, progress: Progress = no_progress) -> Erased:
         """Delete everything that is held on a person; running sessions are ended first, so that no seat is lost.
 
         Figures that are final stay as they are: nobody is in them. Those that are not are made without the person.
@@ -181,10 +181,10 @@ class Privacy(Collecting):
             await delete_all(self._tables, "register", name, waits)
             deleted += await delete_all(self._tables, "register", name, _each(row.key for row in uses))
             if uses:
-                await disown(self._tables, name)
+                await invalidate_run(self._tables, name)
         return Erased(wanted.organization, self._clock(), looked, ended, deleted)
 
-    async def move(self, wanted: Wanted, user: str, progress: Progress = unwatched) -> Rectified:
+    async def move(self, wanted: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
         """Give sessions that stand under a wrong name to the right one, by its client hash."""
 
         def moved(uses: list[Row]) -> list[tuple[Row, Row]]:
@@ -193,9 +193,9 @@ class Privacy(Collecting):
         return await self._rectify(wanted, moved, progress)
 
     async def correct_end(
-        self, wanted: Wanted, session: str, ended_at: datetime, progress: Progress = unwatched
+        self, wanted: PersonQuery, session: str, ended_at: datetime, progress: Progress = no_progress
     ) -> Rectified:
-        """Correct when a session ended. Implausible where it cannot have ended then.
+        """Correct when a session ended. ImplausibleError where it cannot have ended then.
 
         Where its id was used again, that use is meant which began last before `ended_at`.
         """
@@ -207,7 +207,7 @@ class Privacy(Collecting):
                 return []
             latest = min(self._clock(), max(rows.ended_at(row), rows.utc(row.columns["expires_at"])))
             if not _began(row) <= ended_at <= latest:
-                raise Implausible(
+                raise ImplausibleError(
                     f"the session can have ended between {_began(row):%Y-%m-%d %H:%M:%S} and "
                     f"{latest:%Y-%m-%d %H:%M:%S} UTC: it began then, and its lease ran out then"
                 )
@@ -226,12 +226,12 @@ class Privacy(Collecting):
             progress(done, steps)
             pepper = await pepper_beyond(self._tables, name, at_hand)
             if pepper is not None:
-                raise PepperFault(organization, pepper)
+                raise PepperError(organization, pepper)
         for done, name in enumerate(names, len(names)):
             progress(done, steps)
             yield name
 
-    async def _rows(self, license: str, wanted: Wanted, *states: str) -> AsyncIterator[Row]:
+    async def _rows(self, license: str, wanted: PersonQuery, *states: str) -> AsyncIterator[Row]:
         """A person's rows on one license, under every pepper; the store looks through the key ranges."""
         for pepper in self._peppers:
             values = self._pseudonyms(pepper, wanted)
@@ -241,7 +241,7 @@ class Privacy(Collecting):
                 async for row in found:
                     yield row
 
-    def _pseudonyms(self, pepper: str, wanted: Wanted) -> dict[str, str]:
+    def _pseudonyms(self, pepper: str, wanted: PersonQuery) -> dict[str, str]:
         values = {"user": self._peppers.pseudonym(pepper, wanted.organization, "user", wanted.user)}
         if wanted.host is not None:
             values["host"] = self._peppers.pseudonym(pepper, wanted.organization, "host", wanted.host)
@@ -260,7 +260,7 @@ class Privacy(Collecting):
 
     # Correcting.
 
-    def _moved(self, wanted: Wanted, user: str, row: Row) -> Row:
+    def _moved(self, wanted: PersonQuery, user: str, row: Row) -> Row:
         right = {pepper: self._peppers.pseudonym(pepper, wanted.organization, "user", user) for pepper in self._peppers}
         # A shared seat is named after those who share it, maybe under an older pepper than the session's.
         holder = row.columns["holder"]
@@ -270,7 +270,7 @@ class Privacy(Collecting):
 
     async def _rectify(
         self,
-        wanted: Wanted,
+        wanted: PersonQuery,
         change: Callable[[list[Row]], list[tuple[Row, Row]]],
         progress: Progress,
         session: str | None = None,
@@ -299,8 +299,8 @@ class Privacy(Collecting):
             first = max(began, _first_whole_month(self._clock()))
             writes = [write for old, new in pairs for write in _replacement(old, new)]
             try:
-                await self._tables.commit("register", license, [reopening(known, first), *writes])
-            except Conflict as conflict:
+                await self._tables.commit("register", license, [reopen(known, first), *writes])
+            except ConflictError as conflict:
                 if conflict.index:  # retention or another operator came first
                     lost = writes[conflict.index - 1].key
                     pairs = [(old, new) for old, new in pairs if lost not in (old.key, new.key)]

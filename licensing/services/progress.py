@@ -6,5 +6,5 @@ Progress = Callable[[int, int], None]
 """Is told how many licenses of how many are done, or other steps where work is not of one kind."""
 
 
-def unwatched(done: int, of: int) -> None:
+def no_progress(done: int, of: int) -> None:
     """Nobody watches."""

@@ -1,8 +1,8 @@
-"""What the figures tell: a customer's use of its licenses, and what a month's use comes to.
+"""What the totals tell: a customer's use of its licenses, and what a month's use comes to.
 
-Days whose figures are final are taken from their rows; later ones, today included, are reckoned from the sessions when
-somebody asks. A day's figures are kept for a year: of what lies before, nothing is told, rather than that there was no
-use. Nothing that leaves here tells one person from another.
+Days whose totals are final are taken from their rows. Later days, today included, are aggregated from the sessions
+when somebody asks. A day's totals are kept for a year; of earlier days nothing is reported, rather than no use.
+Nothing that leaves here tells one person from another.
 """
 
 import asyncio
@@ -12,24 +12,24 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from licensing.rules.billing import Account, Rounding, Statement, agree, bounds, minutes, statement
-from licensing.rules.figures import DayFigures, Month, MonthFigures, with_denials_of
 from licensing.rules.license import Billing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Head
+from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, with_denials_of
 from licensing.rules.usage import DAY
 from licensing.services.directory import licenses
-from licensing.services.figures import (
-    StillOpen,
+from licensing.services.progress import Progress, no_progress
+from licensing.services.totals import (
+    OpenSessions,
     days_back,
-    figured_to,
+    final_day,
     first_day,
     month_of,
-    still_open,
+    open_sessions,
     uses_between,
 )
-from licensing.services.progress import Progress, unwatched
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables
 
 REMEMBERED_SECONDS = 60.0
@@ -45,8 +45,8 @@ class Known:
     """
 
     settled: datetime
-    days: dict[date, DayFigures] = field(default_factory=dict)
-    months: dict[str, MonthFigures] = field(default_factory=dict)
+    days: dict[date, DayTotals] = field(default_factory=dict)
+    months: dict[str, MonthTotals] = field(default_factory=dict)
     people: dict[str, set[str]] = field(default_factory=dict)
 
 
@@ -80,10 +80,10 @@ def span(first: date | None, last: date | None, days: int, as_of: datetime) -> t
     return (first, last) if first <= last else None
 
 
-async def known_figures(tables: Tables, license: str, first: date, as_of: datetime, present: StillOpen) -> Known:
+async def known_figures(tables: Tables, license: str, first: date, as_of: datetime, present: OpenSessions) -> Known:
     """All figures of a license from a day on; its months without regard to that."""
     # Before the rows of the days, which are written before they are called final.
-    final = await figured_to(tables, license)
+    final = await final_day(tables, license)
     known = Known(present.settled)
     async for row in tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY)):
         day = rows.day_value(row)
@@ -91,13 +91,13 @@ async def known_figures(tables: Tables, license: str, first: date, as_of: dateti
     async for row in tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH)):
         month = rows.month_value(row)
         known.months[month.month] = month
-    # A month that is not final is reckoned whole: people come on several of its days.
+    # A month that is not final is aggregated whole: people come on several of its days.
     unfinished = (final + DAY).replace(day=1) if final else await first_day(tables, license, present)
     oldest = min(max(unfinished, first), as_of.date()) if unfinished else as_of.date()
-    sums: dict[str, Month] = {}
-    async for reckoned in days_back(tables, license, oldest, as_of, present):
-        figures = reckoned.figures
-        sums.setdefault(month_of(figures.day), Month(month_of(figures.day))).add(reckoned)
+    sums: dict[str, MonthAggregate] = {}
+    async for aggregated in days_back(tables, license, oldest, as_of, present):
+        figures = aggregated.totals
+        sums.setdefault(month_of(figures.day), MonthAggregate(month_of(figures.day))).add(aggregated)
         if figures.day >= first and (final is None or figures.day > final):
             # Made again, after a correction; the denials were let go of once they were counted.
             if kept := known.days.pop(figures.day, None):
@@ -106,7 +106,7 @@ async def known_figures(tables: Tables, license: str, first: date, as_of: dateti
                 known.days[figures.day] = figures
     for name, month_sums in sums.items():
         known.people[name] = month_sums.users
-        totals = month_sums.figures()
+        totals = month_sums.totals()
         if stored := known.months.get(name):
             totals = with_denials_of(stored, totals)
         if totals.sessions or totals.denials:
@@ -138,7 +138,7 @@ class Reports:
                 del self._remembered[organization]
             raise
 
-    async def read(self, organization: str, license: str | None = None, progress: Progress = unwatched) -> Reading:
+    async def read(self, organization: str, license: str | None = None, progress: Progress = no_progress) -> Reading:
         """Read what is known of an organization's licenses, or of one of them."""
         as_of = self._clock()
         entry = await self._tables.get("directory", organization, rows.ORGANIZATION)
@@ -151,7 +151,7 @@ class Reports:
             head = await self._head(name) if license in (None, name) else None
             if head is None:
                 continue
-            present = await still_open(self._tables, name, as_of)
+            present = await open_sessions(self._tables, name, as_of)
             known = await known_figures(self._tables, name, oldest_day(as_of), as_of, present)
             for month, users in known.people.items():
                 people.setdefault(month, set()).update(users)
@@ -207,7 +207,7 @@ class Reports:
         )
 
     async def statement(
-        self, month: str, rounding: Rounding, organization: str | None = None, progress: Progress = unwatched
+        self, month: str, rounding: Rounding, organization: str | None = None, progress: Progress = no_progress
     ) -> Statement | None:
         """What a UTC month's use of the licenses that are billed comes to, over all organizations or for one.
 
@@ -229,7 +229,7 @@ class Reports:
             head = await self._head(entry.license)
             if head is None or head.terms.billing == Billing.NONE:
                 continue
-            present = await still_open(self._tables, entry.license, as_of)
+            present = await open_sessions(self._tables, entry.license, as_of)
             known = await known_figures(self._tables, entry.license, first, as_of, present)
             totals = known.months.get(month)
             days = tuple(figures for day, figures in sorted(known.days.items()) if month_of(day) == month)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
@@ -58,7 +58,7 @@ class Service:
                 try:
                     await self.tables.ping()
                     self._reachable = True
-                except Unavailable:
+                except UnavailableError:
                     self._reachable = False
                 self._looked_at = time.monotonic()
             return self._reachable

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
-from licensing.errors import Flaw, TokenFault
+from licensing.errors import Flaw, TokenError
 from licensing.rules.license import Address, License, Refusal, admits, lease_end
 from licensing.rules.seats import End, Ended, Full, Granted, Head, Refused, Session, Start, Taken, Terms
 from licensing.settings import Settings
-from licensing.storage.ledger import Beat, Ledger
+from licensing.storage.ledger import Heartbeat, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Sessions:
         self._clock = clock
 
     async def start(self, request: StartRequest, address: Address | None) -> Running | Refused | NoSeat | Taken:
-        """Start a session, or repeat a start. TokenFault for a license file that is not genuine."""
+        """Start a session, or repeat a start. TokenError for a license file that is not genuine."""
         license = read_license(request.license, self._settings.issuer_keys)
         refusal = admits(license, request.user, request.host, address, self._clock())
         if refusal:
@@ -124,7 +124,7 @@ class Sessions:
         return self._running(terms, 0, lease, self._settings.lease_keys.chosen(license.trusted_kids), recorded=False)
 
     async def heartbeat(self, token: str, session: str, nonce: str) -> Running | Refused | Gone:
-        """Note that a session runs, and renew its lease. TokenFault for a lease that is not its own."""
+        """Note that a session runs, and renew its lease. TokenError for a lease that is not its own."""
         lease = self._authenticated(token, session)
         now = self._clock()
 
@@ -136,7 +136,7 @@ class Sessions:
         refused = await self._confirmed(lease.license, refusal)
         if refused:
             return Refused(refused)
-        head = await self._ledger.head(lease.license, self._settings.head_seconds)
+        head = await self._ledger.head(lease.license, self._settings.status_cache_seconds)
         if head is None and (head := await self._ledger.head(lease.license)) is None:
             return Gone()  # nor is that remembered: its first start may just have been made elsewhere
         terms = head.terms
@@ -144,7 +144,7 @@ class Sessions:
         borrowed = lease.borrowed and lease.expires_at > expires_at
         if borrowed:
             expires_at = lease.expires_at
-        if head.recorded and not await self._ledger.beat(lease.license, Beat(session, now, expires_at)):
+        if head.recorded and not await self._ledger.beat(lease.license, Heartbeat(session, now, expires_at)):
             return Gone()
         renewed = Lease(
             session=session,
@@ -160,14 +160,14 @@ class Sessions:
         return self._running(terms, head.in_use, renewed, signed_by(token), recorded=head.recorded)
 
     async def end(self, token: str, session: str) -> None:
-        """End a session; also fine when it has ended before. TokenFault for a lease that is not its own."""
+        """End a session; also fine when it has ended before. TokenError for a lease that is not its own."""
         lease = self._authenticated(token, session)
         settled = await self._ledger.submit(lease.license, End(session))
         if not isinstance(settled.outcome, Ended):
             raise AssertionError(f"no outcome of an end: {settled.outcome}")
 
     async def read(self, token: str, session: str) -> Held | Gone:
-        """What the register holds on a running session. TokenFault for a lease that is not its own."""
+        """What the register holds on a running session. TokenError for a lease that is not its own."""
         lease = self._authenticated(token, session)
         held = await self._ledger.session(lease.license, session)
         return Held(lease.license, held) if held else Gone()
@@ -175,12 +175,12 @@ class Sessions:
     def _authenticated(self, token: str, session: str) -> Lease:
         lease = read_lease(token, self._settings.lease_keys)
         if lease.session != session:
-            raise TokenFault(Flaw.WRONG_TYPE, "belongs to another session")
+            raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")
         return lease
 
     async def _confirmed(self, license: str, refusal: Callable[[Head | None], Refusal | None]) -> Refusal | None:
         """A refusal by the head: seen on one that may be remembered, and confirmed on one that is not."""
-        if refusal(await self._ledger.head(license, self._settings.head_seconds)) is None:
+        if refusal(await self._ledger.head(license, self._settings.status_cache_seconds)) is None:
             return None
         return refusal(await self._ledger.head(license))
 

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.seats import Ended, Lapse
 from licensing.services.directory import licenses
-from licensing.services.progress import Progress, unwatched
-from licensing.storage import rows
+from licensing.services.progress import Progress, no_progress
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
 
@@ -37,7 +37,7 @@ class Swept:
 
 
 async def sweep(
-    tables: Tables, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = unwatched
+    tables: Tables, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = no_progress
 ) -> Swept:
     """End what has lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count it."""
     began = time.monotonic()
@@ -50,7 +50,7 @@ async def sweep(
         async with places:
             try:
                 return await sweep_license(tables, ledger, license, as_of, dry_run)
-            except Unavailable:
+            except UnavailableError:
                 return None
             finally:
                 done += 1

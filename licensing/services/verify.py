@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from licensing.errors import Conflict
+from licensing.errors import ConflictError
 from licensing.rules.seats import Head, Known, Session
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import TRANSACTION_ROWS, Row, Tables, Write, delete, merge, put
 
 TRIES = 20
@@ -65,7 +65,7 @@ async def verify(tables: Tables, license: str, repair: bool = False) -> Count | 
             return Count(license, len(found.sessions), len(found.holders), tuple(flaws), crowded, repaired)
         try:
             await tables.commit("register", license, writes[:TRANSACTION_ROWS])
-        except Conflict:
+        except ConflictError:
             continue
         repaired += len(flaws)
     return Count(license, 0, 0, (), repaired=repaired, steady=False)

@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator
 from functools import partial
 
-from licensing.errors import Conflict
-from licensing.storage.patience import patiently
+from licensing.errors import ConflictError
+from licensing.storage.retry import with_retries
 from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, delete
 
 PARALLEL = 4
@@ -50,8 +50,8 @@ async def batches(keys: AsyncIterable[str]) -> AsyncIterator[list[str]]:
 async def _delete(tables: Tables, table: Table, partition: str, keys: list[str]) -> int:
     while keys:
         try:
-            await patiently(partial(tables.commit, table, partition, [delete(key) for key in keys]))
-        except Conflict:
+            await with_retries(partial(tables.commit, table, partition, [delete(key) for key in keys]))
+        except ConflictError:
             # Somebody else was faster, or an earlier try of ours that was not answered.
             beyond = max(keys) + " "  # the first key that sorts after it
             kept = {row.key async for row in tables.rows(table, partition, min(keys), beyond, columns=())}

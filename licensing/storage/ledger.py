@@ -34,21 +34,21 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from licensing.errors import Conflict, Mismatch, Unavailable
+from licensing.errors import ConflictError, Mismatch, UnavailableError
 from licensing.rules.seats import (
     Departure,
     Facts,
     Head,
     Known,
     Outcome,
+    Plan,
     Questions,
     Request,
     Session,
-    Turn,
     settle,
 )
-from licensing.storage import rows
-from licensing.storage.lane import Lane
+from licensing.storage import register as rows
+from licensing.storage.batching import BatchQueue
 from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, merge
 
 GROUP_SECONDS = 6.0
@@ -60,7 +60,7 @@ Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class Decision:
     """The outcome of a request, and the head as it was left (None: there is no such license)."""
 
     outcome: Outcome
@@ -68,7 +68,7 @@ class Settled:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """A heartbeat: the session runs at `at`, and may until `expires_at`."""
 
     session: str
@@ -84,11 +84,11 @@ class Ledger:
         self._clock = clock
         self._desks: dict[str, _Desk] = {}
 
-    async def submit(self, license: str, request: Request) -> Settled:
-        """Start, end or lapse a session; the answer is committed. Unavailable where the store cannot be used now."""
+    async def submit(self, license: str, request: Request) -> Decision:
+        """Start, end or lapse a session; the answer is committed. UnavailableError if the store fails."""
         return await self._desk(license).turns.submit(request)
 
-    async def beat(self, license: str, beat: Beat) -> bool:
+    async def beat(self, license: str, beat: Heartbeat) -> bool:
         """Note a heartbeat; False where the session is not active (any more)."""
         return await self._desk(license).beats.submit(beat)
 
@@ -128,7 +128,7 @@ class Ledger:
                 return None
             try:
                 await self._tables.commit("register", license, [write])
-            except Conflict:
+            except ConflictError:
                 continue  # a start or an end came in between; the change is as good on the next head
             return head
 
@@ -147,7 +147,7 @@ class _Group:
 
     requests: Sequence[Request]
     facts: Facts
-    attempts: dict[str, Turn] = field(default_factory=dict)
+    attempts: dict[str, Plan] = field(default_factory=dict)
     conflicts: int = 0
     denied_before: set[str] = field(default_factory=set)
     """Keys of the denials that are there already."""
@@ -162,8 +162,8 @@ class _Desk:
         self._tables = tables
         self._license = license
         self._clock = clock
-        self.turns: Lane[Request, Settled] = Lane(self._take_turn)
-        self.beats: Lane[Beat, bool] = Lane(self._note_beats)
+        self.turns: BatchQueue[Request, Decision] = BatchQueue(self._take_turn)
+        self.beats: BatchQueue[Heartbeat, bool] = BatchQueue(self._note_beats)
         self._known: Known[Head] | None = None
         self._known_at = -math.inf
         self._commits = 0
@@ -207,13 +207,13 @@ class _Desk:
 
     # Turns.
 
-    async def _take_turn(self, requests: Sequence[Request]) -> dict[int, Settled]:
+    async def _take_turn(self, requests: Sequence[Request]) -> dict[int, Decision]:
         group = _Group(requests, Facts(self._known, quiet_until=self._quiet_until))
         give_up = time.monotonic() + GROUP_SECONDS
         for attempt in itertools.count():
             try:
                 turn = await self._try_turn(group)
-            except Unavailable:
+            except UnavailableError:
                 self._forget()
                 group.facts = Facts()
                 if time.monotonic() > give_up:
@@ -221,12 +221,12 @@ class _Desk:
                 await _pause(attempt, 0.1)
             else:
                 if turn is not None:
-                    return {place: Settled(outcome, turn.head) for place, outcome in turn.outcomes.items()}
+                    return {place: Decision(outcome, turn.head) for place, outcome in turn.outcomes.items()}
                 if time.monotonic() > give_up:
-                    raise Unavailable("too many others change this license at once")
+                    raise UnavailableError("too many others change this license at once")
         raise AssertionError("unreachable")
 
-    async def _try_turn(self, group: _Group) -> Turn | None:
+    async def _try_turn(self, group: _Group) -> Plan | None:
         """Decide and commit, or learn what is needed to; None where that has to be done again."""
         decision = settle(group.facts, group.requests, self._clock(), TRANSACTION_ROWS - 1)
         if isinstance(decision, Questions):
@@ -234,12 +234,12 @@ class _Desk:
         writes = self._writes(group, decision)
         try:
             await self._commit(group, decision, writes)
-        except Conflict as conflict:
+        except ConflictError as conflict:
             await self._reconsider(group, decision, writes, conflict)
             return None
         return decision
 
-    def _writes(self, group: _Group, turn: Turn) -> list[Write]:
+    def _writes(self, group: _Group, turn: Plan) -> list[Write]:
         """The transaction of a turn, the head first: where that has changed, nothing else matters."""
         now = self._clock()
         head = [self._head_write(group, turn)] if turn.head and _moves_head(group, turn) else []
@@ -253,7 +253,7 @@ class _Desk:
         )
         return [*head, *arrivals, *revivals, *departures, *filter(None, seats), *denials]
 
-    def _head_write(self, group: _Group, turn: Turn) -> Write:
+    def _head_write(self, group: _Group, turn: Plan) -> Write:
         commit_id = _commit_id()
         group.attempts[commit_id] = turn
         known, head = group.facts.head, turn.head
@@ -264,7 +264,7 @@ class _Desk:
         terms = {} if head.terms == known.value.terms else rows.terms_columns(head.terms)
         return merge(rows.HEAD, {**terms, "in_use": head.in_use, "commit": commit_id}, known.version)
 
-    async def _commit(self, group: _Group, turn: Turn, writes: Sequence[Write]) -> None:
+    async def _commit(self, group: _Group, turn: Plan, writes: Sequence[Write]) -> None:
         known = group.facts.head
         if turn.head and (known is None or known.value.terms != turn.head.terms):
             # First, so that maintenance finds every license that has sessions, whatever happens here.
@@ -277,7 +277,7 @@ class _Desk:
             self._commits += 1
             self._remember(Known(turn.head, etags[0]), time.monotonic())
 
-    async def _learn(self, group: _Group, questions: Questions) -> Turn | None:
+    async def _learn(self, group: _Group, questions: Questions) -> Plan | None:
         """Read what is asked. An earlier try of this group turns out to have been done where the head says so."""
         facts = group.facts
         if questions.head:
@@ -327,7 +327,7 @@ class _Desk:
                 known[name] = value(row)
         return known
 
-    async def _reconsider(self, group: _Group, turn: Turn, writes: Sequence[Write], conflict: Conflict) -> None:
+    async def _reconsider(self, group: _Group, turn: Plan, writes: Sequence[Write], conflict: ConflictError) -> None:
         """Learn from a lost transaction: whose row was not as assumed, and what it is like."""
         key = rows.HEAD if conflict.index is None else writes[conflict.index].key
         group.conflicts += 1
@@ -355,8 +355,8 @@ class _Desk:
 
     # Heartbeats.
 
-    async def _note_beats(self, beats: Sequence[Beat]) -> dict[int, bool]:
-        latest: dict[str, Beat] = {}
+    async def _note_beats(self, beats: Sequence[Heartbeat]) -> dict[int, bool]:
+        latest: dict[str, Heartbeat] = {}
         for beat in beats:
             if beat.session in latest or len(latest) < TRANSACTION_ROWS:
                 latest[beat.session] = beat
@@ -370,24 +370,24 @@ class _Desk:
                 else:
                     gone.update(await self._gone_among(alive))
                 break
-            except Conflict as conflict:
+            except ConflictError as conflict:
                 if conflict.index is None:
                     gone.update(await self._gone_among(alive))
                     break
                 gone.add(alive[conflict.index].session)
-            except Unavailable:
+            except UnavailableError:
                 if time.monotonic() > give_up:
                     raise
                 await _pause(attempt, 0.1)
         return {place: beat.session not in gone for place, beat in enumerate(beats) if beat.session in latest}
 
-    async def _gone_among(self, beats: Iterable[Beat]) -> list[str]:
+    async def _gone_among(self, beats: Iterable[Heartbeat]) -> list[str]:
         """Note heartbeats one by one; the sessions that are not active."""
 
-        async def is_gone(beat: Beat) -> bool:
+        async def is_gone(beat: Heartbeat) -> bool:
             try:
                 await self._merge_beats([beat])
-            except Conflict:
+            except ConflictError:
                 return True
             return False
 
@@ -395,15 +395,15 @@ class _Desk:
         gone = await asyncio.gather(*map(is_gone, beats))
         return [beat.session for beat, is_gone in zip(beats, gone, strict=True) if is_gone]
 
-    async def _merge_beats(self, beats: Sequence[Beat]) -> None:
-        """Note heartbeats; Conflict where a session is gone, and for no other reason: they demand no version."""
+    async def _merge_beats(self, beats: Sequence[Heartbeat]) -> None:
+        """Note heartbeats; ConflictError where a session is gone, and for no other reason: they demand no version."""
         writes = [rows.heartbeat(beat.session, beat.at, beat.expires_at) for beat in beats]
         try:
             await self._tables.commit("register", self._license, writes)
-        except Conflict as conflict:
+        except ConflictError as conflict:
             if conflict.mismatch is Mismatch.GONE:
                 raise
-            raise Unavailable("the store refuses a write that demands nothing") from None
+            raise UnavailableError("the store refuses a write that demands nothing") from None
 
 
 def _apart(group: _Group, departure: Departure) -> Departure:
@@ -413,7 +413,7 @@ def _apart(group: _Group, departure: Departure) -> Departure:
     return departure
 
 
-def _moves_head(group: _Group, turn: Turn) -> bool:
+def _moves_head(group: _Group, turn: Plan) -> bool:
     known = group.facts.head
     return bool(turn.arrivals or turn.departures or known is None or known.value != turn.head)
 

@@ -6,7 +6,7 @@ What it adds to the SDK, since the SDK's defaults suit batch jobs and not a prog
 
 - timeouts of seconds, and no retries of its own: after a retry an error may follow one's own success, so that
   whoever decides must also be the one who tries again;
-- errors by what they mean: `Conflict` (nothing was done) or `Unavailable` (what was sent may have been done);
+- errors by what they mean: `ConflictError` (nothing was done) or `UnavailableError` (what was sent may have been done);
 - tables that come into being when they are first missed.
 """
 
@@ -29,8 +29,8 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables import EdmType
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from licensing.errors import Conflict, Fault, Mismatch, Unavailable
-from licensing.storage.patience import patiently
+from licensing.errors import ConflictError, LicensingError, Mismatch, UnavailableError
+from licensing.storage.retry import with_retries
 from licensing.storage.writes import (
     Message,
     Refused,
@@ -73,7 +73,7 @@ class Tables:
     """The store's tables, on one pool of connections that belongs to the running event loop."""
 
     def __init__(
-        self, service: TableServiceClient, door: "Door", credential: AsyncTokenCredential | None = None
+        self, service: TableServiceClient, door: "PipelineAccess", credential: AsyncTokenCredential | None = None
     ) -> None:
         self._service = service
         self._door = door
@@ -84,13 +84,13 @@ class Tables:
     @classmethod
     def from_connection_string(cls, connection_string: str) -> "Tables":
         """Open the store that a connection string names; ValueError where it is none."""
-        door = Door()
+        door = PipelineAccess()
         return cls(TableServiceClient.from_connection_string(connection_string, **door.options()), door)
 
     @classmethod
     def with_identity(cls, endpoint: str, credential: AsyncTokenCredential) -> "Tables":
         """Open the store at a URL with a Microsoft Entra identity."""
-        door = Door()
+        door = PipelineAccess()
         return cls(TableServiceClient(endpoint, credential=credential, **door.options()), door, credential)
 
     async def close(self) -> None:
@@ -108,10 +108,10 @@ class Tables:
 
         try:
             return await self._call(table, read)
-        except Conflict as conflict:
+        except ConflictError as conflict:
             if conflict.mismatch is Mismatch.GONE:
                 return None
-            raise Unavailable("the store refuses to read") from None
+            raise UnavailableError("the store refuses to read") from None
 
     async def pages(
         self,
@@ -130,7 +130,7 @@ class Tables:
 
         `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
         the range reads. Without a partition the whole table is read. With `patient`, for jobs that nobody waits for, a
-        page that does not come is asked for again; without it, Unavailable.
+        page that does not come is asked for again; without it, UnavailableError.
         """
         given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
         tests = [
@@ -157,7 +157,7 @@ class Tables:
 
         while True:
             try:
-                rows = await (patiently(partial(self._call, table, read)) if patient else self._call(table, read))
+                rows = await (with_retries(partial(self._call, table, read)) if patient else self._call(table, read))
             except StopAsyncIteration:
                 return
             if rows:
@@ -182,8 +182,8 @@ class Tables:
     async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
         """Do all writes or none; the rows' new versions (empty for deleted ones).
 
-        At most `TRANSACTION_ROWS` writes, each to another row. Conflict where a row was not as demanded: then nothing
-        was done. Unavailable where that cannot be told.
+        At most `TRANSACTION_ROWS` writes, each to another row. ConflictError where a row was not as demanded: then
+        nothing was done. UnavailableError where that cannot be told.
         """
         if len(writes) == 1:
             etags = [await self._call(table, lambda: self._send(single(self._endpoint, table, partition, writes[0])))]
@@ -191,7 +191,7 @@ class Tables:
             message = transaction(self._endpoint, table, partition, writes)
             etags = await self._call(table, lambda: self._transact(message, len(writes)))
         if not all(etag or write.verb == "delete" for write, etag in zip(writes, etags, strict=True)):
-            raise Unavailable("the store did not say which version it has written")  # whoever it was that answered
+            raise UnavailableError("the store did not say which version it has written")  # whoever it was that answered
         return etags
 
     async def _send(self, message: Message) -> str:
@@ -212,7 +212,7 @@ class Tables:
         return answer
 
     async def ping(self) -> None:
-        """Ask the store for nothing; Unavailable where it does not answer."""
+        """Ask the store for nothing; UnavailableError where it does not answer."""
         await self.get("directory", "health", "health")
 
     def _client(self, table: Table) -> TableClient:
@@ -226,18 +226,18 @@ class Tables:
             with _as_faults():
                 async with asyncio.timeout(CALL_SECONDS):
                     return await call()
-        except _NoTable:
+        except _NoTableError:
             with _as_faults():
                 async with asyncio.timeout(CALL_SECONDS):
                     await self._service.create_table_if_not_exists(table)
                     return await call()
 
 
-class _NoTable(Exception):
+class _NoTableError(Exception):
     pass
 
 
-class Door(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
+class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
     """Lets requests of our own into the SDK's pipeline, which signs, times and sends them as it does the SDK's.
 
     Policies of one's own are how the SDK is meant to be extended. This one stands first, and so knows what comes next.
@@ -288,12 +288,12 @@ def _as_faults() -> Iterator[None]:
         raise _fault(Refused(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
-        raise Unavailable("the store did not answer") from None
-    except (Fault, _NoTable, StopAsyncIteration):
+        raise UnavailableError("the store did not answer") from None
+    except (LicensingError, _NoTableError, StopAsyncIteration):
         raise
     except Exception as error:  # whatever the SDK trips over in a reply that is not the store's, or not whole
         _log.error("the store's answer cannot be read: %s", type(error).__name__)
-        raise Unavailable("the store's answer cannot be read") from None
+        raise UnavailableError("the store's answer cannot be read") from None
 
 
 _MISMATCHES: Final[dict[int, Mismatch]] = {
@@ -306,10 +306,10 @@ _MISMATCHES: Final[dict[int, Mismatch]] = {
 def _fault(answer: Refused, index: int | None = None) -> Exception:
     """What an answer means; `index` is the place of the write that it is about."""
     if answer.code == "TableNotFound":
-        return _NoTable()
+        return _NoTableError()
     mismatch = _MISMATCHES.get(answer.status)
     if mismatch is not None:
-        return Conflict(mismatch, index)
+        return ConflictError(mismatch, index)
     # The status and the code say enough; the message would hold row keys.
     _log.error("the store answered %s %s", answer.status, answer.code)
-    return Unavailable(f"the store answered {answer.status}")
+    return UnavailableError(f"the store answered {answer.status}")

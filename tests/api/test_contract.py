@@ -73,7 +73,7 @@ class World:
 async def world(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     """An app with a clock that can be put forward, and one that cannot reach its store."""
     clock = Clock()
-    settings = support.settings(home, azurite, LICENSING_HEAD_SECONDS="0")
+    settings = support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0")
     async with (
         running(settings, clock) as api,
         running(support.settings(home, local_storage(free_port()))) as unreachable,

@@ -17,11 +17,11 @@ from azure.functions import meta
 from azure.functions.timer import TimerRequest
 from fastapi.routing import APIRoute
 
-from licensing.api import guard
+from licensing.api import middleware
 from licensing.api.app import api as app_of
 from licensing.cli.home import Home
 from licensing.services.service import utc_now
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables, merge
 from tests import support
 from tests.api.client import CONTRACT, never_asked
@@ -34,7 +34,7 @@ CATCH_ALL: Final = "zz_unknown"
 @pytest.fixture
 async def host(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     """A worker that has loaded the app with the settings that it would have on Azure."""
-    changes = {"LICENSING_TRUSTED_HOPS": "1", "LICENSING_HEAD_SECONDS": "0"}
+    changes = {"LICENSING_TRUSTED_HOPS": "1", "LICENSING_STATUS_CACHE_SECONDS": "0"}
     module = load(support.environment(home, azurite, **changes), monkeypatch)
     yield Host(module)
     await module.service().close()
@@ -281,7 +281,7 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
     assert process.returncode == 0, process.stderr
     assert set(json.loads(process.stdout)["functions"]) == {
         *("session_start", "session_heartbeat", "session_end", "session_read"),
-        *("health", "openapi", "docs", CATCH_ALL, "sweep", "retain", "warmup"),
+        *("health", "openapi", "docs", CATCH_ALL, "sweep", "retention", "warmup"),
         *("usage_page", "usage_data"),
     }
 
@@ -409,7 +409,7 @@ async def test_with_debug_logs_at_every_layer_nothing_personal_is_logged(
 async def test_without_the_guards_messages_the_middleware_would_log_leases(
     host: Host, issue: Issue, everything: Everything, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "_Message", dict)
+    monkeypatch.setattr(middleware, "_Message", dict)
 
     private = await life(host, issue)
 

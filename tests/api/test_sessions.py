@@ -22,7 +22,7 @@ RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 async def late(home: Home, azurite: str) -> AsyncIterator[tuple[Api, Clock]]:
     """An app whose clock can be put forward, and which remembers no head."""
     clock = Clock()
-    async with running(support.settings(home, azurite, LICENSING_HEAD_SECONDS="0"), clock) as opened:
+    async with running(support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0"), clock) as opened:
         yield opened, clock
 
 

@@ -9,12 +9,12 @@ from typing import Any, Final
 import pytest
 
 from licensing.cli.home import Home
-from licensing.rules.figures import reckon
 from licensing.rules.license import Kind
 from licensing.rules.seats import Head
+from licensing.rules.totals import aggregate_day
 from licensing.rules.usage import Denial, Use
 from licensing.services.reports import oldest_day
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables, put
 from tests import support
 from tests.api.client import Api, assert_problem, running
@@ -277,7 +277,7 @@ async def test_final_days_come_from_their_rows_and_later_ones_from_the_sessions(
 ) -> None:
     await customer.used([use(f"s{n}", at(ago(n), 8), at(ago(n), 9)) for n in (0, 1, 2)])
     await customer.night(at(ago(1), 2.5))
-    kept = rows.day_figures(reckon(ago(2), [use("x", at(ago(2), 0), at(ago(2), 7))], (), NOW).figures)
+    kept = rows.day_figures(aggregate_day(ago(2), [use("x", at(ago(2), 0), at(ago(2), 7))], (), NOW).totals)
     await customer.tables.commit("register", customer.license, [kept])
 
     report = (await service.usage(token(home, customer.organization), from_=str(ago(2)))).json()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from licensing.cli import custody, main
+from licensing.cli import main, secret_store
 from tests.cli.vault import Vault
 
 
@@ -66,7 +66,7 @@ def made(licensing: Licensing) -> Path:
 def vault(monkeypatch: pytest.MonkeyPatch) -> Vault:
     """An empty vault, to which every client goes."""
     made = Vault("kv-test")
-    monkeypatch.setattr(custody, "vault_client", lambda name: made.client())
+    monkeypatch.setattr(secret_store, "vault_client", lambda name: made.client())
     return made
 
 

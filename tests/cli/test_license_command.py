@@ -17,7 +17,7 @@ from licensing.cli.home import Home
 from licensing.crypto.keys import SigningKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url, client_hash
 from licensing.crypto.tokens import LICENSE_TYPE, license_text, sign
-from licensing.errors import SettingsFault
+from licensing.errors import SettingsError
 from licensing.settings import Settings
 from tests.cli.conftest import Licensing, Said
 
@@ -564,5 +564,5 @@ def test_a_home_that_was_damaged_is_named_and_not_shown(made: Path, licensing: L
     assert said.code == 1
     assert "issuer-keys.json" in said.err
     assert "secret" not in said.err
-    with pytest.raises(SettingsFault):
+    with pytest.raises(SettingsError):
         Home(made).issuer_keys()

@@ -24,7 +24,7 @@ from licensing.crypto.pseudonyms import client_hash, from_base64url
 from licensing.rules.license import Kind
 from licensing.rules.seats import End, Start
 from licensing.services.audit import Entry, entries
-from licensing.services.retain import retain
+from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
@@ -254,7 +254,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
 
     async def night(tables: Tables) -> None:
         store = OneCustomer(tables, customer.id)
-        await retain(store, Ledger(store, utc_now), utc_now(), 3)
+        await run_retention(store, Ledger(store, utc_now), utc_now(), 3)
 
     customer.work(night)
     said = correct("2026-03-10T14:05+02:00")

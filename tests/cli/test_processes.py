@@ -13,7 +13,7 @@ import pytest
 
 import licensing
 from licensing.cli.home import Home, Issuer, local_storage
-from licensing.cli.processes import CannotStart, free_port, listening_socket, start_azurite
+from licensing.cli.processes import StartError, free_port, listening_socket, start_azurite
 
 PACKAGE = Path(licensing.__file__).parent
 RUN = "from licensing.cli import main; main()"
@@ -136,7 +136,7 @@ def test_an_azurite_that_ends_at_once_is_reported_with_its_last_words(
     program.parent.mkdir(parents=True)
     program.write_text("console.error('a line'); console.error('no such folder'); process.exit(1)", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CannotStart, match="Azurite did not start: no such folder"):
+    with pytest.raises(StartError, match="Azurite did not start: no such folder"):
         start_azurite(free_port(), None)
 
 

@@ -17,13 +17,14 @@ import pytest
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port
 from licensing.crypto.tokens import read_report_pass
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.license import Billing
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
 from licensing.services.audit import Entry, entries
 from licensing.services.reports import oldest_day
-from licensing.storage import patience, rows
+from licensing.storage import register as rows
+from licensing.storage import retry
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables, delete, merge
 from tests.cli.conftest import Licensing, Said, in_a_process
@@ -418,7 +419,7 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
     assert re.search(rf"olga +│ suspend +│ {acme.license} +│ done", table)
 
 
-@pytest.mark.parametrize("what", ["sweep", "retain"])
+@pytest.mark.parametrize("what", ["sweep", "retention"])
 def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry(
     licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -431,7 +432,7 @@ def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry
 
     async def seen(tables: Tables, ledger: Ledger, license: str, *_: object) -> int:
         begun.extend(await told(tables))
-        raise Unavailable("the store did not answer")
+        raise UnavailableError("the store did not answer")
 
     customer(do)
     before = len(do(told))
@@ -439,7 +440,7 @@ def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry
     bare(licensing("maintenance", what, "--dry-run"))
     bare(licensing("maintenance", what, *as_of))
     monkeypatch.setattr(f"licensing.services.{what}.sweep_license", seen)
-    monkeypatch.setattr(patience, "PATIENCE", ())
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", ())
     assert licensing("maintenance", what, *as_of).code == 1
 
     done, failed = do(told)[before:]
@@ -458,7 +459,7 @@ def test_the_entry_is_written_before_the_change_and_a_change_that_failed_says_so
     async def failing(ledger: Ledger, license: str, **_: object) -> None:
         month = f"{datetime.now(UTC):%Y-%m}"
         seen.extend([entry async for entry in entries(ledger._tables, month) if entry.subject == license])
-        raise Unavailable("the store did not answer")
+        raise UnavailableError("the store did not answer")
 
     monkeypatch.setattr(Ledger, "set_status", failing)
     assert "The store cannot be used" in refused(licensing("license", "suspend", acme.license))
@@ -490,7 +491,7 @@ def test_a_month_without_changes_is_empty_and_what_is_no_month_is_wrong_usage(
 # maintenance
 
 SWEPT: Final = r"sweep licenses=\d+ lapsed={} failed=0 seconds=\d+\.\d\n"
-RETAINED: Final = r"retain licenses=\d+ days={} months={} deleted={} oldest=\S+ overdue=0 failed=0 seconds=\d+\.\d\n"
+RETAINED: Final = r"retention licenses=\d+ days={} months={} deleted={} oldest=\S+ overdue=0 failed=0 seconds=\d+\.\d\n"
 
 
 def test_sweep_says_how_many_lapsed_and_a_dry_run_ends_none(licensing: Licensing, do: Do[Any]) -> None:
@@ -514,10 +515,10 @@ def test_sweep_says_how_many_lapsed_and_a_dry_run_ends_none(licensing: Licensing
     assert (after.active, list(after.ended), after.head["in_use"]) == ({}, [lapsed], 0)
 
 
-def test_retain_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_finds_nothing(
+def test_retention_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_finds_nothing(
     licensing: Licensing, do: Do[Any]
 ) -> None:
-    bare(licensing("maintenance", "retain"))  # so that what follows is about this customer alone
+    bare(licensing("maintenance", "retention"))  # so that what follows is about this customer alone
     old = TODAY - timedelta(days=400)
     acme = customer(do, use("old", at(old, 8), at(old, 9)), use("new", at(YESTERDAY, 8), at(YESTERDAY, 9)))
 
@@ -525,34 +526,34 @@ def test_retain_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_finds_n
         return {row.key async for row in tables.rows("register", acme.license, columns=())}
 
     before = do(keys)
-    would = bare(licensing("maintenance", "retain", "--dry-run"))
+    would = bare(licensing("maintenance", "retention", "--dry-run"))
     assert do(keys) == before
-    assert re.fullmatch("would " + RETAINED.format(r"\d+", r"\d+", 1), would)
+    assert re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", 1), would)
 
-    did = bare(licensing("maintenance", "retain"))
+    did = bare(licensing("maintenance", "retention"))
     assert re.fullmatch(RETAINED.format(r"\d+", r"\d+", 1), did)  # the session; figures past their year are not made
     after = do(keys)
     assert not any(key.startswith(("ended:", "day:")) and f"{old:%Y%m%d}" in key.replace("-", "") for key in after)
     assert {f"day:{YESTERDAY}", f"month:{old:%Y-%m}"} <= after
-    assert re.fullmatch(RETAINED.format(0, 0, 0), bare(licensing("maintenance", "retain")))
+    assert re.fullmatch(RETAINED.format(0, 0, 0), bare(licensing("maintenance", "retention")))
     assert do(keys) == after
 
 
-def test_retain_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Licensing, do: Do[Any]) -> None:
+def test_retention_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing: Licensing, do: Do[Any]) -> None:
     ended = year_before(at(TODAY + timedelta(days=3), 9))
     customer(do, use("s", ended - timedelta(hours=1), ended))
     due = at(TODAY + timedelta(days=3), 9)
 
     def deleted(as_of: datetime) -> int:
-        told = bare(licensing("maintenance", "retain", "--dry-run", "--as-of", as_of.isoformat()))
-        found = re.fullmatch("would " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), told)
+        told = bare(licensing("maintenance", "retention", "--dry-run", "--as-of", as_of.isoformat()))
+        found = re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), told)
         assert found
         return int(found[1])
 
     assert deleted(due + timedelta(seconds=1)) - deleted(due) == 1
 
 
-@pytest.mark.parametrize("command", ["sweep", "retain"])
+@pytest.mark.parametrize("command", ["sweep", "retention"])
 def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing, do: Do[Any], command: str) -> None:
     """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
     session = new_session()
@@ -595,9 +596,9 @@ def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Lic
     "arguments",
     [
         ("sweep", "--as-of", "yesterday"),
-        ("retain", "--as-of", "2026-13-01"),
-        ("retain", "--as-of", "0001-01-01T00:00+14:00"),
-        ("retain", "acme-1"),
+        ("retention", "--as-of", "2026-13-01"),
+        ("retention", "--as-of", "0001-01-01T00:00+14:00"),
+        ("retention", "acme-1"),
         ("verify", "acme-1", "--dry-run"),
     ],
     ids=" ".join,
@@ -613,7 +614,7 @@ READING: Final = (
     ("billing", "--month", MONTH, "--format", "csv"),
     ("audit", "--json"),
     ("maintenance", "sweep"),
-    ("maintenance", "retain"),
+    ("maintenance", "retention"),
     ("maintenance", "verify"),
 )
 
@@ -642,7 +643,7 @@ LONG: Final = (
     ("usage", "--organization", "ORG", "--format", "json"),
     ("billing", "--month", f"{YESTERDAY:%Y-%m}", "--format", "csv"),
     ("maintenance", "sweep"),
-    ("maintenance", "retain"),
+    ("maintenance", "retention"),
     ("maintenance", "verify", "ID"),
 )
 

@@ -149,7 +149,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, account: Callable[[], str])
     folder = tmp_path_factory.mktemp("served")
     port = free_port()
     environment = {**os.environ, "LICENSING_STORAGE": account(), "XDG_STATE_HOME": str(folder / "state")}
-    environment["LICENSING_HEAD_SECONDS"] = "1"  # a suspension is to bite within a second
+    environment["LICENSING_STATUS_CACHE_SECONDS"] = "1"  # a suspension is to bite within a second
     for name in ("LICENSING_HOME", "LICENSING_ISSUER_KEYS"):
         environment.pop(name, None)
     place = Served(folder / "home", f"http://127.0.0.1:{port}/api", environment)

@@ -28,7 +28,7 @@ from licensing.crypto.tokens import (
     write_lease,
     write_license,
 )
-from licensing.errors import Flaw, TokenFault
+from licensing.errors import Flaw, TokenError
 from licensing.rules.license import License
 from tests.vectors import load
 
@@ -59,7 +59,7 @@ KINDS = pytest.mark.parametrize(
 
 def flaw_of(read: Read, token: str) -> Flaw:
     """In which way a token is refused; its explanation is fit for people and repeats nothing of the token."""
-    with pytest.raises(TokenFault) as caught:
+    with pytest.raises(TokenError) as caught:
         read(token)
     said = str(caught.value)
     assert said.startswith(("is ", "was "))
@@ -425,7 +425,7 @@ def test_duplicate_claims_count_as_the_last_of_them(genuine: str, typ: str, keys
 
 def test_a_contradiction_is_explained_without_the_value() -> None:
     claims = {**parts(LICENSE_JWS)[1], "salt": "not a salt at all"}
-    with pytest.raises(TokenFault, match="contradicts itself") as caught:
+    with pytest.raises(TokenError, match="contradicts itself") as caught:
         read_as_license(sign(claims, LICENSE_TYPE, SigningKeys(ISSUER)))
     assert "salt" in str(caught.value)
     assert "not a salt" not in str(caught.value)
@@ -482,7 +482,7 @@ def test_any_json_that_is_signed_is_refused_with_a_token_fault(header: object, p
 def test_any_value_of_a_claim_is_read_or_refused_with_a_token_fault(claim: str, value: object) -> None:
     header, claims = parts(LICENSE_JWS)
     token = signed(header, {**claims, claim: value}, ISSUER)
-    with suppress(TokenFault):
+    with suppress(TokenError):
         assert read_as_license(token).id
 
 
@@ -507,6 +507,6 @@ def test_a_license_file_is_a_token_among_comments(file: str) -> None:
     ["", "\n\n", "# nothing\n", f"{LICENSE_JWS}\n{LICENSE_JWS}\n", f"Dear customer,\n{LICENSE_JWS}", "\x00\n\x00"],
 )
 def test_a_file_without_exactly_one_token_is_damaged(file: str) -> None:
-    with pytest.raises(TokenFault) as caught:
+    with pytest.raises(TokenError) as caught:
         license_text(file)
     assert caught.value.flaw == Flaw.DAMAGED

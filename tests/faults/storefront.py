@@ -55,7 +55,7 @@ class Asked:
         return Call.HEAD_READ if "RowKey='license'" in rest or "RowKey=%27license%27" in rest else Call.POINT_READ
 
 
-Fault = Callable[["Storefront", web.BaseRequest, Asked], Awaitable[web.StreamResponse]]
+PlantedFault = Callable[["Storefront", web.BaseRequest, Asked], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Storefront:
 
     target: int
     port: int = 0
-    fault: Fault | None = None
+    fault: PlantedFault | None = None
     on: Call | None = None
     times: int | None = None
     hits: int = 0
@@ -72,7 +72,7 @@ class Storefront:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     busy: set[asyncio.Task[object]] = field(default_factory=set)
 
-    def break_(self, fault: Fault, on: Call, times: int | None) -> None:
+    def break_(self, fault: PlantedFault, on: Call, times: int | None) -> None:
         """From now on, calls of a kind go wrong."""
         self.fault, self.on, self.times, self.hits = fault, on, times, 0
         self.over.clear()
@@ -254,7 +254,7 @@ async def changed(front: Storefront, _: web.BaseRequest, asked: Asked) -> web.St
     return await front.forward(Asked(asked.method, asked.path, headers, body))
 
 
-FAULTS: Final[Mapping[str, Fault]] = {
+FAULTS: Final[Mapping[str, PlantedFault]] = {
     "late": late,
     "cut before": cut_before,
     "cut after": cut_after,

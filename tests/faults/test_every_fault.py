@@ -14,10 +14,11 @@ from typing import Any, Final
 import pytest
 
 from licensing.cli.home import Home
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.services import service as service_module
 from licensing.services.sweep import sweep_license
-from licensing.storage import lane, ledger, rows
+from licensing.storage import batching, ledger
+from licensing.storage import register as rows
 from licensing.storage import tables as tables_module
 from licensing.storage.tables import Tables
 from tests import support
@@ -96,7 +97,7 @@ async def sweep(stage: Stage) -> Status:
     service = stage.api.service
     try:
         await sweep_license(service.tables, service.ledger, stage.license, service.clock())
-    except Unavailable:
+    except UnavailableError:
         return 503
     return 200
 
@@ -177,7 +178,7 @@ BOUNDS: Final[Mapping[str, tuple[ModuleType, float]]] = {
     "READ_SECONDS": (tables_module, 0.25),
     "CALL_SECONDS": (tables_module, 0.3),
     "GROUP_SECONDS": (ledger, 0.2),
-    "BOUND_SECONDS": (lane, 4.0),
+    "BOUND_SECONDS": (batching, 4.0),
 }
 """The bounds of the service, shorter; that of a queue still leaves a slow machine time to come to the fault."""
 

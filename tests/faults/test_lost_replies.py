@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from licensing.rules.seats import End, Ended, Granted
-from licensing.storage.ledger import Beat, Ledger
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.tables import Tables
 from tests.faults.proxy import proxied
 from tests.storage.desk import Clock, look, new_license, new_session, start, terms
@@ -41,7 +41,7 @@ async def test_the_answer_to_a_transaction_is_lost_between_store_and_service(
         assert seen.head["in_use"] == 1 + known
 
         proxy.lose_replies = 1
-        assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+        assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
         assert proxy.lost == 2
 
         proxy.lose_replies = 1

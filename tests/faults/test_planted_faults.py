@@ -21,8 +21,8 @@ RULES: Final = "rules/test_seats_at_random.py"
 LEDGER: Final = "storage/test_ledger.py"
 MACHINE: Final = "faults/test_state_machine.py"
 MATRIX: Final = "faults/test_every_fault.py"
-RETAIN: Final = "services/test_retain.py"
-CRASHES: Final = "services/test_retain_crashes.py"
+RETAIN: Final = "services/test_retention.py"
+CRASHES: Final = "services/test_retention_crashes.py"
 PRIVACY: Final = "services/test_privacy.py"
 
 TESTS_FAILED: Final = 1
@@ -142,13 +142,13 @@ PLANTED: Final = {
     ),
     # What is kept, and for how long.
     "sessions go a day too early": Planted(
-        "services/retain.py",
+        "services/retention.py",
         'await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))',
         'await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff + timedelta(days=1), ""))',
         (RETAIN,),
     ),
     "figures are called final before they are written": Planted(
-        "services/retain.py",
+        "services/retention.py",
         "            await keep(self.tables, license, figured)\n",
         "            await finish(self.tables, license, figured)\n"
         "            await keep(self.tables, license, figured)\n",

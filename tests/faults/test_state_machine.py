@@ -29,11 +29,11 @@ from hypothesis.stateful import (
 from licensing.cli.home import Home
 from licensing.rules.license import Refusal
 from licensing.rules.seats import Refused, Taken
-from licensing.services.privacy import Privacy, Wanted
+from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.sessions import Gone, Held, NoSeat, Running, Sessions, StartRequest
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import verify
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Table, Tables, Write
 from tests import support
@@ -160,7 +160,7 @@ class Life(RuleBasedStateMachine):
         assert isinstance(tables, Mortal)
         ledger = Ledger(tables, self.clock)
         # So that each reads the head for every heartbeat, and a suspension is known at once.
-        configured = support.settings(self.home, self.azurite, LICENSING_HEAD_SECONDS="0")
+        configured = support.settings(self.home, self.azurite, LICENSING_STATUS_CACHE_SECONDS="0")
         return Process(tables, ledger, Sessions(configured, ledger, self.clock))
 
     @initialize(
@@ -427,7 +427,7 @@ class Life(RuleBasedStateMachine):
     @rule(process=PROCESS, user=st.sampled_from(USERS))
     def erase(self, process: int, user: str) -> None:
         """A person wants everything deleted; running sessions are ended first."""
-        self.wait(self.privacy(process).erase(Wanted(self.organization, support.user_hash(user))))
+        self.wait(self.privacy(process).erase(PersonQuery(self.organization, support.user_hash(user))))
         self.running = {name: use for name, use in self.running.items() if use.user != user}
         theirs = {body.session for body, name, _ in self.bodies if name == user}
         self.over = {row for row in self.over if row[0] not in theirs}

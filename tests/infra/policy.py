@@ -91,7 +91,7 @@ SETTINGS = SECRET_SETTINGS | {
     "AzureWebJobsStorage__blobServiceUri",
     "AzureWebJobsStorage__clientId",
     "AzureWebJobsStorage__credential",
-    "LICENSING_HEAD_SECONDS",
+    "LICENSING_STATUS_CACHE_SECONDS",
     "LICENSING_ISSUER_KEYS",
     "LICENSING_POLICY_URL",
     "LICENSING_POLICY_VERSION",

@@ -84,13 +84,13 @@ def test_alerts_cover_what_has_to_be_noticed() -> None:
         "storage-unavailable",
         "storage-throttled",
         "sweep-not-run",
-        "retain-not-run",
+        "retention-not-run",
         "row-past-its-year",
         "unusual-denials",
     }
 
 
-@pytest.mark.parametrize("query", ["sweep-not-run", "retain-not-run", "row-past-its-year", "jobs"])
+@pytest.mark.parametrize("query", ["sweep-not-run", "retention-not-run", "row-past-its-year", "jobs"])
 def test_queries_find_the_lines_that_the_contract_sets_down(query: str) -> None:
     starts = re.findall(r'Message startswith "([^"]+)"', QUERIES[query])
     parts = re.findall(r'Message contains "([^"]+)"', QUERIES[query])
@@ -103,7 +103,7 @@ def test_queries_find_the_lines_that_the_contract_sets_down(query: str) -> None:
 
 def test_number_of_overdue_rows_is_read_from_the_line() -> None:
     (pattern,) = re.findall(r'extract\(@"([^"]+)", 1, Message\)', QUERIES["row-past-its-year"])
-    line = logged("retain")
+    line = logged("retention")
     assert re.findall(pattern, line) == ["0"]
     assert re.findall(pattern, line.replace("overdue=0", "overdue=17")) == ["17"]
 

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from licensing.rules.figures import DayFigures, Month, reckon
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
+from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
 from licensing.rules.usage import Denial, Use
 from tests.reckoner import by_day
 
@@ -56,14 +56,14 @@ def _license(
 ) -> LicenseUsage:
     chance = random.Random(id_)  # the same figures in every run
     uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
-    figures: list[DayFigures] = []
-    months: dict[str, Month] = {}
+    figures: list[DayTotals] = []
+    months: dict[str, MonthAggregate] = {}
     for day, of_day in by_day(uses, first, LAST):
-        reckoned = reckon(day, of_day, denials, AS_OF)
-        figures.append(reckoned.figures)
+        aggregated = aggregate_day(day, of_day, denials, AS_OF)
+        figures.append(aggregated.totals)
         name = f"{day:%Y-%m}"
-        months.setdefault(name, Month(name)).add(reckoned)
-        people.setdefault(name, set()).update(reckoned.users)
+        months.setdefault(name, MonthAggregate(name)).add(aggregated)
+        people.setdefault(name, set()).update(aggregated.users)
     return license_usage(
         id=id_,
         product=product,
@@ -74,7 +74,7 @@ def _license(
         first=first,
         last=LAST,
         days=figures,
-        months=[month.figures() for month in months.values()],
+        months=[month.totals() for month in months.values()],
         zone=ZONE,
         small_group=SMALL_GROUP,
     )

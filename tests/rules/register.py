@@ -16,12 +16,12 @@ from licensing.rules.seats import (
     Known,
     Outcome,
     Person,
+    Plan,
     Questions,
     Request,
     Session,
     Start,
     Terms,
-    Turn,
     settle,
 )
 
@@ -91,7 +91,7 @@ class Register:
 
     def turn(
         self, requests: Sequence[Request], now: datetime, room: int = ROOM, remembered: Known[Head] | None = None
-    ) -> Turn:
+    ) -> Plan:
         """Settle a group and commit the turn; `remembered` is a head that was read before, and may be out of date."""
         facts = Facts(remembered, quiet_until=self.quiet_until if remembered else None)
         for _ in range(TRIES):
@@ -164,7 +164,7 @@ class Register:
             ends = [known.value.expires_at for known in self.active.values()]
             self.quiet_until = facts.quiet_until = min([*ends, now + lease])
 
-    def _fits(self, facts: Facts, turn: Turn) -> bool:
+    def _fits(self, facts: Facts, turn: Plan) -> bool:
         """Whether all rows are as the turn assumes; if not, the first that is not becomes a fact."""
         if _moves_head(facts, turn) and facts.head != self.head:
             facts.head, facts.fresh, facts.quiet_until = self.head, True, self.quiet_until
@@ -186,7 +186,7 @@ class Register:
                 return False
         return True
 
-    def _commit(self, facts: Facts, turn: Turn) -> None:
+    def _commit(self, facts: Facts, turn: Plan) -> None:
         if turn.head and _moves_head(facts, turn):
             if self.head is None or self.head.value.terms != turn.head.terms:
                 self.quiet_until = None
@@ -206,10 +206,10 @@ class Register:
         self.denied.update(turn.denied)
 
 
-def _moves_head(facts: Facts, turn: Turn) -> bool:
+def _moves_head(facts: Facts, turn: Plan) -> bool:
     return bool(turn.arrivals or turn.departures or facts.head is None or facts.head.value != turn.head)
 
 
-def _rows(turn: Turn) -> int:
+def _rows(turn: Plan) -> int:
     changed = len(turn.arrivals) + len(turn.revivals) + 2 * len(turn.departures)
     return changed + len(turn.seats) + len(turn.denied)

@@ -25,7 +25,7 @@ from licensing.rules.billing import (
     to_csv,
     to_json,
 )
-from licensing.rules.figures import DayFigures, Month, reckon
+from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
 from licensing.rules.usage import Use
 from tests.reckoner import Reckoner, by_day
 
@@ -33,14 +33,14 @@ FEBRUARY, MARCH = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=
 SECOND = timedelta(seconds=1)
 
 
-def day(number: int, seat_seconds: int = 3600, overdraft_seconds: int = 0, sessions: int = 1) -> DayFigures:
-    return DayFigures(
+def day(number: int, seat_seconds: int = 3600, overdraft_seconds: int = 0, sessions: int = 1) -> DayTotals:
+    return DayTotals(
         date(2028, 2, number), sessions, 1, 1, seat_seconds, 1, FEBRUARY, (1,) * 24, 0, 0, overdraft_seconds
     )
 
 
 def account(
-    license_id: str, *days: DayFigures, billing: str = "time", project: str = "", settled: datetime = MARCH
+    license_id: str, *days: DayTotals, billing: str = "time", project: str = "", settled: datetime = MARCH
 ) -> Account:
     return Account("acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days, settled)
 
@@ -209,12 +209,12 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
     as_of = MARCH + timedelta(days=31)
     reckoner = Reckoner(uses, [], as_of)
     counted = reckoner.month("2028-03")
-    month, days = Month("2028-03"), []
+    month, days = MonthAggregate("2028-03"), []
     for each, of_day in by_day(uses, date(2028, 3, 1), date(2028, 3, 2)):
-        reckoned = reckon(each, of_day, (), as_of)
-        month.add(reckoned)
-        days.append(reckoned.figures)
-    sessions = month.figures().sessions
+        aggregated = aggregate_day(each, of_day, (), as_of)
+        month.add(aggregated)
+        days.append(aggregated.totals)
+    sessions = month.totals().sessions
     assert sessions is not None
     bill = Account("acme", "water", "Water", "", "time", sessions, tuple(days), as_of, minutes(uses, "2028-03", as_of))
     exact = only_line(statement("2028-03", [bill], Rounding.EXACT, as_of))

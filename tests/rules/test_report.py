@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from licensing.rules.figures import DayFigures, MonthFigures
 from licensing.rules.report import (
     Customer,
     LicenseUsage,
@@ -24,21 +23,22 @@ from licensing.rules.report import (
     to_json,
     verdict,
 )
+from licensing.rules.totals import DayTotals, MonthTotals
 
 MONDAY = date(2028, 2, 28)
 HELSINKI, KOLKATA = ZoneInfo("Europe/Helsinki"), ZoneInfo("Asia/Kolkata")
 
 
-def day(number: int, peak: int, **changes: Any) -> DayFigures:
+def day(number: int, peak: int, **changes: Any) -> DayTotals:
     """The day `number` days after a Monday, with its peak from 9 to 10 UTC."""
     when = MONDAY + timedelta(days=number)
     hours = tuple(peak if hour == 9 else 0 for hour in range(24))
     peak_at = datetime(when.year, when.month, when.day, 9, tzinfo=UTC) if peak else None
-    made = DayFigures(when, peak, peak, peak, 3600 * peak, peak, peak_at, hours, 0, 0, 0)
+    made = DayTotals(when, peak, peak, peak, 3600 * peak, peak, peak_at, hours, 0, 0, 0)
     return replace(made, **changes)
 
 
-def usage(*days: DayFigures, kind: str = "floating", zone: ZoneInfo = HELSINKI) -> LicenseUsage:
+def usage(*days: DayTotals, kind: str = "floating", zone: ZoneInfo = HELSINKI) -> LicenseUsage:
     return license_usage(
         id="water",
         product="Fluidit Water",
@@ -49,7 +49,7 @@ def usage(*days: DayFigures, kind: str = "floating", zone: ZoneInfo = HELSINKI) 
         first=MONDAY,
         last=MONDAY + timedelta(days=6),
         days=days,
-        months=[MonthFigures("2028-03", 2), MonthFigures("2028-02", 2)],
+        months=[MonthTotals("2028-03", 2), MonthTotals("2028-02", 2)],
         zone=zone,
         small_group=3,
     )
@@ -109,7 +109,7 @@ def usage(*days: DayFigures, kind: str = "floating", zone: ZoneInfo = HELSINKI) 
     ],
 )
 def test_one_sentence_says_whether_the_seats_suffice(
-    days: list[DayFigures], seats: int, state: State, sentence: str
+    days: list[DayTotals], seats: int, state: State, sentence: str
 ) -> None:
     assert (verdict(days, seats).state, verdict(days, seats).sentence) == (state, sentence)
 
@@ -211,8 +211,8 @@ def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:
 
 def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None:
     license_ = usage(day(0, 3))
-    full = MonthFigures("2028-02", 3, 9, 2, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 1, 1, 60)
-    few = MonthFigures("2027-01", 2)
+    full = MonthTotals("2028-02", 3, 9, 2, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 1, 1, 60)
+    few = MonthTotals("2027-01", 2)
     told = report().model_copy(update={"licenses": (license_.model_copy(update={"months": (few, full)}),)})
     *_, kept, whole = csv.DictReader(to_csv(told).splitlines())
     (of_json,) = json.loads(to_json(told))["licenses"]
@@ -228,8 +228,8 @@ def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None
 
 def test_the_hour_of_a_months_peak_is_told_only_where_enough_people_were_active_that_day() -> None:
     months = [
-        MonthFigures("2028-02", 9, peak=3, peak_at=datetime(2028, 2, 28, 9, tzinfo=UTC)),
-        MonthFigures("2028-03", 9, peak=3, peak_at=datetime(2028, 3, 1, 9, tzinfo=UTC)),
+        MonthTotals("2028-02", 9, peak=3, peak_at=datetime(2028, 2, 28, 9, tzinfo=UTC)),
+        MonthTotals("2028-03", 9, peak=3, peak_at=datetime(2028, 3, 1, 9, tzinfo=UTC)),
     ]
     told = license_usage(
         id="water",

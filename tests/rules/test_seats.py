@@ -16,12 +16,12 @@ from licensing.rules.seats import (
     Known,
     Lapse,
     Outcome,
+    Plan,
     Questions,
     Reason,
     Refused,
     Request,
     Taken,
-    Turn,
     depart,
     holder_of,
     retry_seconds,
@@ -597,7 +597,7 @@ def test_a_survey_is_not_asked_for_while_no_lease_can_lapse() -> None:
     register.one(start("2", "bob", under=one))
     assert register.head is not None
     facts = Facts(register.head, fresh=True, active={"2": None}, quiet_until=later(900))
-    assert isinstance(settle(facts, [start("2", "bob", under=one)], later(899), 99), Turn)
+    assert isinstance(settle(facts, [start("2", "bob", under=one)], later(899), 99), Plan)
     asked = settle(facts, [start("2", "bob", under=one)], later(900), 99)
     assert asked == Questions(survey=True)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from licensing.rules.figures import DayFigures, Month, MonthFigures, reckon, suppress
+from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, aggregate_day, suppress
 from licensing.rules.usage import Denial, Retrospect, Use
 from tests.reckoner import Reckoner, by_day
 
@@ -35,8 +35,8 @@ def use(
     return Use(session, started_at, ended_at, user, host, holder, overdraft)
 
 
-def figures(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayFigures:
-    return reckon(day, uses, denials, as_of).figures
+def figures(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayTotals:
+    return aggregate_day(day, uses, denials, as_of).totals
 
 
 @st.composite
@@ -48,12 +48,12 @@ def registers(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], 
     uses = []
     for number in range(draw(st.integers(0, 8))):
         started_at, ended_at = sorted((draw(times), draw(times)))
-        still_open = started_at <= as_of and draw(st.integers(0, 3)) == 0
+        open_sessions = started_at <= as_of and draw(st.integers(0, 3)) == 0
         uses.append(
             Use(
                 f"s{number}",
                 started_at,
-                None if still_open else ended_at,
+                None if open_sessions else ended_at,
                 user=draw(st.sampled_from(["ann", "ben", "cid"])),
                 host=draw(st.sampled_from(["desk", "lab"])),
                 holder=draw(st.sampled_from(holders)),
@@ -82,18 +82,18 @@ def test_sessions_of_many_days_are_counted_in_each_day_and_month(
 
 def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datetime, tick: timedelta) -> None:
     counted = Reckoner(uses, denials, as_of, tick)
-    months = {"2028-02": Month("2028-02"), "2028-03": Month("2028-03")}
+    months = {"2028-02": MonthAggregate("2028-02"), "2028-03": MonthAggregate("2028-03")}
     oldest, newest = date(2028, 2, 26), date(2028, 3, 4)
     seen = []
     for day, of_day in by_day(uses, oldest, newest):
-        reckoned = reckon(day, of_day, denials, as_of)
-        assert asdict(reckoned.figures) == counted.day(day)
-        months[f"{day:%Y-%m}"].add(reckoned)
+        aggregated = aggregate_day(day, of_day, denials, as_of)
+        assert asdict(aggregated.totals) == counted.day(day)
+        months[f"{day:%Y-%m}"].add(aggregated)
         seen.append(day)
     assert seen == sorted(seen, reverse=True)
     assert (len(seen), seen[0], seen[-1]) == (8, newest, oldest)
     for month in months.values():
-        assert asdict(month.figures()) == counted.month(month.month)
+        assert asdict(month.totals()) == counted.month(month.month)
 
 
 def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_twice_in_two_months() -> None:
@@ -101,10 +101,10 @@ def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_t
     assert [figures(day, night).sessions for day in (LEAP_DAY, FIRST)] == [1, 1]
     assert [figures(day, night).seat_seconds for day in (LEAP_DAY, FIRST)] == [3600, 7200]
     inside = [use("s", at("23:00", 27), at("02:00", 28))]
-    month = Month("2028-02")
+    month = MonthAggregate("2028-02")
     for day in (date(2028, 2, 27), date(2028, 2, 28)):
-        month.add(reckon(day, inside, (), MIDNIGHT))
-    assert (month.figures().sessions, month.figures().seat_seconds) == (1, 3 * 3600)
+        month.add(aggregate_day(day, inside, (), MIDNIGHT))
+    assert (month.totals().sessions, month.totals().seat_seconds) == (1, 3 * 3600)
 
 
 def test_a_session_that_ends_at_midnight_leaves_nothing_in_the_next_day() -> None:
@@ -164,8 +164,8 @@ def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(after: tim
     refused = Denial("s", at("23:50"))
     served = use("s", refused.first_at + after, None)
     day = dict(by_day([served], LEAP_DAY, FIRST))[LEAP_DAY]
-    reckoned = figures(LEAP_DAY, day, [refused])
-    assert (reckoned.denials, reckoned.waits) == (1, waits)
+    aggregated = figures(LEAP_DAY, day, [refused])
+    assert (aggregated.denials, aggregated.waits) == (1, waits)
 
 
 def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
@@ -187,13 +187,13 @@ def test_a_session_that_comes_with_another_day_is_a_fault_not_a_smaller_figure()
 
 def test_a_day_added_to_another_month_is_a_fault() -> None:
     with pytest.raises(ValueError, match="2028-03-01 is not a day of 2028-02"):
-        Month("2028-02").add(reckon(FIRST, [], (), MIDNIGHT))
+        MonthAggregate("2028-02").add(aggregate_day(FIRST, [], (), MIDNIGHT))
 
 
 def test_of_a_small_group_only_the_number_of_users_outlives_the_year() -> None:
-    whole = MonthFigures("2028-02", 3, 40, 5, 90000, 3, MIDNIGHT, 7, 2, 600)
+    whole = MonthTotals("2028-02", 3, 40, 5, 90000, 3, MIDNIGHT, 7, 2, 600)
     assert suppress(whole, small_group=3) == whole
     kept = asdict(suppress(replace(whole, users=2), small_group=3))
     assert (kept.pop("month"), kept.pop("users")) == ("2028-02", 2)
-    assert len(kept) == len(fields(MonthFigures)) - 2
+    assert len(kept) == len(fields(MonthTotals)) - 2
     assert set(kept.values()) == {None}

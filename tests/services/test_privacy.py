@@ -16,17 +16,17 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.crypto.pseudonyms import Peppers
-from licensing.errors import PepperFault, Unavailable
+from licensing.errors import PepperError, UnavailableError
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.seats import End, Granted, Head, Request, Start, Terms
-from licensing.services.figures import finish, keep, reckon_license
 from licensing.services.peppers import pepper_beyond
-from licensing.services.privacy import Implausible, Privacy, Wanted
-from licensing.services.retain import retain
+from licensing.services.privacy import ImplausibleError, PersonQuery, Privacy
+from licensing.services.retention import run_retention
 from licensing.services.sessions import Gone, Running, Sessions, StartRequest
-from licensing.storage import rows
-from licensing.storage.ledger import Ledger, Settled
+from licensing.services.totals import aggregate_license, finish, keep
+from licensing.storage import register as rows
+from licensing.storage.ledger import Decision, Ledger
 from licensing.storage.tables import Row, Table, Tables, Write
 from tests import support
 from tests.storage.desk import Clock, OneCustomer, Seen, ledgers, look, new_license, new_session, terms
@@ -53,8 +53,8 @@ class Office:
     def privacy(self) -> Privacy:
         return Privacy(self.tables, Ledger(self.tables, self.clock), self.peppers, self.clock)
 
-    def wanted(self, user: str, host: str | None = None, address: str | None = None) -> Wanted:
-        return Wanted(
+    def wanted(self, user: str, host: str | None = None, address: str | None = None) -> PersonQuery:
+        return PersonQuery(
             self.organization,
             support.user_hash(user),
             support.host_hash(host) if host else None,
@@ -86,8 +86,8 @@ class Office:
 
     async def night(self) -> None:
         """Retention runs."""
-        retained = await retain(self.tables, self.ledger, self.clock(), 3)
-        assert (retained.failed, retained.overdue) == (0, 0)
+        result = await run_retention(self.tables, self.ledger, self.clock(), 3)
+        assert (result.failed, result.overdue) == (0, 0)
 
     async def day(self, license: str, day: date) -> dict[str, Any]:
         return await self.columns("register", license, rows.day_key(day))
@@ -300,14 +300,14 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
         persons = office.peppers.persons(office.organization, *hashes, None)
         while not done.is_set():
             start = Start(new_session(), office.terms(sharing=Sharing.USER, seats=2), persons)
-            if isinstance((await patiently(ledger, start)).outcome, Granted):
+            if isinstance((await with_retries(ledger, start)).outcome, Granted):
                 runs[number] += 1
                 await asyncio.sleep(0.002)
-                await patiently(ledger, End(start.session))
+                await with_retries(ledger, End(start.session))
 
-    async def patiently(ledger: Ledger, request: Request) -> Settled:
+    async def with_retries(ledger: Ledger, request: Request) -> Decision:
         while True:
-            with suppress(Unavailable):  # as programs do where too many change a license at once
+            with suppress(UnavailableError):  # as programs do where too many change a license at once
                 return await ledger.submit(license, request)
 
     users = ("ada", "ada", "bob", "eve")
@@ -338,7 +338,7 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
 # Crashes.
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The process is gone."""
 
 
@@ -353,11 +353,11 @@ class Crashing(OneCustomer):
 
     def call(self, after: bool) -> None:
         if self.gone:
-            raise Crash
+            raise CrashError
         self.left -= not after
         if self.left == 0 and after == self.after:
             self.gone = True
-            raise Crash
+            raise CrashError
 
     async def get(self, table: Table, partition: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
         self.call(after=False)
@@ -435,7 +435,7 @@ async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Table
         privacy = Privacy(store, Ledger(store, office.clock), office.peppers, office.clock)
         try:
             await CHANGES[change](privacy, office, license)
-        except Crash:
+        except CrashError:
             await CHANGES[change](office.privacy, office, license)
             assert await left(office, license) == uninterrupted, f"call {call}"
         else:
@@ -520,7 +520,9 @@ async def test_an_end_that_cannot_be_is_refused(office: Office, ended_at: dateti
     license = new_license()
     session = await office.use(license, "ada", hours=2)
     before = await office.held(license)
-    with pytest.raises(Implausible, match="can have ended between 2026-03-10 12:00:00 and 2026-03-10 14:00:00 UTC"):
+    with pytest.raises(
+        ImplausibleError, match="can have ended between 2026-03-10 12:00:00 and 2026-03-10 14:00:00 UTC"
+    ):
         await office.privacy.correct_end(office.wanted("ada"), session, ended_at)
     assert await office.held(license) == before, why
 
@@ -530,7 +532,7 @@ async def test_a_session_that_broke_off_can_have_run_until_its_lease_ended(offic
     session = await office.use(license, "ada", hours=0)
     office.clock.forward(3600)
     latest = NOON + timedelta(seconds=900)
-    with pytest.raises(Implausible):
+    with pytest.raises(ImplausibleError):
         await office.privacy.correct_end(office.wanted("ada"), session, latest + timedelta(seconds=1))
     assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1
     assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1, "safe to repeat"
@@ -615,7 +617,7 @@ async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_k
     await office.use(license, "ada")
     await office.use(license, "adda")
     office.clock.now = NOON + timedelta(days=1)
-    read_before = await reckon_license(office.tables, license, office.clock())
+    read_before = await aggregate_license(office.tables, license, office.clock())
     await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
     await keep(office.tables, license, read_before)
     await finish(office.tables, license, read_before)
@@ -632,7 +634,9 @@ async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_figur
     for license in (erased, alone):
         await office.use(license, "ada", kind=Kind.NODE_LOCKED)
     office.clock.now = NOON + timedelta(days=40)
-    read_before = {license: await reckon_license(office.tables, license, office.clock()) for license in (erased, alone)}
+    read_before = {
+        license: await aggregate_license(office.tables, license, office.clock()) for license in (erased, alone)
+    }
     if kept:
         await keep(office.tables, erased, read_before[erased])
     await office.privacy.opt_out(erased, erase=True)
@@ -672,7 +676,7 @@ class Counting(OneCustomer):
         return super().pages(table, partition, *args, **kwargs)
 
 
-Do = Callable[[Privacy, Wanted], Awaitable[object]]
+Do = Callable[[Privacy, PersonQuery], Awaitable[object]]
 REQUESTS: dict[str, Do] = {
     "export": lambda privacy, wanted: privacy.export(wanted),
     "erase": lambda privacy, wanted: privacy.erase(wanted),
@@ -689,7 +693,7 @@ async def test_nothing_is_done_where_somebody_would_be_overlooked(office: Office
     before = await office.held(first), await office.held(last)
     known = Peppers({"new": PEPPERS["new"]})
     partly = Privacy(office.tables, office.ledger, known, office.clock)
-    with pytest.raises(PepperFault) as caught:
+    with pytest.raises(PepperError) as caught:
         await REQUESTS[request_](partly, office.wanted("ada"))
     assert caught.value.pepper == "old"
     assert (await office.held(first), await office.held(last)) == before
@@ -831,7 +835,7 @@ async def test_a_floating_license_cannot_opt_out_and_is_told_why(office: Office)
     license = new_license()
     await office.begin(license, "ada")
     before = await office.held(license)
-    with pytest.raises(Implausible, match=r"who holds one of its seats must be recorded .* Only named-user"):
+    with pytest.raises(ImplausibleError, match=r"who holds one of its seats must be recorded .* Only named-user"):
         await office.privacy.opt_out(license, erase=True)
     assert await office.held(license) == before
     assert await office.privacy.opt_out(new_license(), erase=True) is None, "there is no such license"

@@ -12,10 +12,10 @@ from licensing.rules.billing import Rounding, Statement, to_csv
 from licensing.rules.license import Billing
 from licensing.rules.seats import Departure, Reason
 from licensing.rules.usage import Denial
-from licensing.services.figures import reopening, standing
-from licensing.services.privacy import Privacy, Wanted
+from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
-from licensing.storage import rows
+from licensing.services.totals import reopen, standing
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Row, Tables
 from tests.customer import Customer, at, new_customer, use
@@ -125,7 +125,7 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     assert before.days[day].denials == 1
     known = await standing(tables, customer.license)
     assert known is not None
-    await tables.commit("register", customer.license, [reopening(known, day)])
+    await tables.commit("register", customer.license, [reopen(known, day)])
 
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
@@ -149,7 +149,7 @@ async def statements(customer: Customer, now: datetime) -> tuple[Statement, Stat
 
 async def erase(customer: Customer, name: str, now: datetime) -> None:
     privacy = Privacy(customer.tables, Ledger(customer.tables, lambda: now), PEPPERS, lambda: now)
-    assert (await privacy.erase(Wanted(customer.organization, name))).deleted == 1
+    assert (await privacy.erase(PersonQuery(customer.organization, name))).deleted == 1
 
 
 async def ann_and_bob(tables: Tables, day: date) -> Customer:

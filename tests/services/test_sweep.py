@@ -9,8 +9,8 @@ from licensing.rules.seats import End
 from licensing.services.audit import recorded
 from licensing.services.sweep import sweep, sweep_license
 from licensing.services.verify import verify
-from licensing.storage import rows
-from licensing.storage.ledger import Beat, Ledger
+from licensing.storage import register as rows
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.tables import Tables, delete, merge, put
 from tests.storage.desk import Clock, Counted, look, new_license, new_session, start, terms
 
@@ -28,7 +28,7 @@ async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clo
         await ledger.submit(license, start(session, bought))
     begun = clock()
     clock.forward(600)
-    await ledger.beat(license, Beat(alive, clock(), clock() + timedelta(seconds=900)))
+    await ledger.beat(license, Heartbeat(alive, clock(), clock() + timedelta(seconds=900)))
     clock.forward(400)
     assert await sweep_license(tables, ledger, license, clock(), dry_run=True) == 150
     assert len((await look(tables, license)).active) == 151, "a dry run does nothing"

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.seats import Person, Start, Terms
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Row, Table, Tables, Write
 
@@ -94,11 +94,11 @@ class Counted(Tables):
         self.calls.append(f"commit {table}")
         if table == "register" and self.lose_requests:
             self.lose_requests -= 1
-            raise Unavailable("the request was lost")
+            raise UnavailableError("the request was lost")
         etags = await super().commit(table, partition, writes)
         if table == "register" and self.lose_replies:
             self.lose_replies -= 1
-            raise Unavailable("the reply was lost")
+            raise UnavailableError("the reply was lost")
         return etags
 
 

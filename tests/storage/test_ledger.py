@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.license import Kind, Refusal, Sharing
 from licensing.rules.seats import (
     End,
@@ -22,8 +22,8 @@ from licensing.rules.seats import (
     Session,
     Taken,
 )
-from licensing.storage import rows
-from licensing.storage.ledger import Beat, Ledger
+from licensing.storage import register as rows
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, merge
 from tests.storage.desk import Clock, Counted, ledgers, look, new_license, new_session, person, start, terms
 
@@ -83,7 +83,7 @@ async def test_a_session_of_ten_heartbeats_takes_at_most_fourteen_calls(tables: 
     await granted(ledger, license, session)
     for _ in range(10):
         clock.forward(300)
-        assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+        assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     await ledger.submit(license, End(session))
     assert len(store.calls) <= 14
 
@@ -295,7 +295,7 @@ async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Cloc
     before = await look(tables, license)
     store.calls.clear()
     clock.forward(300)
-    assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     assert store.calls == ["commit register"]
     after = await look(tables, license)
     assert after.head == before.head
@@ -311,7 +311,7 @@ async def test_heartbeats_of_sessions_that_are_gone_do_not_hold_up_the_others(ta
     gone = set(sessions[::10])
     await asyncio.gather(*(ledger.submit(license, End(session)) for session in gone))
     until = clock() + timedelta(seconds=900)
-    alive = await asyncio.gather(*(ledger.beat(license, Beat(session, clock(), until)) for session in sessions))
+    alive = await asyncio.gather(*(ledger.beat(license, Heartbeat(session, clock(), until)) for session in sessions))
     assert {session for session, is_alive in zip(sessions, alive, strict=True) if not is_alive} == gone
 
 
@@ -323,7 +323,7 @@ async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, c
     row = await tables.get("register", license, rows.ACTIVE + session)
     assert row is not None
     judged = rows.session_value(row)
-    assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     # The sweep judged the row before that heartbeat, and must leave it alone now.
     assert (await ledger.submit(license, Lapse(judged))).outcome == Ended(now=False)
     seen = await look(tables, license)
@@ -352,7 +352,7 @@ async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tabl
     assert row is not None
     clock.forward(1000)
     assert (await ledger.submit(license, Lapse(rows.session_value(row)))).outcome == Ended(now=True)
-    assert not await ledger.beat(license, Beat(session, clock(), clock()))
+    assert not await ledger.beat(license, Heartbeat(session, clock(), clock()))
     (await look(tables, license)).check()
 
 
@@ -520,7 +520,7 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
         async def commit(self, table, partition, writes):  # type: ignore[no-untyped-def]
             try:
                 return await super().commit(table, partition, writes)
-            except Unavailable:
+            except UnavailableError:
                 if other_writes:
                     await granted(others, license, new_session())
                 raise
@@ -562,10 +562,10 @@ async def test_a_store_that_never_answers_is_given_up_within_bounds(
     store, license = Counted(tables), new_license()
     store.lose_requests = 10**6
     ledger = Ledger(store, clock)
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await ledger.submit(license, start(new_session(), terms()))
-    with pytest.raises(Unavailable):
-        await ledger.beat(license, Beat(new_session(), clock(), clock()))
+    with pytest.raises(UnavailableError):
+        await ledger.beat(license, Heartbeat(new_session(), clock(), clock()))
     store.lose_requests = 0
     await granted(ledger, license, new_session())
 
@@ -598,7 +598,7 @@ async def costs(tables: Tables, clock: Clock, seats: int) -> dict[str, list[str]
 
     cost = {"first start": await calls(Granted, start(session, bought))}
     store.calls.clear()
-    assert await ledger.beat(license, Beat(session, clock(), clock() + timedelta(seconds=900)))
+    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     cost["heartbeat"] = list(store.calls)
     assert "range active" in await calls(Full, start(new_session(), bought)), "who has lapsed?"
     cost["refusal until one can lapse"] = await calls(Full, start(new_session(), bought))

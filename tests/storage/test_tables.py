@@ -9,7 +9,7 @@ import pytest
 
 from licensing.cli.home import local_storage
 from licensing.cli.processes import free_port
-from licensing.errors import Conflict, Mismatch, Unavailable
+from licensing.errors import ConflictError, Mismatch, UnavailableError
 from licensing.storage.tables import Tables, Write, create, delete, merge, put
 from tests.faults.storefront import Call, busy, storefront
 from tests.faults.test_lost_replies import by_way_of, port_of
@@ -21,7 +21,7 @@ def new_partition() -> str:
 
 async def lost(tables: Tables, partition: str, *writes: Write) -> tuple[Mismatch, int | None]:
     """How a commit is lost."""
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(ConflictError) as caught:
         await tables.commit("register", partition, writes)
     return caught.value.mismatch, caught.value.index
 
@@ -103,7 +103,7 @@ async def test_a_store_that_is_not_there_is_unavailable_and_said_without_keys(
 ) -> None:
     tables = Tables.from_connection_string(local_storage(free_port()))
     try:
-        with caplog.at_level(logging.DEBUG), pytest.raises(Unavailable):
+        with caplog.at_level(logging.DEBUG), pytest.raises(UnavailableError):
             await tables.get("register", "partition-canary", "row-canary")
     finally:
         await tables.close()
@@ -126,7 +126,7 @@ async def test_a_call_that_fails_is_not_tried_again_behind_the_ledgers_back(azur
         }
         for call, work in works.items():
             front.break_(busy, call, None)
-            with pytest.raises(Unavailable):
+            with pytest.raises(UnavailableError):
                 await work()
             assert front.hits == 1
         await behind.close()

@@ -9,7 +9,7 @@ from azure.core import MatchConditions
 from azure.data.tables import EdmType, TableTransactionError, UpdateMode
 from azure.data.tables.aio import TableServiceClient
 
-from licensing.errors import Conflict, Mismatch
+from licensing.errors import ConflictError, Mismatch
 from licensing.storage.tables import Tables
 from licensing.storage.writes import Refused, answers, create, delete, merge, put, transaction
 
@@ -74,7 +74,7 @@ async def test_rows_are_as_the_sdk_would_have_written_them(azurite: str, tables:
 async def test_a_lost_transaction_is_lost_by_the_row_that_the_sdk_names(azurite: str, tables: Tables) -> None:
     partition = new_partition()
     await tables.commit("register", partition, [create("there", {})])
-    with pytest.raises(Conflict) as caught:
+    with pytest.raises(ConflictError) as caught:
         await tables.commit("register", partition, [put("a", {}), put("b", {}), create("there", {})])
     async with TableServiceClient.from_connection_string(azurite) as service:
         table = service.get_table_client("register")

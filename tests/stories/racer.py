@@ -11,7 +11,7 @@ import sys
 import time
 from datetime import UTC, datetime
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.seats import End, Full, Granted, Outcome, Request
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables
@@ -44,7 +44,7 @@ async def insist(ledger: Ledger, license: str, request: Request) -> Outcome:
     while True:
         try:
             return (await ledger.submit(license, request)).outcome
-        except Unavailable:
+        except UnavailableError:
             await asyncio.sleep(random.uniform(0, 1))
 
 

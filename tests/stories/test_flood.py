@@ -58,7 +58,7 @@ async def test_a_flood_from_one_source_never_reaches_the_store_and_keeps_nobody_
 ) -> None:
     stranger = support.new_home(tmp_path / "stranger")
     license = support.issue(home, seats=50)
-    with serving(home, azurite, log=tmp_path / "log", LICENSING_HEAD_SECONDS="60") as served:
+    with serving(home, azurite, log=tmp_path / "log", LICENSING_STATUS_CACHE_SECONDS="60") as served:
         async with aiohttp.ClientSession() as good, aiohttp.ClientSession() as bad:
             status, running = await start(good, served.url, support.start(license))
             assert status == 201

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime, timedelta
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Reason
-from licensing.services.retain import Retained, retain
-from licensing.storage import rows
+from licensing.services.retention import RetentionResult, run_retention
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from tests.reckoner import Reckoner
 from tests.registers import (
@@ -90,23 +90,23 @@ async def test_fourteen_months_of_three_organizations(azurite: str) -> None:
         reckoners = {license.id: license.reckoner(END) for license in licenses}
         since = BEGIN.date()
         for night in NIGHTS:
-            retained = await run(own, night)
-            assert (retained.licenses, retained.failed, retained.overdue) == (7, 0, 0)
+            result = await run(own, night)
+            assert (result.licenses, result.failed, result.overdue) == (7, 0, 0)
             for license in licenses:
                 await assert_equals_the_count(own, license, reckoners[license.id], since, night)
             await assert_organizations_equal_the_count(own, licenses, night)
             since = night.date()
         await assert_kept_for_a_year(own, licenses)
-        assert retained.oldest == min(ends for license in licenses for ends in kept_ends(license))
+        assert result.oldest == min(ends for license in licenses for ends in kept_ends(license))
         once = await dump(own, versions=True)
         again = await run(own, END)
         assert (again.days, again.months, again.deleted) == (0, 0, 0)
         assert await dump(own, versions=True) == once, "running it again changes nothing"
 
 
-async def run(tables: Register, as_of: datetime) -> Retained:
+async def run(tables: Register, as_of: datetime) -> RetentionResult:
     """One night's run."""
-    return await retain(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP)
+    return await run_retention(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP)
 
 
 async def assert_equals_the_count(

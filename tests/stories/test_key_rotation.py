@@ -15,7 +15,7 @@ from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import from_base64url
 from licensing.crypto.tokens import read_lease
 from licensing.settings import Settings
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import Tables, delete
 from tests import support
 from tests.stories.service import end, heartbeat, serving, start

@@ -11,13 +11,13 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 from licensing.crypto.pseudonyms import Peppers
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.license import Sharing
 from licensing.rules.personal import PersonalData
 from licensing.rules.seats import Departure, End, Granted, Known, Reason, Request, Session, Start
-from licensing.services.privacy import Privacy, Wanted
-from licensing.storage import rows
-from licensing.storage.ledger import Ledger, Settled
+from licensing.services.privacy import PersonQuery, Privacy
+from licensing.storage import register as rows
+from licensing.storage.ledger import Decision, Ledger
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
 from tests import support
 from tests.storage.desk import Clock, ledgers, look, new_license, new_session, terms
@@ -68,12 +68,12 @@ async def fill(tables: Tables, license: str, sessions: list[tuple[str, Write]]) 
     return Counter(user for user, _ in sessions)
 
 
-async def until_answered(ledger: Ledger, license: str, request: Request) -> Settled:
+async def until_answered(ledger: Ledger, license: str, request: Request) -> Decision:
     """Submit a request as a program does, which comes back where the store was too busy."""
     for _ in range(20):
         try:
             return await ledger.submit(license, request)
-        except Unavailable:
+        except UnavailableError:
             await asyncio.sleep(1)
     raise AssertionError("never answered")
 
@@ -104,8 +104,8 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             await asyncio.sleep(random.uniform(0, 0.05))
         return runs
 
-    def wanted(organization: str, user: str) -> Wanted:
-        return Wanted(organization, support.user_hash(user))
+    def wanted(organization: str, user: str) -> PersonQuery:
+        return PersonQuery(organization, support.user_hash(user))
 
     for organization in organizations:
         for license in licenses[organization]:

@@ -3,8 +3,8 @@
 from datetime import UTC, date, datetime
 
 from licensing.rules.seats import End, Granted
-from licensing.services.figures import figured_to, finish, keep, reckon_license
-from licensing.storage import rows
+from licensing.services.totals import aggregate_license, final_day, finish, keep
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Tables, merge
 from tests.storage.desk import Clock, look, new_license, new_session, start, terms
@@ -40,13 +40,13 @@ async def test_a_head_that_an_older_version_left_without_figured_to_gets_its_fig
     assert rows.FIGURED_TO not in (await look(tables, license)).head
 
     clock.forward(3 * 86_400)
-    figured = await reckon_license(tables, license, clock())
+    figured = await aggregate_license(tables, license, clock())
     await keep(tables, license, figured)
     await finish(tables, license, figured)
 
     day = await tables.get("register", license, rows.day_key(date(2026, 3, 10)))
     assert day is not None
     assert rows.day_value(day).seat_seconds == 3600
-    assert await figured_to(tables, license) == date(2026, 3, 12)
+    assert await final_day(tables, license) == date(2026, 3, 12)
     # The head has another version now; who remembers the one before finds that out.
     assert isinstance((await ledger.submit(license, start(new_session(), terms()))).outcome, Granted)

@@ -33,7 +33,7 @@ SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class DayFigures:
+class DayTotals:
     """The totals of one UTC day; `hours` has 24 numbers, the peak of each hour."""
 
     day: date
@@ -50,7 +50,7 @@ class DayFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class MonthFigures:
+class MonthTotals:
     """The totals of one UTC month, `YYYY-MM`; all but `users` is None once a small group was suppressed."""
 
     month: str
@@ -66,10 +66,10 @@ class MonthFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Day:
+class DayAggregate:
     """The figures of a day, and the pseudonyms behind them that its month needs; never to be stored."""
 
-    figures: DayFigures
+    totals: DayTotals
     carried: int
     """How many of the sessions had begun on an earlier day."""
     users: frozenset[str]
@@ -78,8 +78,8 @@ class Day:
     waited: frozenset[str]
 
 
-def reckon(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: datetime) -> Day:
-    """Reckon one UTC day of one license.
+def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: datetime) -> DayAggregate:
+    """Aggregate one UTC day of one license.
 
     `uses` and `denials` may hold more than the day's; `usage.Retrospect` says which of `uses` a day needs. The
     figures of a day that is not over at `as_of` are those up to then. Memory: the day's.
@@ -99,8 +99,8 @@ def reckon(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: dat
     held = list(stays(present, begin, end, as_of))
     hours = _peaks(held, begin)
     peak = max(hours)
-    return Day(
-        DayFigures(
+    return DayAggregate(
+        DayTotals(
             day=day,
             sessions=len(present),
             users=len(users),
@@ -138,7 +138,7 @@ def _peaks(held: Collection[Stay], begin: datetime) -> list[int]:
     return hours
 
 
-class Month:
+class MonthAggregate:
     """Adds up the days of one UTC month of one license, in any order, each once.
 
     Memory: the month's distinct users, hosts and denials, however many sessions there were.
@@ -154,9 +154,9 @@ class Month:
         self._sessions = self._seat_seconds = self._overdraft_seconds = self._peak = 0
         self._peak_at: datetime | None = None
 
-    def add(self, day: Day) -> None:
+    def add(self, day: DayAggregate) -> None:
         """Add one day; one of another month is an error (ValueError)."""
-        figures = day.figures
+        figures = day.totals
         if f"{figures.day:%Y-%m}" != self.month:
             raise ValueError(f"{figures.day} is not a day of {self.month}")
         # A session counts where it starts; what ran into the month from the one before, on the first.
@@ -172,9 +172,9 @@ class Month:
         ):
             self._peak, self._peak_at = figures.peak, figures.peak_at
 
-    def figures(self) -> MonthFigures:
+    def totals(self) -> MonthTotals:
         """The totals of the days added so far."""
-        return MonthFigures(
+        return MonthTotals(
             month=self.month,
             users=len(self.users),
             sessions=self._sessions,
@@ -188,7 +188,7 @@ class Month:
         )
 
 
-Figures = TypeVar("Figures", DayFigures, MonthFigures)
+Figures = TypeVar("Figures", DayTotals, MonthTotals)
 
 
 def with_denials_of(before: Figures, again: Figures) -> Figures:
@@ -204,11 +204,11 @@ def with_denials_of(before: Figures, again: Figures) -> Figures:
     )
 
 
-def suppress(month: MonthFigures, small_group: int) -> MonthFigures:
+def suppress(month: MonthTotals, small_group: int) -> MonthTotals:
     """What may be kept of a month that outlives the year: `users`, and the rest if they were a `small_group`.
 
     Of fewer people the other totals would tell how long, when and where one or two of them worked.
     """
     if month.users >= small_group:
         return month
-    return MonthFigures(month.month, month.users)
+    return MonthTotals(month.month, month.users)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from licensing.rules.license import Sharing
-from licensing.services.retain import Retained, retain
-from licensing.storage import rows
+from licensing.services.retention import RetentionResult, run_retention
+from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.tables import Table, put
 from tests.registers import Dump, License, Register, dump, keys, register
@@ -27,10 +27,10 @@ def small_register() -> list[License]:
 
     Earlier nights have made the figures up to 26 February; those of the last days of the month are missing.
     """
-    figured_to = (NIGHT - 3 * DAY).date()
+    final_day = (NIGHT - 3 * DAY).date()
     licenses = [
-        License(terms(sharing=Sharing.USER), figured_to, "shared"),
-        License(terms(), figured_to, "plain"),
+        License(terms(sharing=Sharing.USER), final_day, "shared"),
+        License(terms(), final_day, "plain"),
     ]
     for license in licenses:
         for number in range(-2, 2):
@@ -59,9 +59,9 @@ async def made(azurite: str, licenses: list[License]) -> AsyncIterator[Register]
         yield own
 
 
-async def run(tables: Register) -> Retained:
+async def run(tables: Register) -> RetentionResult:
     """A night's run to its end, on one license at a time: so its calls come in the same order each time."""
-    return await retain(tables, Ledger(tables, Clock(NIGHT)), NIGHT, 3, parallel=1)
+    return await run_retention(tables, Ledger(tables, Clock(NIGHT)), NIGHT, 3, parallel=1)
 
 
 async def run_until_it_dies(tables: Register) -> None:
@@ -76,19 +76,19 @@ async def run_until_it_dies(tables: Register) -> None:
 async def run_again(azurite: str, tables: Register) -> Dump:
     """What is kept after another process has run to its end."""
     async with register(azurite, Register, tables.prefix) as again:
-        retained = await run(again)
-        assert (retained.failed, retained.overdue) == (0, 0)
+        result = await run(again)
+        assert (result.failed, result.overdue) == (0, 0)
         return await dump(again)
 
 
 async def test_wherever_it_dies_the_next_run_comes_to_the_same(azurite: str) -> None:
     async with made(azurite, small_register()) as own:
-        retained = await run(own)
+        result = await run(own)
         points = sorted({0, *own.writes, *(calls + 1 for calls in own.writes)})
         assert points[-1] < own.calls
         uninterrupted = await dump(own)
-    assert (retained.days, retained.months, retained.deleted) == (4, 2, 8)
-    assert (retained.failed, retained.oldest) == (0, YEAR_AGO)
+    assert (result.days, result.months, result.deleted) == (4, 2, 8)
+    assert (result.failed, result.oldest) == (0, YEAR_AGO)
     assert ("acme", "month:2027-02") in uninterrupted
     assert len(points) > 15
 

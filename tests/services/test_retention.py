@@ -10,14 +10,15 @@ from typing import Any, TypeVar
 
 import pytest
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.retention import year_after, year_before
 from licensing.rules.seats import End, Granted, Reason
-from licensing.services.figures import figured_to, finish, keep, reckon_license, reopening, standing
-from licensing.services.retain import PARALLEL, Retained, retain
-from licensing.storage import patience, rows
-from licensing.storage.ledger import Beat, Ledger
+from licensing.services.retention import PARALLEL, RetentionResult, run_retention
+from licensing.services.totals import aggregate_license, final_day, finish, keep, reopen, standing
+from licensing.storage import register as rows
+from licensing.storage import retry
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.tables import Table, Write, merge, put
 from tests.registers import (
     License,
@@ -57,12 +58,12 @@ async def own(azurite: str) -> AsyncIterator[Register]:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience that is as often tried as ever, and sooner at its end."""
-    monkeypatch.setattr(patience, "PATIENCE", (0.01,) * len(patience.PATIENCE))
+    monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.01,) * len(retry.BACKOFF_SECONDS))
 
 
-async def run(tables: Register, as_of: datetime, *, dry_run: bool = False) -> Retained:
+async def run(tables: Register, as_of: datetime, *, dry_run: bool = False) -> RetentionResult:
     """One night's run."""
-    return await retain(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP, dry_run=dry_run)
+    return await run_retention(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP, dry_run=dry_run)
 
 
 async def assert_equals_the_count(tables: Register, license: License, as_of: datetime) -> None:
@@ -110,10 +111,10 @@ def eventful(license: License) -> License:
 async def test_every_figure_equals_a_count_minute_by_minute(own: Register, bought: Any) -> None:
     license = eventful(License(bought))
     await license.write(own)
-    retained = await run(own, NIGHT)
-    assert (retained.licenses, retained.failed, retained.overdue) == (1, 0, 0)
-    assert retained.months == 2
-    assert retained.oldest == at("2027-01-30T17:12")
+    result = await run(own, NIGHT)
+    assert (result.licenses, result.failed, result.overdue) == (1, 0, 0)
+    assert result.months == 2
+    assert result.oldest == at("2027-01-30T17:12")
     await assert_equals_the_count(own, license, NIGHT)
     (await look(own, license.id)).check()
 
@@ -153,16 +154,16 @@ async def test_a_second_run_changes_nothing(own: Register) -> None:
 async def test_a_session_is_kept_for_a_year_to_the_microsecond(
     own: Register, ended_at: str, kept_at: str, gone_at: str
 ) -> None:
-    license = License(figured_to=at(kept_at).date() - 2 * DAY)
+    license = License(final_day=at(kept_at).date() - 2 * DAY)
     license.ended(at(ended_at) - HOUR, at(ended_at))
     license.ended(at(ended_at), at(ended_at) + 3 * DAY)
     await license.write(own)
-    retained = await run(own, at(kept_at))
+    result = await run(own, at(kept_at))
     assert len(await keys(own, license.id, rows.ENDED)) == 2
-    assert (retained.oldest, retained.overdue) == (at(ended_at), 0)
-    retained = await run(own, at(gone_at))
+    assert (result.oldest, result.overdue) == (at(ended_at), 0)
+    result = await run(own, at(gone_at))
     assert len(await keys(own, license.id, rows.ENDED)) == 1
-    assert (retained.oldest, retained.overdue) == (at(ended_at) + 3 * DAY, 0)
+    assert (result.oldest, result.overdue) == (at(ended_at) + 3 * DAY, 0)
 
 
 def test_what_is_to_go_at_a_moment_and_when_something_is_to_go_agree() -> None:
@@ -185,10 +186,10 @@ async def test_denials_go_once_their_month_has_been_counted(own: Register) -> No
     await license.write(own)
     await run(own, at("2027-02-28T23:59"))
     assert len(await keys(own, license.id, rows.DENIED)) == 3
-    retained = await run(own, at("2027-03-01T00:05"))
-    assert retained.deleted == 0, "who was refused just before midnight may yet be found to have waited"
-    retained = await run(own, at("2027-03-01T02:30"))
-    assert retained.deleted == 2
+    result = await run(own, at("2027-03-01T00:05"))
+    assert result.deleted == 0, "who was refused just before midnight may yet be found to have waited"
+    result = await run(own, at("2027-03-01T02:30"))
+    assert result.deleted == 2
     assert await keys(own, license.id, rows.DENIED) == [rows.denied_key(license.denials[2].session, NIGHT - 9 * DAY)]
     assert (await kept_months(own, license.id))["2027-02"]["denials"] == 2
 
@@ -263,8 +264,8 @@ async def test_a_day_is_made_again_while_a_session_may_yet_turn_out_to_have_ende
     await license.write(own)
     await run(own, NIGHT)
     await assert_equals_the_count(own, license, NIGHT)  # as if it ran on
-    retained = await run(own, NIGHT + DAY)
-    assert retained.days == 2
+    result = await run(own, NIGHT + DAY)
+    assert result.days == 2
     crashed = License(license.terms, id=license.id)
     crashed.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
     crashed.ended(at("2027-03-09T23:00"), at("2027-03-09T23:50"), "ben")
@@ -331,7 +332,7 @@ async def test_a_dry_run_writes_nothing_and_tells_the_same_numbers(own: Register
 
 
 async def test_two_runs_at_once_do_the_same_as_one(azurite: str, own: Register) -> None:
-    license = eventful(License(figured_to=at("2027-01-28T00:00").date()))
+    license = eventful(License(final_day=at("2027-01-28T00:00").date()))
     for number in range(1500):
         began = at("2026-01-10T00:00") + number * HOUR
         license.ended(began, began + 2 * HOUR, f"u{number % 5}")
@@ -363,19 +364,19 @@ async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: Register)
             settled = await ledger.submit(license.id, start(session, bought, user=f"live{number % 7}"))
             if isinstance(settled.outcome, Granted):
                 granted.add(session)
-                await ledger.beat(license.id, Beat(session, clock(), clock() + HOUR))
+                await ledger.beat(license.id, Heartbeat(session, clock(), clock() + HOUR))
                 if random.random() < 0.8:
                     await ledger.submit(license.id, End(session))
 
     async with register(azurite, Register, own.prefix) as served:
         ledger = Ledger(served, clock)
         traffic = asyncio.gather(*(program(number, ledger) for number in range(8)))
-        retained = Retained()
+        result = RetentionResult()
         for _ in range(3):
-            retained += await run(own, NIGHT)
+            result += await run(own, NIGHT)
         done.set()
         await traffic
-    assert retained.failed == 0
+    assert result.failed == 0
     assert len(granted) > 20, "there was traffic"
     await assert_equals_the_count(own, license, NIGHT)
     seen = await look(own, license.id)
@@ -424,14 +425,14 @@ async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
         await license.write(own)
     await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
     with caplog.at_level("INFO", "licensing"):
-        retained = await run(own, NIGHT)
-    assert (retained.licenses, retained.failed, retained.overdue) == (2, 1, 1)
-    assert retained.oldest == at("2026-03-01T10:00")
+        result = await run(own, NIGHT)
+    assert (result.licenses, result.failed, result.overdue) == (2, 1, 1)
+    assert result.oldest == at("2026-03-01T10:00")
     await assert_equals_the_count(own, sound, NIGHT)
     assert len(await keys(own, poisoned.id, rows.ENDED)) == 2, "nothing goes before it is counted"
     said = {record.getMessage(): record.levelname for record in caplog.records}
-    assert said[f"retain {retained}"] == "ERROR"
-    assert said["retain: 1 licenses keep sessions past their year"] == "ERROR"
+    assert said[f"retention {result}"] == "ERROR"
+    assert said["retention: 1 licenses keep sessions past their year"] == "ERROR"
     assert not any(poisoned.id in message or "acme" in message for message in said)
 
 
@@ -484,8 +485,8 @@ async def test_licenses_go_side_by_side_and_each_step_is_over_on_all_before_the_
     overdue = 7 + 60 * sum(range(7))
     assert (await run(own, NIGHT, dry_run=True)).deleted == overdue
     async with register(azurite, Noted, own.prefix) as noted:
-        retained = await run(noted, NIGHT)
-    assert (retained.licenses, retained.failed, retained.deleted) == (7, 0, overdue)
+        result = await run(noted, NIGHT)
+    assert (result.licenses, result.failed, result.deleted) == (7, 0, overdue)
     assert set(noted.steps) == set(noted.STEPS)
     assert noted.steps == sorted(noted.steps, key=noted.STEPS.index), "an end of a step after the next has begun"
     assert noted.most_at_once == PARALLEL
@@ -507,8 +508,8 @@ async def test_progress_is_told_with_each_license_and_comes_to_its_end_beside_a_
     await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
     told: list[tuple[int, int]] = []
     ledger = Ledger(own, Clock(NIGHT))
-    retained = await retain(own, ledger, NIGHT, SMALL_GROUP, progress=lambda done, of: told.append((done, of)))
-    assert retained.failed == 1
+    result = await run_retention(own, ledger, NIGHT, SMALL_GROUP, progress=lambda done, of: told.append((done, of)))
+    assert result.failed == 1
     assert told == sorted(told)
     assert set(told) == {(done, 6) for done in range(1, 7)}
 
@@ -519,9 +520,9 @@ async def test_the_log_says_what_was_done_and_what_is_left(own: Register, caplog
     license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
     await license.write(own)
     with caplog.at_level("INFO", "licensing"):
-        retained = await run(own, NIGHT)
-    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"retain {retained}")]
-    assert str(retained).startswith(
+        result = await run(own, NIGHT)
+    assert [(record.levelname, record.getMessage()) for record in caplog.records] == [("INFO", f"retention {result}")]
+    assert str(result).startswith(
         "licenses=1 days=374 months=12 deleted=1 oldest=2027-03-01T10:00:00Z overdue=0 failed=0 seconds="
     )
 
@@ -537,20 +538,20 @@ class Throttled(Register):
             self.unanswered -= 1
             if self.unanswered % 2:
                 await super().commit(table, partition, writes)
-            raise Unavailable("the store answered 503")
+            raise UnavailableError("the store answered 503")
         return await super().commit(table, partition, writes)
 
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_busy_store_is_given_time(azurite: str, own: Register) -> None:
-    license = License(figured_to=at("2027-03-07T00:00").date())
+    license = License(final_day=at("2027-03-07T00:00").date())
     for number in range(1000):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * HOUR)
     await license.write(own)
     async with register(azurite, Throttled, own.prefix) as busy:
         busy.unanswered = 12
-        retained = await run(busy, NIGHT)
-        assert (retained.failed, retained.overdue, busy.unanswered) == (0, 0, 0)
+        result = await run(busy, NIGHT)
+        assert (result.failed, result.overdue, busy.unanswered) == (0, 0, 0)
     assert await keys(own, license.id, rows.ENDED) == []
 
 
@@ -566,37 +567,37 @@ class Silent(Register):
     async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
         if self.calls >= self.silent_from and self.silent:
             self.silent -= 1
-            raise Unavailable("the store did not answer")
+            raise UnavailableError("the store did not answer")
         return await super()._call(table, call)
 
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("silent_from", range(16))
 async def test_a_store_that_is_silent_for_a_while_costs_no_night(azurite: str, own: Register, silent_from: int) -> None:
-    license = License(figured_to=at("2027-03-07T00:00").date())
+    license = License(final_day=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
     await license.write(own)
     async with register(azurite, Silent, own.prefix) as silent:
         silent.silent_from = silent_from
-        retained = await run(silent, NIGHT)
+        result = await run(silent, NIGHT)
         assert silent.silent == 0, "it was silent"
-    assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 1)
-    assert retained.oldest == at("2027-03-01T10:00")
+    assert (result.failed, result.overdue, result.deleted) == (0, 0, 1)
+    assert result.oldest == at("2027-03-01T10:00")
     assert (await run(own, NIGHT)).days == 0, "all was done"
 
 
 async def test_a_night_does_not_keep_figures_of_sessions_that_are_erased_while_it_reckons(own: Register) -> None:
     license = eventful(License(terms(kind=Kind.NAMED_USER, seats=0)))
     await license.write(own)
-    figured = await reckon_license(own, license.id, NIGHT)
+    figured = await aggregate_license(own, license.id, NIGHT)
     known = await standing(own, license.id)
     assert known is not None
-    await own.commit("register", license.id, [reopening(known, NIGHT.date())])
+    await own.commit("register", license.id, [reopen(known, NIGHT.date())])
     await keep(own, license.id, figured)
     await finish(own, license.id, figured)
     assert await keys(own, license.id, rows.DAY) == await keys(own, license.id, rows.MONTH) == []
-    assert await figured_to(own, license.id) is None
+    assert await final_day(own, license.id) is None
 
 
 class Halting(Register):
@@ -613,27 +614,27 @@ class Halting(Register):
         if self.due and call.__qualname__.startswith("Tables.pages."):
             self.due = False
             self.halts += 1
-            raise Unavailable("the store did not answer")
+            raise UnavailableError("the store did not answer")
         return await super()._call(table, call)
 
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(azurite: str, own: Register) -> None:
-    license = License(figured_to=at("2027-03-07T00:00").date())
+    license = License(final_day=at("2027-03-07T00:00").date())
     for number in range(7100):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * MINUTE)
     await license.write(own)
     async with register(azurite, Halting, own.prefix) as halting:
-        retained = await run(halting, NIGHT)
-        assert halting.halts > len(patience.PATIENCE)
-    assert (retained.failed, retained.overdue, retained.deleted) == (0, 0, 7100)
+        result = await run(halting, NIGHT)
+        assert halting.halts > len(retry.BACKOFF_SECONDS)
+    assert (result.failed, result.overdue, result.deleted) == (0, 0, 7100)
 
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_dry_run_on_a_store_that_is_silent_for_a_while_counts_nothing_twice(
     azurite: str, own: Register
 ) -> None:
-    license = License(figured_to=at("2027-03-07T00:00").date())
+    license = License(final_day=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     await license.write(own)
     async with register(azurite, Silent, own.prefix) as silent:
@@ -658,11 +659,11 @@ async def test_a_night_costs_what_changed_and_not_what_is_kept(azurite: str) -> 
     costs = []
     for rows_kept in (0, 100, OLD_ROWS):
         async with register(azurite, Register) as own:
-            license = crowd(License(figured_to=at("2027-03-08T00:00").date()), rows_kept)
+            license = crowd(License(final_day=at("2027-03-08T00:00").date()), rows_kept)
             await license.write(own)
             own.calls = own.rows_read = 0
-            retained = await run(own, NIGHT)
-            assert (retained.days, retained.failed) == (1, 0)
+            result = await run(own, NIGHT)
+            assert (result.days, result.failed) == (1, 0)
             costs.append((own.calls, own.rows_read))
             license.uses = license.uses[rows_kept:]
             await assert_equals_the_count(own, license, NIGHT)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -17,7 +17,7 @@ BOUND_SECONDS = 9.0
 """The longest that anybody waits for an answer, queueing included."""
 
 
-class Lane(Generic[Item, Answer]):
+class BatchQueue(Generic[Item, Answer]):
     """A queue with one server.
 
     `serve` takes all items that wait and returns an answer for each, by place; items without one stay in the queue,
@@ -35,7 +35,7 @@ class Lane(Generic[Item, Answer]):
         return self._server is None
 
     async def submit(self, item: Item) -> Answer:
-        """Queue an item and wait for its answer; Unavailable where that takes longer than `BOUND_SECONDS`.
+        """Queue an item and wait for its answer; UnavailableError where that takes longer than `BOUND_SECONDS`.
 
         An item whose caller has gone is served all the same: it may be half done already.
         """
@@ -47,7 +47,7 @@ class Lane(Generic[Item, Answer]):
             async with asyncio.timeout(BOUND_SECONDS):
                 return await future
         except TimeoutError:
-            raise Unavailable("the store did not answer in time") from None
+            raise UnavailableError("the store did not answer in time") from None
 
     async def _run(self) -> None:
         try:

@@ -15,9 +15,9 @@ Partition of an organization in `directory`: `organization`, `license:{id}`, `mo
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
-from licensing.rules.figures import DayFigures, MonthFigures
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.seats import Departure, Head, Known, Session, Terms
+from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Denial, Use
 from licensing.storage.tables import EdmType, Row, Write, create, delete, merge, put
 
@@ -262,7 +262,7 @@ def month_key(month: str) -> str:
     return MONTH + month
 
 
-def day_figures(figures: DayFigures) -> Write:
+def day_figures(figures: DayTotals) -> Write:
     """The figures of a day; `hours` as 24 numbers, comma-separated."""
     columns = {
         "sessions": figures.sessions,
@@ -279,10 +279,10 @@ def day_figures(figures: DayFigures) -> Write:
     return put(day_key(figures.day), {name: value for name, value in columns.items() if value is not None})
 
 
-def day_value(row: Row) -> DayFigures:
+def day_value(row: Row) -> DayTotals:
     """The figures of a day from their row."""
     c = row.columns
-    return DayFigures(
+    return DayTotals(
         day=date.fromisoformat(row.key.removeprefix(DAY)),
         sessions=c["sessions"],
         users=c["users"],
@@ -297,7 +297,7 @@ def day_value(row: Row) -> DayFigures:
     )
 
 
-def month_figures(figures: MonthFigures) -> Write:
+def month_figures(figures: MonthTotals) -> Write:
     """The figures of a month."""
     columns = {
         "users": figures.users,
@@ -313,10 +313,10 @@ def month_figures(figures: MonthFigures) -> Write:
     return put(month_key(figures.month), {name: value for name, value in columns.items() if value is not None})
 
 
-def month_value(row: Row) -> MonthFigures:
+def month_value(row: Row) -> MonthTotals:
     """The figures of a month from their row."""
     c = row.columns
-    return MonthFigures(
+    return MonthTotals(
         month=row.key.removeprefix(MONTH),
         users=c["users"],
         sessions=c.get("sessions"),

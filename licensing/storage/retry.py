@@ -4,19 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from licensing.errors import Unavailable
+from licensing.errors import UnavailableError
 
 Result = TypeVar("Result")
 
-PATIENCE = (0.5, 1, 2, 4, 8)
+BACKOFF_SECONDS = (0.5, 1, 2, 4, 8)
 """Seconds to wait before each new try, when the store does not answer."""
 
 
-async def patiently(work: Callable[[], Awaitable[Result]]) -> Result:
-    """Do what is safe to repeat, again while the store does not answer; Unavailable when patience is at its end."""
-    for wait in PATIENCE:
+async def with_retries(work: Callable[[], Awaitable[Result]]) -> Result:
+    """Run idempotent work, with retries while the store does not answer; UnavailableError after the last."""
+    for wait in BACKOFF_SECONDS:
         try:
             return await work()
-        except Unavailable:
+        except UnavailableError:
             await asyncio.sleep(wait)
     return await work()

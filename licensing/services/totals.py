@@ -4,7 +4,7 @@ The register is read day by day, going back in time (`licensing.rules.usage.Retr
 than one day of ended sessions is in memory, besides those that run across its midnight.
 
 A day's figures are final once nothing that happens later can change them: every session that touched the day has
-ended, or has been heard of since. The head keeps the last day up to which all are (`figured_to`), so that the work of
+ended, or has been heard of since. The head keeps the last day up to which all are (`final_day`), so that the work of
 a night grows with what is new and not with what is kept.
 """
 
@@ -14,19 +14,19 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 
-from licensing.errors import Conflict
-from licensing.rules.figures import Day, DayFigures, Month, reckon, with_denials_of
+from licensing.errors import ConflictError
 from licensing.rules.retention import year_before
 from licensing.rules.seats import Reason, depart
+from licensing.rules.totals import DayAggregate, DayTotals, MonthAggregate, aggregate_day, with_denials_of
 from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, merge
 
 USE_COLUMNS = ("started_at", "ended_at", "user", "host", "holder", "overdraft")
 
 
 @dataclass(frozen=True, slots=True)
-class StillOpen:
+class OpenSessions:
     """The sessions that had not ended at a moment, and until when everything that happened is settled.
 
     It is read before those that have ended. One that ends in between moves from here to there: so it cannot be missed,
@@ -43,8 +43,8 @@ class StillOpen:
 
 
 @dataclass(slots=True)
-class Figured:
-    """What was reckoned of one license: the writes that keep it, and what its organization needs of it.
+class LicenseAggregate:
+    """What was aggregated of one license: the writes that keep it, and what its organization needs of it.
 
     `final` is the last day whose figures cannot change any more (None: none that is new). `users` are each closed
     month's distinct pseudonyms; they are never stored. `correction` is the last one that was known when reading began.
@@ -58,7 +58,7 @@ class Figured:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class TotalsState:
     """How far a license's figures are final, and the last correction of its sessions, at a version of its head."""
 
     final: date | None
@@ -71,7 +71,7 @@ def month_of(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
-async def still_open(tables: Tables, license: str, as_of: datetime) -> StillOpen:
+async def open_sessions(tables: Tables, license: str, as_of: datetime) -> OpenSessions:
     """Read the sessions that were open at a moment.
 
     A session that is active now will have ended no sooner than its last heartbeat or, where it is borrowed, its
@@ -90,21 +90,21 @@ async def still_open(tables: Tables, license: str, as_of: datetime) -> StillOpen
     # Where the moment lies in the past, some have ended since.
     first, beyond = rows.ended_key(as_of, ""), rows.beyond(rows.ENDED)
     since = tables.rows("register", license, first, beyond, columns=USE_COLUMNS)
-    ended = StillOpen(uses, settled).ended([rows.use_value(row) async for row in since])
+    ended = OpenSessions(uses, settled).ended([rows.use_value(row) async for row in since])
     uses += [replace(use, ended_at=None) for use in ended]
-    return StillOpen([use for use in uses if use.started_at < as_of], settled)
+    return OpenSessions([use for use in uses if use.started_at < as_of], settled)
 
 
 async def days_back(
-    tables: Tables, license: str, oldest: date, as_of: datetime, present: StillOpen
-) -> AsyncIterator[Day]:
+    tables: Tables, license: str, oldest: date, as_of: datetime, present: OpenSessions
+) -> AsyncIterator[DayAggregate]:
     """Reckon every day from that of `as_of`, which is not over, back to `oldest`."""
     refused = await _denials(tables, license, oldest)
     retrospect = Retrospect(present.uses)
     day = as_of.date()
     while day >= oldest:
         ended = [use async for use in _ended(tables, license, midnight(day), min(midnight(day) + DAY, as_of))]
-        yield reckon(day, retrospect.day(day, present.ended(ended)), refused[day], as_of)
+        yield aggregate_day(day, retrospect.day(day, present.ended(ended)), refused[day], as_of)
         day -= timedelta(days=1)
 
 
@@ -115,7 +115,7 @@ async def _ended(tables: Tables, license: str, since: datetime, until: datetime)
 
 
 async def uses_between(
-    tables: Tables, license: str, since: datetime, until: datetime, as_of: datetime, present: StillOpen
+    tables: Tables, license: str, since: datetime, until: datetime, as_of: datetime, present: OpenSessions
 ) -> list[Use]:
     """The sessions that ran at some time in `since` ≤ t < `until`, as known at a moment."""
     ended = [use async for use in _ended(tables, license, since, as_of) if use.started_at < until]
@@ -131,28 +131,28 @@ async def _denials(tables: Tables, license: str, oldest: date) -> dict[date, lis
     return refused
 
 
-async def standing(tables: Tables, license: str) -> Standing | None:
+async def standing(tables: Tables, license: str) -> TotalsState | None:
     """How a license's figures stand; None where there is no such license."""
     head = await tables.get("register", license, rows.HEAD, (rows.FIGURED_TO, rows.CORRECTION))
     if head is None:
         return None
     final = head.columns.get(rows.FIGURED_TO)
-    return Standing(date.fromisoformat(final) if final else None, head.columns.get(rows.CORRECTION, ""), head.etag)
+    return TotalsState(date.fromisoformat(final) if final else None, head.columns.get(rows.CORRECTION, ""), head.etag)
 
 
-async def figured_to(tables: Tables, license: str) -> date | None:
+async def final_day(tables: Tables, license: str) -> date | None:
     """The last day whose figures are final, None where there is none."""
     known = await standing(tables, license)
     return known.final if known else None
 
 
-async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figured:
+async def aggregate_license(tables: Tables, license: str, as_of: datetime) -> LicenseAggregate:
     """Reckon every day and month that has closed and whose figures are not final yet; nothing is written."""
     # First, so that a correction of what is read below does not go unnoticed.
     known = await standing(tables, license)
     final = known.final if known else None
-    figured = Figured(correction=known.correction if known else "")
-    present = await still_open(tables, license, as_of)
+    figured = LicenseAggregate(correction=known.correction if known else "")
+    present = await open_sessions(tables, license, as_of)
     this_month, newest = month_of(as_of.date()), as_of.date() - DAY
     if final is None:
         first = await first_day(tables, license, present)
@@ -164,16 +164,16 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
     if first is None or first > newest:
         return figured
     year_ago = year_before(as_of)
-    # A month that closes is reckoned from its sessions, not from its days: people come on several of them.
+    # A month that closes is aggregated from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
     kept = await _kept_days(tables, license, first)
-    months: dict[str, Month] = {}
+    months: dict[str, MonthAggregate] = {}
     async for day in days_back(tables, license, oldest, as_of, present):
-        figures = day.figures
+        figures = day.totals
         if figures.day > newest:
             continue
         if (month := month_of(figures.day)) != this_month:
-            months.setdefault(month, Month(month)).add(day)
+            months.setdefault(month, MonthAggregate(month)).add(day)
         if figures.day >= first:
             figured.days += 1
             before = kept.get(figures.day)
@@ -184,7 +184,7 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
             if (before or figures.sessions or figures.denials) and figures.day >= year_ago.date():
                 figured.writes.append(rows.day_figures(figures))
     for name, sums in months.items():
-        totals = sums.figures()
+        totals = sums.totals()
         figured.users[name] = sums.users
         row = await tables.get("register", license, rows.month_key(name))
         if row and outlives_its_sessions(name, as_of):
@@ -197,7 +197,7 @@ async def reckon_license(tables: Tables, license: str, as_of: datetime) -> Figur
     return figured
 
 
-def reopening(known: Standing, first: date) -> Write:
+def reopen(known: TotalsState, first: date) -> Write:
     """The write that has figures from a day on made again; it belongs into the transaction that corrects sessions.
 
     Its new id keeps a night's run that has read them before from calling its figures final.
@@ -208,9 +208,9 @@ def reopening(known: Standing, first: date) -> Write:
     return merge(rows.HEAD, columns, known.version)
 
 
-async def disown(tables: Tables, license: str) -> None:
+async def invalidate_run(tables: Tables, license: str) -> None:
     """Keep a night's run that has read sessions which have been erased since from keeping figures of them."""
-    await _with_head(tables, license, lambda known: [reopening(known, date.max)])
+    await _with_head(tables, license, lambda known: [reopen(known, date.max)])
 
 
 def outlives_its_sessions(month: str, as_of: datetime) -> bool:
@@ -218,38 +218,38 @@ def outlives_its_sessions(month: str, as_of: datetime) -> bool:
     return midnight(date.fromisoformat(f"{month}-01")) < year_before(as_of)
 
 
-async def keep(tables: Tables, license: str, figured: Figured) -> None:
-    """Write what was reckoned. Safe to repeat: the same days come out the same."""
+async def keep(tables: Tables, license: str, figured: LicenseAggregate) -> None:
+    """Write what was aggregated. Safe to repeat: the same days come out the same."""
     for start in range(0, len(figured.writes), TRANSACTION_ROWS - 1):
         await _unless_corrected(tables, license, figured, {}, figured.writes[start : start + TRANSACTION_ROWS - 1])
 
 
-async def finish(tables: Tables, license: str, figured: Figured) -> None:
+async def finish(tables: Tables, license: str, figured: LicenseAggregate) -> None:
     """Note up to which day figures are final, once all that rests on them is written."""
     if figured.final is not None:
         await _unless_corrected(tables, license, figured, {rows.FIGURED_TO: str(figured.final)})
 
 
 async def _unless_corrected(
-    tables: Tables, license: str, figured: Figured, head: dict[str, str], writes: Sequence[Write] = ()
+    tables: Tables, license: str, figured: LicenseAggregate, head: dict[str, str], writes: Sequence[Write] = ()
 ) -> None:
     """Change the head, and other rows with it, but not where sessions were corrected or erased since they were read.
 
     The next run then makes the figures again.
     """
 
-    def change(known: Standing) -> list[Write]:
+    def change(known: TotalsState) -> list[Write]:
         return [merge(rows.HEAD, head, known.version), *writes] if known.correction == figured.correction else []
 
     await _with_head(tables, license, change)
 
 
-async def _with_head(tables: Tables, license: str, change: Callable[[Standing], list[Write]]) -> None:
+async def _with_head(tables: Tables, license: str, change: Callable[[TotalsState], list[Write]]) -> None:
     """Do what `change` makes of how a license's figures stand, while they stand so; nothing where it makes nothing."""
     while (known := await standing(tables, license)) is not None and (writes := change(known)):
         try:
             await tables.commit("register", license, writes)
-        except Conflict:
+        except ConflictError:
             continue  # a start or an end came in between
         return
 
@@ -257,15 +257,15 @@ async def _with_head(tables: Tables, license: str, change: Callable[[Standing], 
 async def users_in(tables: Tables, license: str, month: str, as_of: datetime) -> set[str]:
     """The distinct pseudonyms of a month's users on one license."""
     first = date.fromisoformat(f"{month}-01")
-    present = await still_open(tables, license, as_of)
+    present = await open_sessions(tables, license, as_of)
     users: set[str] = set()
     async for day in days_back(tables, license, first, as_of, present):
-        if month_of(day.figures.day) == month:
+        if month_of(day.totals.day) == month:
             users |= day.users
     return users
 
 
-async def first_day(tables: Tables, license: str, present: StillOpen) -> date | None:
+async def first_day(tables: Tables, license: str, present: OpenSessions) -> date | None:
     """The first day on which anything happened; needed once in a license's life."""
     first = min((use.started_at for use in present.uses), default=None)
     ended = tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED), columns=("started_at",))
@@ -279,6 +279,6 @@ async def first_day(tables: Tables, license: str, present: StillOpen) -> date | 
     return first.date() if first else None
 
 
-async def _kept_days(tables: Tables, license: str, first: date) -> dict[date, DayFigures]:
+async def _kept_days(tables: Tables, license: str, first: date) -> dict[date, DayTotals]:
     kept = tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY))
     return {figures.day: figures async for figures in (rows.day_value(row) async for row in kept)}

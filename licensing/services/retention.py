@@ -24,26 +24,26 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from licensing.errors import Fault
-from licensing.rules.figures import suppress
+from licensing.errors import LicensingError
 from licensing.rules.retention import year_before
+from licensing.rules.totals import suppress
 from licensing.services.directory import licenses
-from licensing.services.figures import (
-    Figured,
-    figured_to,
+from licensing.services.progress import Progress, no_progress
+from licensing.services.sweep import sweep_license
+from licensing.services.totals import (
+    LicenseAggregate,
+    aggregate_license,
+    final_day,
     finish,
     keep,
     month_of,
     outlives_its_sessions,
-    reckon_license,
     users_in,
 )
-from licensing.services.progress import Progress, unwatched
-from licensing.services.sweep import sweep_license
-from licensing.storage import rows
+from licensing.storage import register as rows
 from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
-from licensing.storage.patience import patiently
+from licensing.storage.retry import with_retries
 from licensing.storage.tables import Tables, put
 
 PARALLEL = 4
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Retained:
+class RetentionResult:
     """What a night's run did, and what is left.
 
     `deleted` counts rows whose deletion was heard of. `oldest` is the end of the oldest session that is kept; `overdue`
@@ -71,8 +71,8 @@ class Retained:
     failed: int = 0
     seconds: float = 0
 
-    def __add__(self, other: "Retained") -> "Retained":
-        return Retained(
+    def __add__(self, other: "RetentionResult") -> "RetentionResult":
+        return RetentionResult(
             self.licenses + other.licenses,
             self.days + other.days,
             self.months + other.months,
@@ -91,24 +91,24 @@ class Retained:
         )
 
 
-async def retain(
+async def run_retention(
     tables: Tables,
     ledger: Ledger,
     as_of: datetime,
     small_group: int,
     *,
     dry_run: bool = False,
-    progress: Progress = unwatched,
+    progress: Progress = no_progress,
     parallel: int = PARALLEL,
-) -> Retained:
+) -> RetentionResult:
     """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
     began = time.monotonic()
-    by_organization = await patiently(lambda: _by_organization(tables))
+    by_organization = await with_retries(lambda: _by_organization(tables))
     total = sum(map(len, by_organization.values()))
     organizations, places = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
     done: set[tuple[str, str]] = set()
 
-    async def one(organization: str, names: list[str]) -> Retained:
+    async def one(organization: str, names: list[str]) -> RetentionResult:
         def told(*names: str) -> None:
             done.update((organization, name) for name in names)
             progress(len(done), total)
@@ -116,20 +116,20 @@ async def retain(
         async with organizations:
             run = _Run(tables, ledger, as_of, small_group, dry_run, places, told)
             try:
-                return await patiently(lambda: run.organization(organization, names))
+                return await with_retries(lambda: run.organization(organization, names))
             except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
-                _log.error("retain: %s with the licenses of one organization", type(fault).__name__)
+                _log.error("retention: %s with the licenses of one organization", type(fault).__name__)
                 return await run.failed(names)
             finally:
                 told(*names)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
-    retained = sum(parts, Retained(seconds=time.monotonic() - began))
-    level = logging.ERROR if retained.failed or retained.overdue else logging.INFO
-    _log.log(level, "retain %s", retained)
-    if retained.overdue:
-        _log.error("retain: %d licenses keep sessions past their year", retained.overdue)
-    return retained
+    result = sum(parts, RetentionResult(seconds=time.monotonic() - began))
+    level = logging.ERROR if result.failed or result.overdue else logging.INFO
+    _log.log(level, "retention %s", result)
+    if result.overdue:
+        _log.error("retention: %d licenses keep sessions past their year", result.overdue)
+    return result
 
 
 async def _by_organization(tables: Tables) -> dict[str, list[str]]:
@@ -156,7 +156,7 @@ class _Run:
     def cutoff(self) -> datetime:
         return year_before(self.as_of)
 
-    async def organization(self, organization: str, names: list[str]) -> Retained:
+    async def organization(self, organization: str, names: list[str]) -> RetentionResult:
         """All licenses of one organization: their figures, then its own, and only then what may go."""
         if self.dry_run:
             self.deleted = 0  # an earlier try has counted the same rows
@@ -167,18 +167,18 @@ class _Run:
         if not self.dry_run:
             await self._each(lambda name: finish(self.tables, name, figured[name]), names)
         parts = await self._each(lambda name: self._let_go(name, figured[name]), names)
-        return sum(parts, Retained(deleted=self.deleted))
+        return sum(parts, RetentionResult(deleted=self.deleted))
 
-    async def failed(self, names: list[str]) -> Retained:
+    async def failed(self, names: list[str]) -> RetentionResult:
         """What is left on licenses that could not be done, as far as that can be told."""
 
-        async def left(name: str) -> Retained:
+        async def left(name: str) -> RetentionResult:
             try:
                 return await self._left(name)
-            except Fault:
-                return Retained()
+            except LicensingError:
+                return RetentionResult()
 
-        return sum(await self._each(left, names), Retained(licenses=len(names), failed=len(names)))
+        return sum(await self._each(left, names), RetentionResult(licenses=len(names), failed=len(names)))
 
     async def _each(self, work: Callable[[str], Awaitable[Result]], names: Iterable[str]) -> list[Result]:
         """Do a step on several licenses at once; it is over on all of them, also where it fails on one."""
@@ -193,15 +193,15 @@ class _Run:
                 raise each
         return [each for each in done if not isinstance(each, BaseException)]
 
-    async def _figure(self, license: str) -> Figured:
+    async def _figure(self, license: str) -> LicenseAggregate:
         """Reckon what has closed on a license, and keep it."""
         await sweep_license(self.tables, self.ledger, license, self.as_of, self.dry_run)
-        figured = await reckon_license(self.tables, license, self.as_of)
+        figured = await aggregate_license(self.tables, license, self.as_of)
         if not self.dry_run:
             await keep(self.tables, license, figured)
         return figured
 
-    async def _organization_month(self, organization: str, month: str, figured: dict[str, Figured]) -> None:
+    async def _organization_month(self, organization: str, month: str, figured: dict[str, LicenseAggregate]) -> None:
         """How many people used any of the organization's licenses in a month, each counted once."""
         if outlives_its_sessions(month, self.as_of) and await self.tables.get(
             "directory", organization, rows.month_key(month), ()
@@ -216,9 +216,9 @@ class _Run:
         if users and not self.dry_run:
             await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
 
-    async def _let_go(self, license: str, figured: Figured) -> Retained:
+    async def _let_go(self, license: str, figured: LicenseAggregate) -> RetentionResult:
         """Delete what has been counted or is past its year (or count what would be); the license is done then."""
-        final = figured.final or await figured_to(self.tables, license)
+        final = figured.final or await final_day(self.tables, license)
         await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
         await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
         if final is not None:
@@ -227,7 +227,7 @@ class _Run:
         await self._suppress(license)
         left = await self._left(license)
         self.done(license)
-        return left + Retained(licenses=1, days=figured.days, months=len(figured.users))
+        return left + RetentionResult(licenses=1, days=figured.days, months=len(figured.users))
 
     async def _delete(self, license: str, first: str, beyond: str) -> None:
         kept = self.tables.rows("register", license, first, beyond, columns=(), patient=True)
@@ -250,9 +250,9 @@ class _Run:
                 write = rows.month_figures(suppress(month, self.small_group))
                 await self.tables.commit("register", license, [write])
 
-    async def _left(self, license: str) -> Retained:
+    async def _left(self, license: str) -> RetentionResult:
         """The oldest session that is kept (or would be), and whether that is past its year."""
         since = rows.ended_key(self.cutoff, "") if self.dry_run else rows.ENDED
         row = await self.tables.first("register", license, since, rows.beyond(rows.ENDED), ())
         oldest = rows.ended_at(row) if row else None
-        return Retained(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))
+        return RetentionResult(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))

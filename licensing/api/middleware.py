@@ -36,7 +36,7 @@ class _Message(dict[str, object]):
         return f"<{self['type']}>"
 
 
-class Guard:
+class RequestMiddleware:
     """An ASGI app around another one."""
 
     def __init__(self, app: ASGIApp) -> None:

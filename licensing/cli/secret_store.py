@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 import typer
 
 from licensing.cli.home import Home
-from licensing.errors import SettingsFault, VaultFault
+from licensing.errors import SettingsError, VaultError
 
 if TYPE_CHECKING:
     from azure.keyvault.secrets import SecretClient
@@ -34,8 +34,8 @@ Vault = Annotated[str | None, typer.Option(metavar="NAME", help="A key vault, fo
 """The option of each command that needs secrets."""
 
 
-class Secrets(Protocol):
-    """A place where secrets are. Each method raises a Fault, in words for people, where the place does not do."""
+class SecretStore(Protocol):
+    """A place that keeps secrets. Raises LicensingError, in words for people, where it fails."""
 
     def read(self, secret: Secret) -> str | None:
         """A secret, None where there is none."""
@@ -44,7 +44,7 @@ class Secrets(Protocol):
         """Make or replace a secret."""
 
 
-class HomeSecrets:
+class HomeSecretStore:
     """The secrets of the local service."""
 
     def __init__(self, home: Home) -> None:
@@ -59,7 +59,7 @@ class HomeSecrets:
         self._home.set_value(SETTINGS[secret], value)
 
 
-class VaultSecrets:
+class VaultSecretStore:
     """The secrets in a key vault; those that are replaced stay there as older versions."""
 
     def __init__(self, name: str, client: "SecretClient") -> None:
@@ -94,18 +94,18 @@ class VaultSecrets:
                 "or the secret is disabled, or the vault closed to this network",
                 409: "keeps a deleted secret of that name: recover it first",
             }.get(error.status_code or 0, f"answered {error.status_code}")
-            raise VaultFault(f"{secret}: the vault {self._name} {what}") from None
+            raise VaultError(f"{secret}: the vault {self._name} {what}") from None
         except AzureError as error:
-            raise VaultFault(
+            raise VaultError(
                 f"{secret}: the vault {self._name} cannot be reached or you are not signed in "
                 f"({type(error).__name__}); check its name, the network, and `az login`"
             ) from None
 
 
 def vault_client(name: str) -> "SecretClient":
-    """What speaks with a vault under the operator's own identity. SettingsFault where the name is none."""
+    """What speaks with a vault under the operator's own identity. SettingsError where the name is none."""
     if not VAULT_NAME.fullmatch(name):
-        raise SettingsFault(f"{name!r} is no name of a key vault; it is the first word of the vault's address")
+        raise SettingsError(f"{name!r} is no name of a key vault; it is the first word of the vault's address")
     # Only here, since no other command has any use for them.
     from azure.identity import DefaultAzureCredential
     from azure.keyvault.secrets import SecretClient
@@ -113,6 +113,6 @@ def vault_client(name: str) -> "SecretClient":
     return SecretClient(f"https://{name}.vault.azure.net", DefaultAzureCredential())
 
 
-def secrets_in(home: Home, vault: str | None) -> Secrets:
+def secret_store(home: Home, vault: str | None) -> SecretStore:
     """The secrets in a vault, where one is named, or else in a home."""
-    return HomeSecrets(home) if vault is None else VaultSecrets(vault, vault_client(vault))
+    return HomeSecretStore(home) if vault is None else VaultSecretStore(vault, vault_client(vault))

@@ -89,11 +89,11 @@ class ToldService:
         """End what has lapsed; how many sessions that were."""
         service = self._service()
         as_of = datetime.fromtimestamp(self.clock.true, UTC)
-        return self._await(sweep_license(service.tables, service.ledger, license.id, as_of))
+        return self._await(sweep_license(service.register, service.ledger, license.id, as_of))
 
     def count(self, license: License) -> Count:
         """Recount the register's invariants from its rows."""
-        counted = self._await(verify(self._service().tables, license.id))
+        counted = self._await(verify(self._service().register, license.id))
         assert counted
         return counted
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from factories import license_file
 from licensing_client.identity import names
-from makers import license_file
-from reference import ReferenceService, serving
+from reference_service import ReferenceService, serving
 
 YEAR = 365 * 86400
 
 
 @dataclass
-class Place:
+class Workspace:
     """A service that listens, and a license file and a private directory of this test's own."""
 
     service: ReferenceService
@@ -25,9 +25,9 @@ class Place:
 
     def license(self, **changes: object) -> Path:
         now = int(time.time())
-        terms = {"iat": now - 60, "nbf": now - 60, "exp": now + YEAR, "service": self.base}
+        claims = {"iat": now - 60, "nbf": now - 60, "exp": now + YEAR, "service": self.base}
         file = self.folder / "acme.lic"
-        file.write_text(license_file(**(terms | changes)), "utf-8")
+        file.write_text(license_file(**(claims | changes)), "utf-8")
         return file
 
     @property
@@ -36,12 +36,12 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
     names()  # looked up once; a slow resolver's thread is none of a test's
     before = set(threading.enumerate())
     service = ReferenceService(time.time)
     with serving(service.handle) as base:
-        yield Place(service, base, tmp_path)
+        yield Workspace(service, base, tmp_path)
     assert eventually(lambda: set(threading.enumerate()) <= before), "a thread was left behind"
 
 

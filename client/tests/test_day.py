@@ -2,16 +2,15 @@
 
 from pathlib import Path
 
-from day import play
-from world import ReferenceWorld
+from simulation import ReferenceSimulation, simulate_day
 
 PEOPLE, SEATS = 50, 20
 
 
 def test_a_working_day_serves_everyone_or_says_why_not(tmp_path: Path) -> None:
-    world = ReferenceWorld(tmp_path, seats=SEATS)
+    world = ReferenceSimulation(tmp_path, seats=SEATS)
     computers = [world.computer(f"user{number}") for number in range(PEOPLE)]
-    day = play(computers, world.clock, lambda: len(world.service.active), SEATS, seed=7)
+    day = simulate_day(computers, world.clock, lambda: len(world.service.active), SEATS, seed=7)
     assert day.starts > 2 * PEOPLE
     assert day.served
     assert day.peak_granted == SEATS

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import Place, eventually
+from conftest import Workspace, eventually
 from licensing_client.cli import _parser
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -14,11 +14,11 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_its_python_takes_seats_and_gives_them_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.license(maintenance_until=None)
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("XDG_STATE_HOME", str(place.state))
+    workspace.license(maintenance_until=None)
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(workspace.state))
     heard: list[str] = []
     window = SimpleNamespace(enable=lambda: heard.append("enabled"), say=heard.append, save_and_close=heard.append)
     given: dict[str, object] = {"window": window}
@@ -28,8 +28,8 @@ def test_its_python_takes_seats_and_gives_them_back(
     assert eventually(lambda: heard == ["enabled"])
     given["seat"].close()  # type: ignore[attr-defined]
     assert "licensed features: ['gis', 'scenarios']" in capsys.readouterr().out
-    assert len(place.service.ended) == 3
-    assert not place.service.active
+    assert len(workspace.service.ended) == 3
+    assert not workspace.service.active
 
 
 def test_its_commands_are_those_that_there_are() -> None:

@@ -17,28 +17,28 @@ from pathlib import Path
 from licensing_client.answers import Ended, Gone, NoAnswer
 from licensing_client.clock import SystemClock
 from licensing_client.diagnose import diagnose
-from licensing_client.hold import hold
 from licensing_client.identity import names
 from licensing_client.lease import Lease
-from licensing_client.license import License, Program, covers, day, read_license
+from licensing_client.license import License, Program, check_license, read_license, utc_day
 from licensing_client.machine import End
-from licensing_client.memory import Memory, Slots
 from licensing_client.reasons import Reason
+from licensing_client.run_command import run_command
 from licensing_client.seat import Network, Seat, Standing
+from licensing_client.state_files import SavedState, StateFiles
 from licensing_client.tokens import xs_of
-from licensing_client.transport import Line
+from licensing_client.transport import Cancellation
 
 DONE, FAILED, USAGE, NO_SEAT = 0, 1, 2, 125
-SECONDS = 10.0
-DAY = 86400
+TIMEOUT_SECONDS = 10.0
+DAY_SECONDS = 86400
 ISSUER_KEYS = "LICENSING_ISSUER_KEYS"
 
 
-class _Usage(Exception):
+class _UsageError(Exception):
     """The command line cannot be followed; the text says why."""
 
 
-def say(text: str) -> None:
+def print_message(text: str) -> None:
     """Tell people, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
@@ -49,11 +49,11 @@ def _program(arguments: argparse.Namespace) -> Program:
         program = Program(xs_of(json.loads(text)), product=arguments.product)
         program.keys()
     except KeyError:
-        raise _Usage(f"say whose licenses to trust: --issuer-keys FILE, or {ISSUER_KEYS}") from None
+        raise _UsageError(f"say whose licenses to trust: --issuer-keys FILE, or {ISSUER_KEYS}") from None
     except OSError as error:
-        raise _Usage(f"--issuer-keys cannot be read: {error.strerror}") from None
+        raise _UsageError(f"--issuer-keys cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _Usage("the issuer keys are no public JSON Web Key Set") from None
+        raise _UsageError("the issuer keys are no public JSON Web Key Set") from None
     return program
 
 
@@ -64,7 +64,7 @@ def _network(arguments: argparse.Namespace) -> Network:
 def _license(arguments: argparse.Namespace) -> License | None:
     found = read_license(arguments.file, _program(arguments).keys())
     if isinstance(found, Reason):
-        say(found.message)
+        print_message(found.message)
         return None
     return found
 
@@ -78,32 +78,32 @@ def time_left(standing: Standing) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _tell_grace(standing: Standing) -> None:
-    say(f"The license service cannot be reached. The program may run for another {time_left(standing)}.")
+def _print_grace(standing: Standing) -> None:
+    print_message(f"The license service cannot be reached. The program may run for another {time_left(standing)}.")
 
 
-def _tell_reason(standing: Standing) -> None:
+def _print_reason(standing: Standing) -> None:
     if standing.reason:
-        say(standing.reason.message)
+        print_message(standing.reason.message)
 
 
 def _hold(arguments: argparse.Namespace) -> int:
     if not arguments.command:
-        raise _Usage("name the program to run, after --")
+        raise _UsageError("name the program to run, after --")
     seat = Seat(
         _program(arguments),
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
-        grace=_tell_grace,
-        refused=_tell_reason,
-        lost=_tell_reason,
-        restored=lambda _standing: say("The seat is held again."),
+        grace=_print_grace,
+        refused=_print_reason,
+        lost=_print_reason,
+        restored=lambda _standing: print_message("The seat is held again."),
     )
     try:
         if not seat.start().running:
             return NO_SEAT
-        return hold(seat, arguments.command, arguments.save_seconds, say)
+        return run_command(seat, arguments.command, arguments.save_seconds, print_message)
     finally:
         seat.close()
 
@@ -119,7 +119,7 @@ def _check(arguments: argparse.Namespace) -> int:
         "product": license.product,
         "kind": license.kind,
         "seats": str(license.seats),
-        "valid": f"{day(license.valid_from)} to {day(license.valid_until)}",
+        "valid": f"{utc_day(license.valid_from)} to {utc_day(license.valid_until)}",
         "features": ", ".join(sorted(license.features)) or "none",
         "collects": "use sessions, without names" if license.collect else "nothing",
         "this user": person.user,
@@ -128,30 +128,30 @@ def _check(arguments: argparse.Namespace) -> int:
     for name, value in lines.items():
         print(f"{name:<13} {value}")
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
-    refusal = covers(license, _program(arguments), person, now)
+    refusal = check_license(license, _program(arguments), person, now)
     if refusal:
-        say(refusal.message)
+        print_message(refusal.message)
         return FAILED
     return DONE
 
 
-def _minute(time: datetime.datetime) -> str:
+def _to_the_minute(time: datetime.datetime) -> str:
     return time.isoformat(timespec="minutes")
 
 
-def _borrowed(memory: Memory) -> Lease | None:
+def _borrowed_lease(saved: SavedState) -> Lease | None:
     """The lease of a seat that was borrowed and not given back."""
-    lease = memory.lease
-    return lease if lease is not None and lease.borrowed and memory.open == lease.session else None
+    lease = saved.lease
+    return lease if lease is not None and lease.borrowed and saved.open_session_id == lease.session_id else None
 
 
-def _borrowed_here(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
+def _borrowed_until(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
     """Until when a seat is borrowed already, and no program uses it."""
-    slot = Slots(license, arguments.state).take()
-    memory, clock = slot.read(), SystemClock()
-    slot.release()
-    lease, monotonic = _borrowed(memory), clock.monotonic()
-    if lease is None or memory.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
+    file = StateFiles(license, arguments.state).acquire()
+    saved, clock = file.read(), SystemClock()
+    file.release()
+    lease, monotonic = _borrowed_lease(saved), clock.monotonic()
+    if lease is None or saved.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
         return None
     return datetime.datetime.fromtimestamp(lease.expires_at, datetime.timezone.utc)
 
@@ -160,28 +160,28 @@ def _borrow(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    if not license.borrow:
-        say("Seats of this license cannot be borrowed.")
+    if not license.borrow_seconds:
+        print_message("Seats of this license cannot be borrowed.")
         return FAILED
-    held = _borrowed_here(license, arguments)
+    held = _borrowed_until(license, arguments)
     if held is not None:
-        print(f"borrowed until {_minute(held)}")
-        say("It was borrowed before, and nothing has changed; `return` gives it back.")
+        print(f"borrowed until {_to_the_minute(held)}")
+        print_message("It was borrowed before, and nothing has changed; `return` gives it back.")
         return FAILED
     seat = Seat(
         _program(arguments),
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
-        start_within=SECONDS,
-        borrow_seconds=round(arguments.days * DAY),
+        start_within=TIMEOUT_SECONDS,
+        borrow_seconds=round(arguments.days * DAY_SECONDS),
     )
     try:
         standing = seat.start()
         if standing.borrowed and standing.expires is not None:
-            print(f"borrowed until {_minute(standing.expires)}")
+            print(f"borrowed until {_to_the_minute(standing.expires)}")
             return DONE
-        say(standing.reason.message if standing.reason else "The seat could not be borrowed.")
+        print_message(standing.reason.message if standing.reason else "The seat could not be borrowed.")
         return FAILED
     finally:
         seat.close()
@@ -191,22 +191,22 @@ def _return(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    slot = Slots(license, arguments.state).take()
+    file = StateFiles(license, arguments.state).acquire()
     try:
-        memory = slot.read()
-        lease = _borrowed(memory)
+        saved = file.read()
+        lease = _borrowed_lease(saved)
         if lease is None:
-            say("No seat is borrowed here, or the program that uses it still runs.")
+            print_message("No seat is borrowed here, or the program that uses it still runs.")
             return FAILED
-        answer = _network(arguments).to(license).ask(End(lease), SECONDS, Line())
+        answer = _network(arguments).to(license).ask(End(lease), TIMEOUT_SECONDS, Cancellation())
         if isinstance(answer, Ended):
-            slot.write(Memory(None, None, memory.offset, memory.seen))
+            file.write(SavedState(None, None, saved.offset, saved.seen_at))
             print("returned")
             return DONE
-        say(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
+        print_message(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
         return FAILED
     finally:
-        slot.release()
+        file.release()
 
 
 def _my_data(arguments: argparse.Namespace) -> int:
@@ -215,28 +215,28 @@ def _my_data(arguments: argparse.Namespace) -> int:
         return FAILED
     service = _network(arguments).to(license)
     held: list[object] = []
-    for slot in Slots(license, arguments.state).all():
-        memory = slot.read()
-        if memory.lease is None or memory.open != memory.lease.session:
+    for file in StateFiles(license, arguments.state).all():
+        saved = file.read()
+        if saved.lease is None or saved.open_session_id != saved.lease.session_id:
             continue
-        found = service.read(memory.lease, SECONDS)
+        found = service.read(saved.lease, TIMEOUT_SECONDS)
         if isinstance(found, NoAnswer):
-            say(found.detail)
+            print_message(found.detail)
             return FAILED
         if not isinstance(found, Gone):
             held.append(found)
     print(json.dumps(held, indent=2))
     if not held:
-        say("The register holds no running session of this user on this computer.")
+        print_message("The register holds no running session of this user on this computer.")
     return DONE
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    well = True
+    ok = True
     for finding in diagnose(arguments.file, _program(arguments), _network(arguments)):
-        print(f"{'ok  ' if finding.well else 'FAIL'} {finding.step:<10} {finding.detail}", flush=True)
-        well = finding.well
-    return DONE if well else FAILED
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.step:<10} {finding.detail}", flush=True)
+        ok = finding.ok
+    return DONE if ok else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -252,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--ca-file", metavar="FILE", help="more certificate authorities to trust (PEM)")
     common.add_argument("--state", metavar="DIR", type=Path, help="where the last lease is kept")
     commands = parser.add_subparsers(dest="verb", required=True)
-    verbs = {
+    commands_by_name = {
         "hold": (_hold, "hold a seat while a program runs: hold acme.lic -- program args"),
         "check": (_check, "check a license file, without the network"),
         "borrow": (_borrow, "take a seat along on a trip"),
@@ -260,7 +260,7 @@ def _parser() -> argparse.ArgumentParser:
         "my-data": (_my_data, "show what the register holds on this user's running sessions"),
         "diagnose": (_diagnose, "try each step of the way to a seat"),
     }
-    for name, (run, text) in verbs.items():
+    for name, (run, text) in commands_by_name.items():
         verb = commands.add_parser(name, parents=[common], help=text, description=text)
         verb.set_defaults(run=run)
         if name == "borrow":
@@ -281,6 +281,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = words[split + 1 :]
     try:
         code: int = arguments.run(arguments)
-    except _Usage as error:
+    except _UsageError as error:
         parser.error(str(error))
     return code

@@ -50,6 +50,6 @@ class Timeline:
         return max(wall + self.offset, self.floor + monotonic - self.floor_at)
 
     @classmethod
-    def told(cls, at: float, wall: float, monotonic: float) -> "Timeline":
+    def synchronized(cls, at: float, wall: float, monotonic: float) -> "Timeline":
         """The timeline after the service said that it is `at`."""
         return cls(offset=at - wall, floor=at, floor_at=monotonic)

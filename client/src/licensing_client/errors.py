@@ -1,9 +1,9 @@
 """Faults: what went wrong that nobody asked for. Refusals are values (`licensing_client.reasons`), not
 faults.
 
-Fault
-├── TokenFault      a license file or a lease is not genuine; `.flaw` says in which way
-├── NoExchange      the network gave no reply; `.step` says how far it came
+ClientError
+├── TokenError      a license file or a lease is not genuine; `.flaw` says in which way
+├── ExchangeError      the network gave no reply; `.step` says how far it came
 └── SeatRefused     a `with` block was not entered, since there is no seat; `.reason` says why
 """
 
@@ -12,7 +12,7 @@ from enum import Enum
 from licensing_client.reasons import Reason
 
 
-class Fault(Exception):
+class ClientError(Exception):
     """Root of all faults. Its text is for people and holds no secret and nothing personal."""
 
 
@@ -28,7 +28,7 @@ class Flaw(str, Enum):
     FOREIGN = "foreign"
 
 
-class TokenFault(Fault):
+class TokenError(ClientError):
     """A token is refused before anything that it says is believed."""
 
     def __init__(self, flaw: Flaw, explanation: str) -> None:
@@ -46,7 +46,7 @@ class Step(str, Enum):
     SERVICE = "service"
 
 
-class NoExchange(Fault):
+class ExchangeError(ClientError):
     """No reply came. The request may or may not have reached the service."""
 
     def __init__(self, step: Step, explanation: str) -> None:
@@ -54,7 +54,7 @@ class NoExchange(Fault):
         self.step = step
 
 
-class SeatRefused(Fault):
+class SeatRefused(ClientError):
     """The program may not run."""
 
     def __init__(self, reason: Reason) -> None:

@@ -19,7 +19,7 @@ from typing import Literal
 
 from licensing_client.tokens import base64url
 
-HOST_SECONDS = 1.0
+HOST_LOOKUP_SECONDS = 1.0
 """How long the fully qualified name may take to find; some resolvers need half a minute to say no."""
 
 
@@ -74,14 +74,14 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _qualified(short: str) -> str:
+def _fully_qualified(short: str) -> str:
     """The computer's fully qualified name, or `short` where it has none that can be found in time."""
     found: list[str] = []
-    asking = threading.Thread(
+    lookup = threading.Thread(
         target=lambda: found.append(socket.getfqdn(short)), name="licensing-client-name", daemon=True
     )
-    asking.start()
-    asking.join(HOST_SECONDS)
+    lookup.start()
+    lookup.join(HOST_LOOKUP_SECONDS)
     name = found[0] if found else short
     return name if "." in name and not name.startswith("localhost") else short
 
@@ -90,4 +90,4 @@ def _qualified(short: str) -> str:
 def names() -> Names:
     """The names of this user and this computer, looked up once."""
     short = socket.gethostname()
-    return Names(_user(), tuple(dict.fromkeys((_qualified(short), short, short.split(".")[0]))))
+    return Names(_user(), tuple(dict.fromkeys((_fully_qualified(short), short, short.split(".")[0]))))

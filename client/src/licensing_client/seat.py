@@ -16,22 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from licensing_client import endings, machine
+from licensing_client import exit_handlers, machine
 from licensing_client.answers import Policy, Seats
 from licensing_client.clock import SystemClock
 from licensing_client.engine import Engine
 from licensing_client.errors import SeatRefused
 from licensing_client.identity import names
-from licensing_client.license import FLOATING, License, Program, covers, read_license
+from licensing_client.license import FLOATING, License, Program, check_license, read_license
 from licensing_client.machine import RUNNING, State, Status, Terms
-from licensing_client.memory import Slot, Slots
 from licensing_client.reasons import Code, Reason, reason
 from licensing_client.service import Service
+from licensing_client.state_files import StateFile, StateFiles
 from licensing_client.transport import HttpTransport
 
 CLOSE_SECONDS = 2.0
 """All that closing may take."""
-SETTLE_SECONDS = 1.0
+CLOSE_WAIT_SECONDS = 1.0
 """As much of it is left to an answer that is under way, before it is cut."""
 
 _log = logging.getLogger("licensing_client")
@@ -85,7 +85,7 @@ def _time(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
 
 
-def _silent(_standing: Standing) -> None:
+def _ignore(_standing: Standing) -> None:
     """Hear and say nothing."""
 
 
@@ -105,11 +105,11 @@ class Seat:
         borrow_seconds: int = 0,
         network: Network | None = None,
         state_directory: Path | None = None,
-        granted: Listener = _silent,
-        refused: Listener = _silent,
-        grace: Listener = _silent,
-        lost: Listener = _silent,
-        restored: Listener = _silent,
+        granted: Listener = _ignore,
+        refused: Listener = _ignore,
+        grace: Listener = _ignore,
+        lost: Listener = _ignore,
+        restored: Listener = _ignore,
     ) -> None:
         """`wait`: keep asking when all seats are taken or nobody answers. `start_within` is in seconds.
 
@@ -131,12 +131,12 @@ class Seat:
         }
         self._restored = restored
         self._was_running = False
-        self._told: Status | None = None
+        self._last_status: Status | None = None
         self._clock = SystemClock()
         self._engine: Engine | None = None
         self._license: License | None = None
         self._refusal: Reason | None = None
-        self._opened = threading.Event()
+        self._license_checked = threading.Event()
         self._closing = threading.Event()
         self._close_by = 0.0
         self._thread: threading.Thread | None = None
@@ -151,13 +151,13 @@ class Seat:
         """
         begun = time.monotonic()
         if self._engine is not None:
-            self._engine.again()
+            self._engine.retry()
         elif self._thread is None or self._refusal is not None:
-            self._begin()
+            self._start_thread()
         if block and self._thread is not threading.current_thread():
-            self._opened.wait(self._start_within)
+            self._license_checked.wait(self._start_within)
             if self._engine is not None:
-                self._engine.settled(max(0.0, begun + self._start_within - time.monotonic()))
+                self._engine.wait_for_decision(max(0.0, begun + self._start_within - time.monotonic()))
         return self.standing
 
     @property
@@ -179,7 +179,7 @@ class Seat:
 
         The seat is given back and taken anew, so it needs the network; callbacks tell how it went.
         """
-        if seconds and (self._license is None or not self._license.borrow):
+        if seconds and (self._license is None or not self._license.borrow_seconds):
             return reason(Code.BORROWING_NOT_ALLOWED)
         if self._engine is None or not self._engine.borrow(seconds):
             return self.standing.reason or reason(Code.BORROWING_NOT_ALLOWED)
@@ -196,12 +196,12 @@ class Seat:
             self._closing.set()
             if self._engine is not None:
                 self._engine.wake()
-        endings.forget(self)
+        exit_handlers.unregister(self)
         if self._thread is None or self._thread is threading.current_thread():
             return  # the thread sees for itself, as soon as the callback returns
-        self._thread.join(SETTLE_SECONDS)
+        self._thread.join(CLOSE_WAIT_SECONDS)
         if self._thread.is_alive() and self._engine is not None:
-            self._engine.cut()
+            self._engine.cancel_exchange()
         self._thread.join(max(0.0, self._close_by - time.monotonic()))
 
     def __enter__(self) -> "Seat":
@@ -216,26 +216,26 @@ class Seat:
     ) -> None:
         self.close()
 
-    def _begin(self) -> None:
-        endings.watch(self)
+    def _start_thread(self) -> None:
+        exit_handlers.register(self)
         self._refusal = None
-        self._opened = threading.Event()
-        run = threading.Thread(target=self._run, args=(self._opened,), name="licensing-client", daemon=True)
+        self._license_checked = threading.Event()
+        run = threading.Thread(target=self._run, args=(self._license_checked,), name="licensing-client", daemon=True)
         self._thread = run
         self._thread.start()
 
     # On the client's thread.
 
-    def _run(self, opened: threading.Event) -> None:
+    def _run(self, license_checked: threading.Event) -> None:
         try:
             self._engine = self._open()
         finally:
-            opened.set()
+            license_checked.set()
         if self._engine is None:
-            self._hear(self._listeners[Status.REFUSED], self.standing)
+            self._call_listener(self._listeners[Status.REFUSED], self.standing)
             return
         while not self._closing.is_set():
-            self._engine.rest(self._engine.step())
+            self._engine.wait(self._engine.step())
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
     def _open(self) -> Engine | None:
@@ -245,33 +245,35 @@ class Seat:
             self._refusal = license
             return None
         self._license = license
-        slot = Slots(license, self._directory).take() if license.collect else Slot(None, license)
-        memory = slot.read()
+        file = StateFiles(license, self._directory).acquire() if license.collect else StateFile(None, license)
+        saved = file.read()
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        told = memory.timeline(monotonic).now(wall, monotonic)
+        service_time = saved.timeline(monotonic).now(wall, monotonic)
         person = names().person(license.salt, license.hosts)
         # Either clock may be wrong. Where one admits, the service knows; without it, grace goes by the later one.
-        self._refusal = covers(license, self._program, person, wall) and covers(license, self._program, person, told)
+        self._refusal = check_license(license, self._program, person, wall) and check_license(
+            license, self._program, person, service_time
+        )
         if self._refusal is not None:
-            slot.release()
+            file.release()
             return None
         terms = Terms(license.valid_until, license.kind == FLOATING, self._wait, self._start_within)
         return Engine(
             license,
             self._network.to(license),
-            slot,
-            memory,
+            file,
+            saved,
             self._clock,
-            self._tell,
+            self._notify,
             terms=terms,
-            borrow=self._borrow_seconds,
+            borrow_seconds=self._borrow_seconds,
         )
 
     def _describe(self, state: State) -> Standing:
         engine, license = self._engine, self._license
         until = machine.runs_until(state)
         lease = state.lease if state.status in RUNNING else None
-        heard = engine.granted if engine else None
+        grant = engine.last_grant if engine else None
         return Standing(
             status=state.status,
             reason=state.reason,
@@ -281,21 +283,21 @@ class Seat:
             else datetime.timedelta(seconds=max(0, round(until - engine.now()))),
             expires=_time(lease.expires_at) if lease else None,
             features=frozenset(lease.features) if lease else license.features if license else frozenset(),
-            borrowed=lease is not None and lease.borrowed and state.hold is machine.Hold.SEAT,
+            borrowed=lease is not None and lease.borrowed and state.registered is machine.Registered.SEAT,
             overdraft=lease is not None and lease.overdraft,
-            seats=heard.seats if heard else None,
-            policy=heard.policy if heard else None,
+            seats=grant.seats if grant else None,
+            policy=grant.policy if grant else None,
         )
 
-    def _tell(self, state: State) -> None:
+    def _notify(self, state: State) -> None:
         listener = self._listeners[state.status]
-        if state.status is Status.GRANTED and self._was_running and self._told is not Status.GRANTED:
+        if state.status is Status.GRANTED and self._was_running and self._last_status is not Status.GRANTED:
             listener = self._restored
-        self._told = state.status
+        self._last_status = state.status
         self._was_running = self._was_running or state.status in RUNNING
-        self._hear(listener, self._describe(state))
+        self._call_listener(listener, self._describe(state))
 
-    def _hear(self, listener: Listener, standing: Standing) -> None:
+    def _call_listener(self, listener: Listener, standing: Standing) -> None:
         try:
             listener(standing)
         except BaseException:  # sys.exit, too, would end this thread alone, and the seat with it

@@ -2,7 +2,7 @@
 
 The rules, which hold before a word of a token is believed:
 
-- at most `LIMIT` characters;
+- at most `MAX_CHARACTERS` characters;
 - a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts;
 - an Ed25519 signature by that key over exactly this header and this payload.
@@ -20,11 +20,11 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from licensing_client.errors import Flaw, TokenFault
+from licensing_client.errors import Flaw, TokenError
 
 LICENSE_TYPE = "license+jwt"
 LEASE_TYPE = "lease+jwt"
-LIMIT = 12 * 1024
+MAX_CHARACTERS = 12 * 1024
 
 Keys = Mapping[str, Ed25519PublicKey]
 
@@ -75,26 +75,26 @@ def _json_object(part: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def verified(token: str, typ: str, keys: Keys) -> dict[str, Any]:
-    """The claims of a genuine token of one type. TokenFault says what is wrong with any other."""
-    if len(token) > LIMIT:
-        raise TokenFault(Flaw.OVERSIZE, f"is larger than {LIMIT} characters")
+def verified_claims(token: str, typ: str, keys: Keys) -> dict[str, Any]:
+    """The claims of a genuine token of one type. TokenError says what is wrong with any other."""
+    if len(token) > MAX_CHARACTERS:
+        raise TokenError(Flaw.OVERSIZE, f"is larger than {MAX_CHARACTERS} characters")
     parts = token.split(".")
     header = _json_object(parts[0]) if len(parts) == 3 else None
     if header is None:
-        raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one")
+        raise TokenError(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one")
     if header.keys() != {"alg", "kid", "typ"} or header["alg"] != "EdDSA":
-        raise TokenFault(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
+        raise TokenError(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
     if header["typ"] != typ:
-        raise TokenFault(Flaw.WRONG_TYPE, f"is of another type than {typ}")
+        raise TokenError(Flaw.WRONG_TYPE, f"is of another type than {typ}")
     key = keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
-        raise TokenFault(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
+        raise TokenError(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
     try:
         key.verify(unbase64url(parts[2]), f"{parts[0]}.{parts[1]}".encode())
     except (InvalidSignature, binascii.Error, ValueError):
-        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged") from None
     claims = _json_object(parts[1])
     if claims is None:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims")
+        raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims")
     return claims

@@ -9,7 +9,7 @@
   packets every few minutes. The time limit holds for the whole exchange, from the name's look-up on, so that
   a drop now and then does not keep it alive.
 
-Foreign exceptions stop here: `NoExchange` says how far it came.
+Foreign exceptions stop here: `ExchangeError` says how far it came.
 """
 
 import base64
@@ -29,12 +29,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import truststore
 
-from licensing_client.errors import NoExchange, Step
+from licensing_client.errors import ExchangeError, Step
 
-REPLY_LIMIT = 64 * 1024
-ADDRESSES = 4
+REPLY_LIMIT_BYTES = 64 * 1024
+MAX_ADDRESSES = 4
 """So many addresses of a name are tried at most."""
-LOOK_SECONDS = 0.1
+CANCEL_CHECK_SECONDS = 0.1
 """How soon it is seen that a line was cut while a name is looked up."""
 USER_AGENT = "licensing-client/0.1"
 
@@ -58,30 +58,30 @@ class Reply:
     body: bytes
 
 
-class Line:
+class Cancellation:
     """One exchange, which another thread may cut."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._cut = False
+        self._cancelled = False
 
-    def hold(self, connection: socket.socket) -> None:
+    def attach(self, connection: socket.socket) -> None:
         """Say which socket the exchange waits on. OSError if the line is cut already."""
         with self._lock:
-            self._drop()
+            self._close_socket()
             self.check()
             self._socket = connection.dup()  # a handle of our own: TLS takes the other one over
 
     def check(self) -> None:
         """OSError if the line is cut."""
-        if self._cut:
-            raise OSError("the line was cut")
+        if self._cancelled:
+            raise OSError("the exchange was cancelled")
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         """End the exchange at once, wherever it is."""
         with self._lock:
-            self._cut = True
+            self._cancelled = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # not connected yet, or not any more
                     self._socket.shutdown(socket.SHUT_RDWR)
@@ -89,9 +89,9 @@ class Line:
     def release(self) -> None:
         """The exchange is over."""
         with self._lock:
-            self._drop()
+            self._close_socket()
 
-    def _drop(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -100,8 +100,8 @@ class Line:
 class Transport(Protocol):
     """What carries exchanges."""
 
-    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
-        """Send a request and take the reply, within a total time. NoExchange where none came."""
+    def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        """Send a request and take the reply, within a total time. ExchangeError where none came."""
 
 
 class _Deadline:
@@ -142,7 +142,7 @@ def _is_this_computer(host: str) -> bool:
         return host == "localhost"
 
 
-def _why(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     """What the operating system says of a failure, without addresses."""
     if isinstance(error, TimeoutError):
         return "no reply in time"
@@ -160,10 +160,10 @@ class _Proxy:
     authorization: str | None
 
 
-def _proxy_of(url: str) -> _Proxy:
+def _parse_proxy(url: str) -> _Proxy:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise NoExchange(Step.PROXY, f"Proxies of the kind {parts.scheme} are not supported; name an HTTP proxy.")
+        raise ExchangeError(Step.PROXY, f"Proxies of the kind {parts.scheme} are not supported; name an HTTP proxy.")
     credentials = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
@@ -198,43 +198,43 @@ class HttpTransport:
             return None
         return system_proxy(host) if self._proxy is None else self._proxy or None
 
-    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
-        """Send a request and take the reply, within a total time. NoExchange where none came."""
-        deadline = _Deadline(seconds)
+    def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        """Send a request and take the reply, within a total time. ExchangeError where none came."""
+        deadline = _Deadline(timeout_seconds)
         try:
             url = urlsplit(request.url)
         except ValueError:
-            raise NoExchange(Step.CONNECT, "The license service's address cannot be read.") from None
+            raise ExchangeError(Step.CONNECT, "The license service's address cannot be read.") from None
         host = url.hostname or ""
         if url.scheme != "https" and not (url.scheme == "http" and _is_this_computer(host)):
-            raise NoExchange(Step.CONNECT, "The license service must have an https address.")
+            raise ExchangeError(Step.CONNECT, "The license service must have an https address.")
         try:
-            with self._connect(url, host, deadline, line) as connection:
-                return _converse(connection, request, url, host, deadline)
+            with self._connect(url, host, deadline, cancellation) as connection:
+                return _send_and_receive(connection, request, url, host, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NoExchange(Step.SERVICE, f"{host} did not reply: {_why(error)}.") from None
+            raise ExchangeError(Step.SERVICE, f"{host} did not reply: {_describe(error)}.") from None
         finally:
-            line.release()
+            cancellation.release()
 
-    def _connect(self, url: SplitResult, host: str, deadline: _Deadline, line: Line) -> socket.socket:
+    def _connect(self, url: SplitResult, host: str, deadline: _Deadline, cancellation: Cancellation) -> socket.socket:
         port = url.port or (443 if url.scheme == "https" else 80)
         proxy_url = self.proxy_for(host)
         if proxy_url is None:
-            connection = _dial(host, port, deadline, line)
+            connection = _open_socket(host, port, deadline, cancellation)
         else:
-            proxy = _proxy_of(proxy_url)
-            connection = _dial(proxy.host, proxy.port, deadline, line)
+            proxy = _parse_proxy(proxy_url)
+            connection = _open_socket(proxy.host, proxy.port, deadline, cancellation)
             _tunnel(connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", deadline)
         if url.scheme == "http":
             return connection
         try:
             connection.settimeout(deadline.left())
-            return self._trust().wrap_socket(connection, server_hostname=host)
+            return self._tls_context().wrap_socket(connection, server_hostname=host)
         except (OSError, ValueError) as error:
             connection.close()
-            raise NoExchange(Step.TLS, f"{host} cannot be trusted: {_why(error)}.") from None
+            raise ExchangeError(Step.TLS, f"{host} cannot be trusted: {_describe(error)}.") from None
 
-    def _trust(self) -> ssl.SSLContext:
+    def _tls_context(self) -> ssl.SSLContext:
         """The operating system's trust, read once and not before it is needed."""
         if self._context is None:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -248,54 +248,54 @@ class HttpTransport:
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 
 
-def _look_up(host: str, port: int, deadline: _Deadline, line: Line) -> Sequence[_Address]:
+def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> Sequence[_Address]:
     """A name's addresses. The system's resolver knows no time limit: the thread that asks it is left behind."""
     found: list[Sequence[_Address]] = []
-    faults: list[Exception] = []
+    errors: list[Exception] = []
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
-            faults.append(error)
+            errors.append(error)
 
-    asking = threading.Thread(target=ask, name="licensing-client-resolver", daemon=True)
-    asking.start()
-    while asking.is_alive():
-        line.check()
-        asking.join(min(LOOK_SECONDS, deadline.left()))
-    if faults:
-        raise faults[0]
+    resolver = threading.Thread(target=resolve, name="licensing-client-resolver", daemon=True)
+    resolver.start()
+    while resolver.is_alive():
+        cancellation.check()
+        resolver.join(min(CANCEL_CHECK_SECONDS, deadline.left()))
+    if errors:
+        raise errors[0]
     return found[0]
 
 
-def _dial(host: str, port: int, deadline: _Deadline, line: Line) -> socket.socket:
+def _open_socket(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> socket.socket:
     """Connect to a name; its addresses of both families take turns and share the time."""
     try:
-        found = _look_up(host, port, deadline, line)
+        found = _resolve(host, port, deadline, cancellation)
     except (OSError, UnicodeError) as error:
-        raise NoExchange(Step.DNS, f"The name {host} cannot be found: {_why(error)}.") from None
+        raise ExchangeError(Step.DNS, f"The name {host} cannot be found: {_describe(error)}.") from None
     families = list(dict.fromkeys(entry[0] for entry in found))
     queues = [[entry for entry in found if entry[0] == family] for family in families]
-    turns = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:ADDRESSES]
-    failure: Exception = OSError("it has no address")
-    for index, (family, kind, protocol, _, address) in enumerate(turns):
+    addresses = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:MAX_ADDRESSES]
+    last_error: Exception = OSError("it has no address")
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
             connection = socket.socket(family, kind, protocol)
         except OSError as error:  # a family that this system does not have
-            failure = error
+            last_error = error
             continue
         try:
-            line.hold(connection)
-            connection.settimeout(deadline.left(len(turns) - index))
+            cancellation.attach(connection)
+            connection.settimeout(deadline.left(len(addresses) - index))
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             connection.close()
-            failure = error
+            last_error = error
         else:
             return connection
-    raise NoExchange(Step.CONNECT, f"{host} cannot be reached on port {port}: {_why(failure)}.") from None
+    raise ExchangeError(Step.CONNECT, f"{host} cannot be reached on port {port}: {_describe(last_error)}.") from None
 
 
 def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _Deadline) -> None:
@@ -311,14 +311,16 @@ def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _De
             response.begin()
     except (OSError, http.client.HTTPException, ValueError) as error:
         connection.close()
-        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} did not reply: {_why(error)}.") from None
+        raise ExchangeError(Step.PROXY, f"The proxy {proxy.host} did not reply: {_describe(error)}.") from None
     if response.status != 200:
         connection.close()
         hint = " It wants a name and a password." if response.status == 407 else ""
-        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} refused (HTTP {response.status}).{hint}")
+        raise ExchangeError(Step.PROXY, f"The proxy {proxy.host} refused (HTTP {response.status}).{hint}")
 
 
-def _converse(connection: socket.socket, request: Request, url: SplitResult, host: str, deadline: _Deadline) -> Reply:
+def _send_and_receive(
+    connection: socket.socket, request: Request, url: SplitResult, host: str, deadline: _Deadline
+) -> Reply:
     client = http.client.HTTPConnection(host, url.port)
     client.sock = connection
     connection.settimeout(deadline.left())
@@ -334,8 +336,8 @@ def _converse(connection: socket.socket, request: Request, url: SplitResult, hos
     client.request(request.method, path, body=request.body or None, headers=headers)
     with http.client.HTTPResponse(_Reader(connection, deadline), method=request.method) as response:  # type: ignore[arg-type]
         response.begin()
-        body = response.read(REPLY_LIMIT + 1)
-    if len(body) > REPLY_LIMIT:
+        body = response.read(REPLY_LIMIT_BYTES + 1)
+    if len(body) > REPLY_LIMIT_BYTES:
         raise ValueError("the reply is too large")
     length = response.getheader("Content-Length")
     if length is not None and length.isdigit() and len(body) < int(length):

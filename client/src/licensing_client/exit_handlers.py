@@ -20,26 +20,26 @@ class Closable(Protocol):
         """Close it."""
 
 
-_open: list[Closable] = []
-_registered = False
+_open_seats: list[Closable] = []
+_atexit_registered = False
 
 
 def _close_all() -> None:
-    while _open:
-        _open.pop().close()
+    while _open_seats:
+        _open_seats.pop().close()
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + number)
 
 
-def watch(seat: Closable) -> None:
+def register(seat: Closable) -> None:
     """Close a seat when the program ends, however it does. Signals are left alone outside the main thread."""
-    global _registered
-    if seat not in _open:
-        _open.append(seat)
-    if not _registered:
-        _registered = True
+    global _atexit_registered
+    if seat not in _open_seats:
+        _open_seats.append(seat)
+    if not _atexit_registered:
+        _atexit_registered = True
         atexit.register(_close_all)
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP", "SIGBREAK"):
@@ -48,7 +48,7 @@ def watch(seat: Closable) -> None:
                 signal.signal(number, _exit)
 
 
-def forget(seat: Closable) -> None:
+def unregister(seat: Closable) -> None:
     """A seat has been closed."""
-    if seat in _open:
-        _open.remove(seat)
+    if seat in _open_seats:
+        _open_seats.remove(seat)

@@ -6,10 +6,10 @@ import tempfile
 import time
 from pathlib import Path
 
+from factories import license_file, program
 from licensing_client import Seat
 from licensing_client.identity import names
-from makers import license_file, program
-from reference import ReferenceService, serving
+from reference_service import ReferenceService, serving
 
 RUNS = 20
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from licensing_client.clock import Timeline
-from licensing_client.errors import TokenFault
+from licensing_client.errors import TokenError
 from licensing_client.lease import Lease, read_lease
 from licensing_client.license import License
 
@@ -34,46 +34,46 @@ def state_directory() -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class SavedState:
     """`lease`: the last one. `open`: the session that may not have ended. `offset`, `seen`: for the timeline."""
 
     lease: Lease | None = None
-    open: str | None = None
+    open_session_id: str | None = None
     offset: float = 0.0
-    seen: float = 0.0
+    seen_at: float = 0.0
 
     def timeline(self, monotonic: float) -> Timeline:
         """The time as it is now, at this reading of the monotonic clock: no earlier than was seen."""
         issued_at = self.lease.issued_at if self.lease else 0
-        return Timeline(self.offset, max(self.seen, issued_at), monotonic)
+        return Timeline(self.offset, max(self.seen_at, issued_at), monotonic)
 
 
-def _number(value: object) -> float:
+def _finite_number(value: object) -> float:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
 
 
-def _parse(data: bytes, license: License) -> Memory:
+def _parse(data: bytes, license: License) -> SavedState:
     """What a file says, as far as it can be believed."""
     try:
-        raw: Any = json.loads(data)
+        content: Any = json.loads(data)
     except (ValueError, RecursionError):
-        return Memory()
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        return Memory()
+        return SavedState()
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return SavedState()
     try:
-        lease = read_lease(raw["lease"], license) if isinstance(raw.get("lease"), str) else None
-    except TokenFault:
+        lease = read_lease(content["lease"], license) if isinstance(content.get("lease"), str) else None
+    except TokenError:
         lease = None
-    session = raw.get("open")
-    return Memory(
+    session_id = content.get("open")
+    return SavedState(
         lease=lease,
-        open=session if isinstance(session, str) and len(session) == 36 else None,
-        offset=_number(raw.get("offset")),
-        seen=_number(raw.get("seen")),
+        open_session_id=session_id if isinstance(session_id, str) and len(session_id) == 36 else None,
+        offset=_finite_number(content.get("offset")),
+        seen_at=_finite_number(content.get("seen")),
     )
 
 
-class Slot:
+class StateFile:
     """One seat's file. A slot without a path remembers nothing."""
 
     def __init__(self, path: Path | None, license: License, lock: int | None = None) -> None:
@@ -81,33 +81,33 @@ class Slot:
         self._license = license
         self._lock = lock
 
-    def read(self) -> Memory:
+    def read(self) -> SavedState:
         """What the last run left, or nothing."""
         if self._path is None:
-            return Memory()
+            return SavedState()
         try:
             return _parse(self._path.read_bytes(), self._license)
         except OSError:
-            return Memory()
+            return SavedState()
 
-    def write(self, memory: Memory) -> None:
+    def write(self, saved: SavedState) -> None:
         """Replace the file, all or nothing. A disk that is full or read-only costs grace, not the run."""
         if self._path is None:
             return
         content = {
             "format": FORMAT,
-            "lease": memory.lease.token if memory.lease else None,
-            "open": memory.open,
-            "offset": memory.offset,
-            "seen": memory.seen,
+            "lease": saved.lease.token if saved.lease else None,
+            "open": saved.open_session_id,
+            "offset": saved.offset,
+            "seen": saved.seen_at,
         }
-        draft = self._path.with_suffix(".new")
+        temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)  # what a crash left behind
-            file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            temporary.unlink(missing_ok=True)  # what a crash left behind
+            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "w", encoding="utf-8") as out:
                 json.dump(content, out)
-            os.replace(draft, self._path)
+            os.replace(temporary, self._path)
 
     def release(self) -> None:
         """Let another program use this file, even if a forked child still has it open."""
@@ -149,7 +149,7 @@ def _unlock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
-class Slots:
+class StateFiles:
     """The files of one license."""
 
     def __init__(self, license: License, directory: Path | None = None) -> None:
@@ -160,32 +160,32 @@ class Slots:
     def _path(self, number: int) -> Path:
         return self._directory / f"{self._stem}-{number}.json"
 
-    def all(self) -> list[Slot]:
+    def all(self) -> list[StateFile]:
         """Every file that there is, to read and not to write: its program may be running."""
-        return [Slot(self._path(number), self._license) for number in self._numbers()]
+        return [StateFile(self._path(number), self._license) for number in self._numbers()]
 
     def _numbers(self) -> list[int]:
         names = [path.stem.rpartition("-")[2] for path in self._directory.glob(f"{self._stem}-*.json")]
         return sorted(int(name) for name in names if name.isdecimal())
 
-    def _worth(self, number: int) -> tuple[bool, int]:
-        memory = Slot(self._path(number), self._license).read()
-        lease = memory.lease
-        borrowed = lease is not None and lease.borrowed and memory.open == lease.session
+    def _priority(self, number: int) -> tuple[bool, int]:
+        saved = StateFile(self._path(number), self._license).read()
+        lease = saved.lease
+        borrowed = lease is not None and lease.borrowed and saved.open_session_id == lease.session_id
         return borrowed, lease.issued_at if lease else 0
 
-    def take(self) -> Slot:
+    def acquire(self) -> StateFile:
         """The free file with the best lease, borrowed before others, else a new one; locked until released."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             numbers = self._numbers()
-            known = sorted(numbers, key=self._worth, reverse=True)
-            fresh = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
-            for number in (*known, *fresh):
+            existing = sorted(numbers, key=self._priority, reverse=True)
+            new = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
+            for number in (*existing, *new):
                 path = self._path(number)
                 lock = _try_lock(path.with_suffix(".lock"))
                 if lock is not None:
-                    return Slot(path, self._license, lock)
+                    return StateFile(path, self._license, lock)
         except OSError:
             pass  # no place to write, or no locks there: the program runs all the same, without grace over restarts
-        return Slot(None, self._license)
+        return StateFile(None, self._license)

@@ -22,7 +22,7 @@ from licensing_client.seat import Seat
 KILL_SECONDS = 30.0
 CANNOT_RUN, NOT_FOUND = 126, 127
 """Exit codes for a program that cannot be started, as shells have them."""
-LOOK_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 def _new_process(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -31,7 +31,7 @@ def _new_process(command: Sequence[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command)  # noqa: S603 — running what the user names is what this is for
 
 
-def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
+def _request_end(process: subprocess.Popen[bytes]) -> None:
     if sys.platform != "win32":
         process.terminate()
         return
@@ -41,10 +41,10 @@ def _ask_to_end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         if not subprocess.run(command, capture_output=True, timeout=KILL_SECONDS, check=False).returncode:  # noqa: S603
             return
-    _pass_on(process, signal.SIGBREAK)
+    _forward_signal(process, signal.SIGBREAK)
 
 
-def _pass_on(process: subprocess.Popen[bytes], number: int) -> None:
+def _forward_signal(process: subprocess.Popen[bytes], number: int) -> None:
     if sys.platform != "win32":
         if number != signal.SIGINT:  # the terminal sends Ctrl+C to the program itself
             process.send_signal(number)
@@ -54,7 +54,7 @@ def _pass_on(process: subprocess.Popen[bytes], number: int) -> None:
 
 
 @contextlib.contextmanager
-def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
+def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     """From now on signals are for the program; those that come before it is there are kept for it.
 
     Gives what is to be called as soon as it is. What is ignored stays so, here and in the program.
@@ -62,60 +62,60 @@ def _signals_passed_on() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
 
-    def heard(number: int, _frame: object) -> None:
+    def handle(number: int, _frame: object) -> None:
         if started:
-            _pass_on(started[0], number)
+            _forward_signal(started[0], number)
         else:
             early.append(number)
 
     def start(process: subprocess.Popen[bytes]) -> None:
         started.append(process)
         for number in early:
-            _pass_on(process, number)
+            _forward_signal(process, number)
 
-    kept = {}
+    previous = {}
     for name in ("SIGINT", "SIGBREAK") if sys.platform == "win32" else ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name)
         if signal.getsignal(number) is not signal.SIG_IGN:
-            kept[number] = signal.signal(number, heard)
+            previous[number] = signal.signal(number, handle)
     try:
         yield start
     finally:
-        for number, handler in kept.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def hold(seat: Seat, command: Sequence[str], save_seconds: float, say: Callable[[str], None]) -> int:
+def run_command(seat: Seat, command: Sequence[str], save_seconds: float, report: Callable[[str], None]) -> int:
     """Run a program under a seat that is held already. The program's exit code; 128 + n if signal n ended it."""
-    with _signals_passed_on() as started:
+    with _signals_forwarded() as started:
         try:
             process = _new_process(command)
         except FileNotFoundError:
-            say(f"{command[0]}: there is no such program.")
+            report(f"{command[0]}: there is no such program.")
             return NOT_FOUND
         except OSError as error:
-            say(f"{command[0]} cannot be run: {error.strerror or 'the system refuses'}.")
+            report(f"{command[0]} cannot be run: {error.strerror or 'the system refuses'}.")
             return CANNOT_RUN
         started(process)
         lost_at: float | None = None
-        asked_at: float | None = None
-        while (code := _ended(process)) is None:
+        end_requested_at: float | None = None
+        while (code := _exit_code(process)) is None:
             now = time.monotonic()
             if seat.standing.status is not Status.LOST:
                 lost_at = None
             elif lost_at is None:
                 lost_at = now
-                say(f"The program will be asked to end in {save_seconds:.0f} seconds. Save your work.")
-            if asked_at is None and lost_at is not None and now - lost_at >= save_seconds:
-                asked_at = now
-                _ask_to_end(process)
-            if asked_at is not None and now - asked_at >= KILL_SECONDS:
+                report(f"The program will be asked to end in {save_seconds:.0f} seconds. Save your work.")
+            if end_requested_at is None and lost_at is not None and now - lost_at >= save_seconds:
+                end_requested_at = now
+                _request_end(process)
+            if end_requested_at is not None and now - end_requested_at >= KILL_SECONDS:
                 process.kill()
     return code if code >= 0 else 128 - code
 
 
-def _ended(process: subprocess.Popen[bytes]) -> int | None:
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
     try:
-        return process.wait(LOOK_SECONDS)
+        return process.wait(POLL_SECONDS)
     except subprocess.TimeoutExpired:
         return None

@@ -1,4 +1,4 @@
-"""What the tests of whole programs share: a license file that points to a service on this computer."""
+"""What tests of whole programs share: a license file that names a service on this computer."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ YEAR = 365 * 86400
 
 @dataclass
 class Workspace:
-    """A service that listens, and a license file and a private directory of this test's own."""
+    """A running service, and this test's own license file and private directory."""
 
     service: ReferenceService
     base: str
@@ -37,7 +37,7 @@ class Workspace:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    names()  # looked up once; a slow resolver's thread is none of a test's
+    names()  # cached, so that no test sees the lookup's thread
     before = set(threading.enumerate())
     service = ReferenceService(time.time)
     with serving(service.handle) as base:
@@ -46,7 +46,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def eventually(what: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether something comes true in time."""
+    """Whether a condition becomes true in time."""
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:

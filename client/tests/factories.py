@@ -125,7 +125,7 @@ def _name(text: str) -> x509.Name:
 
 
 def company_authority(folder: Path, host: str = HOST) -> tuple[Path, ssl.SSLContext]:
-    """The authority's certificate (PEM), and the context of a server for `host` that it vouches for."""
+    """A new certificate authority (PEM file), and the TLS context of a server for `host` that it certifies."""
     today = datetime.datetime.now(datetime.timezone.utc)
     authority, server = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
 

@@ -14,7 +14,7 @@ ConnectionHandler = Callable[[socket.socket], None]
 
 @contextmanager
 def listening(handler: ConnectionHandler) -> Iterator[int]:
-    """Answer every connection with `handler`, on a thread of its own; gives the port."""
+    """Answer each connection with `handler`, on its own thread. Yields the port."""
     server = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
@@ -55,7 +55,7 @@ def read_head(connection: socket.socket) -> bytes:
 
 
 def forward(source: socket.socket, target: socket.socket) -> None:
-    """Pass bytes on until one side has had enough."""
+    """Forward bytes until one side closes."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             target.sendall(data)
@@ -64,7 +64,7 @@ def forward(source: socket.socket, target: socket.socket) -> None:
 
 
 def tunnel(port: int, heads: list[bytes], *, authorization: bytes | None = None) -> ConnectionHandler:
-    """A proxy that opens tunnels to `port`, whatever the name; it asks for `authorization` if that is given."""
+    """A proxy that opens tunnels to `port` for any name. It demands `authorization` if that is given."""
 
     def handler(connection: socket.socket) -> None:
         head = read_head(connection)
@@ -87,10 +87,12 @@ FAULTS = ("delay", "cut", "half", "lost", "corrupt", "replay", "portal", "redire
 
 
 class FaultProxy:
-    """`fault` is fine, or one of `FAULTS`: delay (a third of a second), cut (hangs up before the request gets through),
-    half (of the reply), lost (the whole reply), corrupt (a bit of the body flips), replay (the first reply to a call of
-    this method), portal, redirect, off, damaged (a bit of the request's body flips), or stripped (the request's
-    `Authorization` is taken away). `traffic` is every byte that went by.
+    """`fault` is fine, or one of `FAULTS`. `traffic` holds every byte that passed.
+
+    delay: a third of a second. cut: closed before the request passes. half: half of the reply. lost: no reply.
+    corrupt: a flipped bit in the reply's body. replay: the first reply to a call with this method. portal: a web page.
+    redirect: a redirect. off: closed at once. damaged: a flipped bit in the request's body.
+    stripped: the request without `Authorization`.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -138,7 +140,7 @@ class FaultProxy:
 
 
 def _flip_bit(message: bytes) -> bytes:
-    """A message with a bit flipped in the middle of its body, if it has one."""
+    """The message with a bit flipped in the middle of its body, if it has one."""
     body = len(message.split(b"\r\n\r\n", 1)[1])
     at = len(message) - body // 2 - 1
     return message[:at] + bytes([message[at] ^ 1]) + message[at + 1 :] if body else message
@@ -164,7 +166,7 @@ def _read_all(connection: socket.socket) -> bytes:
 
 @contextmanager
 def start_fault_proxy(upstream: str) -> Iterator[tuple[FaultProxy, str]]:
-    """A proxy before `upstream` (a base URL): itself, and the base URL that leads through it."""
+    """Run a proxy in front of `upstream` (a base URL). Yields the proxy and the base URL through it."""
     fault_proxy = FaultProxy(upstream)
     with listening(fault_proxy.handler) as port:
         yield fault_proxy, f"http://127.0.0.1:{port}{urlsplit(upstream).path}"

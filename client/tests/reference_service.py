@@ -1,6 +1,6 @@
-"""The service's side of the protocol in memory, for the client's own tests: it signs, counts seats and refuses.
+"""A reference implementation of the service's side of the protocol, in memory. It signs, counts seats and refuses.
 
-The real service is what `tests/client/` of the project runs against; this one lets the client be tested by itself.
+With it the client is tested alone; `tests/client/` of the project runs the client against the real service.
 """
 
 import json
@@ -182,7 +182,7 @@ Handle = Callable[[Request], Reply]
 
 @contextmanager
 def serving(handle: Handle, host: str = "127.0.0.1") -> Iterator[str]:
-    """`handle` behind HTTP on a free port; gives the base URL, ending in /api."""
+    """Serve `handle` over HTTP on a free port. Yields the base URL, which ends in /api."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -205,7 +205,7 @@ def serving(handle: Handle, host: str = "127.0.0.1") -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that hangs up is no fault of the server's."""
+            """A client that hangs up is not an error of the server."""
 
     if ":" in host:
         Server.address_family = socket.AF_INET6

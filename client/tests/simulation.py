@@ -1,4 +1,8 @@
-"""PLACEHOLDER"""
+"""A simulation in which the tests set the time: programs on computers, a network with faults, and the service.
+
+`simulate_day` plays a working day: many programs on few seats, with crashes, sleeping computers and network outages.
+It checks at every step what the protocol promises (docs/protocol.md).
+"""
 
 import heapq
 import json
@@ -27,7 +31,7 @@ Handle = Callable[[Request], Reply]
 
 @dataclass
 class SimulatedClock:
-    """The true time, which the service goes by."""
+    """The true time, which the service uses."""
 
     true: float = float(NOW)
 
@@ -37,7 +41,7 @@ class SimulatedClock:
 
 @dataclass
 class ComputerClock:
-    """A computer's two clocks: one that people set, one that stands still while it sleeps."""
+    """A computer's two clocks: a wall clock that users set, and a monotonic one that stops during sleep."""
 
     true_clock: SimulatedClock
     skew: float = 0.0
@@ -52,16 +56,15 @@ class ComputerClock:
 
 @dataclass
 class Network:
-    """Carries exchanges as the condition has it, and writes down every byte that a listener would see.
+    """Carries exchanges under a condition.
 
-    `outcomes` are what came of each call; None where it was not what the service had said. `condition`: fine, down,
-    reply-lost, portal, redirect, garbled, cut, replay (the first reply to this kind of call), or stolen (a server of
-    somebody else's).
+    `outcomes`: the result of each call, None if it was not the service's own reply.
+    `condition`: fine, down, reply-lost, portal, redirect, garbled, cut, replay (the first reply to a call of this
+    kind), or stolen (an impostor answers).
     """
 
     handle: Handle
     condition: str = "fine"
-    seen: list[bytes] = field(default_factory=list)
     calls: list[tuple[float, str]] = field(default_factory=list)
     outcomes: list[tuple[float, Reply | None]] = field(default_factory=list)
     clock: Callable[[], float] = lambda: 0.0
@@ -79,7 +82,6 @@ class Network:
 
     def _carry(self, request: Request) -> Reply:
         self.calls.append((self.clock(), request.method))
-        self.seen += [request.url.encode(), repr(sorted(request.headers.items())).encode(), request.body]
         if self.condition == "down":
             raise ExchangeError(Step.CONNECT, "The cable is out.")
         if self.condition == "portal":
@@ -92,7 +94,6 @@ class Network:
             return self.impostor(request)
         reply = self.handle(request)
         self.replies.setdefault(request.method, reply)
-        self.seen.append(reply.body)
         if self.condition == "reply-lost":
             raise ExchangeError(Step.SERVICE, "The reply did not come.")
         if self.condition == "garbled":
@@ -174,7 +175,7 @@ class Computer:
         return self
 
     def sleep(self, seconds: float) -> "Computer":
-        """The lid is closed."""
+        """The computer sleeps."""
         self.simulation.clock.true += seconds
         self.clock.slept += seconds
         return self
@@ -187,14 +188,14 @@ class Computer:
         return self
 
     def crash(self) -> "Computer":
-        """The power fails: the system lets go of the lock, and nothing else happens."""
+        """The power fails: the system frees the lock, and nothing else happens."""
         self.file.release()
         self.engine = None
         return self
 
 
 class Simulation:
-    """What computers share: the time, a license, and whoever answers their calls."""
+    """What computers share: the time, a license, and the service that answers their calls."""
 
     def __init__(self, disk: Path, clock: SimulatedClock, license: License, handle: Handle) -> None:
         self.disk = disk
@@ -207,7 +208,7 @@ class Simulation:
 
 
 class ReferenceSimulation(Simulation):
-    """A world whose service is the reference."""
+    """A simulation with the reference service."""
 
     def __init__(self, disk: Path, **claims: object) -> None:
         clock = SimulatedClock()
@@ -226,7 +227,7 @@ CONDITIONS = ("down", "reply-lost", "portal", "garbled", "cut")
 
 @dataclass
 class Worker:
-    """Somebody with a computer, a plan for the result, and bad luck."""
+    """A user with a computer and a plan for the day."""
 
     computer: Computer
     rng: random.Random
@@ -235,10 +236,10 @@ class Worker:
     trouble_at: float = 0.0
     clears_at: float = 0.0
     next_step: float = 0.0
-    outcomes_at_change: int = 0  # how many outcomes there were when the last change of plan made an early call fair
+    outcomes_at_change: int = 0  # outcomes before the last change of plan; an early call is fair after it
 
     def snapshot(self) -> tuple[int, Status | None]:
-        """What changes whenever a seat does."""
+        """Changes whenever the seat does."""
         return len(self.computer.network.outcomes), self.computer.status if self.computer.engine else None
 
 
@@ -248,7 +249,6 @@ class DayResult:
 
     starts: int = 0
     served: int = 0
-    notices: Counter[str] = field(default_factory=Counter)
     events: Counter[str] = field(default_factory=Counter)
     peak_granted: int = 0
     too_often: list[str] = field(default_factory=list)
@@ -256,7 +256,7 @@ class DayResult:
 
 
 def required_pause(computer: Computer, failures: int) -> float:
-    """How long a client has to wait after its last outcome, at the least."""
+    """The shortest time that the client has to wait after its last outcome."""
     _, reply = computer.network.outcomes[-1]
     if reply is not None and reply.status == 409:
         return float(reply.headers["retry-after"]) if computer.status is not Status.GRANTED else 0.0
@@ -266,7 +266,7 @@ def required_pause(computer: Computer, failures: int) -> float:
 
 
 def heartbeat_interval(computer: Computer, reply: Reply) -> float:
-    """How far apart heartbeats are after a grant, before rng makes it a little less."""
+    """The heartbeat interval after a grant, before jitter shortens it."""
     asked = float(json.loads(reply.body)["heartbeat_seconds"])
     assert computer.engine
     lease = computer.engine.state.lease
@@ -283,8 +283,8 @@ def simulate_day(
     seed: int,
     hours: float = OFFICE_HOURS,
 ) -> DayResult:
-    """Let a result pass; the invariants hold at every step of it, or an assertion fails."""
-    rng = random.Random(seed)  # noqa: S311 — a script, no secret
+    """Simulate a working day. An assertion fails if an invariant is violated at any step."""
+    rng = random.Random(seed)  # noqa: S311 — no secret
     begin, end = clock.true, clock.true + hours
     workers = [
         Worker(computer, random.Random(f"{seed} {number}"), begin + rng.uniform(0, hours / 4))  # noqa: S311
@@ -315,7 +315,7 @@ def simulate_day(
 
 
 def _holds_a_lease(worker: Worker, now: float) -> bool:
-    """Whether a program runs on a lease, rightly or not; one that sleeps does not run."""
+    """Whether a program runs on a lease, rightly or not. During sleep it does not run."""
     if worker.computer.engine is None or not worker.computer.has_status(Status.GRANTED):
         return False
     lease = worker.computer.engine.state.lease
@@ -352,7 +352,7 @@ def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
         _end_run(worker, clock, result, crashed=True)
     elif kind == "sleep":
         asleep = rng.uniform(120, 3600)
-        computer.clock.slept += asleep  # the others go on; this one does nothing until it wakes
+        computer.clock.slept += asleep  # it does nothing until it wakes
         worker.next_step = clock.true + asleep
         worker.outcomes_at_change = len(computer.network.outcomes)
     else:
@@ -362,9 +362,8 @@ def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
 
 def _end_run(worker: Worker, clock: SimulatedClock, result: DayResult, *, crashed: bool) -> None:
     computer, rng = worker.computer, worker.rng
-    result.notices.update(set(computer.notices))
     result.served += "granted" in computer.notices or "grace" in computer.notices
-    assert computer.notices, "somebody was neither served nor told why not"
+    assert computer.notices, "somebody was neither served nor given a reason"
     computer.notices.clear()
     if crashed:
         computer.crash()

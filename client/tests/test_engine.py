@@ -1,4 +1,4 @@
-"""What happens to a program and its seat, whatever the network, the computer and its user do."""
+"""What happens to a program and its seat under faults of the network, the computer and its user."""
 
 from pathlib import Path
 
@@ -443,7 +443,7 @@ def lease_of(computer: Computer) -> Lease:
     return computer.engine.state.lease
 
 
-def test_a_wish_to_borrow_outlives_a_start_whose_reply_was_lost(simulation: ReferenceSimulation) -> None:
+def test_a_request_to_borrow_outlives_a_start_whose_reply_was_lost(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(600)
     simulation.service.active.clear()
     real_handle = ann.network.handle
@@ -467,7 +467,7 @@ def test_a_wish_to_borrow_outlives_a_start_whose_reply_was_lost(simulation: Refe
     assert ann.notices == ["granted", "grace", "granted", "granted"]
 
 
-def test_a_wish_to_borrow_outlives_a_heartbeat_that_was_under_way(simulation: ReferenceSimulation) -> None:
+def test_a_request_to_borrow_outlives_a_heartbeat_that_was_under_way(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(10)
     real_handle = ann.network.handle
 
@@ -484,7 +484,7 @@ def test_a_wish_to_borrow_outlives_a_heartbeat_that_was_under_way(simulation: Re
     assert ann.notices == ["granted", "granted"]
 
 
-def test_a_wish_to_borrow_that_is_cut_to_nothing_is_reported(simulation: ReferenceSimulation) -> None:
+def test_a_request_to_borrow_that_is_cut_to_nothing_is_reported(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(10)
     assert ann.engine
     ann.engine.borrow(600)
@@ -499,7 +499,7 @@ def test_a_wish_to_borrow_that_is_cut_to_nothing_is_reported(simulation: Referen
 
 
 def stripped(handle: Handle, methods: str = "PUT DELETE") -> Handle:
-    """A proxy that takes `Authorization` away."""
+    """A proxy that removes `Authorization`."""
 
     def proxy(request: Request) -> Reply:
         bare = Request(request.method, request.url, {}, request.body)
@@ -526,7 +526,7 @@ def test_a_proxy_that_takes_the_lease_away_gives_nobody_a_second_seat(
     assert not simulation.service.active
 
 
-def test_a_wish_to_borrow_through_such_a_proxy_is_given_up_and_reported(simulation: ReferenceSimulation) -> None:
+def test_a_request_to_borrow_through_such_a_proxy_is_given_up_and_reported(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(600)
     ann.network.handle = stripped(simulation.service.handle)
     assert ann.engine

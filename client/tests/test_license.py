@@ -1,4 +1,4 @@
-"""A license file is judged on the computer, before anybody is asked, and the answer is one that people understand."""
+"""A license file is checked offline, before any call, and the answer is one that people understand."""
 
 import datetime
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the machine keeps its promises."""
+"""The machine keeps its rules for every order of events."""
 
 from dataclasses import dataclass
 
@@ -43,8 +43,10 @@ def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool) -
 
 @dataclass(frozen=True)
 class Event:
-    """What the service does if it is asked, and how much later than asked for the program wakes up; whether its user
-    tries again, and wishes to borrow, before the call or while it is under way."""
+    """The service's answer to a call, how late the program wakes, and what its user does.
+
+    The user may retry, and ask to borrow, before the call or during it.
+    """
 
     kind: str
     late: float
@@ -120,7 +122,7 @@ def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) 
         if event.retries:
             state = retry(state, now)
         if event.borrow_seconds is not None and not event.during_call:
-            state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"wish {event.number}")), 0.0
+            state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}")), 0.0
         assert not (refused and state.status in RUNNING), "runs after a refusal that was obeyed"
         _may_run_only_on_a_lease(state, now, slept=slept)
         call = due_call(state, now)
@@ -133,7 +135,7 @@ def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) 
             active.setdefault(call.session_id, call.borrow_seconds > 0)
         state = call_sent(state, call)
         if event.borrow_seconds is not None and event.during_call:
-            state = borrow(state, event.borrow_seconds, now, Randomness(0, f"wish {event.number}"))
+            state = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}"))
         answer = reply(event, call, now, active)
         before = state
         state = answered(state, answer, now, Randomness(event.jitter, f"fresh {event.number}"))
@@ -142,7 +144,7 @@ def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) 
             active.pop(call.lease.session_id, None)
         if isinstance(call, Start) and isinstance(answer, Refused | Gone):
             confirmed = isinstance(answer, Gone) and before.unconfirmed == SESSION_ID_TAKEN
-            if not known or confirmed:  # else an earlier start may have taken a seat, and this one was damaged
+            if not known or confirmed:  # otherwise an earlier start may have a seat, and this one was damaged
                 active.pop(call.session_id, None)
         if isinstance(answer, Refused) and state.status in (Status.REFUSED, Status.LOST):
             refused = True

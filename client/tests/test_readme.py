@@ -1,4 +1,4 @@
-"""What README.md shows is run as it stands there."""
+"""The code and commands in README.md work as shown."""
 
 import re
 from pathlib import Path
@@ -19,13 +19,15 @@ def test_its_python_takes_seats_and_gives_them_back(
     workspace.license(maintenance_until=None)
     monkeypatch.chdir(workspace.folder)
     monkeypatch.setenv("XDG_STATE_HOME", str(workspace.state))
-    heard: list[str] = []
-    window = SimpleNamespace(enable=lambda: heard.append("enabled"), say=heard.append, save_and_close=heard.append)
+    received: list[str] = []
+    window = SimpleNamespace(
+        enable=lambda: received.append("enabled"), say=received.append, save_and_close=received.append
+    )
     given: dict[str, object] = {"window": window}
     assert len(BLOCKS) == 3
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), given)  # noqa: S102 — our own text
-    assert eventually(lambda: heard == ["enabled"])
+    assert eventually(lambda: received == ["enabled"])
     given["seat"].close()  # type: ignore[attr-defined]
     assert "licensed features: ['gis', 'scenarios']" in capsys.readouterr().out
     assert len(workspace.service.ended) == 3

@@ -1,4 +1,4 @@
-"""A program embeds a seat: in a few lines, without ever waiting long, and without leaving anything behind."""
+"""A program embeds a seat in a few lines, never waits long, and leaves nothing behind."""
 
 import base64
 import errno
@@ -51,7 +51,7 @@ def test_an_exception_gives_the_seat_back(workspace: Workspace) -> None:
     assert not workspace.service.active
 
 
-def test_a_program_without_a_seat_is_told_why_and_holds_nothing(workspace: Workspace) -> None:
+def test_a_program_without_a_seat_gets_the_reason_and_holds_nothing(workspace: Workspace) -> None:
     workspace.service.suspended = True
     with pytest.raises(SeatRefused) as caught, seat_of(workspace):
         pytest.fail("the program must not run")
@@ -59,14 +59,14 @@ def test_a_program_without_a_seat_is_told_why_and_holds_nothing(workspace: Works
     assert not threads()
 
 
-def test_callbacks_tell_a_window_that_does_not_wait(workspace: Workspace) -> None:
-    heard: list[Standing] = []
-    seat = seat_of(workspace, granted=heard.append)
+def test_callbacks_inform_a_window_that_does_not_wait(workspace: Workspace) -> None:
+    received: list[Standing] = []
+    seat = seat_of(workspace, granted=received.append)
     begun = time.monotonic()
     seat.start(block=False)
     assert time.monotonic() - begun < 0.5
-    assert eventually(lambda: bool(heard))
-    assert heard[0].status is Status.GRANTED
+    assert eventually(lambda: bool(received))
+    assert received[0].status is Status.GRANTED
     seat.close()
 
 
@@ -112,14 +112,14 @@ def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_al
 def test_without_network_the_next_start_goes_on_in_grace_and_says_how_long(workspace: Workspace) -> None:
     with seat_of(workspace):
         pass
-    heard: list[Standing] = []
-    seat = seat_of(workspace, network=Network(service="http://127.0.0.1:9/api"), grace=heard.append)
+    received: list[Standing] = []
+    seat = seat_of(workspace, network=Network(service="http://127.0.0.1:9/api"), grace=received.append)
     standing = seat.start()
     assert standing.status is Status.GRACE
     assert standing.left is not None
     assert 2.9 < standing.left.total_seconds() / 86400 <= 3
     seat.close()
-    assert heard[0].status is Status.GRACE
+    assert received[0].status is Status.GRACE
 
 
 def test_a_refused_license_file_asks_nobody(workspace: Workspace) -> None:
@@ -167,7 +167,7 @@ def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(workspace: Work
     assert second.start().running
     assert code_of(third.start()) is Code.NO_SEAT
     first.close()
-    time.sleep(1.6)  # Retry-After, and what chance adds to it
+    time.sleep(1.6)  # Retry-After and its jitter
     begun = time.monotonic()
     assert third.start().status is Status.GRANTED
     assert time.monotonic() - begun < 2
@@ -196,18 +196,18 @@ def test_trying_again_asks_the_service_and_a_suspended_license_does_not_run_in_g
 
 
 def test_a_seat_is_borrowed_at_once_and_the_user_is_reported(workspace: Workspace) -> None:
-    heard: list[Standing] = []
-    seat = seat_of(workspace, granted=heard.append)
+    received: list[Standing] = []
+    seat = seat_of(workspace, granted=received.append)
     seat.start()
     assert seat.borrow(3 * 86400) is None
-    assert eventually(lambda: len(heard) == 2, 3.0)
-    assert heard[1].borrowed
-    assert heard[1].expires is not None
-    assert heard[1].until is not None
-    assert heard[1].until >= heard[1].expires
+    assert eventually(lambda: len(received) == 2, 3.0)
+    assert received[1].borrowed
+    assert received[1].expires is not None
+    assert received[1].until is not None
+    assert received[1].until >= received[1].expires
     assert seat.borrow(0) is None
-    assert eventually(lambda: len(heard) == 3, 3.0)
-    assert not heard[2].borrowed
+    assert eventually(lambda: len(received) == 3, 3.0)
+    assert not received[2].borrowed
     seat.close()
     assert code_of(Standing(Status.ENDED, seat.borrow(3 * 86400))) is Code.BORROWING_NOT_ALLOWED
     assert not workspace.service.active
@@ -247,18 +247,18 @@ def test_a_callback_that_wants_to_end_the_program_does_not_end_the_client(worksp
 
 def test_a_callback_that_tries_again_does_not_hold_the_client_up(workspace: Workspace) -> None:
     workspace.service.suspended = True
-    heard: list[Standing] = []
+    received: list[Standing] = []
 
     def once_more(standing: Standing) -> None:
-        heard.append(standing)
-        if len(heard) == 1:
+        received.append(standing)
+        if len(received) == 1:
             workspace.service.suspended = False
             seat.start()
 
-    seat = seat_of(workspace, refused=once_more, granted=heard.append)
+    seat = seat_of(workspace, refused=once_more, granted=received.append)
     seat.start(block=False)
-    assert eventually(lambda: len(heard) == 2)
-    assert [standing.status for standing in heard] == [Status.REFUSED, Status.GRANTED]
+    assert eventually(lambda: len(received) == 2)
+    assert [standing.status for standing in received] == [Status.REFUSED, Status.GRANTED]
     seat.close()
 
 
@@ -266,7 +266,7 @@ NAMES = Names("Zoë Öberg", ("oberg-pc.acme.example", "oberg-pc"))
 
 
 def betrays(data: bytes) -> list[str]:
-    """The words of `NAMES` that stand in `data`, as they are or encoded as UTF-8, percent, JSON or base64 have it."""
+    """The words of `NAMES` found in `data`, plain or encoded as UTF-8, percent, JSON or base64."""
     text = data.decode("utf-8", "replace").casefold()
     words = [word for name in (NAMES.user, *NAMES.hosts) for word in name.casefold().split()]
     spellings = {word: {word, quote(word).casefold(), json.dumps(word)[1:-1].casefold()} for word in words}
@@ -344,7 +344,7 @@ def child(workspace: Workspace, then: str) -> subprocess.Popen[str]:
         [sys.executable, "-c", code, str(workspace.license()), str(workspace.state)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # tracebacks that are meant
+        stderr=subprocess.DEVNULL,  # expected tracebacks
         text=True,
     )
     assert process.stdin
@@ -374,7 +374,7 @@ def test_however_a_program_ends_its_seat_is_given_back(workspace: Workspace, the
 @pytest.mark.skipif(sys.platform == "win32", reason="these signals are POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_program_that_is_asked_to_end_gives_its_seat_back(workspace: Workspace, number: signal.Signals) -> None:
-    # In short naps: a signal that comes just before a long one begins would be heard of only when that is over.
+    # Short sleeps: a signal just before a long one would be handled only after it.
     process = child(workspace, "while True: time.sleep(0.1)")
     begun = time.monotonic()
     process.send_signal(number)

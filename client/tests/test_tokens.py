@@ -1,4 +1,4 @@
-"""A token that is not exactly what the issuer or the service signed is refused before a word of it is believed."""
+"""A token that the issuer or the service did not sign exactly so is refused before any claim is used."""
 
 import json
 from collections.abc import Callable

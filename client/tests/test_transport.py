@@ -1,4 +1,4 @@
-"""Real networks: proxies, company authorities, both families of addresses, and servers that are slow or strange."""
+"""Real networks: proxies, company authorities, IPv4 and IPv6, and slow or strange servers."""
 
 import base64
 import contextlib

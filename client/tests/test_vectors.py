@@ -1,4 +1,4 @@
-"""The vectors are what the protocol says, and the client reads them as other languages have to."""
+"""The vectors match the protocol, and the client reads them as clients in other languages must."""
 
 import datetime
 import json

@@ -1,6 +1,6 @@
-"""The protocol's vectors (tests/vectors/ of the project), made from the published test keys of RFC 8037 and RFC 8032.
+"""The protocol's vectors (tests/vectors/ of the project), signed with the test keys of RFC 8037 and RFC 8032.
 
-`python client/tests/vectors.py` writes them anew. They change only when the protocol does: other languages' clients are
+`python client/tests/vectors.py` writes them. They change only with the protocol: clients in other languages are
 tested on them.
 """
 
@@ -58,7 +58,7 @@ NAMES = [
 
 
 def client_hashes() -> dict[str, Any]:
-    """Names and what stands for them."""
+    """Names and their hashes."""
     return {
         "salt": base64url(SALT),
         "vectors": [
@@ -75,7 +75,7 @@ def client_hashes() -> dict[str, Any]:
 
 
 def license_files() -> dict[str, Any]:
-    """License files that are genuine, that are not, and that do or do not cover a program."""
+    """License files that fail verification, and files that do or do not cover a program."""
     ann = client_hash(SALT, "user", "ann")
     desk = client_hash(SALT, "host", "desk.example.com")
     person = {"user": ann, "host": desk}
@@ -131,7 +131,7 @@ def license_files() -> dict[str, Any]:
 
 
 def leases() -> dict[str, Any]:
-    """Leases that answer a request, and such as do not."""
+    """Leases that answer a request, and leases that do not."""
     header = {"typ": "lease+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(SERVICE_KEY))}
     return {
         "issuer_keys": [jwk(ISSUER_KEY)],
@@ -185,7 +185,7 @@ def _granted(status: int = 200, *, recorded: bool = True, **lease: Any) -> Reply
 
 
 def exchanges() -> dict[str, Any]:
-    """Whole exchanges: what is sent, what comes back, and what that means."""
+    """Whole exchanges: the request, the reply, and its meaning."""
     problem = ReferenceService.problem
     lease = lease_token()
     person = {"user": client_hash(SALT, "user", "ann"), "host": client_hash(SALT, "host", "desk.example.com")}
@@ -262,7 +262,7 @@ def exchanges() -> dict[str, Any]:
 
 
 def files() -> dict[str, str]:
-    """Every file of vectors and its text."""
+    """Every vector file and its text."""
     made = {
         "client-hashes.json": client_hashes(),
         "license-files.json": license_files(),

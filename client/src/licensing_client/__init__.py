@@ -1,4 +1,4 @@
-"""Takes a seat of a floating license, keeps it while a program runs, and gives it back.
+"""Take a seat of a floating license, keep it while a program runs, and give it back.
 
 from licensing_client import Program, Seat
 

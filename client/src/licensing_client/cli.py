@@ -1,9 +1,7 @@
-"""The command `licensing-client`: for programs that do not embed the client, and for finding out what is
-wrong.
+"""The command `licensing-client`: seats for programs that do not embed the client, and diagnosis.
 
-Results go to standard output, messages to standard error. Exit codes: 0 done; 1 refused, or something
-failed; 2 wrong usage. `hold` passes the program's own on; 125 means that there was no seat and the program
-was not run.
+Results go to standard output, messages to standard error. Exit codes: 0 success, 1 refusal or failure, 2 wrong
+usage. `hold` exits with the program's own code, or with 125 if there is no seat.
 """
 
 import argparse
@@ -35,11 +33,11 @@ ISSUER_KEYS = "LICENSING_ISSUER_KEYS"
 
 
 class _UsageError(Exception):
-    """The command line cannot be followed; the text says why."""
+    """The command line is wrong; the text says how."""
 
 
 def print_message(text: str) -> None:
-    """Tell people, on standard error."""
+    """Print a message for people on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -70,7 +68,7 @@ def _license(arguments: argparse.Namespace) -> License | None:
 
 
 def time_left(standing: Standing) -> str:
-    """How long a program may run, in words."""
+    """The time that the program may still run, in words."""
     seconds = standing.left.total_seconds() if standing.left else 0.0
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
@@ -140,13 +138,13 @@ def _to_the_minute(time: datetime.datetime) -> str:
 
 
 def _borrowed_lease(saved: SavedState) -> Lease | None:
-    """The lease of a seat that was borrowed and not given back."""
+    """The lease of a seat that is borrowed and not returned."""
     lease = saved.lease
     return lease if lease is not None and lease.borrowed and saved.open_session_id == lease.session_id else None
 
 
 def _borrowed_until(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
-    """Until when a seat is borrowed already, and no program uses it."""
+    """The end of a borrowed seat that no program uses; None if there is none."""
     file = StateFiles(license, arguments.state).acquire()
     saved, clock = file.read(), SystemClock()
     file.release()
@@ -163,9 +161,9 @@ def _borrow(arguments: argparse.Namespace) -> int:
     if not license.borrow_seconds:
         print_message("Seats of this license cannot be borrowed.")
         return FAILED
-    held = _borrowed_until(license, arguments)
-    if held is not None:
-        print(f"borrowed until {_to_the_minute(held)}")
+    until = _borrowed_until(license, arguments)
+    if until is not None:
+        print(f"borrowed until {_to_the_minute(until)}")
         print_message("It was borrowed before, and nothing has changed; `return` gives it back.")
         return FAILED
     seat = Seat(
@@ -214,19 +212,19 @@ def _my_data(arguments: argparse.Namespace) -> int:
     if license is None:
         return FAILED
     service = _network(arguments).to(license)
-    held: list[object] = []
+    sessions: list[object] = []
     for file in StateFiles(license, arguments.state).all():
         saved = file.read()
         if saved.lease is None or saved.open_session_id != saved.lease.session_id:
             continue
-        found = service.read(saved.lease, TIMEOUT_SECONDS)
-        if isinstance(found, NoAnswer):
-            print_message(found.detail)
+        data = service.read(saved.lease, TIMEOUT_SECONDS)
+        if isinstance(data, NoAnswer):
+            print_message(data.detail)
             return FAILED
-        if not isinstance(found, Gone):
-            held.append(found)
-    print(json.dumps(held, indent=2))
-    if not held:
+        if not isinstance(data, Gone):
+            sessions.append(data)
+    print(json.dumps(sessions, indent=2))
+    if not sessions:
         print_message("The register holds no running session of this user on this computer.")
     return DONE
 
@@ -240,40 +238,49 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="licensing-client", description="Seats of a floating license.")
+    parser = argparse.ArgumentParser(
+        prog="licensing-client", description="Take, borrow and return seats of a floating license."
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("file", type=Path, help="the license file")
     common.add_argument(
-        "--issuer-keys", metavar="FILE", help=f"whose licenses to trust: public JWKS (or {ISSUER_KEYS})"
+        "--issuer-keys",
+        metavar="FILE",
+        help=f"the issuer keys to trust, a public JWKS (default: the variable {ISSUER_KEYS})",
     )
     common.add_argument("--product", help="refuse license files of other products")
-    common.add_argument("--service", metavar="URL", help="in place of the license's own")
-    common.add_argument("--proxy", metavar="URL", help="in place of the system's; empty for none")
+    common.add_argument("--service", metavar="URL", help="the service (default: the license's own)")
+    common.add_argument("--proxy", metavar="URL", help="the HTTP proxy (default: the system's; empty for none)")
     common.add_argument("--ca-file", metavar="FILE", help="more certificate authorities to trust (PEM)")
-    common.add_argument("--state", metavar="DIR", type=Path, help="where the last lease is kept")
-    commands = parser.add_subparsers(dest="verb", required=True)
-    commands_by_name = {
-        "hold": (_hold, "hold a seat while a program runs: hold acme.lic -- program args"),
-        "check": (_check, "check a license file, without the network"),
-        "borrow": (_borrow, "take a seat along on a trip"),
-        "return": (_return, "give a borrowed seat back early"),
-        "my-data": (_my_data, "show what the register holds on this user's running sessions"),
-        "diagnose": (_diagnose, "try each step of the way to a seat"),
+    common.add_argument(
+        "--state", metavar="DIR", type=Path, help="the directory of the private state (default: the system's)"
+    )
+    subparsers = parser.add_subparsers(dest="verb", required=True)
+    commands = {
+        "hold": (_hold, "run a program and hold a seat while it runs: hold acme.lic -- program args"),
+        "check": (_check, "check a license file offline"),
+        "borrow": (_borrow, "borrow a seat for a trip"),
+        "return": (_return, "return a borrowed seat early"),
+        "my-data": (_my_data, "show the register's data on this user's running sessions"),
+        "diagnose": (_diagnose, "test each step to a seat, and name the one that fails"),
     }
-    for name, (run, text) in commands_by_name.items():
-        verb = commands.add_parser(name, parents=[common], help=text, description=text)
-        verb.set_defaults(run=run)
+    for name, (run, text) in commands.items():
+        command = subparsers.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(run=run)
         if name == "borrow":
-            verb.add_argument("--days", type=float, required=True, help="for how long")
+            command.add_argument("--days", type=float, required=True, help="how many days to borrow it for")
         if name == "hold":
-            verb.add_argument(
-                "--save-seconds", type=float, default=300.0, help="time to save when the seat is lost (300)"
+            command.add_argument(
+                "--save-seconds",
+                type=float,
+                default=300.0,
+                help="seconds to save work after the seat is lost (default: 300)",
             )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return the exit code."""
     parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
     split = words.index("--") if "--" in words else len(words)

@@ -1,7 +1,6 @@
-"""Tries each step of the way to a seat, and says how far it comes: file, signature, terms, DNS, connection,
-proxy, TLS, service, seat.
+"""Tests each step to a seat: file, signature, terms, DNS, connection, proxy, TLS, service, seat.
 
-One exchange tells of all the steps of the network: those before the one that failed went well.
+One exchange covers all network steps: those before the failed step succeeded.
 """
 
 import uuid
@@ -33,7 +32,7 @@ _STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A step, whether it went well, and what is to be known about it."""
+    """A step, whether it succeeded, and a sentence for people."""
 
     step: str
     ok: bool
@@ -95,7 +94,7 @@ def _check_seat(license: License, service: Service) -> Finding:
 
 
 def diagnose(path: Path, program: Program, network: Network) -> Iterator[Finding]:
-    """Each step in turn, up to and with the first that fails."""
+    """The findings in order, up to the first failure."""
     license, findings = _check_file(path, program)
     yield from findings
     if license is None:

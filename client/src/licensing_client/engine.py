@@ -1,5 +1,6 @@
-"""One seat's life: does what the machine decides, a step at a time. It has no thread of its own and no
-clock but the one that it is given, so that a working day can be played in a second.
+"""Runs one seat: does what the machine decides, one step at a time.
+
+It has no thread of its own, and no clock except the one that it is given. So tests simulate a working day in seconds.
 """
 
 import random
@@ -21,11 +22,9 @@ EXCHANGE_SECONDS = 10.0
 
 
 class Engine:
-    """Holds a seat's state, asks the service what the machine wishes to know, remembers, and tells what is
-    new.
+    """Keeps a seat's state, makes the calls that are due, saves the state, and sends notices.
 
-    `step`, `rest` and `close` belong to one thread, on which news is told; everything else may be called from
-    any.
+    One thread calls `step`, `wait` and `close`, and receives the notices. Any thread may call the other methods.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class Engine:
         borrow_seconds: int = 0,
         rng: random.Random | None = None,
     ) -> None:
-        """`saved` is what `file` held; `notify` hears of each change that users are to know of, one by one."""
+        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time."""
         self._service = service
         self._file = file
         self._clock = clock
@@ -69,11 +68,11 @@ class Engine:
 
     @property
     def state(self) -> State:
-        """Where the seat stands."""
+        """The seat's current state."""
         return self._state
 
     def step(self) -> float:
-        """Do what is due now. Seconds until something is due next."""
+        """Do what is due now. Returns the seconds until the next step."""
         with self._changed:
             now = self.now()
             self._transition(machine.time_passed(self._state, now))
@@ -99,16 +98,16 @@ class Engine:
             return max(0.0, machine.wake_at(self._state) - self.now())
 
     def wait(self, seconds: float) -> None:
-        """Do nothing for so many seconds, or until somebody calls `wake`."""
+        """Wait so many seconds, or until `wake` is called."""
         self._woken.wait(seconds)
         self._woken.clear()
 
     def wake(self) -> None:
-        """There is something to be done."""
+        """End `wait` early."""
         self._woken.set()
 
     def wait_for_decision(self, seconds: float) -> None:
-        """Wait until a start is decided; after so many seconds it is decided without the network."""
+        """Wait until a start is decided. After so many seconds it is decided without an answer."""
         with self._changed:
             self._changed.wait_for(lambda: self._state.status is not Status.STARTING, seconds)
             if self._state.status is Status.STARTING:
@@ -117,13 +116,13 @@ class Engine:
         self.wake()
 
     def retry(self) -> None:
-        """Try once more after a refusal."""
+        """Try again after a refusal."""
         with self._changed:
             self._transition(machine.retry(self._state, self.now()))
         self.wake()
 
     def borrow(self, seconds: int) -> bool:
-        """Trade the seat for a borrowed one, or, with 0, back. False where there is none to trade."""
+        """Trade the seat for a borrowed one; 0 trades it back. False if there is no seat to trade."""
         with self._changed:
             before = self._state
             self._transition(machine.borrow(before, seconds, self.now(), self._draw()))
@@ -132,12 +131,12 @@ class Engine:
         return taken
 
     def cancel_exchange(self) -> None:
-        """Do not wait for the answer that is under way."""
+        """Cancel the exchange in progress."""
         with self._changed:
             self._cancellation.cancel()
 
     def close(self, seconds: float) -> None:
-        """Give the seat back, within so many seconds, and let go of everything."""
+        """End the session within so many seconds, and release the state file."""
         lease = machine.lease_to_end(self._state)
         answer = None
         if lease is not None:
@@ -158,7 +157,7 @@ class Engine:
 
     def _save(self) -> None:
         if self._state.unrecorded and self._state.lease is None:
-            return  # a license that collects nothing leaves nothing behind
+            return  # a license that collects nothing leaves no file
         self._file.write(
             SavedState(
                 lease=self._state.lease,
@@ -169,7 +168,7 @@ class Engine:
         )
 
     def _send_notices(self) -> None:
-        """Tell what is new, in order, and never while a lock is held."""
+        """Send the pending notices in order, without holding the lock."""
         while True:
             with self._changed:
                 if not self._notices:

@@ -1,8 +1,8 @@
-"""The ways in which a program ends while it holds a seat: it exits, an exception ends it, or it is told to.
+"""Closes seats when the program ends: at exit, after an exception, or on a signal.
 
-SIGTERM, SIGHUP (the terminal or the login session closes) and, on Windows, Ctrl+Break end a Python program
-without its exit handlers. Where the program has not decided otherwise they become an orderly exit. A window
-program on Windows hears of the session's end from its toolkit, and calls `close` there (README.md).
+SIGTERM, SIGHUP (terminal or login session closed) and Ctrl+Break (Windows) end Python without its exit handlers.
+Where the program has no signal handler of its own, they become `sys.exit`. On Windows, a window program learns of
+the session's end from its toolkit and calls `close` itself (README.md).
 """
 
 import atexit
@@ -14,7 +14,7 @@ from typing import Protocol
 
 
 class Closable(Protocol):
-    """What is to be closed."""
+    """Anything with a `close` method."""
 
     def close(self) -> None:
         """Close it."""
@@ -34,7 +34,7 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 
 def register(seat: Closable) -> None:
-    """Close a seat when the program ends, however it does. Signals are left alone outside the main thread."""
+    """Close a seat when the program ends. Outside the main thread, signals are left alone."""
     global _atexit_registered
     if seat not in _open_seats:
         _open_seats.append(seat)
@@ -49,6 +49,6 @@ def register(seat: Closable) -> None:
 
 
 def unregister(seat: Closable) -> None:
-    """A seat has been closed."""
+    """Forget a seat that is closed."""
     if seat in _open_seats:
         _open_seats.remove(seat)

@@ -1,7 +1,7 @@
-"""A lease: the service's signed word that a program may run until a time.
+"""A lease: the service's signed permission for a session to run until a time.
 
-A lease is believed only if a key in the license file signed it, for this license, this session, and the
-nonce of the request that it answers. So a fake server, or an old answer played again, is no answer at all.
+A lease is accepted only if a key in the license file signed it, for this license, this session and the request's
+nonce. So a fake server or a replayed reply gains nothing.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from licensing_client.tokens import LEASE_TYPE, verified_claims
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A genuine lease. Times are seconds since 1970 on the service's clock; `grace` is in seconds."""
+    """A verified lease. Times are seconds since 1970 on the service's clock."""
 
     token: str
     session_id: str
@@ -31,7 +31,10 @@ def _is_whole_number(value: object) -> bool:
 
 
 def read_lease(token: str, license: License) -> Lease:
-    """A lease for this license, whichever its session and age. TokenError for anything else."""
+    """A lease for this license, for any session and of any age.
+
+    Raises TokenError where the token is no such lease.
+    """
     claims = verified_claims(token, LEASE_TYPE, license.lease_keys)
     if claims.get("iss") != "licensing" or claims.get("aud") != license.id:
         raise TokenError(Flaw.FOREIGN, "is for another license")
@@ -58,7 +61,10 @@ def read_lease(token: str, license: License) -> Lease:
 
 
 def read_answering_lease(token: str, license: License, session_id: str, nonce: str) -> Lease:
-    """The lease that answers a request of this session with this nonce. TokenError for anything else."""
+    """The lease that answers this session's request with this nonce.
+
+    Raises TokenError where the token is no such lease.
+    """
     lease = read_lease(token, license)
     if lease.session_id != session_id:
         raise TokenError(Flaw.FOREIGN, "is for another session")

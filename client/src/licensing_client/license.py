@@ -1,17 +1,17 @@
-"""What a license file says, and whether it covers this program: decided offline, before anybody is asked.
+"""What a license file says, and whether it covers this program. Both are decided offline.
 
-The rules, in this order; the first that fails is the answer:
+The checks, in this order; the first that fails is the answer:
 
-1. the file is one signed line, and a key that is compiled into the program signed it;
-2. its product is the program's;
-3. it has begun and has not expired (half-open: `nbf` <= now < `exp`);
-4. the program was built before the license's maintenance ended;
-5. it has every feature that the program cannot do without;
-6. the user is listed, where it lists users; the host is listed, where it lists hosts.
+1. The file is one signed line, and a key that is compiled into the program signed it.
+2. Its product is the program's.
+3. It has begun and has not expired (`nbf` <= now < `exp`).
+4. The program was built before the license's maintenance ended.
+5. It has every feature that the program needs.
+6. It lists the user, if it lists users; it lists the host, if it lists hosts.
 
-Unknown claims are ignored, so that a newer issuer can add some.
+Unknown claims are ignored, so that newer issuers can add claims.
 
-Left to others: suspension, superseded files, networks and seats, which only the service knows.
+Left to the service: suspension, superseded files, networks and seats.
 """
 
 import datetime
@@ -28,16 +28,16 @@ from licensing_client.tokens import LICENSE_TYPE, MAX_CHARACTERS, Keys, keys_of,
 FLOATING, NAMED_USER, NODE_LOCKED = "floating", "named-user", "node-locked"
 
 FILE_LIMIT_BYTES = 64 * 1024
-"""Most bytes of a license file: the signed line and a page of comments for people."""
+"""Maximum size of a license file: the signed line and a page of comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """What the vendor compiles into a program.
 
-    `issuer_keys`: the `x` (43 characters base64url) of every key that may sign license files. `product`:
-    the claim that must match; None fits any. `built`: the day it was built. `features`: those it cannot do
-    without.
+    `issuer_keys`: the `x` (43 characters of base64url) of every key that may sign license files.
+    `product`: the claim that must match; None matches any. `built`: the day of the build.
+    `features`: the features that the program needs.
     """
 
     issuer_keys: tuple[str, ...]
@@ -46,13 +46,16 @@ class Program:
     features: frozenset[str] = frozenset()
 
     def keys(self) -> Keys:
-        """The issuer keys by their id. ValueError where one is no key."""
+        """The issuer keys by their ids.
+
+        Raises ValueError where one is no key.
+        """
         return keys_of(self.issuer_keys)
 
 
 @dataclass(frozen=True, slots=True)
 class License:
-    """A genuine license. Times are seconds since 1970, UTC; lengths are in seconds."""
+    """A verified license. Times are seconds since 1970, UTC."""
 
     token: str = field(repr=False)
     id: str
@@ -75,7 +78,7 @@ class License:
 
 
 class _Claims:
-    """Takes claims out of a signed text by name and type."""
+    """Reads claims by name and type."""
 
     def __init__(self, claims: Mapping[str, Any]) -> None:
         self._claims = claims
@@ -106,7 +109,10 @@ class _Claims:
 
 
 def license_line(text: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor comment. TokenError if there is none."""
+    """The JWS in a license file: its only line that is neither blank nor a comment.
+
+    Raises TokenError where there is not exactly one.
+    """
     lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) != 1:
@@ -115,7 +121,10 @@ def license_line(text: str) -> str:
 
 
 def parse_license(text: str, keys: Keys) -> License:
-    """The license in a file's text, whatever its dates, if one of `keys` signed it; else TokenError."""
+    """The license in a file's text, whatever its dates.
+
+    Raises TokenError where none of `keys` signed it, or its claims are malformed.
+    """
     token = license_line(text)
     payload = verified_claims(token, LICENSE_TYPE, keys)
     claims = _Claims(payload)
@@ -157,7 +166,7 @@ def parse_license(text: str, keys: Keys) -> License:
 
 
 def read_license(path: Path, keys: Keys) -> License | Reason:
-    """The license in a file, or why there is none."""
+    """The license in a file, or the reason why there is none."""
     try:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT_BYTES + 1)
@@ -179,7 +188,7 @@ def utc_day(moment: float) -> str:
 
 
 def check_license(license: License, program: Program, person: Person, now: float) -> Reason | None:
-    """Decide whether a genuine license covers a program, a person and a time: None if so, else why not."""
+    """The reason why a license does not cover a program, a person and a time; None if it does."""
     if program.product is not None and license.product != program.product:
         return reason(Code.PRODUCT_NOT_LICENSED, f"(It is for {license.product}.)")
     if now < license.valid_from:

@@ -1,32 +1,29 @@
-"""Whether the program may run, and what to ask the service when: every decision of the client, without a
-clock, a thread or a network.
+"""Every decision of the client: whether the program may run, and which call to make when.
 
-The rules:
+It uses no clock, thread or network. The rules:
 
-1. A program runs while its lease lasts (`granted`). When the service does not answer, it runs on (`grace`)
-   until the grace of its last lease is over, counted from when that lease was issued, and never past the
-   license's end.
-2. A start that gets no answer within `start_within_seconds`, or fails twice before, goes on in grace where a lease is
-   remembered, and is refused where none is.
-3. A service that refuses is obeyed: at a start at once (`refused`), while the program runs (`lost`) when it
-   says so a second time, since a refusal is not signed and an old one might have been played again. There
-   is no grace then, nor later in this run if the user tries again and nobody answers.
-4. Silence proves nothing and changes nothing but when to ask next: 2^(n-1) seconds after the n-th failure
-   in a row, at most `BACKOFF_LIMIT_SECONDS`, times 0.5 to 1 by chance, and never before the service's Retry-After.
-5. Heartbeats come at the server's interval, times 0.8 to 1 by chance, but at least `HEARTBEATS_PER_LEASE`
-   in a lease; at once when the computer has slept.
-6. A session that may be held is ended before another is started, so that nobody holds two seats; until a
-   start is answered it is repeated with the same session id, which takes no second one. Requests may be
-   damaged on their way: neither the refusal of a repeated start nor that of a lease proves that the session
-   is not active, so its id is kept; that the id is somebody else's is believed when it was heard twice.
-7. A session that the service does not know any more is started again without a word to the user.
-8. For want of a seat, and where only the clock says that it is over, a program that lost its seat keeps asking;
-   so does one that was refused, if it wants to wait. All other refusals are final.
-9. A license that is not recorded and takes no seat needs no heartbeat: it holds until its end.
-10. The wish to borrow a seat, or to trade it back, is kept until a start that carried it is answered, and the
-    user is told how it went.
+1. A program runs while its lease lasts (`granted`). Without an answer it runs on in `grace`, which counts from the
+   issue of its last lease. Grace never outlasts the license.
+2. A start without an answer is decided after `start_within_seconds`, or after two failures. With a saved lease the
+   program runs in grace; without one it is refused.
+3. A refusal counts at once at a start (`refused`). While the program runs it counts when it comes twice (`lost`):
+   refusals are not signed, so one may be a replay. No grace follows, even if a later retry gets no answer.
+4. A missing answer proves nothing and only sets the time of the next call. The backoff after n failures in a row is
+   2^(n-1) seconds, at most `BACKOFF_LIMIT_SECONDS`, times 0.5 to 1 (jitter), and at least Retry-After.
+5. Heartbeats follow the server's interval, times 0.8 to 1 (jitter), with at least `HEARTBEATS_PER_LEASE` per lease.
+   After the computer slept, one is sent at once.
+6. A session that may be active is ended before another starts, so nobody holds two seats. An unanswered start is
+   retried with the same session id, which is idempotent. Requests may be damaged on their way. So neither a refused
+   retry nor an unaccepted lease proves the session inactive: its id is kept. Only a second reply that the id is
+   somebody else's replaces it.
+7. A session that the service no longer knows is started again without a notice.
+8. A program that lost its seat keeps asking if no seat was free, or if only the clock ended it. So does a refused
+   program with `wait`. All other refusals are final.
+9. A license that is not recorded and takes no seat needs no heartbeat; it holds until its end.
+10. A request to borrow, or to trade back, is kept until a start that carried it is answered. The user learns how it
+    went.
 
-Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what an answer is worth
+Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
 """
 
@@ -41,14 +38,14 @@ BACKOFF_LIMIT_SECONDS = 300.0
 HEARTBEATS_PER_LEASE = 2
 CONFIRM_AFTER_SECONDS = 3.0
 POLL_SECONDS = 15.0
-"""How often the time is looked at, so that a computer that slept is noticed soon."""
+"""How often the clock is read, so that sleep is noticed soon."""
 SLEEP_GAP_SECONDS = 60.0
 """A gap this much longer than `POLL_SECONDS` means that the computer slept."""
 REMINDER_SECONDS = (86400, 3600, 600)
-"""The user is told again that grace runs out when so many seconds are left."""
+"""The user gets another notice when grace has this many seconds left."""
 MAX_START_FAILURES = 2
 SESSION_ID_TAKEN = "session-id-taken"
-"""What `State.unconfirmed` says of a session id that is said to be somebody else's."""
+"""Value of `State.unconfirmed` after a reply that the session id is somebody else's."""
 
 
 class Status(str, Enum):
@@ -66,17 +63,17 @@ RUNNING = frozenset({Status.GRANTED, Status.GRACE})
 
 
 class Registered(Enum):
-    """What the register may hold for us."""
+    """What the register may hold for this program."""
 
     NOTHING = "nothing"
-    ASKED = "asked"  # a start was sent, and its answer is not known
+    ASKED = "asked"  # a start was sent, its answer is unknown
     SEAT = "seat"  # the session of the lease
-    STALE = "stale"  # the session of the lease, which has to be ended before another starts
+    STALE = "stale"  # the session of the lease, to be ended before another starts
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change while a program runs. Lengths in seconds."""
+    """What does not change while a program runs."""
 
     valid_until: int
     floating: bool
@@ -86,7 +83,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Randomness:
-    """What is left to chance, drawn by the caller: `spread` is evenly distributed in [0, 1)."""
+    """Random values, drawn by the caller. `jitter` is uniform in [0, 1)."""
 
     jitter: float
     session_id: str
@@ -119,14 +116,14 @@ Call = Start | Heartbeat | End
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that is known of one seat at one moment.
+    """Everything known of one seat at one moment.
 
-    `lease` is the last one that was granted, of whichever session; `session` is that of the next or last
-    start; `repeated`: it was sent before, and that was not answered. `call_at`: when to ask next, None for
-    not at all; `not_before`: the earliest that the service allows. `refusal`: what the service said, where it
-    was obeyed. `doubted`: what was heard once and is believed when it is heard twice. `unrecorded`: no calls are
-    needed. `borrow`: seconds wished for, 0 to trade a borrowed seat back, None for no wish; `sent_borrow_seconds`: the
-    wish that the last start sent_borrow_seconds.
+    `lease`: the last lease, of any session. `session_id`: that of the next or last start.
+    `repeated`: that start was sent before, without an answer.
+    `call_at`: when to make the next call, None for never. `not_before`: the earliest time that the service allows.
+    `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
+    `unrecorded`: no calls are needed. `borrow_seconds`: the length asked for, 0 to trade back, None for no request.
+    `sent_borrow_seconds`: the request that the last start carried.
     """
 
     terms: Terms
@@ -149,17 +146,16 @@ class State:
     reminders_given: int = 0
 
 
-# Beginnings.
+# Starting.
 
 
 def begin(
     terms: Terms, session_id: str, lease: Lease | None, open_session_id: str | None, borrow_seconds: int, now: float
 ) -> State:
-    """A program starts, with what an earlier run left: its last lease, and a session that may not have ended.
+    """The state at the start, from what an earlier run saved: its last lease, and a session that may not have ended.
 
-    A seat that was borrowed and has not expired is used as it is, without asking first. The session of a program that
-    crashed is ended before another starts. A start that was never answered is repeated. `fresh` is a
-    session id for the rest.
+    A borrowed seat that has not expired is used at once. The session of a crashed program is ended before another
+    starts. An unanswered start is retried. `session_id` is for all other starts.
     """
     state = State(
         terms=terms,
@@ -184,19 +180,19 @@ def begin(
 
 
 def begin_unrecorded(terms: Terms, session_id: str, now: float) -> State:
-    """A program starts whose license says that nothing is collected: it runs, and nobody is asked."""
+    """The state at the start if the license collects nothing: the program runs and makes no call."""
     return replace(begin(terms, session_id, None, None, 0, now), status=Status.GRANTED, call_at=None, unrecorded=True)
 
 
 def retry(state: State, now: float) -> State:
-    """The user tries again after a refusal; too soon, and the answer stays what it was."""
+    """The user tries again after a refusal. Before `not_before`, nothing changes."""
     if state.status is not Status.REFUSED or now < state.not_before:
         return state
     return replace(state, status=Status.STARTING, began_at=now, call_at=now, failures=0, reason=None)
 
 
 def borrow(state: State, seconds: int, now: float, randomness: Randomness) -> State:
-    """Trade the seat for one that is borrowed for so many seconds; 0 trades it back. Without a seat, nothing."""
+    """Trade the seat for one borrowed for so many seconds; 0 trades it back. Without a seat, nothing changes."""
     if state.status is Status.STARTING:
         return replace(state, borrow_seconds=seconds)
     if state.status not in RUNNING or state.unrecorded:
@@ -204,11 +200,11 @@ def borrow(state: State, seconds: int, now: float, randomness: Randomness) -> St
     return replace(_replace_session(state, now, randomness), borrow_seconds=seconds)
 
 
-# Questions.
+# Questions about a state.
 
 
 def due_call(state: State, now: float) -> Call | None:
-    """What to ask the service now, if anything."""
+    """The call to make now, if any."""
     if state.status is Status.ENDED or state.call_at is None or now < state.call_at:
         return None
     if state.lease is not None and state.registered is Registered.STALE:
@@ -219,7 +215,7 @@ def due_call(state: State, now: float) -> Call | None:
 
 
 def wake_at(state: State) -> float:
-    """When something is to be done next, at the latest."""
+    """The latest time of the next step."""
     times = [state.seen_at + POLL_SECONDS]
     if state.call_at is not None:
         times.append(state.call_at)
@@ -240,12 +236,12 @@ def wake_at(state: State) -> float:
 
 
 def grace_end(lease: Lease, terms: Terms) -> float:
-    """Until when a program may run on this lease if nothing more is heard."""
+    """The time until which a program may run on this lease without another answer."""
     return min(max(lease.expires_at, lease.issued_at + lease.grace_seconds), terms.valid_until)
 
 
 def runs_until(state: State) -> float | None:
-    """Until when the program may run if nothing more is heard; None where it may not run at all."""
+    """The time until which the program may run without another answer; None if it may not run."""
     if state.status not in RUNNING:
         return None
     if state.lease is None or state.unrecorded:
@@ -254,7 +250,7 @@ def runs_until(state: State) -> float | None:
 
 
 def lease_to_end(state: State) -> Lease | None:
-    """The lease of the session to end when the program closes; a borrowed seat is kept."""
+    """The lease of the session to end on close. A borrowed seat is kept."""
     if (
         state.unrecorded
         or not _can_end_open_session(state)
@@ -265,7 +261,7 @@ def lease_to_end(state: State) -> Lease | None:
 
 
 def open_session_id(state: State) -> str | None:
-    """The session that the register may hold for us, to be remembered over a crash."""
+    """The session that the register may hold, to be saved in case of a crash."""
     if state.registered is Registered.ASKED:
         return state.session_id
     return (
@@ -276,12 +272,12 @@ def open_session_id(state: State) -> str | None:
 
 
 def _can_end_open_session(state: State) -> bool:
-    """Whether the last lease is that of the session that the register may hold, and can end it."""
+    """Whether the last lease is that of the open session, and so can end it."""
     return state.lease is not None and state.lease.session_id == open_session_id(state)
 
 
 def should_notify(before: State, after: State) -> bool:
-    """Whether the user is to be told that a seat stands differently."""
+    """Whether the user should learn of this change."""
     if after.status in (Status.STARTING, Status.ENDED):
         return False
     if after.status is not before.status or (before.borrow_seconds is not None and after.borrow_seconds is None):
@@ -291,13 +287,13 @@ def should_notify(before: State, after: State) -> bool:
     return after.status in (Status.REFUSED, Status.LOST) and after.reason != before.reason
 
 
-# What happens.
+# Events.
 
 
 def time_passed(state: State, now: float) -> State:
     """Time has passed."""
     if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
-        # Or the clock was set ahead. In both cases the service is asked before anything is made of it.
+        # It slept, or the clock was set ahead: the service is asked before the time is judged.
         return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
     state = replace(state, seen_at=now)
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
@@ -308,7 +304,7 @@ def time_passed(state: State, now: float) -> State:
 
 
 def call_sent(state: State, call: Call) -> State:
-    """A call is about to be sent. Once a start is on its way, the register may hold a seat for it."""
+    """A call is being sent. From a start on, the register may hold a seat for it."""
     if not isinstance(call, Start):
         return state
     return replace(
@@ -320,7 +316,7 @@ def call_sent(state: State, call: Call) -> State:
 
 
 def answered(state: State, answer: Answer, now: float, randomness: Randomness) -> State:
-    """The service has answered the call that was due, or has not."""
+    """The call that was due has an answer, or none."""
     if state.status is Status.ENDED:
         return state
     state = replace(state, seen_at=now)
@@ -342,7 +338,7 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
 
 
 def closed(state: State, *, ended: bool) -> State:
-    """The program has ended. `ended`: the service said so of the session that `lease_to_end` named, too."""
+    """The program has ended. `ended`: the service confirmed the end of the session of `lease_to_end`."""
     nothing = state.unrecorded or ended
     return replace(
         state, status=Status.ENDED, call_at=None, registered=Registered.NOTHING if nothing else state.registered
@@ -363,7 +359,7 @@ def _replace_session(state: State, now: float, randomness: Randomness) -> State:
 
 
 def _session_id_taken(state: State, now: float, randomness: Randomness) -> State:
-    """The id of a start is said to be somebody else's: take another, and end what our lease can end."""
+    """The session id is said to be somebody else's: take a new one, and end what our lease can end."""
     if state.repeated and state.unconfirmed != SESSION_ID_TAKEN:
         return _no_answer(replace(state, unconfirmed=SESSION_ID_TAKEN), 0, now, randomness)
     state = replace(
@@ -377,9 +373,9 @@ def _session_id_taken(state: State, now: float, randomness: Randomness) -> State
 
 
 def _unaccepted(state: State, now: float) -> State:
-    """The lease is not accepted, though its session may be active: start that one again.
+    """The lease is not accepted, but its session may be active: start that session again.
 
-    What cannot be ended cannot be traded, so that the wish to do so is given up.
+    A session that cannot be ended cannot be traded, so a request to borrow is dropped.
     """
     if state.lease is None:
         return state
@@ -395,7 +391,7 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
     unrecorded = not answer.recorded and not state.terms.floating
     lease = answer.lease
     interval = float(answer.heartbeat_seconds)
-    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be made longer
+    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
         interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_PER_LEASE)
     granted = replace(
         state,
@@ -423,7 +419,7 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
         and not state.repeated
     ):
         return replace(granted, reason=reason(Code.BORROWING_NOT_ALLOWED))
-    # It answers a call from before the wish, or repeats what was said before it.
+    # The answer is to a call from before the request, or repeats such an answer.
     return replace(_replace_session(granted, now, randomness), borrow_seconds=state.borrow_seconds)
 
 
@@ -435,15 +431,15 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
         return replace(
             state, unconfirmed=code, call_at=now + CONFIRM_AFTER_SECONDS * (1 + randomness.jitter / 2), failures=0
         )
-    retry = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
+    retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
     lost = state.status in RUNNING or state.status is Status.LOST
     return replace(
         state,
         status=Status.LOST if lost else Status.REFUSED,
         reason=answer.reason,
         refusal=answer.reason,
-        call_at=retry if lost or state.terms.wait else None,
-        not_before=retry or now,
+        call_at=retry_at if lost or state.terms.wait else None,
+        not_before=retry_at or now,
         failures=0,
         unconfirmed=None,
     )
@@ -462,7 +458,7 @@ def _no_answer(state: State, retry_after: int, now: float, randomness: Randomnes
 
 
 def _start_unanswered(state: State, now: float) -> State:
-    """A start was not answered in time: go on in grace, or not at all."""
+    """A start had no answer in time: run in grace, or be refused."""
     call_at = state.call_at if state.terms.wait else None
     if state.refusal is not None:
         return replace(state, status=Status.REFUSED, reason=state.refusal, call_at=call_at)
@@ -474,7 +470,7 @@ def _start_unanswered(state: State, now: float) -> State:
 
 
 def _check_lease(state: State, now: float) -> State:
-    """Look at what a running program runs on."""
+    """Check the lease and the grace of a running program."""
     if now >= state.terms.valid_until:
         return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED))
     if state.lease is None or state.unrecorded or (state.status is Status.GRANTED and now < state.lease.expires_at):

@@ -1,13 +1,11 @@
-"""What a reply is worth: HTTP in, an `Answer` out. Pure.
+"""What a reply means: HTTP in, an `Answer` out. Pure functions.
 
 The rules:
 
-- A success counts if it is JSON of the protocol's shape and its lease is genuine, for this session and this
-  nonce.
-- A refusal counts if it is a problem reply (RFC 9457) of this service's making, with a code that this call
-  may be answered with and the status that belongs to the code.
-- Everything else proves nothing: another status, a redirect, a page of HTML, a reply that was cut, too
-  large, or meant for another request. It is `NoAnswer`, whoever sent it.
+- A success counts if it is JSON of the protocol's shape, with a verified lease for this session and this nonce.
+- A refusal counts if it is this service's problem reply (RFC 9457). Its code must fit the call and the status.
+- Everything else is `NoAnswer` from any sender: another status, a redirect, an HTML page, or a reply that is cut,
+  too large or for another request.
 """
 
 import json
@@ -21,7 +19,7 @@ from licensing_client.reasons import Code, reason
 from licensing_client.transport import Reply
 
 RETRY_AFTER_LIMIT_SECONDS = 3600
-"""A Retry-After is believed up to so many seconds."""
+"""Upper limit for a Retry-After."""
 
 _FINAL_AT_START = {
     (401, "license-invalid"): Code.LICENSE_INVALID,
@@ -37,7 +35,7 @@ _FINAL_WHILE_RUNNING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED}
 _GONE = (410, "session-gone")
 _UNACCEPTED = (401, "lease-invalid")
 NO_SEAT_RETRY_SECONDS = 60
-"""When to ask for a seat again if the service does not say."""
+"""When to ask for a seat again if the reply does not say."""
 
 
 def _json(reply: Reply, media_type: str) -> dict[str, Any] | None:
@@ -56,7 +54,7 @@ def _retry_after(reply: Reply) -> int | None:
 
 
 def problem(reply: Reply) -> tuple[int, str] | None:
-    """Status and code of a problem reply that this service made; None for any other reply."""
+    """Status and code of a problem reply of this service; None for any other reply."""
     body = _json(reply, "application/problem+json")
     if body is None or body.get("status") != reply.status or not isinstance(body.get("code"), str):
         return None
@@ -111,7 +109,7 @@ def _success(reply: Reply, license: License, session_id: str, nonce: str) -> Gra
 
 
 def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Answer:
-    """What a reply to `POST /sessions` says."""
+    """The meaning of a reply to `POST /sessions`."""
     if reply.status in (200, 201):
         return _success(reply, license, session_id, nonce)
     found = problem(reply)
@@ -123,7 +121,7 @@ def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Ans
 
 
 def to_heartbeat(reply: Reply, license: License, session_id: str, nonce: str) -> Answer:
-    """What a reply to `PUT /sessions/{session}/heartbeat` says."""
+    """The meaning of a reply to `PUT /sessions/{session}/heartbeat`."""
     if reply.status == 200:
         return _success(reply, license, session_id, nonce)
     found = problem(reply)
@@ -137,14 +135,14 @@ def to_heartbeat(reply: Reply, license: License, session_id: str, nonce: str) ->
 
 
 def to_end(reply: Reply) -> Answer:
-    """What a reply to `DELETE /sessions/{session}` says."""
+    """The meaning of a reply to `DELETE /sessions/{session}`."""
     if reply.status == 204 or problem(reply) == _GONE:
         return Ended()
     return Unaccepted() if problem(reply) == _UNACCEPTED else no_answer(reply)
 
 
 def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
-    """What a reply to `GET /sessions/{session}` says: all that the register holds, or that it is nothing."""
+    """The meaning of a reply to `GET /sessions/{session}`: the register's data, or `Gone` if it holds none."""
     body = _json(reply, "application/json") if reply.status == 200 else None
     if body is not None:
         return body
@@ -152,6 +150,6 @@ def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
 
 
 def to_health(reply: Reply) -> NoAnswer | None:
-    """What a reply to `GET /health` says: None where the service is well."""
+    """The meaning of a reply to `GET /health`: None if the service is healthy."""
     body = _json(reply, "application/json") if reply.status == 200 else None
     return None if body is not None and isinstance(body.get("status"), str) else no_answer(reply)

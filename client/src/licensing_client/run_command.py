@@ -1,11 +1,11 @@
-"""Holds a seat while any program runs, and passes its exit code on.
+"""Runs a program while a seat is held, and passes its exit code on.
 
-When the seat is lost, the program's user has a time to save; then the program is asked to end (SIGTERM; on
-Windows its windows are asked to close, and a program without any gets Ctrl+Break), and only if it does not
-within `KILL_SECONDS` is it made to. If the seat comes back in time, nothing happens.
+When the seat is lost, the user gets time to save. If the seat comes back within that time, nothing happens.
+Otherwise the program is asked to end, and killed after `KILL_SECONDS`. It is asked with SIGTERM. On Windows its
+windows are asked to close; a program without windows gets Ctrl+Break.
 
-Signals are the program's business. On Windows it has a process group of its own, so that Ctrl+Break can be
-sent to it alone; the system sends no Ctrl+C to such a group, and both keys reach it as Ctrl+Break, from here.
+The program receives the signals. On Windows it has a process group of its own, so that Ctrl+Break reaches it alone.
+The system sends no Ctrl+C to such a group, so this module forwards both keys as Ctrl+Break.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from licensing_client.seat import Seat
 
 KILL_SECONDS = 30.0
 CANNOT_RUN, NOT_FOUND = 126, 127
-"""Exit codes for a program that cannot be started, as shells have them."""
+"""Exit codes for a program that cannot be started, as in shells."""
 POLL_SECONDS = 0.25
 
 
@@ -55,9 +55,9 @@ def _forward_signal(process: subprocess.Popen[bytes], number: int) -> None:
 
 @contextlib.contextmanager
 def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
-    """From now on signals are for the program; those that come before it is there are kept for it.
+    """Forward signals to the program; those that arrive before it runs are kept for it.
 
-    Gives what is to be called as soon as it is. What is ignored stays so, here and in the program.
+    Yields the function to call as soon as it runs. Ignored signals stay ignored, here and in the program.
     """
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -86,7 +86,7 @@ def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
 
 
 def run_command(seat: Seat, command: Sequence[str], save_seconds: float, report: Callable[[str], None]) -> int:
-    """Run a program under a seat that is held already. The program's exit code; 128 + n if signal n ended it."""
+    """Run a program under a held seat. Returns its exit code, or 128 + n if signal n ended it."""
     with _signals_forwarded() as started:
         try:
             process = _new_process(command)

@@ -1,9 +1,9 @@
-"""What a program embeds: a seat, taken when it starts and given back when it ends.
+"""What a program embeds: a seat, taken at the start and given back at the end.
 
     with Seat(PROGRAM, "acme.lic") as seat:
         run()
 
-The network is the business of one daemon thread, which lives from `start` to `close`.
+One daemon thread makes all network calls. It lives from `start` to `close`.
 """
 
 import datetime
@@ -30,17 +30,19 @@ from licensing_client.state_files import StateFile, StateFiles
 from licensing_client.transport import HttpTransport
 
 CLOSE_SECONDS = 2.0
-"""All that closing may take."""
+"""Time limit of `close`."""
 CLOSE_WAIT_SECONDS = 1.0
-"""As much of it is left to an answer that is under way, before it is cut."""
+"""The part of it that an exchange in progress gets before it is cancelled."""
 
 _log = logging.getLogger("licensing_client")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a seat stands. `until` and `left`: how long the program may run if nothing more is heard; `expires`:
-    how long its lease lasts, and a seat that is borrowed.
+    """Where a seat stands.
+
+    `until` and `left`: how long the program may run without another answer. `expires`: the end of the lease, and of a
+    borrowed seat.
     """
 
     status: Status
@@ -62,10 +64,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The way to the service. `proxy`: a URL, "" for none, None for the system's. `ca_file`: more
-    authorities (PEM).
+    """How to reach the service.
 
-    `service` stands in for the license's own URL.
+    `proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificate authorities (PEM).
+    `service`: a URL in place of the license's own.
     """
 
     proxy: str | None = None
@@ -86,13 +88,16 @@ def _time(seconds: float) -> datetime.datetime:
 
 
 def _ignore(_standing: Standing) -> None:
-    """Hear and say nothing."""
+    """The default callback: do nothing."""
 
 
 class Seat:
-    """One seat of one license. Callbacks come from the client's thread alone, one by one; any may call `close`.
+    """One seat of one license.
 
-    What `start` decides for want of an answer is told when the exchange that is under way is over.
+    The client's own thread makes all callbacks, one at a time. Any callback may call `close`.
+    If `start` decides without an answer, its callback comes when the exchange in progress is over.
+
+    Raises SeatRefused where a `with` block gets no seat.
     """
 
     def __init__(
@@ -111,9 +116,11 @@ class Seat:
         lost: Listener = _ignore,
         restored: Listener = _ignore,
     ) -> None:
-        """`wait`: keep asking when all seats are taken or nobody answers. `start_within` is in seconds.
+        """`wait`: keep asking if all seats are taken or no answer comes.
 
-        ValueError where an issuer key is none.
+        `start_within`: seconds until a start is decided.
+
+        Raises ValueError where an issuer key is malformed.
         """
         self._program = program
         self._keys = program.keys()
@@ -141,13 +148,13 @@ class Seat:
         self._close_by = 0.0
         self._thread: threading.Thread | None = None
 
-    # For the program.
+    # On the program's threads.
 
     def start(self, *, block: bool = True) -> Standing:
-        """Take the seat. With `block` it is decided on return, within `start_within`; else callbacks tell.
+        """Take the seat. With `block` it is decided on return, within `start_within`; without, callbacks follow.
 
-        After a refusal it may be called again. The caller's thread does no input or output; on the client's own,
-        in a callback, it does not wait.
+        After a refusal it may be called again. The caller's thread does no input or output.
+        In a callback, on the client's own thread, it does not wait.
         """
         begun = time.monotonic()
         if self._engine is not None:
@@ -162,7 +169,7 @@ class Seat:
 
     @property
     def standing(self) -> Standing:
-        """Where the seat stands at this moment."""
+        """Where the seat stands now."""
         if self._engine is not None:
             return self._describe(self._engine.state)
         if self._refusal is not None:
@@ -171,13 +178,13 @@ class Seat:
 
     @property
     def license(self) -> License | None:
-        """What the license file says, once it has been read and is genuine."""
+        """The license, once its file is read and verified."""
         return self._license
 
     def borrow(self, seconds: int) -> Reason | None:
-        """Trade the seat for one that is borrowed for a trip, or, with 0, trade it back: why not, or None.
+        """Trade the seat for one borrowed for a trip; 0 trades it back. Returns the reason why not, or None.
 
-        The seat is given back and taken anew, so it needs the network; callbacks tell how it went.
+        It ends the session and starts another, so it needs the network. Callbacks say how it went.
         """
         if seconds and (self._license is None or not self._license.borrow_seconds):
             return reason(Code.BORROWING_NOT_ALLOWED)
@@ -186,9 +193,9 @@ class Seat:
         return None
 
     def close(self) -> None:
-        """Give the seat back, within two seconds. Closing twice is fine.
+        """Give the seat back, within two seconds. Idempotent.
 
-        A forked child does not have the client's thread, so that closing there gives nothing back.
+        A forked child does not have the client's thread, so closing there gives nothing back.
         """
         first = not self._closing.is_set()
         if first:
@@ -198,7 +205,7 @@ class Seat:
                 self._engine.wake()
         exit_handlers.unregister(self)
         if self._thread is None or self._thread is threading.current_thread():
-            return  # the thread sees for itself, as soon as the callback returns
+            return  # the thread closes the seat as soon as the callback returns
         self._thread.join(CLOSE_WAIT_SECONDS)
         if self._thread.is_alive() and self._engine is not None:
             self._engine.cancel_exchange()
@@ -239,7 +246,7 @@ class Seat:
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
     def _open(self) -> Engine | None:
-        """Read and check the license offline; an engine where it covers this program, user and computer."""
+        """Read and check the license offline. An engine if it covers this program, user and computer."""
         license = read_license(self._path, self._keys)
         if isinstance(license, Reason):
             self._refusal = license
@@ -250,7 +257,7 @@ class Seat:
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         service_time = saved.timeline(monotonic).now(wall, monotonic)
         person = names().person(license.salt, license.hosts)
-        # Either clock may be wrong. Where one admits, the service knows; without it, grace goes by the later one.
+        # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
         self._refusal = check_license(license, self._program, person, wall) and check_license(
             license, self._program, person, service_time
         )
@@ -300,5 +307,5 @@ class Seat:
     def _call_listener(self, listener: Listener, standing: Standing) -> None:
         try:
             listener(standing)
-        except BaseException:  # sys.exit, too, would end this thread alone, and the seat with it
+        except BaseException:  # even sys.exit would end this thread alone, and lose the seat
             _log.exception("a callback for %s failed; the seat is not affected", standing.status.value)

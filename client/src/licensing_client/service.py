@@ -1,4 +1,4 @@
-"""The protocol's calls (docs/protocol.md): a request out, an `Answer` back, whatever the network does."""
+"""The protocol's calls (docs/protocol.md): a call in, an `Answer` out, whatever the network does."""
 
 import json
 import secrets
@@ -18,17 +18,17 @@ NONCE_BYTES = 24
 
 
 class Service:
-    """The license service, as one license and one person see it."""
+    """The license service, for one license and one person."""
 
     def __init__(self, license: License, person: Person, transport: Transport, base_url: str | None = None) -> None:
-        """`base_url` is the URL that stands before `/sessions`, where it is not the license's own `service`."""
+        """`base_url`: the URL before `/sessions`, if it is not the license's own `service`."""
         self._license = license
         self._person = person
         self._transport = transport
         self.base_url = (base_url or license.service).rstrip("/")
 
     def ask(self, call: Call, timeout_seconds: float, cancellation: Cancellation) -> Answer:
-        """Make a call that the machine wishes for, in so many seconds at most."""
+        """Make a call of the machine's, within a time limit."""
         nonce = secrets.token_urlsafe(NONCE_BYTES)
         match call:
             case Start(session_id, borrow_seconds):
@@ -54,12 +54,12 @@ class Service:
         return reply if isinstance(reply, NoAnswer) else read_reply(reply, self._license, session_id, nonce)
 
     def read(self, lease: Lease, timeout_seconds: float) -> dict[str, Any] | Gone | NoAnswer:
-        """All that the register holds on a session."""
+        """The register's data on a session."""
         reply = self._send("GET", f"/sessions/{lease.session_id}", timeout_seconds, Cancellation(), lease=lease)
         return reply if isinstance(reply, NoAnswer) else replies.to_read(reply)
 
     def health(self, timeout_seconds: float) -> NoAnswer | None:
-        """None where the service is well and can be reached, else how far it came."""
+        """None if the service is healthy and can be reached, otherwise the step that failed."""
         reply = self._send("GET", "/health", timeout_seconds, Cancellation())
         return reply if isinstance(reply, NoAnswer) else replies.to_health(reply)
 

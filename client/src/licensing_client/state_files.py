@@ -1,9 +1,8 @@
-"""What outlives a run: the last lease, and which session is not known to have ended.
+"""What outlives a run: the last lease, and a session that may not have ended.
 
-One private file a seat, in the user's own state directory. A running program holds the lock of its file, so
-that two programs never go on in grace from one lease; a crash frees the lock. The file holds no names. It
-is worth as much as the lease in it, whose signature is checked whenever it is read; whoever edits the rest
-gains no seat.
+Each seat has one private file in the user's state directory. A running program locks its file, so that two programs
+never run in grace on one lease. A crash frees the lock. The file holds no names. Each read checks the lease's
+signature; changing the rest gains no seat.
 """
 
 import contextlib
@@ -25,7 +24,7 @@ FORMAT = 1
 
 
 def state_directory() -> Path:
-    """Where this system keeps a user's private state."""
+    """The directory for a user's private state on this system."""
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "licensing-client"
     if sys.platform == "darwin":
@@ -35,7 +34,10 @@ def state_directory() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """`lease`: the last one. `open`: the session that may not have ended. `offset`, `seen`: for the timeline."""
+    """`lease`: the last one. `open_session_id`: the session that may not have ended.
+
+    `offset` and `seen_at` are for the timeline.
+    """
 
     lease: Lease | None = None
     open_session_id: str | None = None
@@ -43,7 +45,7 @@ class SavedState:
     seen_at: float = 0.0
 
     def timeline(self, monotonic: float) -> Timeline:
-        """The time as it is now, at this reading of the monotonic clock: no earlier than was seen."""
+        """The timeline at this monotonic reading, no earlier than the latest time that was seen."""
         issued_at = self.lease.issued_at if self.lease else 0
         return Timeline(self.offset, max(self.seen_at, issued_at), monotonic)
 
@@ -53,7 +55,7 @@ def _finite_number(value: object) -> float:
 
 
 def _parse(data: bytes, license: License) -> SavedState:
-    """What a file says, as far as it can be believed."""
+    """The valid part of a file's content."""
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError):
@@ -74,7 +76,7 @@ def _parse(data: bytes, license: License) -> SavedState:
 
 
 class StateFile:
-    """One seat's file. A slot without a path remembers nothing."""
+    """One seat's file. Without a path, nothing is saved."""
 
     def __init__(self, path: Path | None, license: License, lock: int | None = None) -> None:
         self._path = path
@@ -82,7 +84,7 @@ class StateFile:
         self._lock = lock
 
     def read(self) -> SavedState:
-        """What the last run left, or nothing."""
+        """What the last run saved, or nothing."""
         if self._path is None:
             return SavedState()
         try:
@@ -91,7 +93,7 @@ class StateFile:
             return SavedState()
 
     def write(self, saved: SavedState) -> None:
-        """Replace the file, all or nothing. A disk that is full or read-only costs grace, not the run."""
+        """Replace the file atomically. A full or read-only disk costs grace after a restart, not the run."""
         if self._path is None:
             return
         content = {
@@ -103,14 +105,14 @@ class StateFile:
         }
         temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # what a crash left behind
+            temporary.unlink(missing_ok=True)  # left by a crash
             file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(file, "w", encoding="utf-8") as out:
                 json.dump(content, out)
             os.replace(temporary, self._path)
 
     def release(self) -> None:
-        """Let another program use this file, even if a forked child still has it open."""
+        """Unlock the file for other programs, even if a forked child still has it open."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 _unlock(self._lock)
@@ -119,7 +121,10 @@ class StateFile:
 
 
 def _try_lock(path: Path) -> int | None:
-    """An open file that is locked for this process, or None where another holds it. OSError where none can be."""
+    """An open file that this process has locked; None if another process has.
+
+    Raises OSError where it cannot be opened, or where there are no locks.
+    """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         if sys.platform == "win32":
@@ -150,7 +155,7 @@ def _unlock(file: int) -> None:
 
 
 class StateFiles:
-    """The files of one license."""
+    """The state files of one license."""
 
     def __init__(self, license: License, directory: Path | None = None) -> None:
         self._license = license
@@ -161,7 +166,7 @@ class StateFiles:
         return self._directory / f"{self._stem}-{number}.json"
 
     def all(self) -> list[StateFile]:
-        """Every file that there is, to read and not to write: its program may be running."""
+        """All files, for reading only: their programs may be running."""
         return [StateFile(self._path(number), self._license) for number in self._numbers()]
 
     def _numbers(self) -> list[int]:
@@ -175,7 +180,7 @@ class StateFiles:
         return borrowed, lease.issued_at if lease else 0
 
     def acquire(self) -> StateFile:
-        """The free file with the best lease, borrowed before others, else a new one; locked until released."""
+        """The free file with the best lease, borrowed first; else a new one. Locked until released."""
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             numbers = self._numbers()
@@ -187,5 +192,5 @@ class StateFiles:
                 if lock is not None:
                     return StateFile(path, self._license, lock)
         except OSError:
-            pass  # no place to write, or no locks there: the program runs all the same, without grace over restarts
+            pass  # no writable directory, or no locks: the program runs on, without grace after a restart
         return StateFile(None, self._license)

@@ -1,13 +1,13 @@
-"""License files and leases are compact JWS (RFC 7515) of one kind only; this reads them and refuses all else.
+"""Verifies license files and leases. Both are compact JWS (RFC 7515) of one kind.
 
-The rules, which hold before a word of a token is believed:
+All of this must hold before any claim is used:
 
 - at most `MAX_CHARACTERS` characters;
-- a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
+- a header of exactly `alg`, `kid` and `typ`, with `alg` EdDSA and the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts;
 - an Ed25519 signature by that key over exactly this header and this payload.
 
-There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0071.
+There is one algorithm, so none can be confused with another. Why no JOSE library: docs/adr/0071.
 """
 
 import base64
@@ -35,7 +35,10 @@ def base64url(data: bytes) -> str:
 
 
 def unbase64url(text: str) -> bytes:
-    """Decode text without padding. ValueError for padding and foreign characters."""
+    """Decode text without padding.
+
+    Raises ValueError where it has padding or foreign characters.
+    """
     if "=" in text:
         raise ValueError("padding is not allowed")
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -47,7 +50,10 @@ def thumbprint(x: str) -> str:
 
 
 def keys_of(xs: Iterable[str]) -> dict[str, Ed25519PublicKey]:
-    """Public keys by their id, from their `x`: 43 characters base64url each. ValueError for anything else."""
+    """Public keys by their ids, from their `x` (43 characters of base64url each).
+
+    Raises ValueError where one is no key.
+    """
     try:
         return {thumbprint(x): Ed25519PublicKey.from_public_bytes(unbase64url(x)) for x in xs}
     except ValueError:
@@ -55,7 +61,10 @@ def keys_of(xs: Iterable[str]) -> dict[str, Ed25519PublicKey]:
 
 
 def xs_of(jwks: object) -> tuple[str, ...]:
-    """The `x` of every Ed25519 key in a parsed JWKS; other keys are left out. ValueError if none is left."""
+    """The `x` of every Ed25519 key in a parsed JWKS; other keys are left out.
+
+    Raises ValueError where none is left.
+    """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     xs = tuple(
         key["x"]
@@ -76,7 +85,10 @@ def _json_object(part: str) -> dict[str, Any] | None:
 
 
 def verified_claims(token: str, typ: str, keys: Keys) -> dict[str, Any]:
-    """The claims of a genuine token of one type. TokenError says what is wrong with any other."""
+    """The claims of a token of this type that one of `keys` signed.
+
+    Raises TokenError where verification fails.
+    """
     if len(token) > MAX_CHARACTERS:
         raise TokenError(Flaw.OVERSIZE, f"is larger than {MAX_CHARACTERS} characters")
     parts = token.split(".")

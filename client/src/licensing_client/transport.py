@@ -1,15 +1,14 @@
-"""The network's border: one HTTP exchange, within a total time, through whatever lies between.
+"""The network: one HTTP exchange, within a time limit.
 
-- HTTPS only, but for a service on this computer itself. Certificates are checked against the operating
-  system's store, where companies put their own authorities, and against `ca_file` if one is given.
-- A proxy is taken from the settings of the system (`HTTPS_PROXY`, Windows, macOS), or as given; a name and
-  a password in its URL are sent to it alone (Basic). A service on this computer is reached without it.
-- IPv6 and IPv4 addresses are tried in turn, and none may use up the time of the others.
-- Redirects are not followed, nothing is retried, connections are not kept: an exchange is a handful of
-  packets every few minutes. The time limit holds for the whole exchange, from the name's look-up on, so that
-  a drop now and then does not keep it alive.
+- HTTPS only, except for a service on this computer. Certificates are checked against the operating system's store,
+  which includes company authorities, and against `ca_file`.
+- The proxy is the one given, or the system's (`HTTPS_PROXY`, Windows, macOS). A name and a password in its URL are
+  sent to it alone (Basic). A service on this computer is reached without it.
+- IPv6 and IPv4 addresses are tried in turn; none may use up the time of the others.
+- Redirects are not followed, nothing is retried, connections are not kept.
+- The time limit covers the whole exchange from the name lookup on, however slowly bytes arrive.
 
-Foreign exceptions stop here: `ExchangeError` says how far it came.
+Foreign exceptions stop here and become `ExchangeError`.
 """
 
 import base64
@@ -33,15 +32,15 @@ from licensing_client.errors import ExchangeError, Step
 
 REPLY_LIMIT_BYTES = 64 * 1024
 MAX_ADDRESSES = 4
-"""So many addresses of a name are tried at most."""
+"""How many addresses of a name are tried."""
 CANCEL_CHECK_SECONDS = 0.1
-"""How soon it is seen that a line was cut while a name is looked up."""
+"""How often a name lookup checks whether it is cancelled."""
 USER_AGENT = "licensing-client/0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent. `url` is absolute; `body` is JSON, or empty."""
+    """A request. `url` is absolute; `body` is JSON or empty."""
 
     method: str
     url: str
@@ -51,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, whoever sent it. Header names are in lower case."""
+    """A reply from any sender. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,7 +58,7 @@ class Reply:
 
 
 class Cancellation:
-    """One exchange, which another thread may cut."""
+    """Lets another thread cancel one exchange."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -67,27 +66,33 @@ class Cancellation:
         self._cancelled = False
 
     def attach(self, connection: socket.socket) -> None:
-        """Say which socket the exchange waits on. OSError if the line is cut already."""
+        """Name the socket that the exchange waits on.
+
+        Raises OSError where the exchange is cancelled.
+        """
         with self._lock:
             self._close_socket()
             self.check()
-            self._socket = connection.dup()  # a handle of our own: TLS takes the other one over
+            self._socket = connection.dup()  # our own handle, since TLS takes over the other one
 
     def check(self) -> None:
-        """OSError if the line is cut."""
+        """Stop a cancelled exchange.
+
+        Raises OSError where the exchange is cancelled.
+        """
         if self._cancelled:
             raise OSError("the exchange was cancelled")
 
     def cancel(self) -> None:
-        """End the exchange at once, wherever it is."""
+        """End the exchange at once, at any step."""
         with self._lock:
             self._cancelled = True
             if self._socket is not None:
-                with contextlib.suppress(OSError):  # not connected yet, or not any more
+                with contextlib.suppress(OSError):  # not connected yet, or no longer
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """The exchange is over."""
+        """Close the socket handle; the exchange is over."""
         with self._lock:
             self._close_socket()
 
@@ -98,10 +103,13 @@ class Cancellation:
 
 
 class Transport(Protocol):
-    """What carries exchanges."""
+    """Carries exchanges."""
 
     def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
-        """Send a request and take the reply, within a total time. ExchangeError where none came."""
+        """Send a request and return the reply, within a time limit.
+
+        Raises ExchangeError where no reply came.
+        """
 
 
 class _Deadline:
@@ -109,7 +117,10 @@ class _Deadline:
         self._at = time.monotonic() + seconds
 
     def left(self, shares: int = 1) -> float:
-        """Seconds left, for one of so many to come. TimeoutError when there are none."""
+        """The seconds left, divided by `shares`.
+
+        Raises TimeoutError where none are left.
+        """
         left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -117,7 +128,7 @@ class _Deadline:
 
 
 class _Reader(io.RawIOBase):
-    """A socket's read side, for http.client. It gives up at the deadline, however slowly bytes drip in."""
+    """A socket's read side, for http.client. It stops at the deadline, however slowly bytes arrive."""
 
     def __init__(self, connection: socket.socket, deadline: _Deadline) -> None:
         super().__init__()
@@ -143,7 +154,7 @@ def _is_this_computer(host: str) -> bool:
 
 
 def _describe(error: Exception) -> str:
-    """What the operating system says of a failure, without addresses."""
+    """The operating system's message for an error, without addresses."""
     if isinstance(error, TimeoutError):
         return "no reply in time"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -172,11 +183,11 @@ def _parse_proxy(url: str) -> _Proxy:
 
 
 def system_proxy(host: str) -> str | None:
-    """The proxy that this computer's settings name for a host."""
+    """The proxy for a host in this computer's settings."""
     from urllib.request import (
         getproxies,
         proxy_bypass,
-    )  # here, since it takes its time and few starts need it
+    )  # slow to import, and few starts need it
 
     proxies = getproxies()
     url = proxies.get("https") or proxies.get("all")
@@ -184,22 +195,25 @@ def system_proxy(host: str) -> str | None:
 
 
 class HttpTransport:
-    """Exchanges over the network of this computer."""
+    """Exchanges over this computer's network."""
 
     def __init__(self, proxy: str | None = None, ca_file: str | None = None) -> None:
-        """`proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificates (PEM) to trust."""
+        """`proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificate authorities (PEM)."""
         self._proxy = proxy
         self._ca_file = ca_file
         self._context: ssl.SSLContext | None = None
 
     def proxy_for(self, host: str) -> str | None:
-        """The URL of the proxy on the way to a host, if there is one."""
+        """The URL of the proxy for a host; None for a direct connection."""
         if _is_this_computer(host):
             return None
         return system_proxy(host) if self._proxy is None else self._proxy or None
 
     def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
-        """Send a request and take the reply, within a total time. ExchangeError where none came."""
+        """Send a request and return the reply, within a time limit.
+
+        Raises ExchangeError where no reply came.
+        """
         deadline = _Deadline(timeout_seconds)
         try:
             url = urlsplit(request.url)
@@ -235,7 +249,7 @@ class HttpTransport:
             raise ExchangeError(Step.TLS, f"{host} cannot be trusted: {_describe(error)}.") from None
 
     def _tls_context(self) -> ssl.SSLContext:
-        """The operating system's trust, read once and not before it is needed."""
+        """TLS with the operating system's trust store. Created on first use, since that is slow."""
         if self._context is None:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -249,7 +263,7 @@ _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, .
 
 
 def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> Sequence[_Address]:
-    """A name's addresses. The system's resolver knows no time limit: the thread that asks it is left behind."""
+    """A name's addresses. The system's resolver has no time limit, so a late lookup thread is abandoned."""
     found: list[Sequence[_Address]] = []
     errors: list[Exception] = []
 
@@ -270,7 +284,7 @@ def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Cancellati
 
 
 def _open_socket(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> socket.socket:
-    """Connect to a name; its addresses of both families take turns and share the time."""
+    """Connect to a name. Its IPv6 and IPv4 addresses alternate and share the time."""
     try:
         found = _resolve(host, port, deadline, cancellation)
     except (OSError, UnicodeError) as error:
@@ -282,7 +296,7 @@ def _open_socket(host: str, port: int, deadline: _Deadline, cancellation: Cancel
     for index, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
             connection = socket.socket(family, kind, protocol)
-        except OSError as error:  # a family that this system does not have
+        except OSError as error:  # the system does not support this family
             last_error = error
             continue
         try:
@@ -306,7 +320,7 @@ def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _De
     try:
         connection.settimeout(deadline.left())
         connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        # HTTPResponse wants a socket only to call makefile on it.
+        # HTTPResponse needs a socket only for makefile.
         with http.client.HTTPResponse(_Reader(connection, deadline), method="CONNECT") as response:  # type: ignore[arg-type]
             response.begin()
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.25
 def _new_process(command: Sequence[str]) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         return subprocess.Popen(command, creationflags=subprocess.CREATE_NEW_PROCESS_GROUP)  # noqa: S603
-    return subprocess.Popen(command)  # noqa: S603 — running what the user names is what this is for
+    return subprocess.Popen(command)  # noqa: S603 — the user names the program
 
 
 def _request_end(process: subprocess.Popen[bytes]) -> None:
@@ -87,7 +87,7 @@ def _signals_forwarded() -> Iterator[Callable[[subprocess.Popen[bytes]], None]]:
 
 def run_command(seat: Seat, command: Sequence[str], save_seconds: float, report: Callable[[str], None]) -> int:
     """Run a program under a held seat. Returns its exit code, or 128 + n if signal n ended it."""
-    with _signals_forwarded() as started:
+    with _signals_forwarded() as forward_to:
         try:
             process = _new_process(command)
         except FileNotFoundError:
@@ -96,7 +96,7 @@ def run_command(seat: Seat, command: Sequence[str], save_seconds: float, report:
         except OSError as error:
             report(f"{command[0]} cannot be run: {error.strerror or 'the system refuses'}.")
             return CANNOT_RUN
-        started(process)
+        forward_to(process)
         lost_at: float | None = None
         end_requested_at: float | None = None
         while (code := _exit_code(process)) is None:

@@ -197,8 +197,7 @@ class Seat:
 
         A forked child does not have the client's thread, so closing there gives nothing back.
         """
-        first = not self._closing.is_set()
-        if first:
+        if not self._closing.is_set():
             self._close_by = time.monotonic() + CLOSE_SECONDS
             self._closing.set()
             if self._engine is not None:
@@ -227,8 +226,9 @@ class Seat:
         exit_handlers.register(self)
         self._refusal = None
         self._license_checked = threading.Event()
-        run = threading.Thread(target=self._run, args=(self._license_checked,), name="licensing-client", daemon=True)
-        self._thread = run
+        self._thread = threading.Thread(
+            target=self._run, args=(self._license_checked,), name="licensing-client", daemon=True
+        )
         self._thread.start()
 
     # On the client's thread.

@@ -1,4 +1,4 @@
-"""What the client costs a program: `python client/tests/cost.py`. Milliseconds, the best of many runs."""
+"""The client's cost to a program: `python client/tests/benchmark.py`. Milliseconds, the best of many runs."""
 
 import subprocess
 import sys
@@ -6,16 +6,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from factories import license_file, program
 from licensing_client import Seat
 from licensing_client.identity import names
-from makers import license_file, program
-from reference import ReferenceService, serving
+from reference_service import ReferenceService, serving
 
 RUNS = 20
 
 
 def best(run: "list[float]") -> float:
-    """The least of some times in seconds, as milliseconds."""
+    """The shortest of some times in seconds, as milliseconds."""
     return min(run) * 1000
 
 
@@ -38,7 +38,7 @@ def starts() -> tuple[float, float]:
     taken: list[float] = []
     given: list[float] = []
     now = int(time.time())
-    names()  # once a process: a resolver may take its time
+    names()  # cached, since a resolver may be slow
     with tempfile.TemporaryDirectory() as folder, serving(service.handle) as base:
         file = Path(folder) / "acme.lic"
         file.write_text(license_file(service=base, nbf=now - 60, exp=now + 3600), "utf-8")

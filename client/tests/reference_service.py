@@ -1,6 +1,6 @@
-"""The service's side of the protocol in memory, for the client's own tests: it signs, counts seats and refuses.
+"""A reference implementation of the service's side of the protocol, in memory. It signs, counts seats and refuses.
 
-The real service is what `tests/client/` of the project runs against; this one lets the client be tested by itself.
+With it the client is tested alone; `tests/client/` of the project runs the client against the real service.
 """
 
 import json
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from licensing_client.errors import TokenFault
-from licensing_client.tokens import keys_of, verified
+from factories import ISSUER_KEY, SERVICE_KEY, lease_claims, sign, x_of
+from licensing_client.errors import TokenError
+from licensing_client.tokens import keys_of, verified_claims
 from licensing_client.transport import Reply, Request
-from makers import ISSUER, SERVICE, lease_claims, sign, x_of
 
 TITLES = {
     400: "Bad",
@@ -49,7 +49,7 @@ class ReferenceService:
         self.retry_after = 10
         self.peak = 0
         self.requests: list[tuple[float, Request, int]] = []
-        self._terms: dict[str, dict[str, Any]] = {}
+        self._license_claims: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
     def handle(self, request: Request) -> Reply:
@@ -68,8 +68,8 @@ class ReferenceService:
         session = path.split("/")[2]
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            lease = verified(token, "lease+jwt", keys_of([x_of(SERVICE)]))
-        except TokenFault:
+            lease = verified_claims(token, "lease+jwt", keys_of([x_of(SERVICE_KEY)]))
+        except TokenError:
             return self.problem(401, "lease-invalid")
         if lease["sub"] != session:
             return self.problem(401, "lease-invalid")
@@ -86,44 +86,46 @@ class ReferenceService:
     def _start(self, body: dict[str, Any]) -> Reply:
         now = self.clock()
         try:
-            terms = verified(body["license"], "license+jwt", keys_of([x_of(ISSUER)]))
-        except TokenFault:
+            license_claims = verified_claims(body["license"], "license+jwt", keys_of([x_of(ISSUER_KEY)]))
+        except TokenError:
             return self.problem(401, "license-invalid")
-        self._terms[terms["sub"]] = terms
+        self._license_claims[license_claims["sub"]] = license_claims
         if self.suspended:
             return self.problem(403, "license-suspended")
-        if now >= terms["exp"]:
+        if now >= license_claims["exp"]:
             return self.problem(403, "license-expired")
         session = body["session"]
         row = self.active.get(session)
-        floating = terms["kind"] == "floating"
+        floating = license_claims["kind"] == "floating"
         if row is None:
             self.sweep(now)
-            if floating and len(self.active) >= terms["seats"]:
+            if floating and len(self.active) >= license_claims["seats"]:
                 return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
-            length = max(terms["lease"], min(body.get("borrow_seconds", 0), terms["borrow"]))
-            expires_at = min(now + length, terms["exp"])
-            row = Row(terms["sub"], body["user"], body["host"], now, expires_at, length > terms["lease"])
+            length = max(license_claims["lease"], min(body.get("borrow_seconds", 0), license_claims["borrow"]))
+            expires_at = min(now + length, license_claims["exp"])
+            row = Row(
+                license_claims["sub"], body["user"], body["host"], now, expires_at, length > license_claims["lease"]
+            )
             self.active[session] = row
             self.peak = max(self.peak, len(self.active))
-            return self._running(201, session, row, terms, body["nonce"])
+            return self._running(201, session, row, license_claims, body["nonce"])
         if (row.user, row.host) != (body["user"], body["host"]):
             return self.problem(400, "malformed-request")
-        row.expires_at = max(row.expires_at, min(now + terms["lease"], terms["exp"]))
-        return self._running(200, session, row, terms, body["nonce"])
+        row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+        return self._running(200, session, row, license_claims, body["nonce"])
 
     def _heartbeat(self, session: str, lease: dict[str, Any], body: dict[str, Any]) -> Reply:
         now = self.clock()
-        terms = self._terms[lease["aud"]]
+        license_claims = self._license_claims[lease["aud"]]
         if self.suspended:
             return self.problem(403, "license-suspended")
-        if now >= terms["exp"]:
+        if now >= license_claims["exp"]:
             return self.problem(403, "license-expired")
         row = self.active.get(session)
         if row is None:
             return self.problem(410, "session-gone")
-        row.expires_at = max(row.expires_at, min(now + terms["lease"], terms["exp"]))
-        return self._running(200, session, row, terms, body["nonce"])
+        row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+        return self._running(200, session, row, license_claims, body["nonce"])
 
     def _read(self, session: str) -> Reply:
         row = self.active.get(session)
@@ -139,25 +141,25 @@ class ReferenceService:
         for session in [name for name, row in self.active.items() if row.expires_at <= now]:
             self._end(session)
 
-    def _running(self, status: int, session: str, row: Row, terms: dict[str, Any], nonce: str) -> Reply:
+    def _running(self, status: int, session: str, row: Row, license_claims: dict[str, Any], nonce: str) -> Reply:
         claims = lease_claims(
             sub=session,
-            aud=terms["sub"],
+            aud=license_claims["sub"],
             iat=int(self.clock()),
             exp=int(row.expires_at),
             nonce=nonce,
-            grace=terms["grace"],
-            features=terms["features"],
+            grace=license_claims["grace"],
+            features=license_claims["features"],
             borrowed=row.borrowed,
         )
         return self._json(
             status,
             {
                 "session": session,
-                "lease": sign("lease+jwt", claims, SERVICE),
+                "lease": sign("lease+jwt", claims, SERVICE_KEY),
                 "expires_at": "2027-01-01T00:00:00Z",
-                "heartbeat_seconds": terms["heartbeat"],
-                "seats": {"in_use": len(self.active), "total": terms["seats"]},
+                "heartbeat_seconds": license_claims["heartbeat"],
+                "seats": {"in_use": len(self.active), "total": license_claims["seats"]},
                 "overdraft": False,
                 "recorded": True,
                 "policy": {"version": "1", "url": "https://example.com/privacy"},
@@ -180,7 +182,7 @@ Handle = Callable[[Request], Reply]
 
 @contextmanager
 def serving(handle: Handle, host: str = "127.0.0.1") -> Iterator[str]:
-    """`handle` behind HTTP on a free port; gives the base URL, ending in /api."""
+    """Serve `handle` over HTTP on a free port. Yields the base URL, which ends in /api."""
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
@@ -203,7 +205,7 @@ def serving(handle: Handle, host: str = "127.0.0.1") -> Iterator[str]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """A client that hangs up is no fault of the server's."""
+            """A client that hangs up is not an error of the server."""
 
     if ":" in host:
         Server.address_family = socket.AF_INET6

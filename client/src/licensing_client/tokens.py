@@ -7,7 +7,7 @@ The rules, which hold before a word of a token is believed:
 - a `kid` among the keys that the caller trusts;
 - an Ed25519 signature by that key over exactly this header and this payload.
 
-There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0071.
+There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0070.
 """
 
 import base64

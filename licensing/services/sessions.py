@@ -4,7 +4,7 @@ Signatures are checked before storage is touched. Names never arrive here: the c
 becomes a pseudonym or is compared with the license's networks, and is forgotten.
 
 A program trusts only the lease keys that its license file names. So a start is answered under the first of our keys
-that the file names, and a heartbeat under the key of the lease that it presents (docs/adr/0020).
+that the file names, and a heartbeat under the key of the lease that it presents (docs/adr/0011).
 """
 
 from collections.abc import Callable

@@ -7,7 +7,7 @@ All of this must hold before any claim is used:
 - a `kid` among the keys that the caller trusts;
 - an Ed25519 signature by that key over exactly this header and this payload.
 
-There is one algorithm, so none can be confused with another. Why no JOSE library: docs/adr/0071.
+There is one algorithm, so none can be confused with another. Why no JOSE library: docs/adr/0070.
 """
 
 import base64

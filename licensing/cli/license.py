@@ -463,9 +463,12 @@ def _sheet(terms: License) -> Table:
         "Project": terms.project or "none",
         "Billing": terms.billing,
         "Recorded": "yes" if terms.collect else "no: nothing is stored",
-        "Heartbeat": f"every {_length(terms.heartbeat)}, a silent program loses its seat after {_length(terms.lease)}",
-        "Offline": f"up to {_length(terms.grace)}" if terms.grace else "no",
-        "Borrowing": f"up to {_length(terms.borrow)}" if terms.borrow else "no",
+        "Heartbeat": (
+            f"every {_length(terms.heartbeat_seconds)}, "
+            f"a silent program loses its seat after {_length(terms.lease_seconds)}"
+        ),
+        "Offline": f"up to {_length(terms.grace_seconds)}" if terms.grace_seconds else "no",
+        "Borrowing": f"up to {_length(terms.borrow_seconds)}" if terms.borrow_seconds else "no",
         "Service": terms.service,
         "Issued": f"{terms.issued_at:%Y-%m-%d %H:%M} UTC by {terms.issuer}",
     }

@@ -67,9 +67,9 @@ class Terms:
             seats=license.seats,
             overdraft=license.overdraft,
             sharing=license.sharing,
-            heartbeat=license.heartbeat,
-            lease=license.lease,
-            borrow=license.borrow,
+            heartbeat=license.heartbeat_seconds,
+            lease=license.lease_seconds,
+            borrow=license.borrow_seconds,
             valid_from=license.valid_from,
             valid_until=license.valid_until,
             project=license.project or "",
@@ -450,9 +450,9 @@ class _Settling:
             return self._on_a_fresh_head(Refused(Refusal.SUPERSEDED))
         expires_at, borrowed = lease_end(
             self.now,
-            lease=terms.lease,
-            borrow=terms.borrow,
-            wanted=start.borrow,
+            lease_seconds=terms.lease,
+            borrow_seconds=terms.borrow,
+            wanted_seconds=start.borrow,
             valid_until=terms.valid_until,
         )
         if not self.head.recorded:

@@ -118,7 +118,11 @@ class Sessions:
         if refused:
             return Refused(refused)
         expires_at, _ = lease_end(
-            now, lease=terms.lease, borrow=terms.borrow, wanted=request.borrow, valid_until=terms.valid_until
+            now,
+            lease_seconds=terms.lease,
+            borrow_seconds=terms.borrow,
+            wanted_seconds=request.borrow,
+            valid_until=terms.valid_until,
         )
         lease = self._lease_for(license, request, expires_at, None)
         return self._running(terms, 0, lease, self._settings.lease_keys.chosen(license.trusted_kids), recorded=False)
@@ -140,7 +144,9 @@ class Sessions:
         if head is None and (head := await self._ledger.head(lease.license)) is None:
             return Gone()  # nor is that remembered: its first start may just have been made elsewhere
         terms = head.terms
-        expires_at, _ = lease_end(now, lease=terms.lease, borrow=0, wanted=0, valid_until=terms.valid_until)
+        expires_at, _ = lease_end(
+            now, lease_seconds=terms.lease, borrow_seconds=0, wanted_seconds=0, valid_until=terms.valid_until
+        )
         borrowed = lease.borrowed and lease.expires_at > expires_at
         if borrowed:
             expires_at = lease.expires_at
@@ -195,8 +201,8 @@ class Sessions:
             expires_at=expires_at,
             nonce=request.nonce,
             features=license.features,
-            grace=license.grace,
-            borrowed=session.borrowed if session else expires_at > now + timedelta(seconds=license.lease),
+            grace=license.grace_seconds,
+            borrowed=session.borrowed if session else expires_at > now + timedelta(seconds=license.lease_seconds),
             overdraft=session.overdraft if session else False,
         )
 

@@ -1,8 +1,7 @@
 """`licensing billing`: what a month's use of the licenses that are billed comes to."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -10,17 +9,10 @@ from rich.text import Text
 
 from licensing.cli.context import bar, deliver, environment, err, fail, out, run, store, table
 from licensing.rules.billing import Rounding, Statement, bounds, checksum, to_csv, to_json
+from licensing.rules.report import Format
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
-
-
-class Format(StrEnum):
-    """In which form a statement is wanted."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
 
 
 def billing(
@@ -29,7 +21,9 @@ def billing(
     rounding: Annotated[
         Rounding, typer.Option(help="Time to the second, or each stay on a seat rounded up to minutes.")
     ] = Rounding.EXACT,
-    format_: Annotated[Format, typer.Option("--format", help="Table, JSON or CSV.")] = Format.TABLE,
+    format_: Annotated[
+        Literal[Format.TABLE, Format.JSON, Format.CSV], typer.Option("--format", help="Form of the statement.")
+    ] = Format.TABLE,
     out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
 ) -> None:
     """Draw up a month's statement: a line for each license that is billed, and one for each project.

@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -37,6 +36,7 @@ from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
 from licensing.errors import PepperError, SettingsError
 from licensing.rules.license import Address
 from licensing.rules.personal import PersonalData, as_text
+from licensing.rules.report import Format
 from licensing.rules.seats import Head
 from licensing.services.audit import recorded
 from licensing.services.privacy import Collecting, Erased, ImplausibleError, OptedOut, PersonQuery, Privacy, Rectified
@@ -66,13 +66,6 @@ Lost = Annotated[
 PARTS = ("username", "hostname", "address", "to_username")
 
 
-class Format(StrEnum):
-    """In which form an export is wanted."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 @commands.command()
 def export(
     organization: Annotated[
@@ -83,7 +76,9 @@ def export(
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
-    format_: Annotated[Format, typer.Option("--format", help="Text for people, or JSON.")] = Format.TEXT,
+    format_: Annotated[
+        Literal[Format.TEXT, Format.JSON], typer.Option("--format", help="Text for people, or JSON for programs.")
+    ] = Format.TEXT,
     out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of an export, and nothing else.")

@@ -1,9 +1,8 @@
 """`licensing usage`: how well a customer's licenses are used, and the link by which it can see that itself."""
 
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
@@ -14,7 +13,7 @@ from rich.text import Text
 from licensing.api.pages.usage import usage_report
 from licensing.cli.context import bar, count, deliver, environment, err, fail, home, out, run, store, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
-from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
+from licensing.rules.report import Format, LicenseUsage, Report, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -24,13 +23,7 @@ LINK = "link"
 MOST_DAYS = 3650
 
 
-class Format(StrEnum):
-    """In which form a report is wanted."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    HTML = "html"
+ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
 
 
 def usage(
@@ -48,7 +41,7 @@ def usage(
     ] = 90,
     time_zone: Annotated[str, typer.Option(help="Zone in which hours are told, as in Europe/Helsinki.")] = "UTC",
     format_: Annotated[
-        Format, typer.Option("--format", help="Table, JSON, CSV, or a page in one file.")
+        ReportFormat, typer.Option("--format", help="Form of the report; html is a page in one file.")
     ] = Format.TABLE,
     out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
 ) -> None:
@@ -95,7 +88,7 @@ def _report(
     license: str | None,
     days: tuple[date, date],
     zone: ZoneInfo,
-    format_: Format,
+    format_: ReportFormat,
     out_file: Path | None,
 ) -> None:
     async def work() -> Report | None:

@@ -25,7 +25,7 @@ from licensing.cli.context import (
     store,
     table,
 )
-from licensing.cli.home import Customer, new_salt
+from licensing.cli.home import CustomerRecord, new_salt
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
@@ -181,7 +181,7 @@ def issue(
     }
     try:
         terms = License.model_validate(claims)
-        if known := here.differs(terms):
+        if known := here.mismatch(terms):
             raise typer.BadParameter(
                 f"{terms.id} is {known}. A newer file can change a license's terms, but neither whose it is nor its "
                 "kind, since programs run under it; issue a license with another --id"
@@ -191,8 +191,8 @@ def issue(
         raise typer.BadParameter(_explained(error)) from None
     except ValueError as error:
         fail(str(error))
-    here.remember(customer)
-    here.note(terms, keys.kid)
+    here.save_customer(customer)
+    here.save_issued(terms, keys.kid)
     text = f"{_heading(terms)}{token}\n"
     deliver(text, out_file, f"license {terms.id}, {_validity(terms)}")
 
@@ -334,7 +334,7 @@ def _explained(error: ValidationError) -> str:
     return f"{option} takes {takes}" if first["loc"] else f"{option}: {first['msg']}"
 
 
-def _customer(id: str, name: str | None, salt: str | None) -> Customer:
+def _customer(id: str, name: str | None, salt: str | None) -> CustomerRecord:
     known = home().customer(id)
     if known is None and not name:
         raise typer.BadParameter(f"{id} is a new customer; give its --organization-name")
@@ -343,10 +343,10 @@ def _customer(id: str, name: str | None, salt: str | None) -> Customer:
             f"the names of {id}'s people are hashed with another --salt. Under a new one nobody could be found again "
             "who has used a license before; leave the option away"
         )
-    return Customer(id, name or (known.name if known else ""), salt or (known.salt if known else new_salt()))
+    return CustomerRecord(id, name or (known.name if known else ""), salt or (known.salt if known else new_salt()))
 
 
-def _hashes(customer: Customer, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
+def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
     given = [name.strip() for name in names or []]
     if file:
         lines = [line.strip() for line in _text(file).splitlines()]

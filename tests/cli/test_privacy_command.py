@@ -94,7 +94,7 @@ class Customer:
 
     def peppers(self) -> str:
         """The setting of the home with its peppers."""
-        return Home(Path(".local")).value("LICENSING_PEPPERS")
+        return Home(Path(".local")).setting("LICENSING_PEPPERS")
 
     def audit(self) -> list[Entry]:
         """What the audit says of this customer."""
@@ -307,7 +307,7 @@ REQUESTS = {
 def elsewhere(customer: Customer) -> tuple[str, str]:
     """Make the home's pepper another one than the register's; that one's id, and the setting that knows it."""
     there = customer.peppers()
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", json.dumps(dict([new_pepper()])))
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", json.dumps(dict([new_pepper()])))
     (id,) = json.loads(there)
     return id, there
 
@@ -325,7 +325,7 @@ def test_a_register_under_another_pepper_is_never_said_to_hold_nothing(
     assert "--vault" in said.err
     assert silent(said)
     assert [(entry.what, entry.outcome) for entry in customer.audit()] == [(REQUESTS[request_][0], "failed")]
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", there)
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", there)
     assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {hers}
 
 
@@ -369,7 +369,7 @@ def test_an_empty_name_of_a_vault_does_not_mean_the_home(customer: Customer) -> 
     customer.use(ADA)
     said = customer.privacy("export", "--vault", "", typed=f"{ADA}\n")
     assert (said.code, said.out) == (1, "")
-    assert "'' is no name of a key vault" in said.err
+    assert "'' is not the name of a key vault" in said.err
 
 
 @pytest.mark.parametrize("kept", [None, "{}"])
@@ -392,7 +392,7 @@ def test_what_is_under_a_lost_pepper_is_left_out_and_that_is_said(customer: Cust
 
 def test_opting_out_needs_no_pepper(customer: Customer, licensing: Licensing) -> None:
     customer.use(ADA, kind=Kind.NAMED_USER)
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", "")
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", "")
     assert licensing("privacy", "opt-out", customer.license, "--erase").code == 0
     assert licensing("privacy", "opt-in", customer.license).code == 0
 

@@ -259,7 +259,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     customer.work(night)
     said = correct("2026-03-10T14:05+02:00")
     assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
-    assert "The figures from 2026-03-10 on are made again in the next night." in said.out
+    assert "The totals from 2026-03-10 on are computed again in the next nightly run." in said.out
     (told,) = [
         session
         for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]
@@ -404,8 +404,8 @@ def test_a_license_opts_out_and_in(customer: Customer, licensing: Licensing) -> 
     assert said.code == 0
     assert said.out.splitlines() == [
         f"Nothing is stored of the use of {customer.license} from now on.",
-        "1 program that ran start again unrecorded at the next heartbeat.",
-        "2 rows erased; none are left but the license's own.",
+        "1 running program will start again at the next heartbeat, unrecorded.",
+        "2 rows erased; only the license's own rows are left.",
     ]
     said = licensing("privacy", "opt-in", customer.license)
     assert (said.code, said.out) == (0, f"Sessions under {customer.license} are recorded again.\n")

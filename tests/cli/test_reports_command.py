@@ -312,7 +312,7 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
     said = licensing("billing", "--month", month, "--organization", acme.organization, "--format", format_)
 
     assert said.code == 0
-    assert said.err == f"{month} is not closed: it has not ended, and these figures can still change.\n"
+    assert said.err == f"{month} is not closed: it has not ended, and this statement can still change.\n"
     if format_ == "json":
         assert json.loads(said.out)["closed"] is False
     if format_ == "csv":
@@ -563,7 +563,7 @@ def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing
 
     said = refused(licensing("maintenance", command, *days_ahead), 2)
 
-    assert "--as-of takes a time to come only with --dry-run" in said
+    assert "--as-of takes a future time only with --dry-run" in said
     after = do(lambda tables: look(tables, acme.license))
     assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
     would = bare(licensing("maintenance", command, *days_ahead, "--dry-run"))

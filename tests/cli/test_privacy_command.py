@@ -1,4 +1,4 @@
-"""`licensing privacy`, from the side of a support person: names are typed or read, and told to nobody."""
+"""`licensing privacy`, from the side of a support person: names are typed or read, and never printed."""
 
 import asyncio
 import io
@@ -199,9 +199,9 @@ def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) 
     schema = json.loads(customer.licensing("privacy", "export", "--schema").out)
     said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
     assert (said.code, said.out) == (0, "")
-    told = json.loads(Path("export.json").read_text(encoding="utf-8"))
-    jsonschema.validate(told, schema)
-    assert len(told["sessions"]) == 2
+    exported = json.loads(Path("export.json").read_text(encoding="utf-8"))
+    jsonschema.validate(exported, schema)
+    assert len(exported["sessions"]) == 2
 
 
 def test_an_export_without_a_customer_is_wrong_usage(licensing: Licensing) -> None:
@@ -260,12 +260,12 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     said = correct("2026-03-10T14:05+02:00")
     assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
     assert "The totals from 2026-03-10 on are computed again in the next nightly run." in said.out
-    (told,) = [
+    (session,) = [
         session
         for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]
         if session["session"] == hers
     ]
-    assert told["ended_at"] == "2026-03-10T12:05:00Z"
+    assert session["ended_at"] == "2026-03-10T12:05:00Z"
 
 
 def test_running_sessions_are_told(customer: Customer) -> None:

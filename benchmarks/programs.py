@@ -56,10 +56,10 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
             session=session,
             license=license.id,
             issued_at=now,
-            expires_at=now + timedelta(seconds=license.lease),
+            expires_at=now + timedelta(seconds=license.lease_seconds),
             nonce=support.new_nonce(),
             features=license.features,
-            grace=license.grace,
+            grace=license.grace_seconds,
             borrowed=False,
             overdraft=False,
         )

@@ -1,7 +1,9 @@
-"""Imports go one way (CONTRIBUTING.md, "The code"), also those within functions."""
+"""Imports go one way (CONTRIBUTING.md, "The code"), also those within functions; a class's name is its own."""
 
 import ast
+import re
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +58,22 @@ def test_one_module_knows_the_tables_sdk() -> None:
 def test_the_client_imports_nothing_of_the_service() -> None:
     for file in files("client/src"):
         assert "licensing" not in {name.split(".")[0] for name in imported(file)}, file
+
+
+def test_no_two_classes_share_a_name() -> None:
+    homes = defaultdict(set)
+    for file in files("licensing"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes[node.name].add(str(file.relative_to(ROOT)))
+    shared = {name: sorted(modules) for name, modules in homes.items() if len(modules) > 1}
+    assert not shared
+
+
+def test_hooks_before_a_commit_run_what_make_check_does() -> None:
+    check = re.search(r"^check:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert check
+    commands = {line.strip("\t@") for line in check[1].splitlines()}
+    hooks = re.findall(r"entry: \.venv/bin/(.+)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert len(hooks) == 3
+    assert {f"$(BIN)/{hook}" for hook in hooks} <= commands

@@ -43,8 +43,8 @@ app.add_typer(privacy_commands, name="privacy")
 app.add_typer(maintenance_commands, name="maintenance")
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(given: bool) -> None:
+    if given:
         typer.echo(licensing.__version__)
         raise typer.Exit
 
@@ -53,32 +53,32 @@ def _version(wanted: bool) -> None:
 def root(
     home: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Folder with keys and settings (default: LICENSING_HOME, or .local)."),
+        typer.Option(metavar="DIR", help="Folder with keys and settings. Default: LICENSING_HOME, or .local."),
     ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Take what goes for all commands."""
+    """Handle the options that all commands share."""
     if home:
         os.environ["LICENSING_HOME"] = home
 
 
 def main() -> None:
-    """Run the command that this process was called for."""
+    """Run the command that the arguments name."""
     try:
         app(_home_first(sys.argv[1:]))
-    except UnavailableError as fault:
-        err.print(f"The store cannot be used: {fault}.", style="bold red", markup=False)
-    except LicensingError as fault:
-        err.print(f"{fault}.", style="bold red", markup=False)
+    except UnavailableError as error:
+        err.print(f"The store cannot be used: {error}.", style="bold red", markup=False)
+    except LicensingError as error:
+        err.print(f"{error}.", style="bold red", markup=False)
     except KeyboardInterrupt:
         err.print("Stopped.")
     sys.exit(1)
 
 
 def _home_first(arguments: Sequence[str]) -> list[str]:
-    """Let --home stand anywhere, also after the command."""
+    """Move --home before the command, since users may write it anywhere."""
     first: list[str] = []
     rest: list[str] = []
     words = iter(arguments)

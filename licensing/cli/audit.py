@@ -1,4 +1,4 @@
-"""`licensing audit`: what operators have changed."""
+"""`licensing audit`: the changes that operators have made."""
 
 import json
 from typing import Annotated, Any
@@ -14,30 +14,32 @@ from licensing.storage.register import AuditEntry
 
 def audit(
     month: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM", help="The month (UTC). Default: the present one.")
+        str | None, typer.Option(metavar="YYYY-MM", help="The month (UTC). Default: the current month.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line an entry.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each entry.")] = False,
 ) -> None:
-    """List who did what to what when, from the command line. A change that was never closed may have been made."""
-    wanted = f"{utc_now():%Y-%m}" if month is None else month
+    """List changes made from the command line: when, who, what. A change that is only `begun` may have been made."""
+    chosen = f"{utc_now():%Y-%m}" if month is None else month
     try:
-        bounds(wanted)
+        bounds(chosen)
     except ValueError:
         raise typer.BadParameter("--month takes a month such as 2026-11") from None
 
     async def work() -> list[AuditEntry]:
         async with store() as (register, _):
-            return [entry async for entry in register.audit(wanted)]
+            return [entry async for entry in register.audit(chosen)]
 
     found = run(work())
     if as_json:
         for entry in found:
             out.print(json.dumps(_columns(entry)), markup=False)
         return
-    told = table("at (UTC)", "who", "what", "subject", "outcome")
+    listing = table("at (UTC)", "who", "what", "subject", "outcome")
     for entry in found:
-        told.add_row(f"{entry.at:%Y-%m-%d %H:%M:%S}", Text(entry.who), entry.what, Text(entry.subject), entry.outcome)
-    out.print(told)
+        listing.add_row(
+            f"{entry.at:%Y-%m-%d %H:%M:%S}", Text(entry.who), entry.what, Text(entry.subject), entry.outcome
+        )
+    out.print(listing)
 
 
 def _columns(entry: AuditEntry) -> dict[str, Any]:

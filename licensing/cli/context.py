@@ -1,4 +1,4 @@
-"""What every command shares: the home, the settings, the store, how to speak and how to fail."""
+"""What commands share: the home, the settings, the store, output and failure."""
 
 import asyncio
 import getpass
@@ -41,21 +41,21 @@ def home() -> Home:
 
 
 def environment() -> Mapping[str, str]:
-    """This process's settings; what it leaves out comes from the home, if that has been made."""
+    """The settings of this process's environment; those that are missing come from the home, if it exists."""
     here = home()
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
 
 
 def service_url(url: str) -> str:
-    """A URL at which programs can reach the service and nobody can listen: https, or on this machine."""
-    here = is_web_address(url, "http") and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    if not here and not is_web_address(url, "https"):
+    """Check a service's URL: https, or http on this machine, so that nobody can listen in."""
+    local = is_web_address(url, "http") and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    if not local and not is_web_address(url, "https"):
         raise typer.BadParameter("--service takes a URL such as https://host.example/api; http only for 127.0.0.1")
     return url
 
 
 def deliver(text: str, file: Path | None, note: str = "") -> None:
-    """Write a result to a file, and say so with a note on it; or, bare, to standard output."""
+    """Write a result to a file and say so, with a note on it; without a file, to standard output."""
     if file is None:
         sys.stdout.write(text)
         return
@@ -67,44 +67,44 @@ def deliver(text: str, file: Path | None, note: str = "") -> None:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A table in which a long cell is folded, and never cut."""
-    made = Table(title=Text(title) if title else None, title_justify="left")
+    """A table in which long cells are wrapped, not cut."""
+    result = Table(title=Text(title) if title else None, title_justify="left")
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        result.add_column(column, overflow="fold")
+    return result
 
 
 def count(number: int, noun: str) -> str:
-    """A number of things, in words for people."""
+    """A number with its noun, as in "1 seat" or "2 seats"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def fail(message: str) -> NoReturn:
-    """Stop with exit code 1: refused, or not found."""
+    """End the command with a message and exit code 1: refused, or not found."""
     err.print(message, style="bold red", markup=False)
     raise typer.Exit(1)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Do a command's work on an event loop."""
+    """Run a command's coroutine."""
     return asyncio.run(work)
 
 
 def operator() -> str:
-    """Who runs this command, for the audit: the user of this machine, as it says. Proof is in the store's own log."""
+    """Who runs this command, for the audit: the user by this machine's account. The store's own log has the proof."""
     return getpass.getuser()
 
 
 @contextmanager
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, where somebody watches; what it gives is told how much of how much is done."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        task = progress.add_task(what, total=None)
+    """A progress bar on standard error, if that is a terminal; yields a callback for steps done and their total."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as display:
+        task = display.add_task(what, total=None)
 
-        def told(done: int, of: int) -> None:
-            progress.update(task, completed=done, total=of)
+        def progress(done: int, total: int) -> None:
+            display.update(task, completed=done, total=total)
 
-        yield told
+        yield progress
 
 
 def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
@@ -115,8 +115,8 @@ def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
 
 @asynccontextmanager
 async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Register, Ledger]]:
-    """The store that the settings name (`values`, by default all), with the operator's own identity, and its ledger."""
-    # What the store says goes into the message that a command ends with, not beside it.
+    """The store that the settings name (by default all settings), under the operator's own identity, and its ledger."""
+    # The store's errors go into the command's last message, and not into a log beside it.
     logging.getLogger("licensing").addHandler(logging.NullHandler())
     register = open_register(storage_settings(_with_store(environment() if values is None else values)))
     try:

@@ -1,4 +1,4 @@
-"""`licensing demo`: the whole story in a minute, on a throw-away home. Everything it prints happened over HTTP."""
+"""`licensing demo`: the main job in a minute, on a temporary home. Everything that it prints happened over HTTP."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ from licensing.cli.home import local_storage
 from licensing.crypto.pseudonyms import base64url, client_hash, from_base64url
 from licensing.crypto.tokens import license_text
 
-HEARTBEAT = 1
-LEASE = 5
+HEARTBEAT_SECONDS = 1
+LEASE_SECONDS = 5
 STORM_STARTS = 300
 STORM_SEATS = 225
 STORM_CALLS = 30
@@ -33,62 +33,63 @@ STORM_CALLS = 30
 
 def demo() -> None:
     """Show the main job, from the license file to a storm of starts, in under a minute."""
+    processes.require_local_extra()
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="licensing-demo-") as folder:
         stage = _Stage(Path(folder))
-        _say("A vendor makes its keys, and a license with two seats for its customer")
+        _print_heading("A vendor makes its keys, and a license with two seats for its customer")
         stage.command("init")
         stage.command(
             *("license", "issue", "--organization", "acme", "--organization-name", "Acme Water Oy"),
             *("--product", "Fluidit Water", "--id", "acme-water", "--seats", "2", "--until", "2099-12-31"),
-            *("--heartbeat", str(HEARTBEAT), "--lease", str(LEASE), "--out", "acme.lic"),
+            *("--heartbeat", str(HEARTBEAT_SECONDS), "--lease", str(LEASE_SECONDS), "--out", "acme.lic"),
         )
-        _say("The service starts, over a real Table Storage emulator")
+        _print_heading("The service starts, over a real Table Storage emulator")
         with stage.service():
-            kept = asyncio.run(_story(stage))
-    if not kept:
+            as_promised = asyncio.run(_story(stage))
+    if not as_promised:
         fail("The storm did not go as promised; the lines in red say how.")
     out.print(f"\n[bold green]That was it[/], in {time.monotonic() - began:.0f} seconds. Nothing is left behind.")
 
 
 async def _story(stage: "_Stage") -> bool:
-    """Tell it all; whether the storm went as promised."""
+    """Run all scenes. True if the storm went as promised."""
     async with stage.http() as http:
         await _desktops(stage, http)
-        kept = await _storm(stage, http)
-    _say("Recounted from the rows")
+        as_promised = await _storm(stage, http)
+    _print_heading("Recounted from the rows")
     stage.command("maintenance", "verify")
-    return kept
+    return as_promised
 
 
 async def _desktops(stage: "_Stage", http: aiohttp.ClientSession) -> None:
-    """What a few programs live through."""
-    license = license_text((stage.folder / "acme.lic").read_text(encoding="utf-8"))
+    """A few programs on two seats: grants, a refusal, an end, a crash, a forged license and a suspension."""
+    license_jws = license_text((stage.folder / "acme.lic").read_text(encoding="utf-8"))
 
     def desktop(user: str) -> _Desktop:
-        return _Desktop(http, license, user)
+        return _Desktop(http, license_jws, user)
 
-    _say("Three desktops, two seats")
+    _print_heading("Three desktops, two seats")
     anna, ben, carol = desktop("anna"), desktop("ben"), desktop("carol")
     await anna.start()
     await ben.start()
     await carol.start()
 
-    _say("One ends, and the third gets in")
+    _print_heading("One ends, and the third gets in")
     await ben.end()
     await carol.start()
 
-    _say(f"One crashes; its seat comes back when its lease of {LEASE} seconds lapses")
+    _print_heading(f"One crashes; its seat comes back when its lease of {LEASE_SECONDS} seconds lapses")
     await anna.crash()
     david = desktop("david")
     await david.start()
-    await _wait(LEASE)
+    await _wait(LEASE_SECONDS)
     await david.start()
 
-    _say("A license file in which somebody turned 2 seats into 200")
-    await _Desktop(http, _forged(license), "eve").start()
+    _print_heading("A license file in which somebody turned 2 seats into 200")
+    await _Desktop(http, _forged(license_jws), "eve").start()
 
-    _say("The vendor suspends the license; a running program learns of it at its next heartbeat")
+    _print_heading("The vendor suspends the license; a running program learns of it at its next heartbeat")
     stage.command("license", "suspend", "acme-water")
     await _wait(2)
     await carol.heartbeat()
@@ -97,27 +98,27 @@ async def _desktops(stage: "_Stage", http: aiohttp.ClientSession) -> None:
 
 
 async def _storm(stage: "_Stage", http: aiohttp.ClientSession) -> bool:
-    """Everybody at once; whether exactly the seats were granted, and cheaply."""
-    _say(f"A storm: {STORM_STARTS} programs start at once on {STORM_SEATS} seats")
+    """Many starts at once. True if exactly the seats were granted, with few calls to storage."""
+    _print_heading(f"A storm: {STORM_STARTS} programs start at once on {STORM_SEATS} seats")
     stage.command(
         *("license", "issue", "--organization", "acme", "--product", "Fluidit Storm", "--id", "acme-storm"),
         *("--seats", str(STORM_SEATS), "--until", "2099-12-31", "--out", "storm.lic"),
     )
-    license = license_text((stage.folder / "storm.lic").read_text(encoding="utf-8"))
-    desktops = [_Desktop(http, license, f"user{number}", quiet=True) for number in range(STORM_STARTS)]
+    license_jws = license_text((stage.folder / "storm.lic").read_text(encoding="utf-8"))
+    desktops = [_Desktop(http, license_jws, f"user{number}", quiet=True) for number in range(STORM_STARTS)]
     calls, began = stage.storage_calls(), time.monotonic()
     statuses = Counter(await asyncio.gather(*(each.start() for each in desktops)))
     seconds = time.monotonic() - began
     await asyncio.sleep(0.5)  # the emulator writes its log a moment later
     calls = stage.storage_calls() - calls
     exact, cheap = statuses[201] == STORM_SEATS, calls <= STORM_CALLS
-    _tell("storm", f"{statuses[201]} granted, {statuses[409]} refused", exact)
-    _tell("storm", f"{calls} calls to storage, {seconds:.1f} seconds", cheap)
+    _print_line("storm", f"{statuses[201]} granted, {statuses[409]} refused", exact)
+    _print_line("storm", f"{calls} calls to storage, {seconds:.1f} seconds", cheap)
     return exact and cheap
 
 
 class _Stage:
-    """The throw-away home, its commands, and the service that runs from it."""
+    """The temporary home, its commands, and the service that runs from it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -133,7 +134,7 @@ class _Stage:
         }
 
     def command(self, *words: str) -> None:
-        """Run a command as one would type it, and show it with what it says."""
+        """Run a command as a user would, and print it with its output."""
         shown = " ".join(f'"{word}"' if " " in word else word for word in words)
         out.print(f"  [dim]$ licensing {escape(shown)}[/]")
         command = [sys.executable, "-m", "licensing", *words]
@@ -147,7 +148,7 @@ class _Stage:
 
     @contextmanager
     def service(self) -> Iterator[None]:
-        """Azurite and the service, until the story has been told."""
+        """Run Azurite and the service."""
         with self._log.open("wb") as log:
             azurite = processes.start_azurite(self._table_port, None, log)
             try:
@@ -165,34 +166,34 @@ class _Stage:
                 processes.stop(azurite)
 
     def storage_calls(self) -> int:
-        """How many calls the store has served, as it counts them itself."""
+        """How many calls Azurite has served, by its own log."""
         return self._log.read_bytes().count(b"HTTP/1.1")
 
     @asynccontextmanager
     async def http(self) -> AsyncIterator[aiohttp.ClientSession]:
-        """Where the desktops call."""
+        """A client of the service."""
         base = f"http://127.0.0.1:{self._port}/api/"
         async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(limit=0)) as session:
             yield session
 
 
 class _Desktop:
-    """A desktop program: it starts, says that it runs every second, ends or crashes."""
+    """A desktop program: it starts, sends a heartbeat every second, ends or crashes."""
 
-    def __init__(self, http: aiohttp.ClientSession, license: str, user: str, *, quiet: bool = False) -> None:
+    def __init__(self, http: aiohttp.ClientSession, license_jws: str, user: str, *, quiet: bool = False) -> None:
         self._http = http
-        self._license = license
+        self._license_jws = license_jws
         self._user = user
         self._quiet = quiet
-        self._session = str(uuid.uuid4())
-        self._lease = ""
-        self._beating: asyncio.Task[None] | None = None
+        self._session_id = str(uuid.uuid4())
+        self._token = ""
+        self._heartbeats: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Ask for a seat; the HTTP status."""
+        """Ask for a seat. Returns the HTTP status."""
         body = {
-            "license": self._license,
-            "session": self._session,
+            "license": self._license_jws,
+            "session": self._session_id,
             "user": client_hash(self._salt, "user", self._user),
             "host": client_hash(self._salt, "host", f"{self._user}-pc.acme.example"),
             "nonce": secrets.token_urlsafe(16),
@@ -200,68 +201,68 @@ class _Desktop:
         async with self._http.post("sessions", json=body) as response:
             status, reply = response.status, await response.json()
         if status == 201:
-            self._lease = reply["lease"]
+            self._token = reply["lease"]
             seats = reply["seats"]
-            self._tell(f"runs; {seats['in_use']} of {seats['total']} seats in use", True)
+            self._print(f"runs; {seats['in_use']} of {seats['total']} seats in use", True)
             if not self._quiet:
-                self._beating = asyncio.create_task(self._beat())
+                self._heartbeats = asyncio.create_task(self._send_heartbeats())
         else:
-            self._tell(f"refused: {reply['code']}. {reply['detail']}", False)
+            self._print(f"refused: {reply['code']}. {reply['detail']}", False)
         return status
 
     async def heartbeat(self) -> None:
-        """Say that the program runs, and tell what comes back."""
+        """Send one heartbeat, and print the answer."""
         status, reply = await self._put_heartbeat()
-        self._tell("goes on" if status == 200 else f"must stop: {reply['code']}. {reply['detail']}", status == 200)
+        self._print("goes on" if status == 200 else f"must stop: {reply['code']}. {reply['detail']}", status == 200)
 
     async def end(self) -> None:
         """Give the seat back."""
-        await self._stop_beating()
-        async with self._http.delete(f"sessions/{self._session}", headers=self._bearer) as response:
-            self._tell("ends" if response.status == 204 else f"could not end: {response.status}", True)
+        await self._stop_heartbeats()
+        async with self._http.delete(f"sessions/{self._session_id}", headers=self._bearer) as response:
+            self._print("ends" if response.status == 204 else f"could not end: {response.status}", True)
 
     async def crash(self) -> None:
-        """Fall silent."""
-        await self._stop_beating()
-        self._tell("falls silent", None)
+        """Stop without a word to the service."""
+        await self._stop_heartbeats()
+        self._print("falls silent", None)
 
     @property
     def _salt(self) -> bytes:
-        # The client reads its own license file; it need not check here what the service checks.
-        payload = self._license.split(".")[1]
+        # Without a check of the signature: that is the service's part.
+        payload = self._license_jws.split(".")[1]
         return from_base64url(json.loads(from_base64url(payload))["salt"])
 
     @property
     def _bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._lease}"}
+        return {"Authorization": f"Bearer {self._token}"}
 
     async def _put_heartbeat(self) -> tuple[int, dict[str, Any]]:
         body = {"nonce": secrets.token_urlsafe(16)}
-        path = f"sessions/{self._session}/heartbeat"
+        path = f"sessions/{self._session_id}/heartbeat"
         async with self._http.put(path, json=body, headers=self._bearer) as response:
             return response.status, await response.json()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
             status, reply = await self._put_heartbeat()
             if status == 200:
-                self._lease = reply["lease"]
+                self._token = reply["lease"]
 
-    async def _stop_beating(self) -> None:
-        if self._beating:
-            self._beating.cancel()
+    async def _stop_heartbeats(self) -> None:
+        if self._heartbeats:
+            self._heartbeats.cancel()
             with suppress(asyncio.CancelledError):
-                await self._beating
+                await self._heartbeats
 
-    def _tell(self, what: str, good: bool | None) -> None:
+    def _print(self, what: str, good: bool | None) -> None:
         if not self._quiet:
-            _tell(self._user, what, good)
+            _print_line(self._user, what, good)
 
 
-def _forged(license: str) -> str:
-    """The license as somebody would alter it: 200 seats, under the signature for 2."""
-    header, payload, signature = license.split(".")
+def _forged(license_jws: str) -> str:
+    """The license with 200 seats in place of 2, under the old signature."""
+    header, payload, signature = license_jws.split(".")
     claims = json.loads(from_base64url(payload))
     claims["seats"] = 200
     return f"{header}.{base64url(json.dumps(claims).encode())}.{signature}"
@@ -272,10 +273,10 @@ async def _wait(seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def _say(what: str) -> None:
+def _print_heading(what: str) -> None:
     out.print(f"\n[bold]{escape(what)}[/]")
 
 
-def _tell(who: str, what: str, good: bool | None) -> None:
+def _print_line(who: str, what: str, good: bool | None) -> None:
     style = {True: "green", False: "red", None: "yellow"}[good]
     out.print(f"  [{style}]{escape(who):>6}[/] {escape(what)}")

@@ -1,13 +1,13 @@
 """The home: a private folder with the keys and settings of a vendor's or a developer's machine.
 
-    issuer-keys.json      private JWKS; the first key signs license files. It never goes to the cloud.
+    issuer-keys.json      private JWKS; the first key signs license files. They never go to the cloud.
     lease-keys.json       public JWKS; license files tell clients to trust these
-    issuer.json           who issues, and where the service is
-    licenses.json         of each license, whose it is, its kind, and the keys that its newest file rests on
-    organizations.json    each customer's name and salt; without its salt, nobody can be found in the register
-    local.settings.json   the settings of a local service, with its own lease keys and pepper
+    issuer.json           the vendor's name, and the URL of the service
+    licenses.json         of each license: customer, kind, and the keys that its newest file depends on
+    organizations.json    each customer's name and salt; without the salt, nobody can be found in the register
+    local.settings.json   the settings of a local service, with its lease keys and pepper
 
-Back it up, and show it to nobody.
+It holds secrets: back it up, and give nobody else access.
 """
 
 import base64
@@ -40,8 +40,8 @@ class Issuer:
 
 
 @dataclass(frozen=True, slots=True)
-class Customer:
-    """An organization as the vendor knows it; `salt` is base64url."""
+class CustomerRecord:
+    """What the vendor keeps of a customer. `id` is the organization's; `salt` is base64url."""
 
     id: str
     name: str
@@ -50,22 +50,22 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The newest license file of a license: the key that signed it, and the lease keys that it names, by their ids."""
+    """The newest file of a license. `issuer_kid` signed it; `lease_kids` are the lease keys that it names."""
 
-    license: str
-    until: datetime
-    issuer_key: str
-    lease_keys: frozenset[str]
+    license_id: str
+    valid_until: datetime
+    issuer_kid: str
+    lease_kids: frozenset[str]
 
 
 class Home:
-    """The files of one home. SettingsError, in words for people, where one is missing or cannot be read."""
+    """The files of one home. SettingsError, in words for people, if one is missing or cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def create(self, issuer: Issuer, table_port: int) -> None:
-        """Make all files, with new keys and a new pepper; FileExistsError where there are some already."""
+        """Make all files, with new keys and a new pepper. FileExistsError if the folder is not empty."""
         if self.folder.exists() and any(self.folder.iterdir()):
             raise FileExistsError(str(self.folder))
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,13 +93,13 @@ class Home:
         return (self.folder / LOCAL_SETTINGS).is_file()
 
     def table_port(self) -> int:
-        """Where Azurite listens on this machine."""
+        """The port on which Azurite listens on this machine."""
         storage = self._read(LOCAL_SETTINGS)["Values"].get("LICENSING_STORAGE", "")
         port = re.search(r"TableEndpoint=http://127\.0\.0\.1:(\d+)/", storage)
         return int(port[1]) if port else TABLE_PORT
 
     def issuer(self) -> Issuer:
-        """Who issues."""
+        """The vendor's name, and the URL of the service."""
         values = self._read("issuer.json")
         return Issuer(values["issuer"], values["service"])
 
@@ -108,18 +108,18 @@ class Home:
         return SigningKeys(self._read("issuer-keys.json"))
 
     def trusted_keys(self) -> VerifyingKeys:
-        """The public halves of the issuer's keys."""
+        """The issuer's public keys."""
         jwks = self._read("issuer-keys.json")
         return VerifyingKeys({"keys": [public_jwk(key) for key in jwks["keys"]]})
 
     def issuer_jwks(self) -> list[Jwk]:
-        """The issuer's keys with their private halves, the current one first."""
+        """The issuer's private keys, the current one first."""
         keys: list[Jwk] = self._read("issuer-keys.json")["keys"]
         return keys
 
-    def keep_issuer_jwks(self, keys: list[Jwk]) -> None:
-        """Replace the issuer's keys, and what a local service trusts."""
-        self.set_value("LICENSING_ISSUER_KEYS", json.dumps({"keys": [public_jwk(key) for key in keys]}))
+    def save_issuer_jwks(self, keys: list[Jwk]) -> None:
+        """Replace the issuer's keys, and the public keys that a local service trusts."""
+        self.save_setting("LICENSING_ISSUER_KEYS", json.dumps({"keys": [public_jwk(key) for key in keys]}))
         self._write("issuer-keys.json", {"keys": keys})
 
     def lease_keys(self) -> dict[str, list[Jwk]]:
@@ -127,15 +127,15 @@ class Home:
         keys: dict[str, list[Jwk]] = self._read("lease-keys.json")
         return keys
 
-    def keep_lease_keys(self, keys: list[Jwk]) -> None:
-        """Replace the public lease keys, those of private ones by their public halves."""
+    def save_lease_keys(self, keys: list[Jwk]) -> None:
+        """Replace the public lease keys. Of a private key, only the public half is written."""
         self._write("lease-keys.json", {"keys": [public_jwk(key) for key in keys]})
 
-    def value(self, name: str) -> str:
+    def setting(self, name: str) -> str:
         """A setting of the local service."""
         return str(self._read(LOCAL_SETTINGS)["Values"][name])
 
-    def set_value(self, name: str, value: str) -> None:
+    def save_setting(self, name: str, value: str) -> None:
         """Change a setting of the local service."""
         content = self._read(LOCAL_SETTINGS)
         content["Values"][name] = value
@@ -143,48 +143,51 @@ class Home:
 
     def issued(self) -> Iterator[Issued]:
         """The newest file of each license that this home has issued."""
-        for id, known in self._issued().items():
-            until = datetime.fromisoformat(known["until"])
-            yield Issued(id, until, known["issuer_key"], frozenset(known["lease_keys"]))
+        for license_id, entry in self._issued().items():
+            valid_until = datetime.fromisoformat(entry["until"])
+            yield Issued(license_id, valid_until, entry["issuer_key"], frozenset(entry["lease_keys"]))
 
-    def note(self, terms: License, issuer_key: str) -> None:
-        """Remember on which keys a license file rests, unless a newer one of the same license is known."""
-        known = self._issued()
-        if known.get(terms.id, {"serial": 0})["serial"] > terms.serial:
+    def save_issued(self, license: License, issuer_kid: str) -> None:
+        """Record a license file that was issued, unless a newer file of the same license is recorded."""
+        entries = self._issued()
+        if entries.get(license.id, {"serial": 0})["serial"] > license.serial:
             return
-        known[terms.id] = {
-            "serial": terms.serial,
-            "until": terms.valid_until.isoformat(),
-            "issuer_key": issuer_key,
-            "lease_keys": sorted(terms.trusted_kids),
-            "organization": terms.organization.id,
-            "kind": terms.kind,
+        entries[license.id] = {
+            "serial": license.serial,
+            "until": license.valid_until.isoformat(),
+            "issuer_key": issuer_kid,
+            "lease_keys": sorted(license.trusted_kids),
+            "organization": license.organization.id,
+            "kind": license.kind,
         }
-        self._write("licenses.json", known)
+        self._write("licenses.json", entries)
 
-    def differs(self, terms: License) -> str | None:
-        """What a license is already that a file of it does not say: whose it is, or its kind; None where all agrees."""
-        known = self._issued().get(terms.id, {})
-        if known.get("organization", terms.organization.id) != terms.organization.id:
-            return f"a license of {known['organization']}"
-        if known.get("kind", terms.kind) != terms.kind:
-            return f"a {known['kind']} license"
+    def mismatch(self, license: License) -> str | None:
+        """Compare a license with what was issued before under its id.
+
+        Returns what the license with that id is, if its customer or its kind differs; else None.
+        """
+        entry = self._issued().get(license.id, {})
+        if entry.get("organization", license.organization.id) != license.organization.id:
+            return f"a license of {entry['organization']}"
+        if entry.get("kind", license.kind) != license.kind:
+            return f"a {entry['kind']} license"
         return None
 
     def _issued(self) -> dict[str, Any]:
-        known: dict[str, Any] = self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
-        return known
+        entries: dict[str, Any] = self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
+        return entries
 
-    def customer(self, id: str) -> Customer | None:
-        """A customer to whom a license was issued before, None for a new one."""
-        known = self._read("organizations.json").get(id)
-        return Customer(id, known["name"], known["salt"]) if known else None
+    def customer(self, organization_id: str) -> CustomerRecord | None:
+        """A customer to whom a license was issued before; None for a new one."""
+        entry = self._read("organizations.json").get(organization_id)
+        return CustomerRecord(organization_id, entry["name"], entry["salt"]) if entry else None
 
-    def remember(self, customer: Customer) -> None:
-        """Keep a customer's name and salt."""
-        known = self._read("organizations.json")
-        known[customer.id] = {"name": customer.name, "salt": customer.salt}
-        self._write("organizations.json", known)
+    def save_customer(self, customer: CustomerRecord) -> None:
+        """Record a customer's name and salt."""
+        entries = self._read("organizations.json")
+        entries[customer.id] = {"name": customer.name, "salt": customer.salt}
+        self._write("organizations.json", entries)
 
     def _read(self, name: str) -> Any:
         file = self.folder / name
@@ -198,7 +201,7 @@ class Home:
             raise SettingsError(f"{name} in {self.folder} cannot be read") from None
 
     def _write(self, name: str, content: Any) -> None:
-        """Write a file that only its owner may read, whole or not at all."""
+        """Write a file atomically, readable by its owner only."""
         draft = self.folder / f".{name}.{secrets.token_hex(4)}"
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
             json.dump(content, out, indent=2, ensure_ascii=False)
@@ -207,18 +210,18 @@ class Home:
 
 
 def new_salt() -> str:
-    """A new organization's key for the client's hash, base64url."""
+    """A new customer's key for hashing names, base64url."""
     return base64url(secrets.token_bytes(SALT_BYTES))
 
 
 def new_pepper() -> tuple[str, str]:
-    """A new secret key of the service: its id, which tells when it was made, and the key as base64."""
-    name = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(2)}"
-    return name, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode()
+    """A new pepper: its id, which begins with today's date, and the key as base64."""
+    pepper_id = f"{datetime.now(UTC):%Y%m%d}-{secrets.token_hex(2)}"
+    return pepper_id, base64.b64encode(secrets.token_bytes(PEPPER_BYTES)).decode()
 
 
 def local_storage(port: int) -> str:
-    """The connection string of an Azurite on this machine. Its account and key are everybody's."""
+    """The connection string of Azurite on this machine, with Azurite's published account and key."""
     return (
         "DefaultEndpointsProtocol=http;AccountName=devstoreaccount1;"
         "AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;"

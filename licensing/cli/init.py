@@ -1,4 +1,4 @@
-"""`licensing init`: a home with new keys."""
+"""`licensing init`: makes a home with new keys."""
 
 from typing import Annotated
 
@@ -9,20 +9,20 @@ from licensing.cli.home import TABLE_PORT, Issuer
 
 
 def init(
-    issuer: Annotated[str, typer.Option(help="Your name, as license files give it.")] = "fluidit",
+    issuer: Annotated[str, typer.Option(help="Your name as the vendor, for license files.")] = "fluidit",
     service: Annotated[
-        str, typer.Option(metavar="URL", help="Where programs are to reach the service.")
+        str, typer.Option(metavar="URL", help="URL at which programs reach the service.")
     ] = "http://127.0.0.1:7071/api",
     table_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where Azurite listens on this machine.")
+        int, typer.Option(min=1, max=65535, help="Port of Azurite on this machine, for a local service.")
     ] = TABLE_PORT,
 ) -> None:
-    """Make the keys, the pepper and the settings of a new home. Nothing is ever overwritten."""
+    """Make a home: the keys, the pepper and the settings in a new folder. Nothing is overwritten."""
     here = home()
     try:
         here.create(Issuer(issuer, service_url(service)), table_port)
     except FileExistsError:
-        fail(f"{here.folder} is not empty; its keys are left as they are.")
+        fail(f"{here.folder} is not empty; nothing in it was changed.")
     except OSError as error:
         fail(f"{here.folder} cannot be made: {error.strerror}.")
     err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.", markup=False)

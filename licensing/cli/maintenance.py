@@ -1,4 +1,4 @@
-"""`licensing maintenance`: what the timers do, by hand, and a recount of what the ledger promises."""
+"""`licensing maintenance`: the work of the timers, run by hand, and a check of the register."""
 
 import json
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -21,17 +21,15 @@ commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, run re
 
 AsOf = Annotated[
     str | None,
-    typer.Option(
-        metavar="TIME", help="As if it were this time (UTC), by default now. One to come: only with --dry-run."
-    ),
+    typer.Option(metavar="TIME", help="Work as of this time (UTC). Default: now. A future time needs --dry-run."),
 ]
-DryRun = Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option(help="Print what would be done, and change nothing.")]
 
 
 def moment(text: str | None, *, dry_run: bool) -> datetime:
-    """A time that was given as an option, UTC where it names no zone; now, where none was given.
+    """The time that --as-of gives, in UTC if it names no zone; without it, now.
 
-    What is due at a time to come can be told, and not be done: until then programs run, and rows are kept.
+    A future time is only for a dry run: until then, programs run and rows are kept.
     """
     now = utc_now()
     if text is None:
@@ -42,12 +40,12 @@ def moment(text: str | None, *, dry_run: bool) -> datetime:
     except (ValueError, OverflowError):
         raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
     if given > now and not dry_run:
-        raise typer.BadParameter("--as-of takes a time to come only with --dry-run: what is due then is not due now")
+        raise typer.BadParameter("--as-of takes a future time only with --dry-run: the work is not due now")
     return given
 
 
 def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> AbstractAsyncContextManager[None]:
-    """The audit's entry on a run over all licenses; none where nothing is to be changed."""
+    """The audit's entry for a run over all licenses; none for a dry run."""
     if dry_run:
         return nullcontext()
     return recorded(register, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
@@ -55,13 +53,13 @@ def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> Abst
 
 @commands.command()
 def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
-    """End the sessions whose leases have lapsed, so that their seats are free. The service does so every 5 minutes."""
+    """End the sessions whose leases have lapsed, and free their seats. The service does so every 5 minutes."""
     at = moment(as_of, dry_run=dry_run)
 
     async def work() -> None:
         async with store() as (register, ledger), entry(register, "sweep", at, dry_run=dry_run):
-            with bar("licenses") as told:
-                swept = await sweeping.sweep(register, ledger, at, dry_run, told)
+            with bar("licenses") as progress:
+                swept = await sweeping.sweep(register, ledger, at, dry_run, progress)
             out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
             if swept.failed:
                 fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
@@ -71,17 +69,17 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
 @commands.command()
 def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
-    """Make the figures of closed days and months, and delete what is older than a year. The service does so nightly.
+    """Save the totals of past days and months, and delete what is older than a year. The service does so nightly.
 
-    Small groups are those below LICENSING_SMALL_GROUP here (3, where it is not set), not below the deployment's.
+    The size of a small group is LICENSING_SMALL_GROUP of this command's environment (default 3), not the deployment's.
     """
     at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
 
     async def work() -> None:
         async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
-            with bar("licenses") as told:
-                result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=told)
+            with bar("licenses") as progress:
+                result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress)
             out.print(f"{'would run ' if dry_run else ''}retention {result}", markup=False)
             if result.overdue:
                 err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
@@ -93,23 +91,23 @@ def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 
 @commands.command()
 def verify(
-    license_id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this license.")] = None,
-    repair: Annotated[bool, typer.Option(help="Mend what does not agree.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a line a license.")] = False,
+    license_id: Annotated[str | None, typer.Argument(metavar="ID", help="Check only this license.")] = None,
+    repair: Annotated[bool, typer.Option(help="Correct the counts that are wrong.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each license.")] = False,
 ) -> None:
-    """Recount from the rows what the ledger promises. Exit code 1 where something does not agree."""
+    """Count sessions and seats from the rows, and compare with the stored counts. Exit code 1 if they differ."""
 
     async def work() -> list[verifying.Count]:
         async with store() as (register, _):
-            names = [license_id] if license_id else [license.license_id async for license in register.licenses()]
+            ids = [license_id] if license_id else [license.license_id async for license in register.licenses()]
             counts = []
-            with bar("licenses") as told:
-                for done, name in enumerate(names):
-                    told(done, len(names))
-                    counted = await verifying.verify(register, name)
+            with bar("licenses") as progress:
+                for done, each in enumerate(ids):
+                    progress(done, len(ids))
+                    counted = await verifying.verify(register, each)
                     if counted is not None and counted.flaws and repair:
-                        async with recorded(register, utc_now, operator(), "repair", name):
-                            counted = await verifying.verify(register, name, repair=True)
+                        async with recorded(register, utc_now, operator(), "repair", each):
+                            counted = await verifying.verify(register, each, repair=True)
                     if counted is not None:
                         counts.append(counted)
             return counts
@@ -131,10 +129,10 @@ def verify(
 
 def _verdict(counted: verifying.Count) -> str:
     if not counted.steady:
-        return "changed all the while; verify it when fewer programs start"
-    said = f"{count(counted.sessions, 'session')}, {count(counted.holders, 'seat')} held"
+        return "changed during the check; verify it when fewer programs start"
+    verdict = f"{count(counted.sessions, 'session')}, {count(counted.holders, 'seat')} held"
     if counted.crowded:
-        said += ", more than the license has now: nobody new gets in until it fits"
+        verdict += ", more than the license has now: no new program gets a seat until it fits"
     if counted.repaired:
-        said += f"; {counted.repaired} flaws mended"
-    return said + ("" if counted.flaws else ", in order")
+        verdict += f"; {count(counted.repaired, 'flaw')} corrected"
+    return verdict + ("" if counted.flaws else ", in order")

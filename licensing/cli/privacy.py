@@ -1,7 +1,7 @@
-"""`licensing privacy`: what a person may ask of us. Names are asked for, or read from a file, and never kept.
+"""`licensing privacy`: the requests that people may make about their data.
 
-A command line can be seen by everybody on the machine and stays in the shell's history: --username is for scripts on
-made-up names.
+Names are asked for or read from a file, and never stored. A command line is visible to everybody on the machine and
+stays in the shell's history: --username is for scripts with made-up names.
 """
 
 import ipaddress
@@ -12,9 +12,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -38,6 +37,7 @@ from licensing.errors import PepperError, SettingsError
 from licensing.rules.license import Address
 from licensing.rules.model import LicenseState
 from licensing.rules.personal import PersonalData, as_text
+from licensing.rules.report import Format
 from licensing.services.audit import recorded
 from licensing.services.privacy import Erased, ImplausibleError, OptedOut, OptOut, PersonQuery, Privacy, Rectified
 from licensing.services.service import utc_now
@@ -46,65 +46,66 @@ from licensing.storage.register import Register
 
 commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what is held on a person; opt out, opt in.")
 
-Organization = Annotated[str, typer.Option(help="The customer under whose licenses the person works.")]
-Username = Annotated[
-    str | None, typer.Option(help="The person's username. Leave it out to be asked: a command line can be seen.")
+OrganizationId = Annotated[
+    str, typer.Option("--organization", help="Id of the customer under whose licenses the person works.")
 ]
-Hostname = Annotated[str | None, typer.Option(help="Only sessions on this computer.")]
+Username = Annotated[
+    str | None,
+    typer.Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
+]
+Hostname = Annotated[str | None, typer.Option(help="Full name of a computer: only sessions on it.")]
 FromFile = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Read `username=…`, `hostname=…`, `address=…` (to rectify also `to_username=…`) from it, a line each; "
-        "- is stdin.",
+        help="Read `username=…`, `hostname=…`, `address=…` (for `rectify` also `to_username=…`) from this file, one on "
+        "a line; - is standard input.",
     ),
 ]
 Lost = Annotated[
     list[str] | None,
-    typer.Option(metavar="PEPPER", help="A pepper that is lost for good, by its id: leave out the sessions under it."),
+    typer.Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
 ]
 PARTS = ("username", "hostname", "address", "to_username")
 
 
-class Format(StrEnum):
-    """In which form an export is wanted."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 @commands.command()
 def export(
-    organization: Annotated[
-        str | None, typer.Option(help="The customer under whose licenses the person works; not with --schema.")
+    organization_id: Annotated[
+        str | None,
+        typer.Option(
+            "--organization", help="Id of the customer under whose licenses the person works; not with --schema."
+        ),
     ] = None,
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
-    format_: Annotated[Format, typer.Option("--format", help="Text for people, or JSON.")] = Format.TEXT,
-    out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of an export, and nothing else.")
-    ] = False,
+    format_: Annotated[
+        Literal[Format.TEXT, Format.JSON], typer.Option("--format", help="Text for people, or JSON for programs.")
+    ] = Format.TEXT,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the export here. Default: to standard output.")
+    ] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print only the JSON schema of an export.")] = False,
 ) -> None:
     """Show everything that the register holds on a person, what it means, and until when it is kept."""
     if schema:
         deliver(json.dumps(PersonalData.model_json_schema(), indent=2) + "\n", out_file)
         return
-    if organization is None:
+    if organization_id is None:
         raise typer.BadParameter("name the customer with --organization")
     at_hand = _peppers(vault)
-    wanted = _wanted(organization, username, hostname, _from_file(from_file))
+    person = _person(organization_id, username, hostname, _from_file(from_file))
 
     async def work() -> PersonalData:
         async with (
             _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "export", organization),
+            recorded(register, utc_now, operator(), "export", organization_id),
         ):
-            with bar("licenses") as told:
-                return await privacy.export(wanted, told)
+            with bar("licenses") as progress:
+                return await privacy.export(person, progress)
 
     data = run(work())
     deliver(data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data), out_file)
@@ -112,35 +113,35 @@ def export(
 
 @commands.command()
 def erase(
-    organization: Organization,
+    organization_id: OrganizationId,
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The receipt as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
 ) -> None:
-    """Delete everything that the register holds on a person. A program that runs is ended, and may start again.
+    """Delete everything that the register holds on a person. Running programs are ended, and may start again.
 
-    The receipt names no one. Figures that are made already stay: nobody is in them.
+    The receipt has no names. Totals of past days and months stay, since they are anonymous.
     """
     at_hand = _peppers(vault)
-    wanted = _wanted(organization, username, hostname, _from_file(from_file))
+    person = _person(organization_id, username, hostname, _from_file(from_file))
 
     async def work() -> Erased:
         async with (
             _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "erase", organization),
+            recorded(register, utc_now, operator(), "erase", organization_id),
         ):
-            with bar("licenses") as told:
-                return await privacy.erase(wanted, told)
+            with bar("licenses") as progress:
+                return await privacy.erase(person, progress)
 
     receipt = run(work())
     if as_json:
         out.print(json.dumps({**asdict(receipt), "at": receipt.at.isoformat()}), markup=False)
         return
     out.print(
-        f"Erased on {receipt.at:%Y-%m-%d %H:%M} UTC, under {count(receipt.licenses, 'license')} of {organization}: "
+        f"Erased on {receipt.at:%Y-%m-%d %H:%M} UTC, under {count(receipt.licenses, 'license')} of {organization_id}: "
         f"{count(receipt.deleted, 'session')} deleted, {receipt.ended} of them ended for it.",
         markup=False,
     )
@@ -148,40 +149,45 @@ def erase(
 
 @commands.command()
 def rectify(
-    organization: Organization,
+    organization_id: OrganizationId,
     username: Username = None,
     hostname: Hostname = None,
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
     to_username: Annotated[
-        str | None, typer.Option(help="Whose the sessions are. Leave it out, with --move, to be asked.")
+        str | None,
+        typer.Option(help="The user whose sessions these really are. With --move, leave it out to be asked for it."),
     ] = None,
-    move: Annotated[bool, typer.Option("--move", help="Give the sessions to another user.")] = False,
-    session: Annotated[str | None, typer.Option(help="A session whose end is wrong; see the export.")] = None,
-    ended_at: Annotated[str | None, typer.Option(metavar="TIME", help="When it ended (UTC).")] = None,
+    move: Annotated[bool, typer.Option("--move", help="Move the sessions to another user.")] = False,
+    session_id: Annotated[
+        str | None, typer.Option("--session", help="Id of a session whose end is wrong; the export has the ids.")
+    ] = None,
+    ended_at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --session: when it really ended (UTC).")
+    ] = None,
 ) -> None:
     """Correct what is held on a person: whose sessions they are (--move), or when one ended (--session, --ended-at).
 
-    The figures of those days are made again in the next night.
+    The next nightly run computes the totals of those days again.
     """
     given = _from_file(from_file)
     moving = move or to_username is not None
-    if moving == (session is not None) or (session is None) != (ended_at is None):
+    if moving == (session_id is not None) or (session_id is None) != (ended_at is None):
         raise typer.BadParameter("give either --move, or --session with --ended-at")
     at_hand = _peppers(vault)
-    wanted = _wanted(organization, username, hostname, given, to_username)
-    right = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
+    person = _person(organization_id, username, hostname, given, to_username)
+    right_name = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
 
     async def work() -> Rectified:
         async with (
             _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "rectify", organization),
+            recorded(register, utc_now, operator(), "rectify", organization_id),
         ):
-            with bar("licenses") as told:
-                if session is None or ended_at is None:
-                    return await privacy.move(wanted, client_hash(_salt(organization), "user", right), told)
-                return await privacy.correct_end(wanted, session.lower(), _time(ended_at), told)
+            with bar("licenses") as progress:
+                if session_id is None or ended_at is None:
+                    return await privacy.move(person, client_hash(_salt(organization_id), "user", right_name), progress)
+                return await privacy.correct_end(person, session_id.lower(), _time(ended_at), progress)
 
     try:
         rectified = run(work())
@@ -189,7 +195,7 @@ def rectify(
         fail(f"Not corrected: {reason}.")
     out.print(f"{count(rectified.corrected, 'session')} corrected.")
     if rectified.reopened_from:
-        out.print(f"The figures from {rectified.reopened_from} on are made again in the next night.")
+        out.print(f"The totals from {rectified.reopened_from} on are computed again in the next nightly run.")
     if rectified.running:
         err.print(f"Still running: {count(rectified.running, 'session')}. Correct them when they have ended.")
     if not rectified.corrected:
@@ -198,33 +204,35 @@ def rectify(
 
 @commands.command("opt-out")
 def opt_out(
-    license_id: LicenseOrFile,
-    erase: Annotated[bool, typer.Option(help="Also delete all that is stored.")] = False,
+    license_or_path: LicenseOrFile,
+    erase: Annotated[bool, typer.Option(help="Also delete everything that is stored of its use.")] = False,
 ) -> None:
-    """Stop all collection under a license that is not floating: from now on, nothing is stored of its use."""
-    name, initial = license_or_file(license_id)
+    """Stop recording sessions under a license. Not for floating licenses, which need the sessions to count seats."""
+    license_id, initial = license_or_file(license_or_path)
 
     async def work() -> OptedOut | None:
-        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-out", name):
-            with bar("steps") as told:
-                return await OptOut(register, ledger).opt_out(name, erase=erase, initial=initial, progress=told)
+        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-out", license_id):
+            with bar("steps") as progress:
+                return await OptOut(register, ledger).opt_out(
+                    license_id, erase=erase, initial=initial, progress=progress
+                )
 
     try:
         done = run(work())
     except ImplausibleError as reason:
         fail(f"Refused: {reason}.")
     if done is None:
-        _unknown(name, initial)
-    out.print(f"Nothing is stored of the use of {name} from now on.", markup=False)
+        _unknown(license_id, initial)
+    out.print(f"Nothing is stored of the use of {license_id} from now on.", markup=False)
     if done.ended:
-        out.print(f"{count(done.ended, 'program')} that ran start again unrecorded at the next heartbeat.")
+        out.print(f"{count(done.ended, 'running program')} will start again at the next heartbeat, unrecorded.")
     if erase:
-        out.print(f"{count(done.deleted, 'row')} erased; none are left but the license's own.")
+        out.print(f"{count(done.deleted, 'row')} erased; only the license's own rows are left.")
 
 
 @commands.command("opt-in")
 def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")]) -> None:
-    """Collect again under a license that was opted out."""
+    """Record sessions again under a license that was opted out."""
 
     async def work() -> bool:
         async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
@@ -236,7 +244,7 @@ def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of t
 
 
 def _peppers(vault: str | None) -> Peppers:
-    """The peppers of the service whose register is meant; under others, nobody would be found in it."""
+    """The peppers of the service; with any others, nobody would be found in its register."""
     if vault is not None:
         text = secret_store(home(), vault).read(Secret.PEPPERS)
         if text is None:
@@ -252,11 +260,11 @@ async def _privacy(
     at_hand: Peppers, vault: str | None, lost: Sequence[str] | None
 ) -> AsyncIterator[tuple[Register, Privacy]]:
     try:
-        # A vault's peppers are never those of the store of the home's local service.
+        # A vault's peppers never belong to the store of the home's local service.
         async with store(None if vault is None else os.environ) as (register, ledger):
             yield register, Privacy(register, ledger, at_hand, utc_now, lost or ())
-    except PepperError as fault:
-        fail(f"Nothing was done: {fault}. Where the service's peppers are in a key vault, name it with --vault.")
+    except PepperError as error:
+        fail(f"Nothing was done: {error}. Where the service's peppers are in a key vault, name it with --vault.")
     for pepper in lost or ():
         err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow", markup=False)
 
@@ -266,32 +274,32 @@ def _unknown(license_id: str, unknown: LicenseState | None) -> NoReturn:
     fail(f"There is no license {license_id} in the register.{hint}")
 
 
-def _wanted(
-    organization: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
+def _person(
+    organization_id: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
 ) -> PersonQuery:
-    """Whom to look for, as its computer would tell it: hashed, before anything else sees it."""
+    """The person to look for, by hashes as their computer would send them. Nothing else sees the names."""
     if any(name is not None for name in (username, hostname, *others)):
         err.print("A name on the command line can be seen by others on this machine; leave it out to be asked.")
     user = username or given.get("username") or _ask("Username")
     host = hostname or given.get("hostname")
-    salt = _salt(organization)
+    salt = _salt(organization_id)
     return PersonQuery(
-        organization_id=organization,
+        organization_id=organization_id,
         user=client_hash(salt, "user", user),
         host=client_hash(salt, "host", host) if host else None,
         address=_address(given["address"]) if "address" in given else None,
     )
 
 
-def _salt(organization: str) -> bytes:
-    customer = home().customer(organization)
+def _salt(organization_id: str) -> bytes:
+    customer = home().customer(organization_id)
     if customer is None:
-        fail(f"{organization} is not among the customers in {home().folder}; without its salt, nobody can be found.")
+        fail(f"{organization_id} is not among the customers in {home().folder}; without its salt, nobody can be found.")
     return from_base64url(customer.salt)
 
 
 def _from_file(file: Path | None) -> dict[str, str]:
-    """The names that a file gives, by what they are; none without a file."""
+    """The names in a file, by their part of `PARTS`; empty without a file."""
     if file is None:
         return {}
     try:
@@ -308,7 +316,7 @@ def _from_file(file: Path | None) -> dict[str, str]:
 
 
 def _ask(what: str) -> str:
-    """Ask on standard error, so that standard output has the result alone."""
+    """Ask on standard error, since standard output is for the result."""
     while True:
         err.print(f"{what}: ", end="")
         line = sys.stdin.readline()

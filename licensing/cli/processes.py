@@ -1,5 +1,6 @@
-"""Programs that a command starts and ends: Azurite on Node, and waiting until somebody listens."""
+"""Programs that a command starts and ends: Azurite on Node; ports, and what must be installed."""
 
+import importlib.util
 import shutil
 import signal
 import socket
@@ -22,21 +23,30 @@ class StartError(SettingsError):
     """A program that is needed could not be started; the text says what to do."""
 
 
+def require_local_extra() -> None:
+    """StartError if the packages of the extra `local`, which run a service on this machine, are not installed."""
+    if importlib.util.find_spec("uvicorn") is None:
+        raise StartError(
+            "a service on this machine needs the packages of the extra `local`; "
+            "install them with `pip install -e '.[cli,local]'` in the project's folder"
+        )
+
+
 def free_port() -> int:
-    """A port of this machine that nobody listens on just now."""
+    """A port of this machine on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def listening_socket(port: int, what: str) -> socket.socket:
-    """A socket bound to a port of 127.0.0.1; StartError where the port is taken.
+    """A socket bound to a port of 127.0.0.1; StartError if the port is taken.
 
-    It names its protocol: else asyncio does not know it for TCP, and leaves on it the wait for a fuller packet, by
-    which a reply of two parts comes some 40 ms late (RFC 1122, 4.2.3.4 and 4.2.3.2).
+    The protocol is given: otherwise asyncio does not set TCP_NODELAY, and Nagle's algorithm delays two-part replies by
+    about 40 ms (RFC 1122, 4.2.3.4 and 4.2.3.2).
     """
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    if sys.platform != "win32":  # there it would share the port with whoever has it
+    if sys.platform != "win32":  # there the option would share a port that is in use
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind(("127.0.0.1", port))
@@ -47,10 +57,10 @@ def listening_socket(port: int, what: str) -> socket.socket:
 
 
 def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Start the table emulator and wait until it listens on 127.0.0.1.
+    """Start Azurite's table service and wait until it listens on 127.0.0.1.
 
-    Rows are kept in the folder `data`, or in memory only. With a `log` it writes a line there for every call that it
-    serves. StartError where Node, Azurite or the port is not to be had.
+    Rows are kept in the folder `data`, or in memory only. Azurite writes a line to `log` for every call that it serves.
+    StartError if Node or Azurite is missing, or the port is taken.
     """
     listening_socket(port, "Azurite").close()
     command = [_node(), str(_azurite()), "--tableHost", "127.0.0.1", "--tablePort", str(port)]
@@ -58,11 +68,11 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
     command += ["--location", str(data)] if data else ["--inMemoryPersistence"]
     if log == subprocess.DEVNULL:
         command.append("--silent")
-    # Its last words go to a file: a pipe that nobody reads would fill up and stop it.
-    with tempfile.TemporaryFile() as words:
-        # In a session of its own, so that Ctrl-C reaches us alone and we end it after the servers that need it.
+    # Its messages go to a file: a pipe that nobody reads would fill up and block it.
+    with tempfile.TemporaryFile() as messages:
+        # In a session of its own: Ctrl-C reaches only this process, which ends Azurite after the servers that need it.
         process = subprocess.Popen(  # noqa: S603 - our own emulator
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=words, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=messages, start_new_session=True
         )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
@@ -70,13 +80,13 @@ def start_azurite(port: int, data: Path | None, log: IO[bytes] | int = subproces
                 return process
             time.sleep(0.05)
         stop(process)
-        words.seek(0)
-        said = words.read().decode(errors="replace").strip()
-    raise StartError(f"Azurite did not start: {said.splitlines()[-1] if said else 'it said nothing'}")
+        messages.seek(0)
+        text = messages.read().decode(errors="replace").strip()
+    raise StartError(f"Azurite did not start: {text.splitlines()[-1] if text else 'it gave no reason'}")
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt a program, and wait until it has ended: Azurite writes its rows to disk on no other signal."""
+    """Interrupt a program and wait until it has ended. Azurite writes its rows to disk on SIGINT only."""
     process.terminate() if sys.platform == "win32" else process.send_signal(signal.SIGINT)
     try:
         process.wait(STOP_SECONDS)

@@ -1,6 +1,6 @@
 """Where a service's secrets are: in the settings of a home, or in a key vault.
 
-A secret is the very text that the service's setting wants, so that nothing has to be turned into anything on its way.
+A secret is the text of the service's setting, so that no conversion is needed.
 """
 
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Secret(StrEnum):
-    """What a service keeps secret, by its name in a vault; infra/ refers to these names."""
+    """A secret of the service, by its name in a vault. infra/ uses the same names."""
 
     LEASE_KEYS = "lease-keys"
     PEPPERS = "peppers"
@@ -27,18 +27,18 @@ class Secret(StrEnum):
 
 SETTINGS: Final = {Secret.LEASE_KEYS: "LICENSING_LEASE_KEYS", Secret.PEPPERS: "LICENSING_PEPPERS"}
 VAULT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
-"""What Azure allows as a vault's name; so that no name can lead to a server elsewhere."""
+"""Azure's rule for a vault's name. It also keeps a name from leading to a server outside of Azure."""
 
 
-Vault = Annotated[str | None, typer.Option(metavar="NAME", help="A key vault, for its secrets in place of the home's.")]
-"""The option of each command that needs secrets."""
+Vault = Annotated[str | None, typer.Option(metavar="NAME", help="Use the secrets of this key vault, not the home's.")]
+"""The option of every command that needs secrets."""
 
 
 class SecretStore(Protocol):
-    """A place that keeps secrets. Raises LicensingError, in words for people, where it fails."""
+    """A place that keeps secrets. LicensingError, in words for people, if it fails."""
 
     def read(self, secret: Secret) -> str | None:
-        """A secret, None where there is none."""
+        """A secret; None if it does not exist."""
 
     def write(self, secret: Secret, value: str) -> None:
         """Make or replace a secret."""
@@ -51,38 +51,39 @@ class HomeSecretStore:
         self._home = home
 
     def read(self, secret: Secret) -> str | None:
-        """A secret, which every home has."""
-        return self._home.value(SETTINGS[secret])
+        """A secret; every home has both."""
+        return self._home.setting(SETTINGS[secret])
 
     def write(self, secret: Secret, value: str) -> None:
         """Replace a secret."""
-        self._home.set_value(SETTINGS[secret], value)
+        self._home.save_setting(SETTINGS[secret], value)
 
 
 class VaultSecretStore:
-    """The secrets in a key vault; those that are replaced stay there as older versions."""
+    """The secrets in a key vault. The vault keeps replaced ones as older versions."""
 
     def __init__(self, name: str, client: "SecretClient") -> None:
         self._name = name
         self._client = client
 
     def read(self, secret: Secret) -> str | None:
-        """A secret, None where there is none."""
+        """A secret; None if it does not exist."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        with self._as_faults(secret):
+        with self._translated(secret):
             try:
                 return self._client.get_secret(secret).value
             except ResourceNotFoundError:
                 return None
 
     def write(self, secret: Secret, value: str) -> None:
-        """Make or replace a secret; it never touches the disk."""
-        with self._as_faults(secret):
+        """Make or replace a secret. It never touches the disk."""
+        with self._translated(secret):
             self._client.set_secret(secret, value, content_type="application/json")
 
     @contextmanager
-    def _as_faults(self, secret: Secret) -> Iterator[None]:
+    def _translated(self, secret: Secret) -> Iterator[None]:
+        """Turn the SDK's exceptions into VaultError."""
         from azure.core.exceptions import AzureError, HttpResponseError
 
         try:
@@ -103,10 +104,12 @@ class VaultSecretStore:
 
 
 def vault_client(name: str) -> "SecretClient":
-    """What speaks with a vault under the operator's own identity. SettingsError where the name is none."""
+    """A client of a vault under the operator's own identity. SettingsError if the name is not a vault's."""
     if not VAULT_NAME.fullmatch(name):
-        raise SettingsError(f"{name!r} is no name of a key vault; it is the first word of the vault's address")
-    # Only here, since no other command has any use for them.
+        raise SettingsError(
+            f"{name!r} is not the name of a key vault; the name is the first word of the vault's address"
+        )
+    # Imported here, since only commands with --vault need them.
     from azure.identity import DefaultAzureCredential
     from azure.keyvault.secrets import SecretClient
 
@@ -114,5 +117,5 @@ def vault_client(name: str) -> "SecretClient":
 
 
 def secret_store(home: Home, vault: str | None) -> SecretStore:
-    """The secrets in a vault, where one is named, or else in a home."""
+    """The secrets in the named vault, or in the home if none is named."""
     return HomeSecretStore(home) if vault is None else VaultSecretStore(vault, vault_client(vault))

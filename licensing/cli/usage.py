@@ -1,9 +1,8 @@
-"""`licensing usage`: how well a customer's licenses are used, and the link by which it can see that itself."""
+"""`licensing usage`: reports on the use of a customer's licenses, and links to the customer's usage page."""
 
 from datetime import UTC, date, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
@@ -14,7 +13,7 @@ from rich.text import Text
 from licensing.api.pages.usage import usage_report
 from licensing.cli.context import bar, count, deliver, environment, err, fail, home, out, run, store, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
-from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
+from licensing.rules.report import Format, LicenseUsage, Report, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -23,96 +22,104 @@ LINK = "link"
 MOST_DAYS = 3650
 
 
-class Format(StrEnum):
-    """In which form a report is wanted."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    HTML = "html"
+ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
 
 
 def usage(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[LICENSE | link ORG]", help="A license; or `link` and a customer.")
+        list[str] | None,
+        typer.Argument(metavar="[LICENSE | link ORG]", help="The id of a license; or `link` and the id of a customer."),
     ] = None,
-    organization: Annotated[str | None, typer.Option(help="All licenses of this customer.")] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day (UTC).")] = None,
-    last: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Last day (UTC). Default: today.")] = None,
+    organization_id: Annotated[
+        str | None, typer.Option("--organization", help="Report on all licenses of this customer.")
+    ] = None,
+    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
+    last: Annotated[
+        str | None, typer.Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
+    ] = None,
     days: Annotated[
         int,
         typer.Option(
-            min=1, max=MOST_DAYS, help="Without --from: so many days. With `link`: how long the link is good for."
+            min=1,
+            max=MOST_DAYS,
+            help="Days of the report, if --from is not given. With `link`: days for which the link works.",
         ),
     ] = 90,
-    time_zone: Annotated[str, typer.Option(help="Zone in which hours are told, as in Europe/Helsinki.")] = "UTC",
+    time_zone: Annotated[
+        str, typer.Option(help="Time zone of the hours in the report, as in Europe/Helsinki.")
+    ] = "UTC",
     format_: Annotated[
-        Format, typer.Option("--format", help="Table, JSON, CSV, or a page in one file.")
+        ReportFormat, typer.Option("--format", help="Form of the report; html is a page in one file.")
     ] = Format.TABLE,
-    out_file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write it here.")] = None,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the report here. Default: to standard output.")
+    ] = None,
 ) -> None:
-    """Tell how well licenses are used: `usage LICENSE`, `usage --organization ORG`, or `usage link ORG`.
+    """Report on the use of licenses: `usage LICENSE`, `usage --organization ORG`, or `usage link ORG`.
 
-    `usage link ORG` prints a link to the customer's own page; whoever has it can read that customer's figures.
+    `usage link ORG` prints a link to the customer's usage page. Everybody with the link can read that page.
 
-    In CSV, rows with a `day` tell of the days asked for; those with a `month`, below them, of whole months.
+    In CSV, each license has a row for each day of the report, then a row for each whole month.
     """
     zone = _zone(time_zone)
     match what or []:
-        case ["link", customer] if organization is None:
-            _link(customer, days, zone)
-        case [license] if organization is None and license != LINK:
-            _report(None, license, _span(first, last, days), zone, format_, out_file)
-        case [] if organization is not None:
-            _report(organization, None, _span(first, last, days), zone, format_, out_file)
+        case ["link", customer_id] if organization_id is None:
+            _link(customer_id, days, zone)
+        case [license_id] if organization_id is None and license_id != LINK:
+            _report(None, license_id, _span(first, last, days), zone, format_, out_file)
+        case [] if organization_id is not None:
+            _report(organization_id, None, _span(first, last, days), zone, format_, out_file)
         case _:
-            raise typer.BadParameter("name one license, or --organization ORG, or `link ORG`")
+            raise typer.BadParameter("give the id of one license, or --organization ORG, or `link ORG`")
 
 
-def _link(customer: str, days: int, zone: ZoneInfo) -> None:
+def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
     try:
         report_pass = ReportPass(
             issuer=issuer.name,
-            organization=customer,
+            organization=organization_id,
             issued_at=now,
             expires_at=now + timedelta(days=days),
             time_zone=zone.key,
         )
     except ValidationError:
-        raise typer.BadParameter(f"{customer} is not the id of a customer") from None
+        raise typer.BadParameter(f"{organization_id} is not the id of a customer") from None
     token = write_report_pass(report_pass, home().issuer_keys())
     out.print(f"{issuer.service.rstrip('/')}/usage#{token}", markup=False)
     err.print(
-        f"Good until {report_pass.expires_at:%Y-%m-%d}. Whoever has it can read {customer}'s figures.", markup=False
+        f"Works until {report_pass.expires_at:%Y-%m-%d}. Everybody with the link can read {organization_id}'s page.",
+        markup=False,
     )
 
 
 def _report(
-    organization: str | None,
-    license: str | None,
+    organization_id: str | None,
+    license_id: str | None,
     days: tuple[date, date],
     zone: ZoneInfo,
-    format_: Format,
+    format_: ReportFormat,
     out_file: Path | None,
 ) -> None:
     async def work() -> Report | None:
         async with store() as (register, _):
-            owner = organization
-            if license is not None:
-                state = await register.state(license)
+            owner = organization_id
+            if license_id is not None:
+                state = await register.state(license_id)
                 owner = state.value.terms.organization_id if state else None
             if owner is None:
                 return None
             reports = Reports(register, utc_now, small_group(environment()))
-            with bar("licenses") as told:
-                reading = await reports.read(owner, license, told)
+            with bar("licenses") as progress:
+                reading = await reports.read(owner, license_id, progress)
             return reports.report(reading, *days, zone)
 
     report = run(work())
     if report is None or not report.licenses:
-        fail(f"There is no {'license ' + license if license else f'license of {organization}'} in the register.")
+        fail(
+            f"There is no {f'license {license_id}' if license_id else f'license of {organization_id}'} in the register."
+        )
     match format_:
         case Format.JSON:
             deliver(to_json(report) + "\n", out_file)
@@ -121,33 +128,31 @@ def _report(
         case Format.HTML:
             deliver(usage_report(report), out_file)
         case Format.TABLE:
-            for told in report.licenses:
-                out.print(_table(told))
-                out.print(Text(told.verdict.sentence), end="\n\n")
+            for license_usage in report.licenses:
+                out.print(_table(license_usage))
+                out.print(Text(license_usage.verdict.sentence), end="\n\n")
 
 
-def _table(told: LicenseUsage) -> Table:
+def _table(license_usage: LicenseUsage) -> Table:
     columns = ("month", "users", "sessions", "hours used", "peak", "refused", "of these waited", "overdraft hours")
-    seats = f", {count(told.seats, 'seat')}" if told.seats else ""
-    sheet = table(*columns, title=f"{told.product} ({told.id}){seats}")
-    for month in told.months:
-        figures = (month.users, month.sessions, month.peak, month.denials, month.waits)
-        users, sessions, peak, denials, waits = ("–" if each is None else str(each) for each in figures)
+    seats = f", {count(license_usage.seats, 'seat')}" if license_usage.seats else ""
+    listing = table(*columns, title=f"{license_usage.product} ({license_usage.id}){seats}")
+    for month in license_usage.months:
+        counts = (month.users, month.sessions, month.peak, month.denials, month.waits)
+        users, sessions, peak, denials, waits = ("–" if each is None else str(each) for each in counts)
         used, overdraft = (
             "–" if each is None else f"{each / 3600:.1f}" for each in (month.seat_seconds, month.overdraft_seconds)
         )
-        sheet.add_row(month.month, users, sessions, used, peak, denials, waits, overdraft)
-    return sheet
+        listing.add_row(month.month, users, sessions, used, peak, denials, waits, overdraft)
+    return listing
 
 
 def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
     now = utc_now()
-    found = span(_date(first, "--from") if first else None, _date(last, "--to") if last else None, days, now)
-    if found is None:
-        raise typer.BadParameter(
-            f"there are figures of the days from {oldest_day(now)} to {now.date()}; --from must not come after --to"
-        )
-    return found
+    days_asked = span(_date(first, "--from") if first else None, _date(last, "--to") if last else None, days, now)
+    if days_asked is None:
+        raise typer.BadParameter(f"reports go from {oldest_day(now)} to {now.date()}; --from must not come after --to")
+    return days_asked
 
 
 def _date(text: str, option: str) -> date:

@@ -1,17 +1,17 @@
 """What a license says, and whom it admits.
 
-Rules, in this order; the first that fails is the answer:
+The rules, in this order; the first that fails is the answer:
 
 1. the license has begun and has not expired (half-open: `nbf` <= now < `exp`);
-2. the user is listed, where the license lists users;
-3. the host is listed, where the license lists hosts;
-4. the caller's address lies in one of the networks, where the license names networks.
+2. if the license lists users, the user is among them;
+3. if it lists hosts, the host is among them;
+4. if it lists networks, the caller's address lies in one of them.
 
-A named-user license must list users and a node-locked one hosts; a floating license must be recorded, since its
-seats rest on the register. A license that breaks this is malformed, whoever signed it.
+A named-user license must list users, a node-locked license must list hosts. A floating license must be recorded,
+since its seats are counted in the register. A license that breaks this is malformed, even with a valid signature.
 
-Left to others: whether the file is genuine (`licensing.crypto.tokens`); suspension, serials and seats, which need
-the register (`licensing.rules.seats`).
+Left to others: signatures (`licensing.crypto.tokens`); suspension, serials and seats, which need the register
+(`licensing.rules.seats`).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -47,7 +47,7 @@ def _one_line(text: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), AfterValidator(_one_line)]
-"""A short text for people; it stands in the heading of a license file, hence on one line."""
+"""A short text for people, on one line since it stands in the heading of a license file."""
 
 
 def _moment(value: object) -> object:
@@ -81,7 +81,7 @@ Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
 
 
 class Kind(StrEnum):
-    """To whom a license is bound: to nobody (seats float), to named users, or to certain hosts."""
+    """What a license is bound to: nothing (its seats float), named users, or certain hosts."""
 
     FLOATING = "floating"
     NAMED_USER = "named-user"
@@ -89,7 +89,7 @@ class Kind(StrEnum):
 
 
 class Sharing(StrEnum):
-    """Which sessions share one seat: none, those of a user on a host, of a user, or of a host."""
+    """Which sessions share one seat: none, those of one user on one host, of one user, or of one host."""
 
     NONE = "none"
     USER_HOST = "user-host"
@@ -117,7 +117,8 @@ class Organization(BaseModel):
 class License(BaseModel):
     """The claims of a license file (docs/protocol.md). Unknown claims are ignored, so that issuers can add some.
 
-    Claims with short JWT names have long ones here; `claims()` gives them back as they stand in the file.
+    Where a field and its claim differ in name, the alias is the claim; `claims()` gives the claims as they stand in
+    the file.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
@@ -143,19 +144,19 @@ class License(BaseModel):
     billing: Billing = Billing.NONE
     collect: Annotated[bool, Field(strict=True)] = True
     salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22,86}$")]
-    heartbeat: Annotated[Seconds, Field(ge=1)] = 300
-    lease: Annotated[Seconds, Field(ge=1)] = 900
-    grace: Seconds = 259200
-    borrow: Seconds = 0
+    heartbeat_seconds: Annotated[Seconds, Field(ge=1)] = Field(300, alias="heartbeat")
+    lease_seconds: Annotated[Seconds, Field(ge=1)] = Field(900, alias="lease")
+    grace_seconds: Seconds = Field(259200, alias="grace")
+    borrow_seconds: Seconds = Field(0, alias="borrow")
     service: Text
     lease_keys: dict[str, Any]
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
-        """Each error has for its type the claim that is to be changed."""
+        """The type of each error is the claim to change."""
         if self.valid_until <= self.valid_from:
             raise PydanticCustomError("exp", "the license ends before it begins")
-        if self.lease <= self.heartbeat:
+        if self.lease_seconds <= self.heartbeat_seconds:
             raise PydanticCustomError("lease", "the lease must outlast the heartbeat interval")
         if self.kind is Kind.NAMED_USER and not self.users:
             raise PydanticCustomError("users", "a named-user license must list its users")
@@ -169,8 +170,8 @@ class License(BaseModel):
     def trusted_kids(self) -> frozenset[str]:
         """The ids of the lease keys that a program with this license trusts."""
         keys = self.lease_keys.get("keys")
-        named = [jwk.get("kid") for jwk in keys if isinstance(jwk, dict)] if isinstance(keys, list) else []
-        return frozenset(kid for kid in named if isinstance(kid, str))
+        kids = [jwk.get("kid") for jwk in keys if isinstance(jwk, dict)] if isinstance(keys, list) else []
+        return frozenset(kid for kid in kids if isinstance(kid, str))
 
     def claims(self) -> dict[str, Any]:
         """The claims as they stand in the file: short names, NumericDates, plain JSON types."""
@@ -189,31 +190,33 @@ class Refusal(StrEnum):
     NETWORK = "network-not-allowed"
 
 
-def admits(terms: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
-    """Decide whether a license admits a caller: None where it does, else the first rule that it fails.
+def admits(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
+    """Decide whether a license admits a caller: None if it does, else the first rule that it fails.
 
-    `user` and `host` are client hashes. `address` is the caller's, IPv4-mapped ones already unmapped; None
-    (it cannot be told) lies in no network.
+    `user` and `host` are client hashes. `address` is the caller's, IPv4-mapped ones already unmapped. None stands for
+    an unknown address, which lies in no network.
     """
-    if now < terms.valid_from:
+    if now < license.valid_from:
         return Refusal.NOT_YET_VALID
-    if now >= terms.valid_until:
+    if now >= license.valid_until:
         return Refusal.EXPIRED
-    if terms.users and user not in terms.users:
+    if license.users and user not in license.users:
         return Refusal.USER
-    if terms.hosts and host not in terms.hosts:
+    if license.hosts and host not in license.hosts:
         return Refusal.HOST
-    if terms.networks and not any(address is not None and address in network for network in terms.networks):
+    if license.networks and not any(address is not None and address in network for network in license.networks):
         return Refusal.NETWORK
     return None
 
 
-def lease_end(now: datetime, *, lease: int, borrow: int, wanted: int, valid_until: datetime) -> tuple[datetime, bool]:
-    """How long a lease that is granted now lasts, and whether that is a borrowing.
+def lease_end(
+    now: datetime, *, lease_seconds: int, borrow_seconds: int, wanted_seconds: int, valid_until: datetime
+) -> tuple[datetime, bool]:
+    """When a lease that is granted now ends, and whether it is borrowed.
 
-    A wish for more than `borrow` seconds is cut to it, one for no more than the ordinary lease is no borrowing,
-    and no lease outlasts its license. All lengths are in seconds.
+    A wish for more than `borrow_seconds` is cut to that. A wish for at most `lease_seconds` is not a borrowing. No
+    lease outlasts its license.
     """
-    borrowed = min(wanted, borrow)
-    end = now + timedelta(seconds=max(lease, borrowed))
-    return min(end, valid_until), borrowed > lease
+    borrowed_seconds = min(wanted_seconds, borrow_seconds)
+    end = now + timedelta(seconds=max(lease_seconds, borrowed_seconds))
+    return min(end, valid_until), borrowed_seconds > lease_seconds

@@ -62,9 +62,9 @@ class Terms:
             seats=license.seats,
             overdraft=license.overdraft,
             sharing=license.sharing,
-            heartbeat_seconds=license.heartbeat,
-            lease_seconds=license.lease,
-            borrow_seconds=license.borrow,
+            heartbeat_seconds=license.heartbeat_seconds,
+            lease_seconds=license.lease_seconds,
+            borrow_seconds=license.borrow_seconds,
             valid_from=license.valid_from,
             valid_until=license.valid_until,
             project=license.project or "",
@@ -80,9 +80,9 @@ class Terms:
         """When a lease granted now ends (UTC), and whether it is a borrowing (`rules.license.lease_end`)."""
         return lease_end(
             now,
-            lease=self.lease_seconds,
-            borrow=self.borrow_seconds,
-            wanted=wanted_seconds,
+            lease_seconds=self.lease_seconds,
+            borrow_seconds=self.borrow_seconds,
+            wanted_seconds=wanted_seconds,
             valid_until=self.valid_until,
         )
 

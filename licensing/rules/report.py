@@ -30,6 +30,16 @@ from licensing.rules.usage import midnight
 FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
+class Format(StrEnum):
+    """The forms in which reports, statements and exports are given; each command and route offers some of them."""
+
+    TABLE = "table"
+    TEXT = "text"
+    JSON = "json"
+    CSV = "csv"
+    HTML = "html"
+
+
 class Customer(BaseModel):
     """The organization that the report is for."""
 

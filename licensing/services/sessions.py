@@ -166,6 +166,7 @@ class Sessions:
 
     def _granted(self, license: License, request: StartRequest, granted: Granted, state: LicenseState) -> Running:
         session, now = granted.session, self._clock()
+        ordinary_end = now + timedelta(seconds=license.lease_seconds)
         return self._running(
             state.terms,
             state.in_use,
@@ -176,8 +177,8 @@ class Sessions:
                 expires_at=granted.expires_at,
                 nonce=request.nonce,
                 features=license.features,
-                grace=license.grace,
-                borrowed=(session.borrowed if session else granted.expires_at > now + timedelta(seconds=license.lease)),
+                grace=license.grace_seconds,
+                borrowed=session.borrowed if session else granted.expires_at > ordinary_end,
                 overdraft=session.overdraft if session else False,
             ),
             self._settings.lease_keys.chosen(license.trusted_kids),

@@ -33,14 +33,14 @@ from licensing.errors import ConflictError, LicensingError, Mismatch, Unavailabl
 from licensing.storage.retry import with_retries
 from licensing.storage.writes import (
     Message,
-    Refused,
+    Rejected,
     Write,
     answers,
     create,
     delete,
     merge,
     put,
-    refused,
+    rejected,
     single,
     transaction,
 )
@@ -202,16 +202,16 @@ class Tables:
         """Send a write by itself; the row's new version."""
         response = await self._door.send_own(message, self._service.api_version)
         if response.status_code != HTTPStatus.NO_CONTENT:
-            raise _fault(refused(response.status_code, response.content), 0)
+            raise _fault(rejected(response.status_code, response.content), 0)
         return response.headers.get("etag", "")
 
     async def _transact(self, message: Message, writes: int) -> list[str]:
         """Send a transaction of so many writes; the rows' new versions."""
         response = await self._door.send_own(message, self._service.api_version)
         if response.status_code != HTTPStatus.ACCEPTED:
-            raise _fault(refused(response.status_code, response.content))
+            raise _fault(rejected(response.status_code, response.content))
         answer = answers(response.content, writes)
-        if isinstance(answer, Refused):
+        if isinstance(answer, Rejected):
             raise _fault(answer, answer.index)
         return answer
 
@@ -289,7 +289,7 @@ def _as_faults() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        raise _fault(Refused(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
+        raise _fault(Rejected(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise UnavailableError("the store did not answer") from None
@@ -307,7 +307,7 @@ _MISMATCHES: Final[dict[int, Mismatch]] = {
 }
 
 
-def _fault(answer: Refused, index: int | None = None) -> Exception:
+def _fault(answer: Rejected, index: int | None = None) -> Exception:
     """What an answer means; `index` is the place of the write that it is about."""
     if answer.code == "TableNotFound":
         return _NoTableError()

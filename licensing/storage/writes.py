@@ -63,7 +63,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """What the store answered to writes that it did not do; `index` is the losing one's place, where that is told."""
 
     status: int
@@ -119,22 +119,22 @@ _CODE: Final = re.compile(rb'"code"\s*:\s*"(\w+)"')
 _INDEX: Final = re.compile(rb'"value"\s*:\s*"(\d+):')
 
 
-def answers(reply: bytes, count: int) -> list[str] | Refused:
+def answers(reply: bytes, count: int) -> list[str] | Rejected:
     """The reply to a transaction of `count` writes: the rows' new versions, empty for deleted ones, or why not."""
     etags = []
     for answer in _ANSWER.finditer(reply):
         status = int(answer[1])
         if not 200 <= status < 300:
-            return refused(status, reply[answer.end() :])
+            return rejected(status, reply[answer.end() :])
         etag = _ETAG.search(answer[2])
         etags.append(etag[1].decode() if etag else "")
-    return etags if len(etags) == count else Refused(0, "incomplete")
+    return etags if len(etags) == count else Rejected(0, "incomplete")
 
 
-def refused(status: int, body: bytes) -> Refused:
+def rejected(status: int, body: bytes) -> Rejected:
     """What an answer with a status of failure says."""
     code, index = _CODE.search(body), _INDEX.search(body)
-    return Refused(status, code[1].decode() if code else "", int(index[1]) if index else None)
+    return Rejected(status, code[1].decode() if code else "", int(index[1]) if index else None)
 
 
 def _quoted(key: str) -> str:

@@ -58,9 +58,9 @@ def issued(licensing: Licensing, *options: str) -> Said:
 
 def secrets_of(home: Home) -> list[str]:
     """Every secret of a home."""
-    settings = json.loads(home.value("LICENSING_LEASE_KEYS"))["keys"]
+    settings = json.loads(home.setting("LICENSING_LEASE_KEYS"))["keys"]
     private = [key["d"] for key in (*settings, *home.issuer_jwks())]
-    return [*private, *json.loads(home.value("LICENSING_PEPPERS")).values()]
+    return [*private, *json.loads(home.setting("LICENSING_PEPPERS")).values()]
 
 
 # Rotate.
@@ -268,7 +268,7 @@ def test_a_vault_that_refuses_is_explained(
 def test_a_vault_of_a_made_up_name_is_never_called(kept: Home, licensing: Licensing) -> None:
     said = licensing("keys", "show", "--vault", "evil.example/x")
     assert said.code == 1
-    assert "no name of a key vault" in said.err
+    assert "not the name of a key vault" in said.err
 
 
 def test_a_vaults_change_is_not_told_to_the_local_services_audit(

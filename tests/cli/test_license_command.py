@@ -5,19 +5,23 @@ import json
 import re
 import stat
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from pydantic import BaseModel, ValidationError, create_model
 
 from licensing.cli import app
 from licensing.cli.home import Home
+from licensing.cli.license_file import CLAIMS, explain
 from licensing.crypto.keys import SigningKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url, client_hash
 from licensing.crypto.tokens import LICENSE_TYPE, license_text, sign
 from licensing.errors import SettingsError
+from licensing.rules.license import License
 from licensing.settings import Settings
 from tests.cli.conftest import Licensing, Said
 
@@ -42,6 +46,17 @@ def claims_of(file: Path) -> dict[str, Any]:
 
 def instant(text: str) -> int:
     return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+COMMANDS = typer.main.get_command(app)
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """All commands, by the words that name them."""
+    found = {path: command}
+    for name, below in getattr(command, "commands", {}).items():
+        found |= commands(below, (*path, name))
+    return found
 
 
 # init
@@ -180,6 +195,62 @@ OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
     "service": (("--service", "https://licensing.example/api"), "https://licensing.example/api"),
 }
 GIVEN_ALWAYS = {"iat", "organization", "product", "lease_keys"}
+WITHOUT_AN_OPTION = {"iat"}
+"""Claims that no operator decides on: the time of issue is the clock's."""
+NOT_CLAIMS = {"--out", "--users-file", "--hosts-file"}
+"""Options that make no claim: where the file goes, and other ways to give the names of --user and --host."""
+
+
+def claim_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The claims of a model by their names in the file, and those of a model within it after its own and a dot."""
+    for name, field in model.model_fields.items():
+        claim = prefix + (field.alias or name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from claim_names(field.annotation, f"{claim}.")
+        else:
+            yield claim
+
+
+def test_every_claim_of_a_license_is_in_the_table_of_claims() -> None:
+    claims = set(claim_names(License)) - WITHOUT_AN_OPTION
+    assert not claims - CLAIMS.keys(), "claims that lack their entry in CLAIMS (licensing/cli/license_file.py)"
+    assert not CLAIMS.keys() - claims, "entries of CLAIMS that are no claims of License"
+    assert all(claim.option.startswith("--") and claim.takes and claim.help for claim in CLAIMS.values())
+    assert len({claim.option for claim in CLAIMS.values()}) == len(CLAIMS)
+
+
+def test_every_option_of_issue_makes_a_claim() -> None:
+    parameters = commands(COMMANDS)["license", "issue"].params
+    options = {name for each in parameters for name in each.secondary_opts or each.opts} - NOT_CLAIMS
+    assert options == {claim.option for claim in CLAIMS.values()}
+
+
+def test_every_claim_is_tried_below() -> None:
+    assert OPTIONS.keys() | GIVEN_ALWAYS == {name.split(".")[0] for name in claim_names(License)}
+
+
+def test_the_protocol_names_every_claim() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    section = next(part for part in document.split("\n## ") if "| `sub` | the license's id" in part)
+    named = set(re.findall(r"`([a-z_]+)`", section))
+    assert not {name.split(".")[0] for name in claim_names(License)} - named
+
+
+@pytest.mark.parametrize("name", sorted(set(claim_names(License)) - WITHOUT_AN_OPTION))
+def test_a_wrong_value_of_any_claim_is_explained_by_its_option(made: Path, licensing: Licensing, name: str) -> None:
+    claims = claims_of(issue(licensing))
+    outer, _, inner = name.partition(".")
+    wrong = {**claims[outer], inner: object()} if inner else object()
+    with pytest.raises(ValidationError) as caught:
+        License.model_validate({**claims, outer: wrong})
+    assert explain(caught.value) == f"{CLAIMS[name].option} takes {CLAIMS[name].takes}"
+
+
+def test_a_claim_that_no_option_makes_is_explained_nevertheless(made: Path, licensing: Licensing) -> None:
+    newer = create_model("Newer", __base__=License, shoe_size=(int, 42))
+    with pytest.raises(ValidationError) as caught:
+        newer.model_validate({**claims_of(issue(licensing)), "shoe_size": "large"})
+    assert explain(caught.value).startswith("the claim shoe_size is wrong, and no option makes it: ")
 
 
 @pytest.mark.parametrize("claim", OPTIONS)
@@ -533,16 +604,6 @@ def test_show_checks_with_keys_that_are_named(made: Path, licensing: Licensing) 
 
 
 # Help.
-
-COMMANDS = typer.main.get_command(app)
-
-
-def commands(command: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
-    """All commands, by the words that name them."""
-    found = {path: command}
-    for name, below in getattr(command, "commands", {}).items():
-        found |= commands(below, (*path, name))
-    return found
 
 
 @pytest.mark.parametrize("path", commands(COMMANDS), ids=" ".join)

@@ -1,4 +1,4 @@
-"""`licensing privacy`, from the side of a support person: names are typed or read, and told to nobody."""
+"""`licensing privacy`, from the side of a support person: names are typed or read, and never printed."""
 
 import asyncio
 import io
@@ -94,7 +94,7 @@ class Customer:
 
     def peppers(self) -> str:
         """The setting of the home with its peppers."""
-        return Home(Path(".local")).value("LICENSING_PEPPERS")
+        return Home(Path(".local")).setting("LICENSING_PEPPERS")
 
     def audit(self) -> list[AuditEntry]:
         """What the audit says of this customer."""
@@ -199,9 +199,9 @@ def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) 
     schema = json.loads(customer.licensing("privacy", "export", "--schema").out)
     said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
     assert (said.code, said.out) == (0, "")
-    told = json.loads(Path("export.json").read_text(encoding="utf-8"))
-    jsonschema.validate(told, schema)
-    assert len(told["sessions"]) == 2
+    exported = json.loads(Path("export.json").read_text(encoding="utf-8"))
+    jsonschema.validate(exported, schema)
+    assert len(exported["sessions"]) == 2
 
 
 def test_an_export_without_a_customer_is_wrong_usage(licensing: Licensing) -> None:
@@ -259,13 +259,13 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     customer.work(night)
     said = correct("2026-03-10T14:05+02:00")
     assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
-    assert "The figures from 2026-03-10 on are made again in the next night." in said.out
-    (told,) = [
+    assert "The totals from 2026-03-10 on are computed again in the next nightly run." in said.out
+    (session,) = [
         session
         for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]
         if session["session"] == hers
     ]
-    assert told["ended_at"] == "2026-03-10T12:05:00Z"
+    assert session["ended_at"] == "2026-03-10T12:05:00Z"
 
 
 def test_running_sessions_are_told(customer: Customer) -> None:
@@ -307,7 +307,7 @@ REQUESTS = {
 def elsewhere(customer: Customer) -> tuple[str, str]:
     """Make the home's pepper another one than the register's; that one's id, and the setting that knows it."""
     there = customer.peppers()
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", json.dumps(dict([new_pepper()])))
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", json.dumps(dict([new_pepper()])))
     (id,) = json.loads(there)
     return id, there
 
@@ -325,7 +325,7 @@ def test_a_register_under_another_pepper_is_never_said_to_hold_nothing(
     assert "--vault" in said.err
     assert silent(said)
     assert [(entry.what, entry.outcome) for entry in customer.audit()] == [(REQUESTS[request_][0], "failed")]
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", there)
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", there)
     assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {hers}
 
 
@@ -369,7 +369,7 @@ def test_an_empty_name_of_a_vault_does_not_mean_the_home(customer: Customer) -> 
     customer.use(ADA)
     said = customer.privacy("export", "--vault", "", typed=f"{ADA}\n")
     assert (said.code, said.out) == (1, "")
-    assert "'' is no name of a key vault" in said.err
+    assert "'' is not the name of a key vault" in said.err
 
 
 @pytest.mark.parametrize("kept", [None, "{}"])
@@ -392,7 +392,7 @@ def test_what_is_under_a_lost_pepper_is_left_out_and_that_is_said(customer: Cust
 
 def test_opting_out_needs_no_pepper(customer: Customer, licensing: Licensing) -> None:
     customer.use(ADA, kind=Kind.NAMED_USER)
-    Home(Path(".local")).set_value("LICENSING_PEPPERS", "")
+    Home(Path(".local")).save_setting("LICENSING_PEPPERS", "")
     assert licensing("privacy", "opt-out", customer.license, "--erase").code == 0
     assert licensing("privacy", "opt-in", customer.license).code == 0
 
@@ -404,8 +404,8 @@ def test_a_license_opts_out_and_in(customer: Customer, licensing: Licensing) -> 
     assert said.code == 0
     assert said.out.splitlines() == [
         f"Nothing is stored of the use of {customer.license} from now on.",
-        "1 program that ran start again unrecorded at the next heartbeat.",
-        "2 rows erased; none are left but the license's own.",
+        "1 running program will start again at the next heartbeat, unrecorded.",
+        "2 rows erased; only the license's own rows are left.",
     ]
     said = licensing("privacy", "opt-in", customer.license)
     assert (said.code, said.out) == (0, f"Sessions under {customer.license} are recorded again.\n")

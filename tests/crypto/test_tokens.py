@@ -414,9 +414,9 @@ def test_duplicate_claims_count_as_the_last_of_them(genuine: str, typ: str, keys
     header, claims = parts(genuine)
     payload = json.dumps(claims)
     doubled = f'{{"grace":1,{payload[1:-1]},"grace":2}}'
-    terms = read(signed(header, doubled, keys))
-    assert isinstance(terms, License | Lease)
-    assert terms.grace == 2
+    text = read(signed(header, doubled, keys))
+    assert isinstance(text, License | Lease)
+    assert (text.grace_seconds if isinstance(text, License) else text.grace) == 2
     kept = genuine.split(".")
     assert flaw_of(read, f"{kept[0]}.{encoded(doubled)}.{kept[2]}") == Flaw.FORGED
     again = encoded('{"alg":"none",' + json.dumps(header)[1:])

@@ -38,9 +38,9 @@ def license(**changes: Any) -> License:
 
 
 def admitted(
-    terms: License, user: str = ADA, host: str = PC, address: str | None = "198.51.100.7", now: datetime = NOW
+    license: License, user: str = ADA, host: str = PC, address: str | None = "198.51.100.7", now: datetime = NOW
 ) -> Refusal | None:
-    return admits(terms, user, host, ip_address(address) if address else None, now)
+    return admits(license, user, host, ip_address(address) if address else None, now)
 
 
 # Dates.
@@ -74,15 +74,15 @@ def test_the_zone_of_the_clock_does_not_matter() -> None:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_only_listed_users_are_admitted_where_users_are_listed(kind: Kind) -> None:
-    terms = license(kind=kind, users=[ADA], hosts=[PC])
-    assert admitted(terms) is None
-    assert admitted(terms, user=BOB) == Refusal.USER
+    listing = license(kind=kind, users=[ADA], hosts=[PC])
+    assert admitted(listing) is None
+    assert admitted(listing, user=BOB) == Refusal.USER
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_only_listed_hosts_are_admitted_where_hosts_are_listed(kind: Kind) -> None:
-    terms = license(kind=kind, users=[ADA], hosts=[PC])
-    assert admitted(terms, host=LAPTOP) == Refusal.HOST
+    listing = license(kind=kind, users=[ADA], hosts=[PC])
+    assert admitted(listing, host=LAPTOP) == Refusal.HOST
 
 
 def test_a_license_without_lists_admits_anybody_anywhere() -> None:
@@ -118,12 +118,12 @@ def test_only_the_named_networks_are_admitted(
 
 
 def test_the_first_rule_that_fails_is_the_answer() -> None:
-    terms = license(users=[ADA], hosts=[PC], networks=["203.0.113.0/24"])
+    listing = license(users=[ADA], hosts=[PC], networks=["203.0.113.0/24"])
     late = datetime.fromtimestamp(ENDS, UTC)
-    assert admitted(terms, BOB, LAPTOP, now=late) == Refusal.EXPIRED
-    assert admitted(terms, BOB, LAPTOP) == Refusal.USER
-    assert admitted(terms, ADA, LAPTOP) == Refusal.HOST
-    assert admitted(terms, ADA, PC) == Refusal.NETWORK
+    assert admitted(listing, BOB, LAPTOP, now=late) == Refusal.EXPIRED
+    assert admitted(listing, BOB, LAPTOP) == Refusal.USER
+    assert admitted(listing, ADA, LAPTOP) == Refusal.HOST
+    assert admitted(listing, ADA, PC) == Refusal.NETWORK
 
 
 # Licenses that contradict themselves, or are none.
@@ -221,10 +221,15 @@ def test_unknown_claims_are_ignored_so_that_issuers_can_add_some() -> None:
 
 
 def test_what_a_license_leaves_out_has_the_values_of_the_contract() -> None:
-    terms = license()
-    assert (terms.kind, terms.sharing, terms.billing) == ("floating", "none", "none")
-    assert (terms.heartbeat, terms.lease, terms.grace, terms.borrow) == (300, 900, 259200, 0)
-    assert (terms.overdraft, terms.collect) == (0, True)
+    least = license()
+    assert (least.kind, least.sharing, least.billing) == ("floating", "none", "none")
+    assert (least.heartbeat_seconds, least.lease_seconds, least.grace_seconds, least.borrow_seconds) == (
+        300,
+        900,
+        259200,
+        0,
+    )
+    assert (least.overdraft, least.collect) == (0, True)
 
 
 def test_a_bound_license_may_go_unrecorded() -> None:
@@ -250,11 +255,35 @@ def test_a_bound_license_may_go_unrecorded() -> None:
 def test_a_lease_lasts_as_asked_for_up_to_what_may_be_borrowed(
     borrow: int, wanted: int, seconds: int, borrowed: bool
 ) -> None:
-    end = lease_end(NOW, lease=900, borrow=borrow, wanted=wanted, valid_until=NOW + timedelta(days=1))
+    end = lease_end(
+        NOW,
+        lease_seconds=900,
+        borrow_seconds=borrow,
+        wanted_seconds=wanted,
+        valid_until=NOW + timedelta(days=1),
+    )
     assert end == (NOW + timedelta(seconds=seconds), borrowed)
 
 
 @pytest.mark.parametrize("wanted", [0, 7200])
 def test_no_lease_outlasts_its_license(wanted: int) -> None:
     soon = NOW + timedelta(seconds=60)
-    assert lease_end(NOW, lease=900, borrow=7200, wanted=wanted, valid_until=soon)[0] == soon
+    end, _ = lease_end(NOW, lease_seconds=900, borrow_seconds=7200, wanted_seconds=wanted, valid_until=soon)
+    assert end == soon
+
+
+# Names.
+
+
+def test_lengths_have_long_names_in_the_code_and_short_ones_in_the_file() -> None:
+    lengths = {"heartbeat": 60, "lease": 120, "grace": 180, "borrow": 240}
+    named = license(**{f"{claim}_seconds": seconds for claim, seconds in lengths.items()})
+    assert named == license(**lengths)
+    assert lengths.items() <= named.claims().items()
+
+
+@pytest.mark.parametrize("claim", ["heartbeat", "lease", "grace", "borrow", "iss", "sub", "exp"])
+def test_an_error_names_the_claim_and_not_the_field(claim: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        license(**{claim: {}})
+    assert caught.value.errors()[0]["loc"] == (claim,)

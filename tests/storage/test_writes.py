@@ -11,7 +11,7 @@ from azure.data.tables.aio import TableServiceClient
 
 from licensing.errors import ConflictError, Mismatch
 from licensing.storage.tables import Tables
-from licensing.storage.writes import Refused, answers, create, delete, merge, put, transaction
+from licensing.storage.writes import Rejected, answers, create, delete, merge, put, transaction
 
 KEY = "active:it's 100% ä+&="
 COLUMNS: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_a_deleted_row_has_no_version() -> None:
 @pytest.mark.parametrize("length", range(0, len(REPLY), 7))
 def test_a_reply_that_breaks_off_is_never_taken_for_success(length: int) -> None:
     whole = REPLY.index(b"HTTP/1.1 204", REPLY.index(b"HTTP/1.1 204") + 1) + len(b"HTTP/1.1 204 No Content\r\n")
-    assert length >= whole or isinstance(answers(REPLY[:length], 2), Refused)
+    assert length >= whole or isinstance(answers(REPLY[:length], 2), Rejected)
 
 
 def test_what_no_column_can_hold_is_refused_before_anything_is_sent() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from licensing.cli.home import Customer, Home, local_storage
+from licensing.cli.home import CustomerRecord, Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables, put
 from tests import support
@@ -41,11 +41,11 @@ logging.getLogger("licensing").debug({CONTROL!r})
 """
 COMMAND = f"{LOUD}\nfrom licensing.cli import main\nmain()\n"
 COMMAND_WITH_VAULT = """
-from licensing.cli import context, custody, main
+from licensing.cli import context, main, secret_store
 from tests.cli.vault import Vault
 vault = Vault("kv-test")
-vault.secrets["peppers"] = [context.home().value("LICENSING_PEPPERS")]
-custody.vault_client = lambda name: vault.client()
+vault.secrets["peppers"] = [context.home().setting("LICENSING_PEPPERS")]
+secret_store.vault_client = lambda name: vault.client()
 main()
 """
 """A command that finds the vault which the guide names, with the peppers of the service in it."""
@@ -284,7 +284,7 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     folder = tmp_path_factory.mktemp("canaries") / "kept"
     folder.mkdir()
     home = support.new_home(folder.parent / "home")
-    home.remember(Customer("acme", "Acme Water Oy", support.SALT))
+    home.save_customer(CustomerRecord("acme", "Acme Water Oy", support.SALT))
     table_port = free_port()
     with (folder / "azurite.log").open("wb") as log:
         azurite = start_azurite(table_port, folder / "data", log)

@@ -1,34 +1,31 @@
-"""License files, leases and links to reports: signed texts (compact JWS, RFC 7515), none to be taken for another.
+"""License files, leases and report passes: signed texts (compact JWS, RFC 7515), each type told from the others.
 
-The rules, which hold before a word of a token is believed:
+The rules, which hold before any content of a token is used:
 
-- at most `LICENSE_LIMIT` or `LEASE_LIMIT` characters;
-- three parts in base64url without padding, each written in the one way there is;
+- at most `LICENSE_LIMIT`, `LEASE_LIMIT` or `REPORT_LIMIT` characters;
+- three parts in base64url without padding, each in its only valid spelling;
 - a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts for this type;
 - a signature by that key over exactly this header and this payload.
 
-How the formats may evolve: a license file may gain claims, which old readers ignore; a claim never changes its
-meaning, and a file that needs one to do so gets a new `typ`, which old readers refuse.
+There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0026.
+
+How the formats may evolve: a license file may gain claims, which old readers ignore. A claim never changes its
+meaning; a file that needs that gets a new `typ`, which old readers refuse.
 
 Left to others: dates and everything else that a genuine license says (`licensing.rules`).
 """
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from jwt.algorithms import OKPAlgorithm
-from jwt.api_jws import PyJWS
-from jwt.exceptions import InvalidTokenError
+from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
-from licensing.crypto.pseudonyms import from_base64url
+from licensing.crypto.pseudonyms import base64url, from_base64url
 from licensing.errors import Flaw, TokenError
 from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
@@ -40,60 +37,60 @@ REPORT_TYPE = "report+jwt"
 REPORT_LIMIT = 2 * 1024
 LEASE_ISSUER: Final = "licensing"
 
-_jws = PyJWS(algorithms=["EdDSA"])
-_eddsa = OKPAlgorithm()
-# Four characters hold three bytes; what is left at the end holds one or two, and its last bits are zero.
-_PART = r"(?=[^.])(?:[A-Za-z0-9_-]{4})*(?:[A-Za-z0-9_-][AQgw]|[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048])?"
-_COMPACT = re.compile(rf"(({_PART})\.({_PART}))\.({_PART})")
-
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
     """Sign claims with the one of `keys` that `kid` names, by default the current one."""
     kid = kid or keys.kid
-    payload = json.dumps(claims, separators=(",", ":"), ensure_ascii=False).encode()
-    return _jws.encode(payload, keys.private[kid], algorithm="EdDSA", headers={"typ": typ, "kid": kid})
+    content = f"{_part({'alg': 'EdDSA', 'kid': kid, 'typ': typ})}.{_part(claims)}"
+    return f"{content}.{base64url(keys.private[kid].sign(content.encode()))}"
 
 
 def signed_by(token: str) -> str:
-    """The id of the key that signed a token, which has to be known for genuine: nothing is checked here."""
-    return str(_header(token.partition(".")[0])["kid"])
+    """The id of the key that signed a token known to be genuine: nothing is checked here."""
+    return str(_object(from_base64url(token.partition(".")[0]))["kid"])
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
-    """The claims of a genuine token of one type. TokenError says what is wrong with any other."""
+    """The claims of a genuine token of one type.
+
+    Raises TokenError, which says what is wrong, if the token is not genuine.
+    """
     if len(token) > limit:
         raise TokenError(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
-        parts = _COMPACT.fullmatch(token)
-        if not parts:
+        head, payload, signature = map(from_base64url, token.split("."))
+        header = _object(head)
+        if not payload or not signature or not isinstance(header.get("kid", ""), str):
             raise ValueError
-        signed, head, payload, signature = parts.groups()
-        header = _header(head)
-    except (InvalidTokenError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         raise TokenError(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one") from None
     if header.get("alg") != "EdDSA" or header.keys() != {"alg", "kid", "typ"}:
         raise TokenError(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
     if header["typ"] != typ:
         raise TokenError(Flaw.WRONG_TYPE, f"is of another type than {typ}")
-    key = keys.keys.get(header["kid"]) if isinstance(header["kid"], str) else None
+    key = keys.keys.get(header["kid"])
     if key is None:
         raise TokenError(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
-    # All that PyJWT would check besides has been checked: it takes tokens apart once more, a letter at a time.
-    if not _eddsa.verify(signed.encode(), key, from_base64url(signature)):
-        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged")
     try:
-        claims = json.loads(from_base64url(payload))
+        key.verify(signature, token.rpartition(".")[0].encode())
+    except InvalidSignature:
+        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+    try:
+        return _object(payload)
     except (ValueError, RecursionError):
         raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims") from None
-    if not isinstance(claims, dict):
-        raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims")
-    return claims
 
 
-@lru_cache(maxsize=32)
-def _header(part: str) -> Mapping[str, Any]:
-    """What the first part of a token says: all of a type and a key have the same, and PyJWT reads whole tokens only."""
-    return MappingProxyType(_jws.get_unverified_header(f"{part}.e30.e30"))
+def _object(data: bytes) -> dict[str, Any]:
+    """The JSON object in one part of a token. Raises ValueError or RecursionError if there is none."""
+    value = json.loads(data)
+    if not isinstance(value, dict):
+        raise ValueError("is no JSON object")
+    return value
+
+
+def _part(value: Mapping[str, Any]) -> str:
+    return base64url(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def license_text(file: str) -> str:

@@ -435,7 +435,7 @@ def test_a_cold_start_imports_what_it_needs_and_nothing_more() -> None:
         # the client of the tables
         *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
         # signatures
-        *("jwt", "cryptography", "_cffi_backend"),
+        *("cryptography", "_cffi_backend"),
     }
     of_python_itself = {"__main__", "cython_runtime", "_openssl", "_distutils_hack", "sitecustomize"}
     made_on_the_fly = {name for name in brought if name.startswith(("_cython_", "_sysconfigdata_"))}

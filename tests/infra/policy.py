@@ -50,6 +50,7 @@ WITHOUT_REGION = {
 APP, OPERATOR, AUDITOR = "the app", "operators", "auditors"
 ACCOUNT, VAULT = "Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"
 COMPONENT, WORKSPACE = "Microsoft.Insights/components", "Microsoft.OperationalInsights/workspaces"
+SECURITY_GROUP = "Microsoft.Network/networkSecurityGroups"
 
 # Role → the kind of resource that it may be given on. Names are Azure's own.
 ROLES = {
@@ -194,6 +195,9 @@ def network_is_the_only_way_in(resources: list[Resource]) -> Iterator[str]:
     for site in of_type(resources, "Microsoft.Web/sites"):
         if isolated != bool(site["properties"].get("virtualNetworkSubnetId")):
             yield f"{site['name']} cannot reach storage and vault: it must be in the network if there is one"
+    for group in of_type(resources, SECURITY_GROUP):
+        if group.get("properties", {}).get("securityRules") or of_type(resources, f"{SECURITY_GROUP}/securityRules"):
+            yield f"{group['name']} has rules of its own: the default ones let nothing in from the internet"
 
 
 def roles_are_narrow(resources: list[Resource]) -> Iterator[str]:
@@ -272,6 +276,8 @@ def app_is_as_designed(resources: list[Resource]) -> Iterator[str]:
             yield f"{site['name']} does not run on Python 3.13"
         if properties.get("httpsOnly") is not True or properties["siteConfig"].get("minTlsVersion") != "1.2":
             yield f"{site['name']} can be called without TLS 1.2"
+        if properties["siteConfig"].get("remoteDebuggingEnabled") or properties["siteConfig"].get("cors"):
+            yield f"{site['name']} is open to debuggers or to scripts of other sites"
         if site["identity"]["type"] != "UserAssigned":
             yield f"{site['name']} must run as the user-assigned identity that the roles are given to"
         identities = list(site["identity"]["userAssignedIdentities"])

@@ -51,13 +51,13 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
 
     def lease(session: str) -> str:
         own = Lease(
-            session=session,
-            license=license.id,
+            session_id=session,
+            license_id=license.id,
             issued_at=now,
             expires_at=now + timedelta(seconds=license.lease),
             nonce=support.new_nonce(),
             features=license.features,
-            grace=license.grace,
+            grace_seconds=license.grace,
             borrowed=False,
             overdraft=False,
         )

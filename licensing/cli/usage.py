@@ -76,7 +76,7 @@ def _link(customer: str, days: int, zone: ZoneInfo) -> None:
     try:
         report_pass = ReportPass(
             issuer=issuer.name,
-            organization=customer,
+            organization_id=customer,
             issued_at=now,
             expires_at=now + timedelta(days=days),
             time_zone=zone.key,

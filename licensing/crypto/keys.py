@@ -1,6 +1,6 @@
 """Ed25519 keys as JSON Web Keys (RFC 7517, RFC 8037).
 
-A key's id is its thumbprint (RFC 7638), so that nobody has to invent or register one.
+A key's id is its thumbprint (RFC 7638), so that no id has to be chosen or registered.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ def thumbprint(jwk: Jwk) -> str:
 
 
 def new_private_jwk() -> Jwk:
-    """Make a key pair; the result holds both halves."""
+    """A new key pair, both halves in one JWK."""
     key = Ed25519PrivateKey.generate()
     x, d = base64url(key.public_key().public_bytes_raw()), base64url(key.private_bytes_raw())
     jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "d": d}
@@ -70,7 +70,7 @@ def _keys(jwks: object, read: Callable[[Jwk], Key], *, private: bool) -> dict[st
 class VerifyingKeys:
     """Public keys by their id.
 
-    Raises ValueError, in words for people and without the key's contents, if `jwks` is no parsed public JWKS.
+    Raises ValueError, whose text is for people and shows no key, if `jwks` is no parsed public JWKS.
     """
 
     def __init__(self, jwks: object) -> None:

@@ -94,7 +94,10 @@ def _part(value: Mapping[str, Any]) -> str:
 
 
 def license_text(file: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor a comment. TokenError where there is none."""
+    """The JWS in a license file: its one line that is neither blank nor a comment.
+
+    Raises TokenError if there is not exactly one such line.
+    """
     lines = [line.strip() for line in file.removeprefix("\ufeff").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) != 1:
@@ -103,7 +106,10 @@ def license_text(file: str) -> str:
 
 
 def read_license(token: str, keys: VerifyingKeys) -> License:
-    """The license that a genuine issuer signed, whatever its dates. TokenError for anything else."""
+    """The license in a genuine token, whatever its dates.
+
+    Raises TokenError if the token is not a genuine license.
+    """
     claims = verified(token, LICENSE_TYPE, keys, LICENSE_LIMIT)
     try:
         return License.model_validate(claims)
@@ -115,7 +121,10 @@ def read_license(token: str, keys: VerifyingKeys) -> License:
 
 
 def write_license(terms: License, keys: SigningKeys) -> str:
-    """Sign a license. ValueError where the result is too large to be sent with a start."""
+    """Sign a license.
+
+    Raises ValueError if the result is too large to be sent with a start.
+    """
     token = sign(terms.claims(), LICENSE_TYPE, keys)
     if len(token) > LICENSE_LIMIT:
         raise ValueError(
@@ -128,19 +137,19 @@ def write_license(terms: License, keys: SigningKeys) -> str:
 class Lease(BaseModel):
     """The signed answer that lets a program run until `expires_at` (UTC, whole seconds).
 
-    Claims with short JWT names have long ones here; `claims()` gives them back as they are signed.
+    Where a field and its claim differ in name, the alias is the claim; `claims()` gives the claims as they are signed.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
     issuer: Literal["licensing"] = Field(default=LEASE_ISSUER, alias="iss")
-    session: Text = Field(alias="sub")
-    license: Identifier = Field(alias="aud")
+    session_id: Text = Field(alias="sub")
+    license_id: Identifier = Field(alias="aud")
     issued_at: Moment = Field(alias="iat")
     expires_at: Moment = Field(alias="exp")
     nonce: Text
     features: Annotated[tuple[Text, ...], Field(strict=False)]
-    grace: Seconds
+    grace_seconds: Seconds = Field(alias="grace")
     borrowed: bool
     overdraft: bool
 
@@ -150,7 +159,10 @@ class Lease(BaseModel):
 
 
 def read_lease(token: str, keys: VerifyingKeys) -> Lease:
-    """The lease that this service signed, also when it has expired: the register decides what it is worth then."""
+    """The lease in a genuine token, also after it has expired: the register decides what it is worth then.
+
+    Raises TokenError if the token is not a lease that this service signed.
+    """
     claims = verified(token, LEASE_TYPE, keys, LEASE_LIMIT)
     try:
         return Lease.model_validate(claims)
@@ -164,19 +176,22 @@ def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
 
 
 class ReportPass(BaseModel):
-    """Leave to read one organization's figures until `expires_at`; the vendor's issuer key signs it."""
+    """Permission to read one organization's usage until `expires_at`, signed by the vendor's issuer key."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
     issuer: Text = Field(alias="iss")
-    organization: Identifier = Field(alias="sub")
+    organization_id: Identifier = Field(alias="sub")
     issued_at: Moment = Field(alias="iat")
     expires_at: Moment = Field(alias="exp")
     time_zone: Text = "UTC"
 
 
 def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPass:
-    """The pass in a link to a report, while it lasts. TokenError for any other."""
+    """The report pass in a genuine token.
+
+    Raises TokenError if the token is no genuine report pass, or has expired at `now`.
+    """
     claims = verified(token, REPORT_TYPE, keys, REPORT_LIMIT)
     try:
         report_pass = ReportPass.model_validate(claims)
@@ -188,5 +203,5 @@ def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPa
 
 
 def write_report_pass(report_pass: ReportPass, keys: SigningKeys) -> str:
-    """Sign a pass with the issuer's key."""
+    """Sign a report pass with the issuer's key."""
     return sign(report_pass.model_dump(mode="json", by_alias=True), REPORT_TYPE, keys)

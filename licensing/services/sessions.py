@@ -133,27 +133,27 @@ class Sessions:
                 return Refusal.SUSPENDED
             return Refusal.EXPIRED if head is not None and now >= head.terms.valid_until else None
 
-        refused = await self._confirmed(lease.license, refusal)
+        refused = await self._confirmed(lease.license_id, refusal)
         if refused:
             return Refused(refused)
-        head = await self._ledger.head(lease.license, self._settings.status_cache_seconds)
-        if head is None and (head := await self._ledger.head(lease.license)) is None:
+        head = await self._ledger.head(lease.license_id, self._settings.status_cache_seconds)
+        if head is None and (head := await self._ledger.head(lease.license_id)) is None:
             return Gone()  # nor is that remembered: its first start may just have been made elsewhere
         terms = head.terms
         expires_at, _ = lease_end(now, lease=terms.lease, borrow=0, wanted=0, valid_until=terms.valid_until)
         borrowed = lease.borrowed and lease.expires_at > expires_at
         if borrowed:
             expires_at = lease.expires_at
-        if head.recorded and not await self._ledger.beat(lease.license, Heartbeat(session, now, expires_at)):
+        if head.recorded and not await self._ledger.beat(lease.license_id, Heartbeat(session, now, expires_at)):
             return Gone()
         renewed = Lease(
-            session=session,
-            license=lease.license,
+            session_id=session,
+            license_id=lease.license_id,
             issued_at=now,
             expires_at=expires_at,
             nonce=nonce,
             features=lease.features,
-            grace=lease.grace,
+            grace_seconds=lease.grace_seconds,
             borrowed=borrowed,
             overdraft=lease.overdraft,
         )
@@ -162,19 +162,19 @@ class Sessions:
     async def end(self, token: str, session: str) -> None:
         """End a session; also fine when it has ended before. TokenError for a lease that is not its own."""
         lease = self._authenticated(token, session)
-        settled = await self._ledger.submit(lease.license, End(session))
+        settled = await self._ledger.submit(lease.license_id, End(session))
         if not isinstance(settled.outcome, Ended):
             raise AssertionError(f"no outcome of an end: {settled.outcome}")
 
     async def read(self, token: str, session: str) -> Held | Gone:
         """What the register holds on a running session. TokenError for a lease that is not its own."""
         lease = self._authenticated(token, session)
-        held = await self._ledger.session(lease.license, session)
-        return Held(lease.license, held) if held else Gone()
+        held = await self._ledger.session(lease.license_id, session)
+        return Held(lease.license_id, held) if held else Gone()
 
     def _authenticated(self, token: str, session: str) -> Lease:
         lease = read_lease(token, self._settings.lease_keys)
-        if lease.session != session:
+        if lease.session_id != session:
             raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")
         return lease
 
@@ -189,13 +189,13 @@ class Sessions:
     ) -> Lease:
         now = self._clock()
         return Lease(
-            session=request.session,
-            license=license.id,
+            session_id=request.session,
+            license_id=license.id,
             issued_at=now,
             expires_at=expires_at,
             nonce=request.nonce,
             features=license.features,
-            grace=license.grace,
+            grace_seconds=license.grace,
             borrowed=session.borrowed if session else expires_at > now + timedelta(seconds=license.lease),
             overdraft=session.overdraft if session else False,
         )
@@ -204,7 +204,7 @@ class Sessions:
         self, terms: Terms, in_use: int, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False
     ) -> Running:
         return Running(
-            session=lease.session,
+            session=lease.session_id,
             lease=write_lease(lease, self._settings.lease_keys, kid),
             expires_at=lease.expires_at,
             heartbeat_seconds=terms.heartbeat,

@@ -40,13 +40,13 @@ def lease_of(api: Api, session: str) -> str:
     """A lease that the service could have given."""
     now = utc_now()
     lease = Lease(
-        session=session,
-        license=support.new_id(),
+        session_id=session,
+        license_id=support.new_id(),
         issued_at=now,
         expires_at=now,
         nonce=support.new_nonce(),
         features=(),
-        grace=0,
+        grace_seconds=0,
         borrowed=False,
         overdraft=False,
     )

@@ -57,9 +57,14 @@ async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, 
     assert RFC3339_UTC.fullmatch(said["expires_at"])
     expires_at = datetime.fromisoformat(said["expires_at"])
     assert timedelta(seconds=180) <= expires_at - before < timedelta(seconds=240)
-    assert (lease.session, lease.nonce) == (body["session"], body["nonce"])
+    assert (lease.session_id, lease.nonce) == (body["session"], body["nonce"])
     assert lease.expires_at == expires_at.replace(microsecond=0)
-    assert (lease.features, lease.grace, lease.borrowed, lease.overdraft) == (("sewer", "2d"), 7200, False, False)
+    assert (lease.features, lease.grace_seconds, lease.borrowed, lease.overdraft) == (
+        ("sewer", "2d"),
+        7200,
+        False,
+        False,
+    )
 
 
 async def test_a_repeated_start_is_the_same_session_and_takes_no_second_seat(
@@ -125,7 +130,7 @@ async def test_a_license_that_forbids_to_collect_leaves_no_trace(
 
     assert reply.status_code == 201
     assert (reply.json()["recorded"], reply.json()["seats"]) == (False, {"in_use": 0, "total": 1})
-    assert lease_in(reply, home).session == reply.json()["session"]
+    assert lease_in(reply, home).session_id == reply.json()["session"]
     assert [call.partition(" ")[0] for call in await storage_calls.since(mark)] == ["GET"]
 
 

@@ -17,6 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from licensing import settings
+
 Resource = dict[str, Any]
 Rule = Callable[[list[Resource]], Iterator[str]]
 
@@ -84,22 +86,14 @@ HOLDERS = {
 OPERATOR_ID = "00000000-0000-0000-0000-00000000000a"
 AUDITOR_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The settings of the service and of the host, to the letter. Secrets come from the vault.
+# The exact settings of the app: the service's own but for a local store and Azure's region, and the host's.
 SECRET_SETTINGS = {"LICENSING_LEASE_KEYS", "LICENSING_PEPPERS"}
-SETTINGS = SECRET_SETTINGS | {
+SETTINGS = {setting.name for setting in settings.SETTINGS} - {"LICENSING_STORAGE", "REGION_NAME"} | {
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "AzureWebJobsStorage__blobServiceUri",
     "AzureWebJobsStorage__clientId",
     "AzureWebJobsStorage__credential",
-    "LICENSING_STATUS_CACHE_SECONDS",
-    "LICENSING_ISSUER_KEYS",
-    "LICENSING_POLICY_URL",
-    "LICENSING_POLICY_VERSION",
-    "LICENSING_SMALL_GROUP",
-    "LICENSING_STORAGE__clientId",
-    "LICENSING_STORAGE__tableServiceUri",
-    "LICENSING_TRUSTED_HOPS",
 }
 
 

@@ -14,7 +14,7 @@ from licensing.services.sessions import Gone, Running
 
 router = APIRouter(prefix="/api")
 
-Session = Annotated[schemas.SessionId, Path(description="the session's id")]
+SessionId = Annotated[schemas.SessionId, Path(alias="session", description="the session's id")]
 
 
 def service_of(request: Request) -> Service:
@@ -61,11 +61,11 @@ async def session_start(body: schemas.StartBody, request: Request) -> Response:
     summary="A program still runs",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_heartbeat(session: Session, body: schemas.HeartbeatBody, request: Request) -> Response:
+async def session_heartbeat(session_id: SessionId, body: schemas.HeartbeatBody, request: Request) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = service_of(request)
     try:
-        outcome = await service.sessions.heartbeat(schemas.bearer_token(request), session, body.nonce)
+        outcome = await service.sessions.heartbeat(schemas.bearer_token(request), session_id, body.nonce)
     except TokenError as error:
         return problems.not_genuine("lease-invalid", error)
     if not isinstance(outcome, Running):
@@ -80,10 +80,10 @@ async def session_heartbeat(session: Session, body: schemas.HeartbeatBody, reque
     summary="A program ends",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_end(session: Session, request: Request) -> Response:
+async def session_end(session_id: SessionId, request: Request) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await service_of(request).sessions.end(schemas.bearer_token(request), session)
+        await service_of(request).sessions.end(schemas.bearer_token(request), session_id)
     except TokenError as error:
         return problems.not_genuine("lease-invalid", error)
     return Response(status_code=204)
@@ -96,10 +96,10 @@ async def session_end(session: Session, request: Request) -> Response:
     summary="What the register holds on a program that runs",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_read(session: Session, request: Request) -> Response:
+async def session_read(session_id: SessionId, request: Request) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session)
+        outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session_id)
     except TokenError as error:
         return problems.not_genuine("lease-invalid", error)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(schemas.SessionReply.of(outcome))

@@ -46,8 +46,8 @@ class PepperError(LicensingError):
 
     def __init__(self, organization_id: str, pepper: str) -> None:
         super().__init__(
-            f"sessions of {organization_id} are stored under the pepper {pepper}, which is not among those at hand; "
-            "whoever is in them would not be found"
+            f"sessions of {organization_id} are stored under the pepper {pepper}, which is missing here; "
+            "people in them would not be found"
         )
         self.pepper = pepper
 

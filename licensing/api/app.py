@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
@@ -67,25 +67,24 @@ def api(service: Callable[[], Service]) -> FastAPI:
     )
     app.state.service = service
     # Not include_router: each included router adds a layer to every request.
-    app.router.routes.extend([*sessions.routes, *usage.routes])
-
-    @app.get("/api/openapi.json", summary="This contract", responses=problems.documented())
-    async def openapi() -> Response:
-        """The contract of this service, from its code."""
-        return JSONResponse(contract(app))
-
-    @app.get(
-        "/api/docs",
-        summary="This contract, for people",
-        response_class=HTMLResponse,
-        responses=problems.documented(),
-    )
-    async def docs(_: Request) -> Response:
-        """The contract as a page that loads nothing from anywhere."""
-        html, policy = docs_page(contract(app))
-        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
-
+    app.router.routes.extend([*sessions.routes, *usage.routes, *router.routes])
     return app
+
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/openapi.json", summary="This contract", responses=problems.documented())
+async def openapi(request: Request) -> Response:
+    """The contract of this service, from its code."""
+    return JSONResponse(contract(request.app))
+
+
+@router.get("/docs", summary="This contract, for people", response_class=HTMLResponse, responses=problems.documented())
+async def docs(request: Request) -> Response:
+    """The contract as a page that loads nothing from anywhere."""
+    html, policy = docs_page(contract(request.app))
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
 @cache

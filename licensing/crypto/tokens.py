@@ -58,8 +58,8 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
     if len(token) > limit:
         raise TokenError(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
-        head, payload, signature = map(from_base64url, token.split("."))
-        header = _object(head)
+        header_part, payload, signature = map(from_base64url, token.split("."))
+        header = _object(header_part)
         if not payload or not signature or not isinstance(header.get("kid", ""), str):
             raise ValueError
     except (ValueError, RecursionError):

@@ -20,7 +20,7 @@ RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 
 @pytest.fixture
 async def late(home: Home, azurite: str) -> AsyncIterator[tuple[Api, Clock]]:
-    """An app whose clock can be put forward, and which remembers no head."""
+    """An app whose clock can be put forward, and which caches no license state."""
     clock = Clock()
     async with running(support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0"), clock) as opened:
         yield opened, clock
@@ -319,8 +319,8 @@ async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, i
         "overdraft": False,
     }
     assert all(RFC3339_UTC.fullmatch(value) for value in times.values())
-    started, beat, expires = (datetime.fromisoformat(value) for value in times.values())
-    assert started == beat
+    started, heartbeat, expires = (datetime.fromisoformat(value) for value in times.values())
+    assert started == heartbeat
     assert abs(started - now) < timedelta(minutes=1)
     assert expires - started == timedelta(seconds=900)
 

@@ -1,9 +1,9 @@
-"""What every deployment must be, told from the resources that it would make.
+"""What every deployment must be, judged by the resources that it would make.
 
 Each rule is a function from the resources of one deployment to its violations, one sentence each.
 
 - Everything lies inside the EU/EEA, copies included; services without a region are listed, with the reason.
-- Storage takes no keys, no public blobs, no old TLS; beside a network of ours, nothing but that network.
+- Storage takes no keys, no public blobs, no old TLS; with a network of ours, it is reached from there alone.
 - The vault uses roles, keeps what is deleted, and holds every secret that a setting needs.
 - Each role goes to those it is meant for, on the kind of resource it is meant for; there is no other role.
 - Every access to the register and the vault is recorded, for less than the year that sessions are kept.
@@ -86,7 +86,7 @@ HOLDERS = {
 OPERATOR_ID = "00000000-0000-0000-0000-00000000000a"
 AUDITOR_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The exact settings of the app: the service's own but for a local store and Azure's region, and the host's.
+# The exact settings of the app: the service's (without those of a local store and of Azure's region), and the host's.
 SECRET_SETTINGS = {"LICENSING_LEASE_KEYS", "LICENSING_PEPPERS"}
 SETTINGS = {setting.name for setting in settings.SETTINGS} - {"LICENSING_STORAGE", "REGION_NAME"} | {
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",

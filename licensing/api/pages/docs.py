@@ -26,7 +26,7 @@ POLICY: Final = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; for
 
 
 def docs_page(contract: dict[str, Any]) -> tuple[str, str]:
-    """The page for an OpenAPI document, and the Content-Security-Policy that it is to be sent with."""
+    """The page for an OpenAPI document, and the Content-Security-Policy to send with it."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     title = escape(contract["info"]["title"])
     body = "\n".join(_operations(contract))
@@ -75,7 +75,7 @@ def _schema(contract: dict[str, Any], holder: dict[str, Any]) -> str:
 
 
 def _objects(contract: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The named objects that a schema tells of, itself first, each once."""
+    """The named objects in a schema, itself first, each once."""
     schemas = contract["components"]["schemas"]
     names = _references(schema)
     for name in names:

@@ -20,7 +20,7 @@ from licensing.services.service import Service
 from licensing.settings import Settings
 
 
-def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
+def service_factory(environment: Mapping[str, str]) -> Callable[[], Service]:
     """A function that returns the one service of this process. Its first call makes it, on the caller's event loop.
 
     If the environment has any settings, they are read at once, so that a service that cannot serve does not start.
@@ -40,7 +40,7 @@ def create_app(service: Callable[[], Service]) -> ASGIApp:
 
 def local_app() -> ASGIApp:
     """The app for a local server, with the settings of this process's environment."""
-    return create_app(service_of(os.environ))
+    return create_app(service_factory(os.environ))
 
 
 def api(service: Callable[[], Service]) -> FastAPI:

@@ -121,19 +121,6 @@ def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
             return problem("session-gone")
 
 
-def malformed(error: RequestValidationError) -> Response:
-    """The reply that names the wrong part of a request and what is wrong with it, but quotes nothing of it."""
-    first = error.errors()[0]
-    if first["type"] == "extra_forbidden":
-        return problem("malformed-request", "The request has a field that the protocol does not know.")
-    if first["type"] == "json_invalid":
-        return problem("malformed-request", "The body is not JSON.")
-    if first["type"] == "model_attributes_type":
-        return problem("malformed-request", "The body is not a JSON object; send it as application/json.")
-    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return problem("malformed-request", f"{where or 'The body'}: {first['msg']}.")
-
-
 def unavailable() -> Response:
     """The reply while the store cannot be used."""
     return problem("storage-unavailable", retry_after=RETRY_SECONDS)
@@ -151,7 +138,16 @@ def not_genuine(code: str, error: TokenError) -> Response:
 
 
 async def _on_malformed(_: Request, error: RequestValidationError) -> Response:
-    return malformed(error)
+    """The reply that names the wrong part of a request and what is wrong with it, but quotes nothing of it."""
+    first = error.errors()[0]
+    if first["type"] == "extra_forbidden":
+        return problem("malformed-request", "The request has a field that the protocol does not know.")
+    if first["type"] == "json_invalid":
+        return problem("malformed-request", "The body is not JSON.")
+    if first["type"] == "model_attributes_type":
+        return problem("malformed-request", "The body is not a JSON object; send it as application/json.")
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
+    return problem("malformed-request", f"{where or 'The body'}: {first['msg']}.")
 
 
 async def _on_http(_: Request, error: HTTPException) -> Response:

@@ -19,7 +19,7 @@ Left to others: dates and everything else that a genuine license says (`licensin
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,7 +35,6 @@ LICENSE_LIMIT = 12 * 1024
 LEASE_LIMIT = LICENSE_LIMIT
 REPORT_TYPE = "report+jwt"
 REPORT_LIMIT = 2 * 1024
-LEASE_ISSUER: Final = "licensing"
 
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
@@ -142,7 +141,7 @@ class Lease(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
-    issuer: Literal["licensing"] = Field(default=LEASE_ISSUER, alias="iss")
+    issuer: Literal["licensing"] = Field(default="licensing", alias="iss")
     session_id: Text = Field(alias="sub")
     license_id: Identifier = Field(alias="aud")
     issued_at: Moment = Field(alias="iat")

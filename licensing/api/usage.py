@@ -21,21 +21,21 @@ from licensing.services.reports import oldest_day, span
 
 router = APIRouter(prefix="/api")
 
-USUAL_DAYS = 90
+DEFAULT_DAYS = 90
 CSV_ROWS = (
     "CSV: of each license a row for each day, then one for each month. A day's has no `month`; "
     "a month's no `day`, and nothing where a small group's figures were not kept"
 )
 
 
-def _plain(text: object) -> object:
+def _iso_day(text: object) -> object:
     # Pydantic would take numbers for seconds since 1970.
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise PydanticCustomError("day", "write a day as in 2026-11-30")
     return text
 
 
-Day = Annotated[date, BeforeValidator(_plain)]
+Day = Annotated[date, BeforeValidator(_iso_day)]
 
 
 class Format(StrEnum):
@@ -79,7 +79,7 @@ async def usage_data(
         zone = _zone(report_pass.time_zone)
     except TokenError as error:
         return problems.not_genuine("token-invalid", error)
-    days = span(first, last, USUAL_DAYS, now)
+    days = span(first, last, DEFAULT_DAYS, now)
     if days is None:
         kept = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
         return problems.problem("malformed-request", f"{kept}; the first must not come after the last.")

@@ -93,7 +93,7 @@ async def zz_unknown(req: func.HttpRequest, context: func.Context) -> func.HttpR
 async def sweep(timer: func.TimerRequest) -> None:
     """Every five minutes, end the sessions whose leases have lapsed."""
     running = service()
-    await run_sweep(running.tables, running.ledger, running.clock())
+    await run_sweep(running.register, running.ledger, running.clock())
 
 
 @app.function_name("retention")
@@ -101,7 +101,7 @@ async def sweep(timer: func.TimerRequest) -> None:
 async def retention(timer: func.TimerRequest) -> None:
     """Every night, make the figures of what has closed and delete what is older than a year."""
     running = service()
-    await run_retention(running.tables, running.ledger, running.clock(), running.settings.small_group)
+    await run_retention(running.register, running.ledger, running.clock(), running.settings.small_group)
 
 
 @app.function_name("warmup")

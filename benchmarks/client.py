@@ -21,8 +21,7 @@ from licensing_client.license import License, read_license
 from licensing_client.machine import Heartbeat, Start
 from licensing_client.service import Service
 from licensing_client.tokens import xs_of
-from licensing_client.transport import HttpTransport
-from licensing_client.transport import Line as Exchange
+from licensing_client.transport import Cancellation, HttpTransport
 
 from benchmarks.common import ROOT, Bench, Line
 from tests import support
@@ -106,10 +105,10 @@ def by_the_client(costs: Costs, program: Program, license: License, seat: Callab
         raise RuntimeError(f"the seat was refused: {taken.standing.reason}")
     timed(costs, "close", taken.close)
     service = Service(license, names().person(license.salt, license.hosts), HttpTransport())
-    started = service.ask(Start(support.new_session(), 0), SECONDS, Exchange())
+    started = service.ask(Start(support.new_session(), 0), SECONDS, Cancellation())
     if not isinstance(started, Granted):
         raise TypeError(f"no seat: {started}")
-    beat = timed(costs, "heartbeat", lambda: service.ask(Heartbeat(started.lease), SECONDS, Exchange()))
+    beat = timed(costs, "heartbeat", lambda: service.ask(Heartbeat(started.lease), SECONDS, Cancellation()))
     if not isinstance(beat, Granted):
         raise TypeError(f"no heartbeat: {beat}")
 

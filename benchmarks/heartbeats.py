@@ -83,7 +83,7 @@ async def merges(storage: str, license: str, count: int) -> tuple[float, float]:
     keys = [entity["RowKey"] async for entity in found]
 
     async def one(key: str) -> None:
-        columns = rows.heartbeat(key.removeprefix(rows.ACTIVE), utc_now(), utc_now()).columns
+        columns = rows.heartbeat_change(key.removeprefix(rows.ACTIVE), utc_now(), utc_now()).write.columns
         row = {"PartitionKey": license, "RowKey": key, **columns}
         await table.update_entity(row, match_condition=MatchConditions.Unconditionally)
 

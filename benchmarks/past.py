@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
-from licensing.rules.seats import Departure, Known, Reason, Session
+from licensing.rules.model import EndedSession, EndReason, Session, Versioned
 from licensing.storage import register as rows
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.retry import with_retries
@@ -36,5 +36,5 @@ def ended(number: int, at: datetime) -> Write:
     """A session that ended at a time, as the ledger writes it."""
     name, pseudonym = str(uuid.UUID(int=number)), "p" * 22
     session = Session(name, at - timedelta(hours=1), at, at, pseudonym, pseudonym, pseudonym, "p1", name)
-    _, write = rows.departure(Departure(Known(session, ""), at, Reason.ENDED))
+    write = rows.end_changes(Versioned(EndedSession(session, at, EndReason.ENDED), ""))[1].write
     return put(write.key, write.columns)  # which can be tried again

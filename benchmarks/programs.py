@@ -10,10 +10,12 @@ import aiohttp
 
 from benchmarks.common import Bench
 from licensing.crypto.tokens import Lease, read_license, write_lease
-from licensing.rules.seats import Granted, Person, Start, Terms
+from licensing.rules.model import Person, Terms
+from licensing.rules.requests import Granted, Start
 from licensing.services.service import utc_now
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests import support
 
@@ -40,12 +42,12 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
     """Start sessions under a license file, past HTTP, which is not what is measured."""
     settings = Settings.load(support.environment(bench.home, bench.storage))
     license = read_license(file, settings.issuer_keys)
-    terms, ledger = Terms.of(license), Ledger(tables, utc_now)
+    terms, ledger = Terms.of(license), Ledger(Register(tables), utc_now)
     names = [support.new_session() for _ in range(sessions)]
     for first in range(0, sessions, CHUNK):
         starts = [Start(name, terms, (Person(name, name, name, "p1"),)) for name in names[first : first + CHUNK]]
-        settled = await asyncio.gather(*(ledger.submit(license.id, start) for start in starts))
-        if not all(isinstance(one.outcome, Granted) for one in settled):
+        decision = await asyncio.gather(*(ledger.submit(license.id, start) for start in starts))
+        if not all(isinstance(one.outcome, Granted) for one in decision):
             raise RuntimeError("a session was not granted; the benchmark would measure something else")
     now = utc_now()
 

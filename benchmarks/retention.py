@@ -20,14 +20,15 @@ from azure.data.tables.aio import TableServiceClient
 
 from benchmarks import past
 from benchmarks.common import Bench, Line, Worker, await_go, azurite
+from licensing.rules.model import LicenseState
 from licensing.rules.retention import year_before
-from licensing.rules.seats import Head
 from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.storage import register as rows
 from licensing.storage import tables as store
 from licensing.storage.bulk import PARALLEL
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, put
 from tests.storage.desk import new_license, terms
 
@@ -85,9 +86,11 @@ async def age(storage: str, count: int, overdue: int, now: datetime) -> str:
     """A license with so many sessions, of which some are past their year, as earlier nights would have left it."""
     license, bought = new_license(), terms()
     yesterday = (now - timedelta(days=1)).date()
-    head = put(rows.HEAD, {**rows.head_columns(Head(bought)), rows.FIGURED_TO: str(yesterday), "commit": "made"})
+    head = put(
+        rows.STATE, {**rows.STATES.encode(LicenseState(bought)), rows.FINAL_DAY: str(yesterday), "commit": "made"}
+    )
     tables = Tables.from_connection_string(storage)
-    await tables.commit("directory", bought.organization, rows.directory_entries(license, bought))
+    await Register(tables).add_license(license, bought)
     await tables.commit("register", license, [head])
     await past.fill(tables, license, overdue, year_before(now))
     await past.fill(tables, license, count - overdue, now)
@@ -122,7 +125,7 @@ async def retention(storage: str, overdue: int, now: datetime) -> float:
         await tables.ping()
         await_go()
         began = time.perf_counter()
-        result = await run_retention(tables, Ledger(tables, utc_now), now, 3)
+        result = await run_retention(Register(tables), Ledger(Register(tables), utc_now), now, 3)
         seconds = time.perf_counter() - began
         await tables.close()
     if result.failed or result.overdue or result.deleted != overdue:

@@ -17,9 +17,11 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 
 from benchmarks.common import Bench, Line, Worker, await_go
 from licensing.rules.license import Billing, Kind, Sharing
-from licensing.rules.seats import Granted, Person, Start, Terms
+from licensing.rules.model import Person, Terms
+from licensing.rules.requests import Granted, Start
 from licensing.services.service import utc_now
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests.support import new_id, new_session
 
@@ -62,19 +64,19 @@ async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: 
 async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> int:
     """How many of this process's starts were granted."""
     tables = Tables.from_connection_string(storage)
-    ledger = Ledger(tables, utc_now)
+    ledger = Ledger(Register(tables), utc_now)
     terms = Terms(
         serial=1,
-        organization="acme",
+        organization_id="acme",
         organization_name="Acme",
         product="Water",
         kind=Kind.FLOATING,
         seats=seats,
         overdraft=0,
         sharing=Sharing.NONE,
-        heartbeat=300,
-        lease=900,
-        borrow=0,
+        heartbeat_seconds=300,
+        lease_seconds=900,
+        borrow_seconds=0,
         valid_from=utc_now().replace(year=2020),
         valid_until=utc_now().replace(year=2099),
         project="",
@@ -83,11 +85,11 @@ async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> 
     await tables.ping()
     await_go()
     persons = (Person("user", "host", "ip", "p1"),)
-    settled = await asyncio.gather(
+    decision = await asyncio.gather(
         *(ledger.submit(license, Start(new_session(), terms, persons)) for _ in range(starts))
     )
     await tables.close()
-    return sum(isinstance(one.outcome, Granted) for one in settled)
+    return sum(isinstance(one.outcome, Granted) for one in decision)
 
 
 async def naively(storage: str, license: str, starts: int, seats: int) -> int:

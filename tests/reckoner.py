@@ -30,7 +30,7 @@ class Reckoner:
         #: For each tick, who holds a seat in it, and whether in overdraft.
         self.held: defaultdict[int, dict[str, bool]] = defaultdict(dict)
         for use in self.uses:
-            holder = use.session if use.holder == "" else use.holder
+            holder = use.session_id if use.holder == "" else use.holder
             for now in range(self.ticks(use.started_at), self.ticks(self.end(use))):
                 self.held[now][holder] = self.held[now].get(holder, False) or use.overdraft
 
@@ -73,8 +73,8 @@ class Reckoner:
             "seat_seconds": seconds * sum(len(holders) for holders in held.values()),
             "peak": peak,
             "peak_at": None if first is None else (EPOCH + first * self.tick).replace(minute=0, second=0),
-            "denials": len({denial.session for denial in refused}),
-            "waits": len({denial.session for denial in refused if self._waited(denial)}),
+            "denials": len({denial.session_id for denial in refused}),
+            "waits": len({denial.session_id for denial in refused if self._waited(denial)}),
             "overdraft_seconds": seconds * sum(sum(holders.values()) for holders in held.values()),
         }
 
@@ -86,7 +86,8 @@ class Reckoner:
 
     def _waited(self, denial: Denial) -> bool:
         return any(
-            use.session == denial.session and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
+            use.session_id == denial.session_id
+            and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
             for use in self.uses
         )
 

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from licensing.errors import ConflictError
+from licensing.rules.model import EndedSession, EndReason, LicenseState, Person, Session, Terms, Versioned, holder_of
 from licensing.rules.retention import year_before
-from licensing.rules.seats import Departure, Head, Known, Person, Reason, Session, Terms, holder_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage import register as rows
+from licensing.storage.register import Register
 from licensing.storage.retry import with_retries
 from licensing.storage.tables import TRANSACTION_ROWS, PipelineAccess, Table, Tables, Write, create
 from tests.reckoner import Reckoner
@@ -29,7 +30,7 @@ class Dies(BaseException):
     """The process has died; nobody catches that."""
 
 
-class Register(Tables):
+class OwnTables(Tables):
     """A register on tables of its own, in a real store. It counts calls and rows read, and can die at any call."""
 
     def __init__(self, service: TableServiceClient, door: PipelineAccess, prefix: str) -> None:
@@ -84,7 +85,7 @@ class Register(Tables):
             yield page
 
 
-Opened = TypeVar("Opened", bound=Register)
+Opened = TypeVar("Opened", bound=OwnTables)
 
 
 @asynccontextmanager
@@ -122,12 +123,13 @@ class License:
         session: str = "",
         borrowed: bool = False,
         overdraft: bool = False,
-        reason: Reason = Reason.ENDED,
+        reason: EndReason = EndReason.ENDED,
     ) -> None:
         """A session that has ended."""
         known = self._session(started_at, ended_at, ended_at, user, host, session, borrowed, overdraft)
         self.uses.append(_use(known, ended_at))
-        self.writes.append(rows.departure(Departure(Known(known, ""), ended_at, reason))[1])
+        ended = EndedSession(known, ended_at, reason)
+        self.writes.append(rows.end_changes(Versioned(ended, ""))[1].write)
 
     def runs(
         self,
@@ -146,26 +148,26 @@ class License:
         over = expires_at if borrowed else heartbeat_at
         self.uses.append(_use(known, over if crashed else None))
         self.running.append(known)
-        self.writes.append(rows.arrival(known))
+        self.writes.append(rows.start_change(known).write)
 
     def denied(self, first_at: datetime, session: str = "") -> None:
         """A start that was refused."""
         denial = Denial(session or new_session(), first_at)
         self.denials.append(denial)
-        self.writes.append(rows.denial(denial.session, first_at, again=False))
+        self.writes.append(rows.denial_change(denial.session_id, first_at, again=False).write)
 
     async def write(self, tables: Tables) -> None:
         """Put it into a register, in full transactions, several at a time."""
-        await tables.commit("directory", self.terms.organization, rows.directory_entries(self.id, self.terms))
+        await Register(tables).add_license(self.id, self.terms)
         shared: dict[str, int] = {}
         for session in self.running:
             if session.shares:
                 shared[session.holder] = shared.get(session.holder, 0) + 1
         in_use = len({session.holder for session in self.running if session.holder})
-        columns = {**rows.head_columns(Head(self.terms, in_use=in_use)), "commit": "made"}
+        columns = {**rows.STATES.encode(LicenseState(self.terms, in_use=in_use)), "commit": "made"}
         if self.final_day:
-            columns[rows.FIGURED_TO] = str(self.final_day)
-        head = create(rows.HEAD, columns)
+            columns[rows.FINAL_DAY] = str(self.final_day)
+        head = create(rows.STATE, columns)
         seats = [create(rows.SEAT + holder, {"sessions": count}) for holder, count in shared.items()]
         await commit_all(tables, self.id, [head, *seats, *self.writes])
 
@@ -208,15 +210,7 @@ class License:
 
 
 def _use(session: Session, ended_at: datetime | None) -> Use:
-    return Use(
-        session=session.id,
-        started_at=session.started_at,
-        ended_at=ended_at,
-        user=session.user,
-        host=session.host,
-        holder=session.holder,
-        overdraft=session.overdraft,
-    )
+    return Use.of(session, ended_at)
 
 
 async def commit_all(tables: Tables, license: str, writes: list[Write]) -> None:
@@ -258,14 +252,14 @@ def expected_months(reckoner: Reckoner, first: date, as_of: datetime, small_grou
 async def kept_days(tables: Tables, license: str) -> dict[date, Figures]:
     """The figures of all days that are kept."""
     found = tables.rows("register", license, rows.DAY, rows.beyond(rows.DAY))
-    figures = [rows.day_value(row) async for row in found]
+    figures = [rows.day_of(row) async for row in found]
     return {each.day: asdict(each) for each in figures}
 
 
 async def kept_months(tables: Tables, license: str) -> dict[str, Figures]:
     """The figures of all months that are kept."""
     found = tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH))
-    figures = [rows.month_value(row) async for row in found]
+    figures = [rows.month_of(row) async for row in found]
     return {each.month: asdict(each) for each in figures}
 
 
@@ -285,7 +279,7 @@ async def dump(tables: Tables, *, versions: bool = False) -> Dump:
         async for row in tables.rows(table, first=""):
             columns = dict(row.columns)
             columns.pop("commit", None)
-            if versions and row.key != rows.HEAD:
+            if versions and row.key != rows.STATE:
                 columns["etag"] = row.etag
             found[columns.pop("PartitionKey"), row.key] = columns
     return found

@@ -13,13 +13,14 @@ from markdown_it import MarkdownIt
 
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
-from licensing.rules.seats import End, Start
+from licensing.rules.requests import End, Start
 from licensing.services.audit import recorded
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.retention import RetentionResult, run_retention
 from licensing.services.sweep import Swept
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests import support
 from tests.storage.desk import Clock, OneCustomer, new_license, new_session, start, terms
@@ -68,8 +69,8 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     """What the store holds after a story in which every kind of row comes to be, by table and kind."""
     organization, license, other = support.new_id("org"), new_license(), new_license()
     store, clock = OneCustomer(tables, organization), Clock()
-    ledger = Ledger(store, clock)
-    bought = terms(organization=organization, seats=1, sharing=Sharing.USER, overdraft=0)
+    ledger = Ledger(Register(store), clock)
+    bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, overdraft=0)
     clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
     first = new_session()
     await ledger.submit(license, start(first, bought))
@@ -77,20 +78,22 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     clock.forward(3600)
     await ledger.submit(license, End(first))
     clock.forward(62 * 86400)
-    await run_retention(store, ledger, clock(), 3)
+    await run_retention(Register(store), ledger, clock(), 3)
     running = new_session()
     await ledger.submit(license, start(running, bought))
     await ledger.submit(license, start(new_session(), bought, user="another"))
     await ledger.submit(other, Start(new_session(), bought, start("", bought).persons))
-    async with recorded(store, clock, "operator", "test", license):
+    async with recorded(Register(store), clock, "operator", "test", license):
         pass
     pseudonyms = Peppers({"p1": bytes(range(32))})
     hashes = support.user_hash(), support.host_hash()
-    again = Start(new_session(), terms(organization=organization), pseudonyms.persons(organization, *hashes, None))
+    again = Start(new_session(), terms(organization_id=organization), pseudonyms.persons(organization, *hashes, None))
     corrected = new_license()
     await ledger.submit(corrected, again)
-    await ledger.submit(corrected, End(again.session))
-    await Privacy(store, ledger, pseudonyms, clock).move(PersonQuery(organization, hashes[0]), support.user_hash("eve"))
+    await ledger.submit(corrected, End(again.session_id))
+    await Privacy(Register(store), ledger, pseudonyms, clock).move(
+        PersonQuery(organization, hashes[0]), support.user_hash("eve")
+    )
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for each in (license, other, corrected):
         async for row in store.rows("register", each):

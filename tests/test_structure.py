@@ -1,4 +1,4 @@
-"""Imports go one way (CONTRIBUTING.md, "The rooms of the house"), also those within functions."""
+"""Imports go one way (CONTRIBUTING.md, "The code"), also those within functions."""
 
 import ast
 import sys

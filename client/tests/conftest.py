@@ -1,4 +1,4 @@
-"""What the tests of whole programs share: a license file that points to a service on this computer."""
+"""What tests of whole programs share: a license file that names a service on this computer."""
 
 import threading
 import time
@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from factories import license_file
 from licensing_client.identity import names
-from makers import license_file
-from reference import ReferenceService, serving
+from reference_service import ReferenceService, serving
 
 YEAR = 365 * 86400
 
 
 @dataclass
-class Place:
-    """A service that listens, and a license file and a private directory of this test's own."""
+class Workspace:
+    """A running service, and this test's own license file and private directory."""
 
     service: ReferenceService
     base: str
@@ -25,9 +25,9 @@ class Place:
 
     def license(self, **changes: object) -> Path:
         now = int(time.time())
-        terms = {"iat": now - 60, "nbf": now - 60, "exp": now + YEAR, "service": self.base}
+        claims = {"iat": now - 60, "nbf": now - 60, "exp": now + YEAR, "service": self.base}
         file = self.folder / "acme.lic"
-        file.write_text(license_file(**(terms | changes)), "utf-8")
+        file.write_text(license_file(**(claims | changes)), "utf-8")
         return file
 
     @property
@@ -36,17 +36,17 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    names()  # looked up once; a slow resolver's thread is none of a test's
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    names()  # cached, so that no test sees the lookup's thread
     before = set(threading.enumerate())
     service = ReferenceService(time.time)
     with serving(service.handle) as base:
-        yield Place(service, base, tmp_path)
+        yield Workspace(service, base, tmp_path)
     assert eventually(lambda: set(threading.enumerate()) <= before), "a thread was left behind"
 
 
 def eventually(what: Callable[[], bool], seconds: float = 5.0) -> bool:
-    """Whether something comes true in time."""
+    """Whether a condition becomes true in time."""
     end = time.monotonic() + seconds
     while not what():
         if time.monotonic() > end:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from certificates import HOST, company
-from conftest import Place, eventually
-from licensing_client import Seat, hold
+from conftest import Workspace, eventually
+from factories import HOST, ISSUER_KEY, company_authority, jwk, program
+from fault_proxy import listening, read_head, tunnel
+from licensing_client import Seat, run_command
 from licensing_client.identity import names
 from licensing_client.transport import Reply
-from lines import listening, read_head, tunnel
-from makers import ISSUER, jwk, program
-from reference import serving
+from reference_service import serving
 
 LEAVE_IN_ORDER = """
 import signal, sys, time
@@ -30,68 +29,68 @@ time.sleep(60)
 """
 
 
-def command(place: Place, verb: str, *words: str, file: Path | None = None) -> list[str]:
-    keys = place.folder / "issuer.json"
-    keys.write_text(json.dumps({"keys": [jwk(ISSUER)]}))
+def command(workspace: Workspace, verb: str, *words: str, file: Path | None = None) -> list[str]:
+    keys = workspace.folder / "issuer.json"
+    keys.write_text(json.dumps({"keys": [jwk(ISSUER_KEY)]}))
     before, after = (list(words), []) if "--" not in words else (list(words[: words.index("--")]), ["--"])
     after += words[words.index("--") + 1 :] if after else []
-    options = ["--issuer-keys", str(keys), "--state", str(place.state), *before]
+    options = ["--issuer-keys", str(keys), "--state", str(workspace.state), *before]
     here = [sys.executable, "-c", "import sys; from licensing_client.cli import main; sys.exit(main())"]
-    return [*here, verb, str(file or place.license()), *options, *after]
+    return [*here, verb, str(file or workspace.license()), *options, *after]
 
 
-def run(place: Place, verb: str, *words: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(workspace: Workspace, verb: str, *words: str, file: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(place, verb, *words, file=file), capture_output=True, text=True, timeout=60, check=False
+        command(workspace, verb, *words, file=file), capture_output=True, text=True, timeout=60, check=False
     )
 
 
-def test_hold_runs_a_program_under_a_seat_and_passes_its_exit_code_on(place: Place) -> None:
-    done = run(place, "hold", "--", sys.executable, "-c", "print('work'); raise SystemExit(7)")
+def test_hold_runs_a_program_under_a_seat_and_passes_its_exit_code_on(workspace: Workspace) -> None:
+    done = run(workspace, "hold", "--", sys.executable, "-c", "print('work'); raise SystemExit(7)")
     assert (done.returncode, done.stdout) == (7, "work\n")
-    assert place.service.ended
-    assert not place.service.active
+    assert workspace.service.ended
+    assert not workspace.service.active
 
 
-def test_hold_runs_nothing_without_a_seat(place: Place) -> None:
-    place.service.suspended = True
-    done = run(place, "hold", "--", sys.executable, "-c", "print('work')")
+def test_hold_runs_nothing_without_a_seat(workspace: Workspace) -> None:
+    workspace.service.suspended = True
+    done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')")
     assert (done.returncode, done.stdout) == (125, "")
     assert "suspended" in done.stderr
 
 
-def test_hold_names_a_program_that_does_not_exist(place: Place) -> None:
-    done = run(place, "hold", "--", "/no/such/program")
+def test_hold_names_a_program_that_does_not_exist(workspace: Workspace) -> None:
+    done = run(workspace, "hold", "--", "/no/such/program")
     assert done.returncode == 127
-    assert not place.service.active
+    assert not workspace.service.active
 
 
-def test_hold_without_a_program_is_wrong_usage(place: Place) -> None:
-    assert run(place, "hold").returncode == 2
+def test_hold_without_a_program_is_wrong_usage(workspace: Workspace) -> None:
+    assert run(workspace, "hold").returncode == 2
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_hold_tells_of_a_program_that_a_signal_ended(place: Place) -> None:
-    done = run(place, "hold", "--", sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
+def test_hold_tells_of_a_program_that_a_signal_ended(workspace: Workspace) -> None:
+    done = run(workspace, "hold", "--", sys.executable, "-c", "import os; os.kill(os.getpid(), 9)")
     assert done.returncode == 128 + 9
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_hold_passes_a_signal_on_and_gives_the_seat_back(place: Place) -> None:
+def test_hold_passes_a_signal_on_and_gives_the_seat_back(workspace: Workspace) -> None:
     process = subprocess.Popen(
-        command(place, "hold", "--", sys.executable, "-c", LEAVE_IN_ORDER), stdout=subprocess.PIPE, text=True
+        command(workspace, "hold", "--", sys.executable, "-c", LEAVE_IN_ORDER), stdout=subprocess.PIPE, text=True
     )
     assert process.stdout
     assert process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 4
     process.communicate()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
@@ -100,43 +99,43 @@ def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
         os.kill(os.getpid(), signal.SIGTERM)
         return started[0]
 
-    monkeypatch.setattr(hold, "_new_process", slow)
+    monkeypatch.setattr(run_command, "_new_process", slow)
     sleeps = [sys.executable, "-c", "import time; time.sleep(60)"]
     try:
-        with Seat(program(), place.license(), state_directory=place.state) as seat:
-            assert hold.hold(seat, sleeps, 1.0, print) == 128 + signal.SIGTERM
+        with Seat(program(), workspace.license(), state_directory=workspace.state) as seat:
+            assert run_command.run_command(seat, sleeps, 1.0, print) == 128 + signal.SIGTERM
     finally:
         started[0].kill()
         started[0].wait()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_hold_leaves_ctrl_c_to_the_program(place: Place) -> None:
+def test_hold_leaves_ctrl_c_to_the_program(workspace: Workspace) -> None:
     awaits = (
         "import time\ntry:\n print('up', flush=True)\n while True: time.sleep(0.1)\n"
         "except KeyboardInterrupt: raise SystemExit(5)"
     )
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{awaits}"
-    words = command(place, "hold", "--", sys.executable, "-c", code)
+    words = command(workspace, "hold", "--", sys.executable, "-c", code)
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
     assert process.stdout
     assert process.stdout.readline() == "up\n"
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert process.wait(10) == 5
     process.communicate()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_hold_ends_a_program_politely_when_its_seat_is_lost_after_a_time_to_save(place: Place) -> None:
-    file = place.license(heartbeat=1, lease=4)
+def test_hold_ends_a_program_politely_when_its_seat_is_lost_after_a_time_to_save(workspace: Workspace) -> None:
+    file = workspace.license(heartbeat=1, lease=4)
     words = ("hold", "--save-seconds", "1", "--", sys.executable, "-c", LEAVE_IN_ORDER)
     process = subprocess.Popen(
-        command(place, *words, file=file), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(workspace, *words, file=file), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    place.service.suspended = True
+    workspace.service.suspended = True
     begun = time.monotonic()
     assert process.wait(30) == 4
     assert time.monotonic() - begun > 1
@@ -145,19 +144,19 @@ def test_hold_ends_a_program_politely_when_its_seat_is_lost_after_a_time_to_save
     assert "Save your work" in messages
 
 
-def test_check_reads_a_license_without_the_network(place: Place) -> None:
-    done = run(place, "check", "--product", "Fluidit Water")
+def test_check_reads_a_license_without_the_network(workspace: Workspace) -> None:
+    done = run(workspace, "check", "--product", "Fluidit Water")
     assert done.returncode == 0
     assert "Acme Water Oy" in done.stdout
-    assert not place.service.requests
+    assert not workspace.service.requests
     for name in (names().user, *names().hosts):
         assert name not in done.stdout
-    assert run(place, "check", "--product", "Fluidit Heat").returncode == 1
+    assert run(workspace, "check", "--product", "Fluidit Heat").returncode == 1
 
 
-def test_a_missing_file_and_missing_keys_are_told_apart(place: Place) -> None:
-    assert run(place, "check", file=place.folder / "none.lic").returncode == 1
-    words = command(place, "check")
+def test_a_missing_file_and_missing_keys_are_distinguished(workspace: Workspace) -> None:
+    assert run(workspace, "check", file=workspace.folder / "none.lic").returncode == 1
+    words = command(workspace, "check")
     index = words.index("--issuer-keys")
     bare = words[:index] + words[index + 2 :]
     environment = {name: value for name, value in os.environ.items() if name != "LICENSING_ISSUER_KEYS"}
@@ -166,41 +165,41 @@ def test_a_missing_file_and_missing_keys_are_told_apart(place: Place) -> None:
     assert "LICENSING_ISSUER_KEYS" in done.stderr
 
 
-def test_a_seat_is_borrowed_used_without_network_and_returned(place: Place) -> None:
-    assert "borrowed until" in run(place, "borrow", "--days", "3").stdout
-    assert len(place.service.active) == 1
-    offline = run(place, "hold", "--service", "http://127.0.0.1:9/api", "--", sys.executable, "-c", "print('work')")
+def test_a_seat_is_borrowed_used_without_network_and_returned(workspace: Workspace) -> None:
+    assert "borrowed until" in run(workspace, "borrow", "--days", "3").stdout
+    assert len(workspace.service.active) == 1
+    offline = run(workspace, "hold", "--service", "http://127.0.0.1:9/api", "--", sys.executable, "-c", "print('work')")
     assert (offline.returncode, offline.stdout) == (0, "work\n")
-    assert len(place.service.active) == 1
-    assert run(place, "return").stdout == "returned\n"
-    assert not place.service.active
-    again = run(place, "return")
+    assert len(workspace.service.active) == 1
+    assert run(workspace, "return").stdout == "returned\n"
+    assert not workspace.service.active
+    again = run(workspace, "return")
     assert again.returncode == 1
     assert "No seat is borrowed here" in again.stderr
 
 
-def test_a_borrowed_seat_is_said_to_last_as_long_as_it_does_and_is_not_borrowed_twice(place: Place) -> None:
-    done = run(place, "borrow", "--days", "1")
+def test_a_borrowed_seat_is_said_to_last_as_long_as_it_does_and_is_not_borrowed_twice(workspace: Workspace) -> None:
+    done = run(workspace, "borrow", "--days", "1")
     assert done.returncode == 0
     end = datetime.datetime.fromisoformat(done.stdout.split()[-1])
     assert abs(end.timestamp() - time.time() - 86400) < 120
-    again = run(place, "borrow", "--days", "5")
+    again = run(workspace, "borrow", "--days", "5")
     assert (again.returncode, again.stdout) == (1, done.stdout)
     assert "nothing has changed" in again.stderr
-    assert len(place.service.active) == 1
+    assert len(workspace.service.active) == 1
 
 
-def test_a_license_that_cannot_be_borrowed_says_so(place: Place) -> None:
-    done = run(place, "borrow", "--days", "3", file=place.license(borrow=0))
+def test_a_license_that_cannot_be_borrowed_says_so(workspace: Workspace) -> None:
+    done = run(workspace, "borrow", "--days", "3", file=workspace.license(borrow=0))
     assert done.returncode == 1
-    assert not place.service.requests
+    assert not workspace.service.requests
 
 
-def test_my_data_shows_what_the_register_holds(place: Place) -> None:
-    assert json.loads(run(place, "my-data").stdout) == []
-    run(place, "borrow", "--days", "3")
-    held = json.loads(run(place, "my-data").stdout)
-    assert [entry["session"] for entry in held] == list(place.service.active)
+def test_my_data_shows_what_the_register_holds(workspace: Workspace) -> None:
+    assert json.loads(run(workspace, "my-data").stdout) == []
+    run(workspace, "borrow", "--days", "3")
+    held = json.loads(run(workspace, "my-data").stdout)
+    assert [entry["session"] for entry in held] == list(workspace.service.active)
 
 
 STEPS = ["file", "signature", "terms", "dns", "connect", "proxy", "tls", "service", "seat"]
@@ -215,11 +214,11 @@ def up_to(step: str) -> list[list[str]]:
     return [*(["ok", before] for before in STEPS[: STEPS.index(step)]), ["FAIL", step]]
 
 
-def test_diagnose_goes_all_the_way_and_leaves_no_seat_taken(place: Place) -> None:
-    done = run(place, "diagnose")
+def test_diagnose_goes_all_the_way_and_leaves_no_seat_taken(workspace: Workspace) -> None:
+    done = run(workspace, "diagnose")
     assert done.returncode == 0
     assert steps_of(done) == [["ok", step] for step in STEPS]
-    assert eventually(lambda: not place.service.active)
+    assert eventually(lambda: not workspace.service.active)
 
 
 @pytest.mark.parametrize(
@@ -231,29 +230,29 @@ def test_diagnose_goes_all_the_way_and_leaves_no_seat_taken(place: Place) -> Non
         (("--product", "Fluidit Heat"), "terms"),
     ],
 )
-def test_diagnose_says_where_it_fails(place: Place, words: tuple[str, ...], step: str) -> None:
-    done = run(place, "diagnose", *words)
+def test_diagnose_says_where_it_fails(workspace: Workspace, words: tuple[str, ...], step: str) -> None:
+    done = run(workspace, "diagnose", *words)
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", step]
 
 
-def test_diagnose_finds_a_file_that_was_tampered_with(place: Place) -> None:
-    file = place.license()
+def test_diagnose_finds_a_file_that_was_tampered_with(workspace: Workspace) -> None:
+    file = workspace.license()
     file.write_text(file.read_text()[:-30], "utf-8")
-    done = run(place, "diagnose", file=file)
+    done = run(workspace, "diagnose", file=file)
     assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", "signature"]
 
 
-def test_diagnose_finds_a_file_that_is_missing_or_no_license_at_all(place: Place) -> None:
-    picture = place.folder / "picture.lic"
+def test_diagnose_finds_a_file_that_is_missing_or_no_license_at_all(workspace: Workspace) -> None:
+    picture = workspace.folder / "picture.lic"
     picture.write_bytes(b"\x89PNG\r\n")
-    for file in (place.folder / "none.lic", picture):
-        done = run(place, "diagnose", file=file)
+    for file in (workspace.folder / "none.lic", picture):
+        done = run(workspace, "diagnose", file=file)
         assert (done.returncode, steps_of(done)) == (1, up_to("file"))
 
 
-def test_diagnose_finds_a_company_proxy_that_looks_into_the_connection(place: Place) -> None:
-    ca, context = company(place.folder)
+def test_diagnose_finds_a_company_proxy_that_looks_into_the_connection(workspace: Workspace) -> None:
+    ca, context = company_authority(workspace.folder)
 
     def inspector(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secure:
@@ -261,20 +260,20 @@ def test_diagnose_finds_a_company_proxy_that_looks_into_the_connection(place: Pl
 
     with listening(inspector) as port, listening(tunnel(port, [])) as proxy:
         words = ("diagnose", "--service", f"https://{HOST}/api", "--proxy", f"http://127.0.0.1:{proxy}")
-        done = run(place, *words)
-        trusting = run(place, *words, "--ca-file", str(ca))
+        done = run(workspace, *words)
+        trusting = run(workspace, *words, "--ca-file", str(ca))
     assert (done.returncode, steps_of(done)) == (1, up_to("tls"))
     assert steps_of(trusting) == up_to("service")
 
 
-def test_diagnose_finds_a_page_that_answers_in_place_of_the_service(place: Place) -> None:
+def test_diagnose_finds_a_page_that_answers_in_place_of_the_service(workspace: Workspace) -> None:
     with serving(lambda _: Reply(200, {"content-type": "text/html"}, b"<html>Please sign in</html>")) as portal:
-        done = run(place, "diagnose", "--service", portal)
+        done = run(workspace, "diagnose", "--service", portal)
     assert (done.returncode, steps_of(done)) == (1, up_to("service"))
 
 
-def test_diagnose_finds_a_seat_that_is_refused(place: Place) -> None:
-    place.service.suspended = True
-    done = run(place, "diagnose")
+def test_diagnose_finds_a_seat_that_is_refused(workspace: Workspace) -> None:
+    workspace.service.suspended = True
+    done = run(workspace, "diagnose")
     assert (done.returncode, steps_of(done)) == (1, up_to("seat"))
     assert "suspended" in done.stdout

@@ -1,4 +1,4 @@
-"""A license file is judged on the computer, before anybody is asked, and the answer is one that people understand."""
+"""A license file is checked offline, before any call, and the answer is one that people understand."""
 
 import datetime
 from pathlib import Path
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from factories import NOW, SALT, STRANGER_KEY, license_claims, license_file, license_of, program, sign, x_of
 from licensing_client.identity import Names, Person, client_hash
-from licensing_client.license import License, covers, parse_license, read_license
+from licensing_client.license import License, check_license, parse_license, read_license
 from licensing_client.reasons import Code, Reason
-from makers import NOW, SALT, STRANGER, license_claims, license_file, license_of, program, sign, x_of
 
 ANN = client_hash(SALT, "user", "ann")
 DESK = client_hash(SALT, "host", "desk.example.com")
@@ -17,17 +17,19 @@ PERSON = Person(ANN, DESK)
 DAY = datetime.date(2026, 9, 20)
 
 
-def judged(person: Person = PERSON, now: float = NOW, *, terms: dict[str, Any] | None = None, **changes: Any) -> object:
-    refusal = covers(license_of(**(terms or {})), program(**changes), person, now)
+def refusal_code(
+    person: Person = PERSON, now: float = NOW, *, claims: dict[str, Any] | None = None, **changes: Any
+) -> object:
+    refusal = check_license(license_of(**(claims or {})), program(**changes), person, now)
     return refusal.code if refusal else None
 
 
-def test_a_license_that_fits_admits() -> None:
-    assert judged(built=DAY, features=frozenset({"gis"})) is None
+def test_a_license_that_covers_the_program_admits_it() -> None:
+    assert refusal_code(built=DAY, features=frozenset({"gis"})) is None
 
 
 @pytest.mark.parametrize(
-    ("terms", "changes", "code"),
+    ("claims", "changes", "code"),
     [
         ({"product": "Fluidit Heat"}, {}, Code.PRODUCT_NOT_LICENSED),
         ({"nbf": NOW + 1}, {}, Code.LICENSE_NOT_YET_VALID),
@@ -38,19 +40,19 @@ def test_a_license_that_fits_admits() -> None:
         ({"kind": "node-locked", "hosts": [client_hash(SALT, "host", "other")]}, {}, Code.HOST_NOT_ALLOWED),
     ],
 )
-def test_a_license_that_does_not_fit_says_why(terms: dict[str, Any], changes: dict[str, Any], code: Code) -> None:
-    assert judged(terms=terms, **changes) == code
+def test_a_license_that_does_not_fit_says_why(claims: dict[str, Any], changes: dict[str, Any], code: Code) -> None:
+    assert refusal_code(claims=claims, **changes) == code
 
 
 def test_a_version_made_before_maintenance_ended_runs_for_good() -> None:
-    assert judged(terms={"maintenance_until": NOW - 90 * 86400}, built=datetime.date(2025, 1, 1)) is None
-    assert judged(terms={"maintenance_until": ...}, built=DAY) is None
-    assert judged(terms={"maintenance_until": None}, built=DAY) is None
+    assert refusal_code(claims={"maintenance_until": NOW - 90 * 86400}, built=datetime.date(2025, 1, 1)) is None
+    assert refusal_code(claims={"maintenance_until": ...}, built=DAY) is None
+    assert refusal_code(claims={"maintenance_until": None}, built=DAY) is None
 
 
 def test_named_user_and_node_locked_admit_those_they_name() -> None:
-    assert judged(terms={"kind": "named-user", "users": [ANN]}) is None
-    assert judged(terms={"kind": "node-locked", "hosts": [DESK]}) is None
+    assert refusal_code(claims={"kind": "named-user", "users": [ANN]}) is None
+    assert refusal_code(claims={"kind": "node-locked", "hosts": [DESK]}) is None
 
 
 def test_a_computer_is_known_by_any_of_its_names() -> None:
@@ -67,7 +69,7 @@ def test_a_computer_is_known_by_any_of_its_names() -> None:
         pytest.param("# only a comment\n", Code.LICENSE_MALFORMED, id="comments only"),
         pytest.param(license_file() + license_file(), Code.LICENSE_MALFORMED, id="two licenses in one file"),
         pytest.param(license_file()[:-50], Code.LICENSE_INVALID, id="cut short"),
-        pytest.param(sign("license+jwt", license_claims(), STRANGER), Code.LICENSE_INVALID, id="home-made"),
+        pytest.param(sign("license+jwt", license_claims(), STRANGER_KEY), Code.LICENSE_INVALID, id="home-made"),
         pytest.param(license_file(seats="many"), Code.LICENSE_MALFORMED, id="seats are no number"),
         pytest.param(license_file(exp=...), Code.LICENSE_MALFORMED, id="no end"),
         pytest.param(license_file(collect=False), Code.LICENSE_MALFORMED, id="floating, yet nothing recorded"),
@@ -102,7 +104,7 @@ def test_a_file_from_windows_with_a_newer_issuers_claims_is_read() -> None:
 
 
 def test_a_program_trusts_several_issuer_keys_so_that_they_can_be_changed() -> None:
-    keys = program(issuer_keys=(x_of(STRANGER), *program().issuer_keys)).keys()
+    keys = program(issuer_keys=(x_of(STRANGER_KEY), *program().issuer_keys)).keys()
     assert parse_license(license_file(), keys).id == "acme-water"
 
 

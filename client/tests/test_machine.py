@@ -1,38 +1,38 @@
-"""Whatever happens in whatever order, the machine keeps its promises."""
+"""The machine keeps its rules for every order of events."""
 
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import NOW
 from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.machine import (
-    FOREIGN,
     RUNNING,
+    SESSION_ID_TAKEN,
     Call,
     End,
     Heartbeat,
-    Hold,
-    Luck,
+    Randomness,
+    Registered,
     Start,
     State,
     Status,
     Terms,
-    again,
     answered,
-    asking,
     begin,
     borrow,
-    due,
+    call_sent,
+    due_call,
     grace_end,
-    passed,
+    retry,
     runs_until,
+    time_passed,
     wake_at,
 )
 from licensing_client.reasons import Code, reason
-from makers import NOW
 
 FINAL = (Code.LICENSE_SUSPENDED, Code.LICENSE_SUPERSEDED)
 
@@ -42,53 +42,55 @@ def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool) -
 
 
 @dataclass(frozen=True)
-class Turn:
-    """What the service does if it is asked, and how much later than asked for the program wakes up; whether its user
-    tries again, and wishes to borrow, before the call or while it is under way."""
+class Event:
+    """The service's answer to a call, how late the program wakes, and what its user does.
+
+    The user may retry, and ask to borrow, before the call or during it.
+    """
 
     kind: str
     late: float
-    spread: float
+    jitter: float
     length: int
     number: int
-    again: bool
-    wish: int | None
-    hasty: bool
+    retries: bool
+    borrow_seconds: int | None
+    during_call: bool
 
 
-turns = st.builds(
-    Turn,
+events = st.builds(
+    Event,
     kind=st.sampled_from(["fine", "fine", "silent", "silent", "busy", "full", "gone", "unaccepted", *FINAL]),
     late=st.sampled_from([0.0, 0.0, 0.5, 30.0, 3600.0, 300000.0]),
-    spread=st.floats(0, 1, exclude_max=True),
+    jitter=st.floats(0, 1, exclude_max=True),
     length=st.integers(2, 900),
     number=st.integers(0, 10**6),
-    again=st.booleans(),
-    wish=st.sampled_from([None, None, None, None, 0, 86400]),
-    hasty=st.booleans(),
+    retries=st.booleans(),
+    borrow_seconds=st.sampled_from([None, None, None, None, 0, 86400]),
+    during_call=st.booleans(),
 )
 
 
-def reply(turn: Turn, call: Call, now: float, held: dict[str, bool]) -> Answer:
-    if turn.kind == "silent":
+def reply(event: Event, call: Call, now: float, active: dict[str, bool]) -> Answer:
+    if event.kind == "silent":
         return NoAnswer(Step.SERVICE, "")
-    if turn.kind == "busy":
-        return NoAnswer(Step.SERVICE, "", retry_after=turn.length)
-    if turn.kind == "unaccepted" and not isinstance(call, Start):
+    if event.kind == "busy":
+        return NoAnswer(Step.SERVICE, "", retry_after=event.length)
+    if event.kind == "unaccepted" and not isinstance(call, Start):
         return Unaccepted()
     if isinstance(call, End):
         return Ended()
-    session = call.session if isinstance(call, Start) else call.lease.session
-    if turn.kind == "fine":
-        return Granted(lease(session, now, turn.length, 7200, borrowed=held[session]), 300, recorded=True)
-    if turn.kind == "gone" or (turn.kind == "full" and isinstance(call, Heartbeat)):
+    session = call.session_id if isinstance(call, Start) else call.lease.session_id
+    if event.kind == "fine":
+        return Granted(lease(session, now, event.length, 7200, borrowed=active[session]), 300, recorded=True)
+    if event.kind == "gone" or (event.kind == "full" and isinstance(call, Heartbeat)):
         return Gone()
-    if turn.kind in ("full", "unaccepted"):
+    if event.kind in ("full", "unaccepted"):
         return Refused(reason(Code.NO_SEAT), 10)
-    return Refused(reason(Code(turn.kind)))
+    return Refused(reason(Code(event.kind)))
 
 
-beginnings = st.builds(
+initial_states = st.builds(
     lambda wait, age, known, borrowed: begin(
         Terms(NOW + 30 * 86400, floating=True, wait=wait),
         "fresh",
@@ -104,69 +106,69 @@ beginnings = st.builds(
 )
 
 
-@given(beginnings, st.lists(turns, max_size=40))
-def test_no_order_of_events_breaks_a_promise(state: State, script: list[Turn]) -> None:
-    now, last_call, owed = float(NOW), -1e9, 0.0
-    held: dict[str, bool] = {}  # the sessions that may be active, and whether they are borrowed
-    if state.hold in (Hold.SEAT, Hold.STALE) and state.lease:
-        held[state.lease.session] = state.lease.borrowed
-    if state.hold is Hold.ASKED:
-        held[state.session] = False
+@given(initial_states, st.lists(events, max_size=40))
+def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) -> None:
+    now, last_call, min_pause = float(NOW), -1e9, 0.0
+    active: dict[str, bool] = {}  # the sessions that may be active, and whether they are borrowed
+    if state.registered in (Registered.SEAT, Registered.STALE) and state.lease:
+        active[state.lease.session_id] = state.lease.borrowed
+    if state.registered is Registered.ASKED:
+        active[state.session_id] = False
     refused = False
-    for turn in script:
-        slept = turn.late > 60
-        now = max(now, min(wake_at(state), now + 400)) + turn.late
-        state = passed(state, now)
-        if turn.again:
-            state = again(state, now)
-        if turn.wish is not None and not turn.hasty:
-            state, owed = borrow(state, turn.wish, now, Luck(0, f"wish {turn.number}")), 0.0
+    for event in script:
+        slept = event.late > 60
+        now = max(now, min(wake_at(state), now + 400)) + event.late
+        state = time_passed(state, now)
+        if event.retries:
+            state = retry(state, now)
+        if event.borrow_seconds is not None and not event.during_call:
+            state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}")), 0.0
         assert not (refused and state.status in RUNNING), "runs after a refusal that was obeyed"
         _may_run_only_on_a_lease(state, now, slept=slept)
-        call = due(state, now)
+        call = due_call(state, now)
         if call is None:
             continue
-        assert slept or now - last_call >= owed - 1e-6, "asked too soon"
-        known = isinstance(call, Start) and call.session in held
+        assert slept or now - last_call >= min_pause - 1e-6, "asked too soon"
+        known = isinstance(call, Start) and call.session_id in active
         if isinstance(call, Start):
-            assert set(held) <= {call.session}, "a start while another session may be held"
-            held.setdefault(call.session, call.borrow > 0)
-        state = asking(state, call)
-        if turn.wish is not None and turn.hasty:
-            state = borrow(state, turn.wish, now, Luck(0, f"wish {turn.number}"))
-        answer = reply(turn, call, now, held)
+            assert set(active) <= {call.session_id}, "a start while another session may be active"
+            active.setdefault(call.session_id, call.borrow_seconds > 0)
+        state = call_sent(state, call)
+        if event.borrow_seconds is not None and event.during_call:
+            state = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}"))
+        answer = reply(event, call, now, active)
         before = state
-        state = answered(state, answer, now, Luck(turn.spread, f"fresh {turn.number}"))
-        last_call, owed = now, _pause_owed(before, answer)
+        state = answered(state, answer, now, Randomness(event.jitter, f"fresh {event.number}"))
+        last_call, min_pause = now, _pause_owed(before, answer)
         if isinstance(call, End) and isinstance(answer, Ended):
-            held.pop(call.lease.session, None)
+            active.pop(call.lease.session_id, None)
         if isinstance(call, Start) and isinstance(answer, Refused | Gone):
-            heard_twice = isinstance(answer, Gone) and before.doubted == FOREIGN
-            if not known or heard_twice:  # else an earlier start may have taken a seat, and this one was damaged
-                held.pop(call.session, None)
+            confirmed = isinstance(answer, Gone) and before.unconfirmed == SESSION_ID_TAKEN
+            if not known or confirmed:  # otherwise an earlier start may have a seat, and this one was damaged
+                active.pop(call.session_id, None)
         if isinstance(answer, Refused) and state.status in (Status.REFUSED, Status.LOST):
             refused = True
         if isinstance(answer, Granted):
             refused = False
         if isinstance(answer, Granted):
             assert state.status is Status.GRANTED
-        if before.status in RUNNING and isinstance(answer, Refused) and before.doubted == answer.reason.code:
+        if before.status in RUNNING and isinstance(answer, Refused) and before.unconfirmed == answer.reason.code:
             assert state.status is Status.LOST
         if state.status is Status.LOST and isinstance(answer, Refused) and answer.retry_after is None:
-            assert due(passed(state, now + 10**6), now + 10**6) is None, "asked after a refusal for good"
+            assert due_call(time_passed(state, now + 10**6), now + 10**6) is None, "asked after a refusal for good"
 
 
 def _pause_owed(before: State, answer: Answer) -> float:
     match answer:
         case NoAnswer(retry_after=seconds):
             return max(seconds or 0, 0.5 * min(2.0**before.failures, 300))
-        case Gone() if before.hold is Hold.ASKED:
+        case Gone() if before.registered is Registered.ASKED:
             return 0.5
         case Refused(retry_after=seconds) if before.status in (Status.REFUSED, Status.LOST, Status.STARTING):
             return float(seconds or 0)
         case Refused():
-            return 3.0 if before.doubted != answer.reason.code else float(answer.retry_after or 0)
-        case Granted() if before.borrow is not None:
+            return 3.0 if before.unconfirmed != answer.reason.code else float(answer.retry_after or 0)
+        case Granted() if before.borrow_seconds is not None:
             return 0.0
         case Granted(lease=granted):
             return 0.8 * min(300, max(1.0, (granted.expires_at - granted.issued_at) / 2))

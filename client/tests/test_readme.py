@@ -1,4 +1,4 @@
-"""What README.md shows is run as it stands there."""
+"""The code and commands in README.md work as shown."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from conftest import Place, eventually
+from conftest import Workspace, eventually
 from licensing_client.cli import _parser
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -14,22 +14,24 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 def test_its_python_takes_seats_and_gives_them_back(
-    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place.license(maintenance_until=None)
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("XDG_STATE_HOME", str(place.state))
-    heard: list[str] = []
-    window = SimpleNamespace(enable=lambda: heard.append("enabled"), say=heard.append, save_and_close=heard.append)
+    workspace.license(maintenance_until=None)
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("XDG_STATE_HOME", str(workspace.state))
+    received: list[str] = []
+    window = SimpleNamespace(
+        enable=lambda: received.append("enabled"), say=received.append, save_and_close=received.append
+    )
     given: dict[str, object] = {"window": window}
     assert len(BLOCKS) == 3
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), given)  # noqa: S102 — our own text
-    assert eventually(lambda: heard == ["enabled"])
+    assert eventually(lambda: received == ["enabled"])
     given["seat"].close()  # type: ignore[attr-defined]
     assert "licensed features: ['gis', 'scenarios']" in capsys.readouterr().out
-    assert len(place.service.ended) == 3
-    assert not place.service.active
+    assert len(workspace.service.ended) == 3
+    assert not workspace.service.active
 
 
 def test_its_commands_are_those_that_there_are() -> None:

@@ -1,4 +1,4 @@
-"""A program embeds a seat: in a few lines, without ever waiting long, and without leaving anything behind."""
+"""A program embeds a seat in a few lines, never waits long, and leaves nothing behind."""
 
 import base64
 import errno
@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 import pytest
 
-from conftest import Place, eventually
+from conftest import Workspace, eventually
+from factories import SALT, program
+from fault_proxy import listening
 from licensing_client import Code, Network, Seat, SeatRefused, Standing, Status
 from licensing_client.clock import SystemClock
 from licensing_client.identity import Names
-from lines import listening
-from makers import SALT, program
 from test_transport import silent
 
 CLIENT_THREADS = "licensing-client"
@@ -30,74 +30,74 @@ def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith(CLIENT_THREADS)]
 
 
-def seat_of(place: Place, **options: object) -> Seat:
-    given = {"state_directory": place.state, **options}
-    return Seat(program(), place.license(), **given)  # type: ignore[arg-type]
+def seat_of(workspace: Workspace, **options: object) -> Seat:
+    given = {"state_directory": workspace.state, **options}
+    return Seat(program(), workspace.license(), **given)  # type: ignore[arg-type]
 
 
-def test_a_few_lines_take_a_seat_and_give_it_back(place: Place) -> None:
-    with seat_of(place) as seat:
+def test_a_few_lines_take_a_seat_and_give_it_back(workspace: Workspace) -> None:
+    with seat_of(workspace) as seat:
         assert seat.standing.running
         assert seat.standing.features == {"gis", "scenarios"}
         assert seat.standing.seats is not None
-        assert len(place.service.active) == 1
-    assert not place.service.active
+        assert len(workspace.service.active) == 1
+    assert not workspace.service.active
     assert not threads()
 
 
-def test_an_exception_gives_the_seat_back(place: Place) -> None:
-    with pytest.raises(ZeroDivisionError), seat_of(place):
+def test_an_exception_gives_the_seat_back(workspace: Workspace) -> None:
+    with pytest.raises(ZeroDivisionError), seat_of(workspace):
         _ = 1 / 0
-    assert not place.service.active
+    assert not workspace.service.active
 
 
-def test_a_program_without_a_seat_is_told_why_and_holds_nothing(place: Place) -> None:
-    place.service.suspended = True
-    with pytest.raises(SeatRefused) as caught, seat_of(place):
+def test_a_program_without_a_seat_gets_the_reason_and_holds_nothing(workspace: Workspace) -> None:
+    workspace.service.suspended = True
+    with pytest.raises(SeatRefused) as caught, seat_of(workspace):
         pytest.fail("the program must not run")
     assert caught.value.reason.code is Code.LICENSE_SUSPENDED
     assert not threads()
 
 
-def test_callbacks_tell_a_window_that_does_not_wait(place: Place) -> None:
-    heard: list[Standing] = []
-    seat = seat_of(place, granted=heard.append)
+def test_callbacks_inform_a_window_that_does_not_wait(workspace: Workspace) -> None:
+    received: list[Standing] = []
+    seat = seat_of(workspace, granted=received.append)
     begun = time.monotonic()
     seat.start(block=False)
     assert time.monotonic() - begun < 0.5
-    assert eventually(lambda: bool(heard))
-    assert heard[0].status is Status.GRANTED
+    assert eventually(lambda: bool(received))
+    assert received[0].status is Status.GRANTED
     seat.close()
 
 
-def test_a_callback_that_fails_does_not_cost_the_seat(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_fails_does_not_cost_the_seat(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     def fails(_standing: Standing) -> None:
         raise RuntimeError("a bug of the program's")
 
-    seat = seat_of(place, granted=fails)
+    seat = seat_of(workspace, granted=fails)
     assert seat.start().running
     assert eventually(lambda: "a bug of the program's" in caplog.text)
     seat.close()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
-def test_a_callback_may_close_the_seat(place: Place) -> None:
+def test_a_callback_may_close_the_seat(workspace: Workspace) -> None:
     done = threading.Event()
 
     def close(_standing: Standing) -> None:
         seat.close()
         done.set()
 
-    seat = seat_of(place, granted=close)
+    seat = seat_of(workspace, granted=close)
     seat.start()
     assert done.wait(5)
     assert eventually(lambda: not threads())
-    assert not place.service.active
+    assert not workspace.service.active
 
 
-def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_allows(place: Place) -> None:
+def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_allows(workspace: Workspace) -> None:
     with listening(silent) as port:
-        seat = seat_of(place, start_within=0.5, network=Network(service=f"http://127.0.0.1:{port}/api"))
+        seat = seat_of(workspace, start_within=0.5, network=Network(service=f"http://127.0.0.1:{port}/api"))
         begun = time.monotonic()
         standing = seat.start()
         assert time.monotonic() - begun < 1.5
@@ -109,48 +109,48 @@ def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_al
         assert not threads()
 
 
-def test_without_network_the_next_start_goes_on_in_grace_and_says_how_long(place: Place) -> None:
-    with seat_of(place):
+def test_without_network_the_next_start_goes_on_in_grace_and_says_how_long(workspace: Workspace) -> None:
+    with seat_of(workspace):
         pass
-    heard: list[Standing] = []
-    seat = seat_of(place, network=Network(service="http://127.0.0.1:9/api"), grace=heard.append)
+    received: list[Standing] = []
+    seat = seat_of(workspace, network=Network(service="http://127.0.0.1:9/api"), grace=received.append)
     standing = seat.start()
     assert standing.status is Status.GRACE
     assert standing.left is not None
     assert 2.9 < standing.left.total_seconds() / 86400 <= 3
     seat.close()
-    assert heard[0].status is Status.GRACE
+    assert received[0].status is Status.GRACE
 
 
-def test_a_refused_license_file_asks_nobody(place: Place) -> None:
-    seat = Seat(program(product="Fluidit Heat"), place.license(), state_directory=place.state)
+def test_a_refused_license_file_asks_nobody(workspace: Workspace) -> None:
+    seat = Seat(program(product="Fluidit Heat"), workspace.license(), state_directory=workspace.state)
     standing = seat.start()
     seat.close()
     assert standing.reason is not None
     assert standing.reason.code is Code.PRODUCT_NOT_LICENSED
-    assert not place.service.requests
+    assert not workspace.service.requests
     assert not threads()
 
 
-def test_a_license_file_that_has_been_replaced_is_read_when_the_user_tries_again(place: Place) -> None:
-    file = place.license(product="Fluidit Heat")
-    seat = Seat(program(), file, state_directory=place.state)
+def test_a_license_file_that_has_been_replaced_is_read_when_the_user_tries_again(workspace: Workspace) -> None:
+    file = workspace.license(product="Fluidit Heat")
+    seat = Seat(program(), file, state_directory=workspace.state)
     assert not seat.start().running
-    place.license()
+    workspace.license()
     assert seat.start().running
     seat.close()
 
 
-def test_a_key_that_is_none_is_found_when_the_program_is_written(place: Place) -> None:
+def test_a_key_that_is_none_is_found_when_the_program_is_written(workspace: Workspace) -> None:
     with pytest.raises(ValueError, match="43 characters"):
-        Seat(program(issuer_keys=("no key",)), place.license())
+        Seat(program(issuer_keys=("no key",)), workspace.license())
 
 
-def test_a_computer_whose_date_is_wrong_asks_the_service_before_it_gives_up(place: Place) -> None:
-    with seat_of(place):
+def test_a_computer_whose_date_is_wrong_asks_the_service_before_it_gives_up(workspace: Workspace) -> None:
+    with seat_of(workspace):
         pass
     later = type("Later", (SystemClock,), {"wall": lambda _self: time.time() - 10 * 365 * 86400})
-    seat = seat_of(place)
+    seat = seat_of(workspace)
     seat._clock = later()
     assert seat.start().status is Status.GRANTED
     seat.close()
@@ -160,63 +160,63 @@ def code_of(standing: Standing) -> Code | None:
     return standing.reason.code if standing.reason else None
 
 
-def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(place: Place) -> None:
-    place.service.retry_after = 1
-    first, second, third = seat_of(place), seat_of(place), seat_of(place)
+def test_a_seat_that_frees_up_is_taken_when_the_user_tries_again(workspace: Workspace) -> None:
+    workspace.service.retry_after = 1
+    first, second, third = seat_of(workspace), seat_of(workspace), seat_of(workspace)
     assert first.start().running
     assert second.start().running
     assert code_of(third.start()) is Code.NO_SEAT
     first.close()
-    time.sleep(1.6)  # Retry-After, and what chance adds to it
+    time.sleep(1.6)  # Retry-After and its jitter
     begun = time.monotonic()
     assert third.start().status is Status.GRANTED
     assert time.monotonic() - begun < 2
-    assert len(place.service.active) == 2
+    assert len(workspace.service.active) == 2
     for seat in (second, third):
         seat.close()
-    assert not place.service.active
-    assert place.service.peak == 2
+    assert not workspace.service.active
+    assert workspace.service.peak == 2
 
 
-def test_trying_again_asks_the_service_and_a_suspended_license_does_not_run_in_grace(place: Place) -> None:
-    with seat_of(place):
+def test_trying_again_asks_the_service_and_a_suspended_license_does_not_run_in_grace(workspace: Workspace) -> None:
+    with seat_of(workspace):
         pass
-    place.service.suspended = True
-    seat = seat_of(place)
+    workspace.service.suspended = True
+    seat = seat_of(workspace)
     assert code_of(seat.start()) is Code.LICENSE_SUSPENDED
     time.sleep(0.3)  # the client's thread has gone to rest
-    asked = len(place.service.requests)
+    asked = len(workspace.service.requests)
     standing = seat.start()
     assert standing.status is Status.REFUSED
     assert code_of(standing) is Code.LICENSE_SUSPENDED
-    assert len(place.service.requests) == asked + 1
-    place.service.suspended = False
+    assert len(workspace.service.requests) == asked + 1
+    workspace.service.suspended = False
     assert seat.start().status is Status.GRANTED
     seat.close()
 
 
-def test_a_seat_is_borrowed_at_once_and_the_user_is_told(place: Place) -> None:
-    heard: list[Standing] = []
-    seat = seat_of(place, granted=heard.append)
+def test_a_seat_is_borrowed_at_once_and_the_user_is_reported(workspace: Workspace) -> None:
+    received: list[Standing] = []
+    seat = seat_of(workspace, granted=received.append)
     seat.start()
     assert seat.borrow(3 * 86400) is None
-    assert eventually(lambda: len(heard) == 2, 3.0)
-    assert heard[1].borrowed
-    assert heard[1].expires is not None
-    assert heard[1].until is not None
-    assert heard[1].until >= heard[1].expires
+    assert eventually(lambda: len(received) == 2, 3.0)
+    assert received[1].borrowed
+    assert received[1].expires is not None
+    assert received[1].until is not None
+    assert received[1].until >= received[1].expires
     assert seat.borrow(0) is None
-    assert eventually(lambda: len(heard) == 3, 3.0)
-    assert not heard[2].borrowed
+    assert eventually(lambda: len(received) == 3, 3.0)
+    assert not received[2].borrowed
     seat.close()
     assert code_of(Standing(Status.ENDED, seat.borrow(3 * 86400))) is Code.BORROWING_NOT_ALLOWED
-    assert not place.service.active
-    assert place.service.peak == 1
+    assert not workspace.service.active
+    assert workspace.service.peak == 1
 
 
 @pytest.mark.parametrize("outage", ["refused", "silent"])
-def test_callbacks_come_from_the_clients_thread_alone(place: Place, outage: str) -> None:
-    with seat_of(place):
+def test_callbacks_come_from_the_clients_thread_alone(workspace: Workspace, outage: str) -> None:
+    with seat_of(workspace):
         pass
     names: list[str] = []
 
@@ -226,39 +226,39 @@ def test_callbacks_come_from_the_clients_thread_alone(place: Place, outage: str)
     listeners = dict.fromkeys(("granted", "refused", "grace", "lost", "restored"), hear)
     with listening(silent) as port:
         bad = Network(service=f"http://127.0.0.1:{9 if outage == 'refused' else port}/api")
-        seat = seat_of(place, network=bad, start_within=0.3, **listeners)
+        seat = seat_of(workspace, network=bad, start_within=0.3, **listeners)
         assert seat.start().status is Status.GRACE
         assert outage == "silent" or eventually(lambda: bool(names))
         seat.close()
     assert set(names) == {CLIENT_THREADS}
 
 
-def test_a_callback_that_wants_to_end_the_program_does_not_end_the_client(place: Place) -> None:
+def test_a_callback_that_wants_to_end_the_program_does_not_end_the_client(workspace: Workspace) -> None:
     def leave(_standing: Standing) -> None:
         sys.exit(3)
 
-    file = place.license(heartbeat=1, lease=4)
-    seat = Seat(program(), file, state_directory=place.state, granted=leave)
+    file = workspace.license(heartbeat=1, lease=4)
+    seat = Seat(program(), file, state_directory=workspace.state, granted=leave)
     seat.start()
-    assert eventually(lambda: any(request.method == "PUT" for _, request, _ in place.service.requests))
+    assert eventually(lambda: any(request.method == "PUT" for _, request, _ in workspace.service.requests))
     seat.close()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
-def test_a_callback_that_tries_again_does_not_hold_the_client_up(place: Place) -> None:
-    place.service.suspended = True
-    heard: list[Standing] = []
+def test_a_callback_that_tries_again_does_not_hold_the_client_up(workspace: Workspace) -> None:
+    workspace.service.suspended = True
+    received: list[Standing] = []
 
     def once_more(standing: Standing) -> None:
-        heard.append(standing)
-        if len(heard) == 1:
-            place.service.suspended = False
+        received.append(standing)
+        if len(received) == 1:
+            workspace.service.suspended = False
             seat.start()
 
-    seat = seat_of(place, refused=once_more, granted=heard.append)
+    seat = seat_of(workspace, refused=once_more, granted=received.append)
     seat.start(block=False)
-    assert eventually(lambda: len(heard) == 2)
-    assert [standing.status for standing in heard] == [Status.REFUSED, Status.GRANTED]
+    assert eventually(lambda: len(received) == 2)
+    assert [standing.status for standing in received] == [Status.REFUSED, Status.GRANTED]
     seat.close()
 
 
@@ -266,7 +266,7 @@ NAMES = Names("Zoë Öberg", ("oberg-pc.acme.example", "oberg-pc"))
 
 
 def betrays(data: bytes) -> list[str]:
-    """The words of `NAMES` that stand in `data`, as they are or encoded as UTF-8, percent, JSON or base64 have it."""
+    """The words of `NAMES` found in `data`, plain or encoded as UTF-8, percent, JSON or base64."""
     text = data.decode("utf-8", "replace").casefold()
     words = [word for name in (NAMES.user, *NAMES.hosts) for word in name.casefold().split()]
     spellings = {word: {word, quote(word).casefold(), json.dumps(word)[1:-1].casefold()} for word in words}
@@ -280,22 +280,24 @@ def test_the_search_for_names_finds_them() -> None:
     assert betrays(b"/api?user=%C3%B6berg")
 
 
-def test_what_is_kept_on_disk_is_private_and_holds_no_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_on_disk_is_private_and_holds_no_name(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("licensing_client.seat.names", lambda: NAMES)
-    with seat_of(place):
-        files = list(place.state.iterdir())
+    with seat_of(workspace):
+        files = list(workspace.state.iterdir())
         assert {file.suffix for file in files} == {".json", ".lock"}
         for file in files:
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert not betrays(str(file.name).encode() + file.read_bytes())
-        assert stat.S_IMODE(place.state.stat().st_mode) == 0o700
+        assert stat.S_IMODE(workspace.state.stat().st_mode) == 0o700
 
 
-def test_nothing_on_the_wire_holds_a_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_on_the_wire_holds_a_name(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("licensing_client.seat.names", lambda: NAMES)
-    with seat_of(place):
+    with seat_of(workspace):
         pass
-    sent = [request for _, request, _ in place.service.requests]
+    sent = [request for _, request, _ in workspace.service.requests]
     assert [request.method for request in sent] == ["POST", "DELETE"]
     hashes = NAMES.person(SALT, set())
     assert hashes.user.encode() in sent[0].body
@@ -304,22 +306,24 @@ def test_nothing_on_the_wire_holds_a_name(place: Place, monkeypatch: pytest.Monk
         assert not betrays(request.url.encode() + repr(request.headers).encode() + request.body)
 
 
-def test_a_disk_that_cannot_be_written_stops_nobody(place: Place) -> None:
-    place.state.write_text("a file where the directory should be")
-    with seat_of(place) as seat:
+def test_a_disk_that_cannot_be_written_stops_nobody(workspace: Workspace) -> None:
+    workspace.state.write_text("a file where the directory should be")
+    with seat_of(workspace) as seat:
         assert seat.standing.running
-    assert not place.service.active
+    assert not workspace.service.active
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="flock is POSIX")
-def test_a_disk_without_locks_stops_nobody_and_is_not_filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_locks_stops_nobody_and_is_not_filled(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_locks(_file: int, _how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.flock", no_locks)
-    with seat_of(place) as seat:
+    with seat_of(workspace) as seat:
         assert seat.standing.running
-    assert len(list(place.state.iterdir())) == 1
+    assert len(list(workspace.state.iterdir())) == 1
 
 
 PROGRAM = """
@@ -334,19 +338,19 @@ sys.stdin.readline()
 """
 
 
-def child(place: Place, then: str) -> subprocess.Popen[str]:
+def child(workspace: Workspace, then: str) -> subprocess.Popen[str]:
     code = PROGRAM.format(keys=program().issuer_keys, then=then)
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(place.license()), str(place.state)],
+        [sys.executable, "-c", code, str(workspace.license()), str(workspace.state)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # tracebacks that are meant
+        stderr=subprocess.DEVNULL,  # expected tracebacks
         text=True,
     )
     assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "running\n"
-    assert len(place.service.active) == 1
+    assert len(workspace.service.active) == 1
     process.stdin.write("go on\n")
     process.stdin.flush()
     return process
@@ -360,62 +364,64 @@ def child(place: Place, then: str) -> subprocess.Popen[str]:
         pytest.param("1 / 0", 1, id="exception"),
     ],
 )
-def test_however_a_program_ends_its_seat_is_given_back(place: Place, then: str, code: int) -> None:
-    process = child(place, then)
+def test_however_a_program_ends_its_seat_is_given_back(workspace: Workspace, then: str, code: int) -> None:
+    process = child(workspace, then)
     assert process.wait(10) == code
     assert process.communicate()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="these signals are POSIX")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_program_that_is_told_to_end_gives_its_seat_back(place: Place, number: signal.Signals) -> None:
-    # In short naps: a signal that comes just before a long one begins would be heard of only when that is over.
-    process = child(place, "while True: time.sleep(0.1)")
+def test_a_program_that_is_asked_to_end_gives_its_seat_back(workspace: Workspace, number: signal.Signals) -> None:
+    # Short sleeps: a signal just before a long one would be handled only after it.
+    process = child(workspace, "while True: time.sleep(0.1)")
     begun = time.monotonic()
     process.send_signal(number)
     process.wait(10)
     assert time.monotonic() - begun < 3
     process.communicate()
-    assert not place.service.active
+    assert not workspace.service.active
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
-def test_a_forked_child_does_not_give_its_parents_seat_back(place: Place) -> None:
-    process = child(place, "import os\nif os.fork() == 0: sys.exit(0)\nos.wait(); print('reaped', flush=True); input()")
+def test_a_forked_child_does_not_give_its_parents_seat_back(workspace: Workspace) -> None:
+    process = child(
+        workspace, "import os\nif os.fork() == 0: sys.exit(0)\nos.wait(); print('reaped', flush=True); input()"
+    )
     assert process.stdout
     assert process.stdout.readline() == "reaped\n"
-    assert len(place.service.active) == 1
+    assert len(workspace.service.active) == 1
     process.terminate()
     process.wait(10)
     process.communicate()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="fork is POSIX")
-def test_a_forked_child_does_not_keep_the_file_of_its_parents_seat(place: Place) -> None:
+def test_a_forked_child_does_not_keep_the_file_of_its_parents_seat(workspace: Workspace) -> None:
     forks = "import os\npid = os.fork()\nif pid == 0: time.sleep(60); os._exit(0)\n"
-    process = child(place, forks + "seat.close(); print('closed', flush=True); input(); os.kill(pid, 9)")
+    process = child(workspace, forks + "seat.close(); print('closed', flush=True); input(); os.kill(pid, 9)")
     assert process.stdout
     assert process.stdout.readline() == "closed\n"
-    seat = seat_of(place, network=Network(service="http://127.0.0.1:9/api"))
+    seat = seat_of(workspace, network=Network(service="http://127.0.0.1:9/api"))
     standing = seat.start()
     seat.close()
     process.communicate("end\n", timeout=10)
     assert standing.status is Status.GRACE  # on the lease in that file
 
 
-def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(place: Place) -> None:
-    process = child(place, "import os\nos._exit(9)")
+def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(workspace: Workspace) -> None:
+    process = child(workspace, "import os\nos._exit(9)")
     process.wait(10)
     process.communicate()
-    assert len(place.service.active) == 1
-    with seat_of(place):
-        assert len(place.service.active) == 1
-    assert place.service.peak == 1
+    assert len(workspace.service.active) == 1
+    with seat_of(workspace):
+        assert len(workspace.service.active) == 1
+    assert workspace.service.peak == 1
 
 
 def test_private_state_goes_where_the_system_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from licensing_client.memory import state_directory
+    from licensing_client.state_files import state_directory
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     if os.name == "posix" and sys.platform != "darwin":

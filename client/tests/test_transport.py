@@ -1,4 +1,4 @@
-"""Real networks: proxies, company authorities, both families of addresses, and servers that are slow or strange."""
+"""Real networks: proxies, company authorities, IPv4 and IPv6, and slow or strange servers."""
 
 import base64
 import contextlib
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from certificates import HOST, company
-from licensing_client.errors import NoExchange, Step
-from licensing_client.transport import HttpTransport, Line, Reply, Request
-from lines import listening, read_head, tunnel
-from reference import serving
+from factories import HOST, company_authority
+from fault_proxy import listening, read_head, tunnel
+from licensing_client.errors import ExchangeError, Step
+from licensing_client.transport import Cancellation, HttpTransport, Reply, Request
+from reference_service import serving
 
 OK = Reply(200, {"content-type": "application/json"}, b'{"status": "ok"}')
 
@@ -25,24 +25,24 @@ def get(url: str) -> Request:
     return Request("GET", url, {})
 
 
-def failure(transport: HttpTransport, url: str, seconds: float = 5.0) -> NoExchange:
-    with pytest.raises(NoExchange) as caught:
-        transport.exchange(get(url), seconds, Line())
+def failure(transport: HttpTransport, url: str, seconds: float = 5.0) -> ExchangeError:
+    with pytest.raises(ExchangeError) as caught:
+        transport.exchange(get(url), seconds, Cancellation())
     return caught.value
 
 
 def over_tls(context: ssl.SSLContext) -> Callable[[socket.socket], None]:
-    def talk(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         with context.wrap_socket(connection, server_side=True) as secure:
             read_head(secure)
             secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 
-    return talk
+    return handler
 
 
 @pytest.fixture
 def secure(tmp_path: Path) -> Iterator[tuple[Path, int]]:
-    ca, context = company(tmp_path)
+    ca, context = company_authority(tmp_path)
     with listening(over_tls(context)) as port:
         yield ca, port
 
@@ -52,7 +52,7 @@ def test_a_company_authority_is_trusted_when_it_is_named(secure: tuple[Path, int
     heads: list[bytes] = []
     with listening(tunnel(port, heads)) as proxy:
         transport = HttpTransport(f"http://127.0.0.1:{proxy}", str(ca))
-        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Line()).status == 200
+        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Cancellation()).status == 200
     assert heads[0].startswith(f"CONNECT {HOST}:443 HTTP/1.1".encode())
     assert b"Authorization" not in heads[0]
 
@@ -60,15 +60,15 @@ def test_a_company_authority_is_trusted_when_it_is_named(secure: tuple[Path, int
 def test_an_authority_that_nobody_knows_is_not_trusted(secure: tuple[Path, int]) -> None:
     _, port = secure
     with listening(tunnel(port, [])) as proxy:
-        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}"), f"https://{HOST}/api/health")
-    assert fault.step is Step.TLS
+        error = failure(HttpTransport(f"http://127.0.0.1:{proxy}"), f"https://{HOST}/api/health")
+    assert error.step is Step.TLS
 
 
 def test_a_certificate_for_another_name_is_not_trusted(secure: tuple[Path, int]) -> None:
     ca, port = secure
     with listening(tunnel(port, [])) as proxy:
-        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), "https://other.test/api/health")
-    assert fault.step is Step.TLS
+        error = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), "https://other.test/api/health")
+    assert error.step is Step.TLS
 
 
 def test_a_proxy_that_wants_a_name_and_a_password_gets_them(secure: tuple[Path, int]) -> None:
@@ -76,18 +76,18 @@ def test_a_proxy_that_wants_a_name_and_a_password_gets_them(secure: tuple[Path, 
     expected = b"Basic " + base64.b64encode(b"svc:p@ss word")
     with listening(tunnel(port, [], authorization=expected)) as proxy:
         transport = HttpTransport(f"http://svc:p%40ss%20word@127.0.0.1:{proxy}", str(ca))
-        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Line()).status == 200
-        fault = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/api/health")
-    assert fault.step is Step.PROXY
-    assert "password" in str(fault)
+        assert transport.exchange(get(f"https://{HOST}/api/health"), 5.0, Cancellation()).status == 200
+        error = failure(HttpTransport(f"http://127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/api/health")
+    assert error.step is Step.PROXY
+    assert "password" in str(error)
 
 
 def test_a_proxys_password_is_in_no_message(secure: tuple[Path, int]) -> None:
     ca, port = secure
     with listening(tunnel(port, [], authorization=b"Basic other")) as proxy:
-        fault = failure(HttpTransport(f"http://svc:secret@127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/")
-    assert "secret" not in str(fault)
-    assert "svc" not in str(fault)
+        error = failure(HttpTransport(f"http://svc:secret@127.0.0.1:{proxy}", str(ca)), f"https://{HOST}/")
+    assert "secret" not in str(error)
+    assert "svc" not in str(error)
 
 
 def test_the_systems_proxy_is_used_unless_it_excepts_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,20 +100,20 @@ def test_the_systems_proxy_is_used_unless_it_excepts_the_host(monkeypatch: pytes
 
 
 def test_a_kind_of_proxy_that_is_not_supported_is_said_to_be_so() -> None:
-    fault = failure(HttpTransport("socks5://127.0.0.1:1080"), f"https://{HOST}/")
-    assert fault.step is Step.PROXY
-    assert "socks5" in str(fault)
+    error = failure(HttpTransport("socks5://127.0.0.1:1080"), f"https://{HOST}/")
+    assert error.step is Step.PROXY
+    assert "socks5" in str(error)
 
 
 def test_an_address_without_https_is_refused_unless_it_is_this_computer() -> None:
     assert "https" in str(failure(HttpTransport(""), "http://licensing.example.com/api/health"))
     with serving(lambda _request: OK) as base:
-        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 200
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Cancellation()).status == 200
 
 
 def test_a_service_on_ipv6_is_reached() -> None:
     with serving(lambda _request: OK, "::1") as base:
-        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 200
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Cancellation()).status == 200
 
 
 def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_an_address_that_does_not_answer_leaves_time_for_the_next(monkeypatch: p
         dead = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", port, 0, 0))
         good = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: [dead, dead, good])
-        assert HttpTransport().exchange(get(f"http://localhost:{port}/api/health"), 3.0, Line()).status == 200
+        assert HttpTransport().exchange(get(f"http://localhost:{port}/api/health"), 3.0, Cancellation()).status == 200
 
 
 def test_a_name_that_does_not_exist_is_a_matter_of_dns() -> None:
@@ -131,15 +131,15 @@ def test_a_name_that_does_not_exist_is_a_matter_of_dns() -> None:
 
 @pytest.fixture
 def dead_resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    over = threading.Event()
+    stop = threading.Event()
 
-    def waits(*_args: object, **_kwargs: object) -> list[object]:
-        over.wait(30)
+    def hanging(*_args: object, **_kwargs: object) -> list[object]:
+        stop.wait(30)
         raise socket.gaierror("no such name")
 
-    monkeypatch.setattr(socket, "getaddrinfo", waits)
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
     yield
-    over.set()
+    stop.set()
 
 
 @pytest.mark.usefixtures("dead_resolver")
@@ -150,15 +150,15 @@ def test_a_resolver_that_says_nothing_costs_no_more_than_the_time_allowed() -> N
 
 
 @pytest.mark.usefixtures("dead_resolver")
-def test_a_line_can_be_cut_while_a_name_is_looked_up() -> None:
-    line = Line()
-    cutting = threading.Timer(0.2, line.cut)
-    cutting.start()
+def test_an_exchange_can_be_cancelled_while_a_name_is_looked_up() -> None:
+    cancellation = Cancellation()
+    timer = threading.Timer(0.2, cancellation.cancel)
+    timer.start()
     begun = time.monotonic()
-    with pytest.raises(NoExchange):
-        HttpTransport("").exchange(get("https://licensing.example.com/api"), 30.0, line)
+    with pytest.raises(ExchangeError):
+        HttpTransport("").exchange(get("https://licensing.example.com/api"), 30.0, cancellation)
     assert time.monotonic() - begun < 2.0
-    cutting.join()
+    timer.join()
 
 
 def test_a_port_where_nobody_listens_cannot_be_reached() -> None:
@@ -175,7 +175,7 @@ def test_redirects_are_not_followed() -> None:
         return Reply(307, {"Location": "/elsewhere"}, b"")
 
     with serving(handle) as base:
-        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Line()).status == 307
+        assert HttpTransport().exchange(get(f"{base}/health"), 5.0, Cancellation()).status == 307
     assert len(asked) == 1
 
 
@@ -192,22 +192,22 @@ def silent(connection: socket.socket) -> None:
         pass
 
 
-@pytest.mark.parametrize("talk", [dripping, silent])
+@pytest.mark.parametrize("handler", [dripping, silent])
 def test_a_server_that_drips_or_says_nothing_costs_no_more_than_the_time_allowed(
-    talk: Callable[[socket.socket], None],
+    handler: Callable[[socket.socket], None],
 ) -> None:
-    with listening(talk) as port:
+    with listening(handler) as port:
         begun = time.monotonic()
         assert failure(HttpTransport(), f"http://127.0.0.1:{port}/", seconds=0.5).step is Step.SERVICE
         assert time.monotonic() - begun < 2.0
 
 
 def saying(data: bytes) -> Callable[[socket.socket], None]:
-    def talk(connection: socket.socket) -> None:
+    def handler(connection: socket.socket) -> None:
         read_head(connection)
         connection.sendall(data)
 
-    return talk
+    return handler
 
 
 @pytest.mark.parametrize(
@@ -226,36 +226,36 @@ def test_a_reply_that_is_no_whole_reply_is_none(data: bytes) -> None:
         assert failure(HttpTransport(), f"http://127.0.0.1:{port}/").step is Step.SERVICE
 
 
-def test_a_line_can_be_cut_while_it_waits() -> None:
-    line, faults = Line(), []
+def test_an_exchange_can_be_cancelled_while_it_waits() -> None:
+    cancellation, errors = Cancellation(), []
 
     def exchange(port: int) -> None:
         try:
-            HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, line)
-        except NoExchange as fault:
-            faults.append(fault)
+            HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, cancellation)
+        except ExchangeError as error:
+            errors.append(error)
 
     with listening(silent) as port:
         waiting = threading.Thread(target=exchange, args=(port,), daemon=True)
         waiting.start()
         time.sleep(0.2)
-        line.cut()
+        cancellation.cancel()
         waiting.join(2.0)
         assert not waiting.is_alive()
-    assert faults
+    assert errors
 
 
-def test_a_line_that_was_cut_before_carries_nothing() -> None:
-    line = Line()
-    line.cut()
-    with listening(silent) as port, pytest.raises(NoExchange):
-        HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, line)
+def test_an_exchange_that_was_cancelled_before_sends_nothing() -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    with listening(silent) as port, pytest.raises(ExchangeError):
+        HttpTransport().exchange(get(f"http://127.0.0.1:{port}/"), 30.0, cancellation)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog holds connections up on Linux alone")
-def test_a_line_can_be_cut_while_it_connects() -> None:
-    faults: list[NoExchange] = []
-    line = Line()
+def test_an_exchange_can_be_cancelled_while_it_connects() -> None:
+    errors: list[ExchangeError] = []
+    cancellation = Cancellation()
     with socket.socket() as server, contextlib.ExitStack() as queue:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -266,13 +266,13 @@ def test_a_line_can_be_cut_while_it_connects() -> None:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
 
         def exchange() -> None:
-            with pytest.raises(NoExchange) as caught:
-                HttpTransport().exchange(get(url), 30.0, line)
-            faults.append(caught.value)
+            with pytest.raises(ExchangeError) as caught:
+                HttpTransport().exchange(get(url), 30.0, cancellation)
+            errors.append(caught.value)
 
         thread = threading.Thread(target=exchange, daemon=True)
         thread.start()
         time.sleep(0.2)
-        line.cut()
+        cancellation.cancel()
         thread.join(2.0)
-    assert [fault.step for fault in faults] == [Step.CONNECT]
+    assert [error.step for error in errors] == [Step.CONNECT]

@@ -1,4 +1,4 @@
-"""The vectors are what the protocol says, and the client reads them as other languages have to."""
+"""The vectors match the protocol, and the client reads them as clients in other languages must."""
 
 import datetime
 import json
@@ -9,14 +9,14 @@ import pytest
 
 from licensing_client import replies
 from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
-from licensing_client.errors import TokenFault
+from licensing_client.errors import TokenError
 from licensing_client.identity import Person, client_hash, normalized
-from licensing_client.lease import Lease, read_answer
-from licensing_client.license import License, Program, covers, parse_license
+from licensing_client.lease import Lease, read_answering_lease
+from licensing_client.license import License, Program, check_license, parse_license
 from licensing_client.machine import Call, End, Heartbeat, Start
 from licensing_client.service import Service
 from licensing_client.tokens import keys_of, unbase64url, xs_of
-from licensing_client.transport import Line, Reply, Request
+from licensing_client.transport import Cancellation, Reply, Request
 from vectors import FOLDER, files
 
 
@@ -45,7 +45,7 @@ def test_names_become_hashes(case: Any) -> None:
 
 @pytest.mark.parametrize("case", named(LICENSES["not_genuine"]))
 def test_license_files_that_are_not_genuine(case: Any) -> None:
-    with pytest.raises(TokenFault):
+    with pytest.raises(TokenError):
         parse_license(case["file"], keys_of(xs_of({"keys": LICENSES["issuer_keys"]})))
 
 
@@ -58,23 +58,23 @@ def test_license_files_are_judged(case: Any) -> None:
         datetime.date.fromisoformat(given["built"]),
         frozenset(given["features"]),
     )
-    refusal = covers(parse_license(case["file"], program.keys()), program, Person(**case["person"]), case["now"])
+    refusal = check_license(parse_license(case["file"], program.keys()), program, Person(**case["person"]), case["now"])
     assert (refusal.code.value if refusal else None) == case["code"]
 
 
 @pytest.mark.parametrize("case", named(LEASES["genuine"]))
 def test_leases_that_answer(case: Any) -> None:
-    lease = read_answer(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+    lease = read_answering_lease(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
     claims = case["claims"]
-    assert (lease.issued_at, lease.expires_at, lease.grace) == (claims["iat"], claims["exp"], claims["grace"])
+    assert (lease.issued_at, lease.expires_at, lease.grace_seconds) == (claims["iat"], claims["exp"], claims["grace"])
     assert (lease.borrowed, lease.overdraft) == (claims["borrowed"], claims["overdraft"])
     assert list(lease.features) == claims["features"]
 
 
 @pytest.mark.parametrize("case", named(LEASES["refused"]))
 def test_leases_that_do_not_answer(case: Any) -> None:
-    with pytest.raises(TokenFault):
-        read_answer(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+    with pytest.raises(TokenError):
+        read_answering_lease(case["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
 
 
 def meaning(answer: Answer) -> Any:
@@ -105,14 +105,14 @@ def test_replies_mean_what_they_say(case: Any) -> None:
         plain: Any = meaning(answer)
         assert (next(iter(plain)) if isinstance(plain, dict) else plain) == case["means"]
         return
-    understand = replies.to_heartbeat if case["call"] == "heartbeat" else replies.to_start
-    assert meaning(understand(reply, LICENSE, session, nonce)) == case["means"]
+    read_reply = replies.to_heartbeat if case["call"] == "heartbeat" else replies.to_start
+    assert meaning(read_reply(reply, LICENSE, session, nonce)) == case["means"]
 
 
 def call_of(name: str, lease: Lease) -> Call:
     calls: Mapping[str, Call] = {
-        "start": Start(lease.session, 0),
-        "borrow": Start(lease.session, 432000),
+        "start": Start(lease.session_id, 0),
+        "borrow": Start(lease.session_id, 432000),
         "heartbeat": Heartbeat(lease),
         "end": End(lease),
     }
@@ -124,7 +124,7 @@ def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -
     sent: list[Request] = []
 
     class Recorder:
-        def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
+        def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
             sent.append(request)
             return Reply(503, {}, b"")
 
@@ -132,8 +132,8 @@ def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("secrets.token_urlsafe", lambda _size: EXCHANGES["nonce"])
     expected = EXCHANGES["requests"][name]
     body = EXCHANGES["requests"]["start"]["body"]
-    lease = read_answer(LEASES["genuine"][0]["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
-    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(call_of(name, lease), 1.0, Line())
+    lease = read_answering_lease(LEASES["genuine"][0]["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
+    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(call_of(name, lease), 1.0, Cancellation())
     [request] = sent
     assert request.method == expected["method"]
     assert request.url == LICENSE.service + expected["path"]

@@ -1,6 +1,6 @@
-"""The protocol's vectors (tests/vectors/ of the project), made from the published test keys of RFC 8037 and RFC 8032.
+"""The protocol's vectors (tests/vectors/ of the project), signed with the test keys of RFC 8037 and RFC 8032.
 
-`python client/tests/vectors.py` writes them anew. They change only when the protocol does: other languages' clients are
+`python client/tests/vectors.py` writes them. They change only with the protocol: clients in other languages are
 tested on them.
 """
 
@@ -8,15 +8,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from licensing_client.identity import client_hash, normalized
-from licensing_client.tokens import base64url, thumbprint
-from licensing_client.transport import Reply
-from makers import (
-    ISSUER,
+from factories import (
+    ISSUER_KEY,
     NOW,
     SALT,
-    SERVICE,
-    STRANGER,
+    SERVICE_KEY,
+    STRANGER_KEY,
     jwk,
     lease_claims,
     lease_token,
@@ -26,7 +23,10 @@ from makers import (
     sign_header,
     x_of,
 )
-from reference import ReferenceService
+from licensing_client.identity import client_hash, normalized
+from licensing_client.tokens import base64url, thumbprint
+from licensing_client.transport import Reply
+from reference_service import ReferenceService
 
 FOLDER = Path(__file__).parents[2] / "tests" / "vectors"
 
@@ -58,7 +58,7 @@ NAMES = [
 
 
 def client_hashes() -> dict[str, Any]:
-    """Names and what stands for them."""
+    """Names and their hashes."""
     return {
         "salt": base64url(SALT),
         "vectors": [
@@ -75,19 +75,19 @@ def client_hashes() -> dict[str, Any]:
 
 
 def license_files() -> dict[str, Any]:
-    """License files that are genuine, that are not, and that do or do not cover a program."""
+    """License files that fail verification, and files that do or do not cover a program."""
     ann = client_hash(SALT, "user", "ann")
     desk = client_hash(SALT, "host", "desk.example.com")
     person = {"user": ann, "host": desk}
     program = {"product": "Fluidit Water", "built": "2026-09-20", "features": ["gis"]}
-    header = {"typ": "license+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(ISSUER))}
+    header = {"typ": "license+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(ISSUER_KEY))}
     good = license_file()
 
     def case(what: str, code: str | None, now: int = NOW, who: dict[str, str] = person, **claims: Any) -> Any:
         return {"what": what, "file": license_file(**claims), "now": now, "person": who, "code": code}
 
     return {
-        "issuer_keys": [jwk(ISSUER)],
+        "issuer_keys": [jwk(ISSUER_KEY)],
         "program": program,
         "not_genuine": [
             {"what": what, "file": file}
@@ -96,11 +96,14 @@ def license_files() -> dict[str, Any]:
                 ("only a comment", "# nothing\n"),
                 ("two licenses", good + good),
                 ("cut short", good.strip()[:-9] + "\n"),
-                ("a stranger signed it", sign("license+jwt", license_claims(), STRANGER)),
-                ("a stranger signed it with our kid", sign_header(header, license_claims(), STRANGER)),
-                ("alg none", sign_header(header | {"alg": "none"}, license_claims(), ISSUER)),
-                ("a header that brings its key", sign_header(header | {"jwk": jwk(ISSUER)}, license_claims(), ISSUER)),
-                ("another type", sign("lease+jwt", license_claims(), ISSUER)),
+                ("a stranger signed it", sign("license+jwt", license_claims(), STRANGER_KEY)),
+                ("a stranger signed it with our kid", sign_header(header, license_claims(), STRANGER_KEY)),
+                ("alg none", sign_header(header | {"alg": "none"}, license_claims(), ISSUER_KEY)),
+                (
+                    "a header that brings its key",
+                    sign_header(header | {"jwk": jwk(ISSUER_KEY)}, license_claims(), ISSUER_KEY),
+                ),
+                ("another type", sign("lease+jwt", license_claims(), ISSUER_KEY)),
                 ("floating, yet nothing recorded", license_file(collect=False)),
                 ("named-user without users", license_file(kind="named-user")),
                 ("node-locked without hosts", license_file(kind="node-locked")),
@@ -128,10 +131,10 @@ def license_files() -> dict[str, Any]:
 
 
 def leases() -> dict[str, Any]:
-    """Leases that answer a request, and such as do not."""
-    header = {"typ": "lease+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(SERVICE))}
+    """Leases that answer a request, and leases that do not."""
+    header = {"typ": "lease+jwt", "alg": "EdDSA", "kid": thumbprint(x_of(SERVICE_KEY))}
     return {
-        "issuer_keys": [jwk(ISSUER)],
+        "issuer_keys": [jwk(ISSUER_KEY)],
         "license": license_file(),
         "session": SESSION,
         "nonce": NONCE,
@@ -150,11 +153,11 @@ def leases() -> dict[str, Any]:
                 ("for another license", lease_token(aud="other")),
                 ("an answer to another request", lease_token(nonce="AAAAAAAAAAAAAAAAAAAA")),
                 ("by another issuer", lease_token(iss="somebody")),
-                ("signed with the issuer's key, not the service's", sign("lease+jwt", lease_claims(), ISSUER)),
-                ("signed by a stranger", sign("lease+jwt", lease_claims(), STRANGER)),
-                ("signed by a stranger with the service's kid", sign_header(header, lease_claims(), STRANGER)),
-                ("a license in its place", sign("license+jwt", lease_claims(), SERVICE)),
-                ("alg HS256", sign_header(header | {"alg": "HS256"}, lease_claims(), SERVICE)),
+                ("signed with the issuer's key, not the service's", sign("lease+jwt", lease_claims(), ISSUER_KEY)),
+                ("signed by a stranger", sign("lease+jwt", lease_claims(), STRANGER_KEY)),
+                ("signed by a stranger with the service's kid", sign_header(header, lease_claims(), STRANGER_KEY)),
+                ("a license in its place", sign("license+jwt", lease_claims(), SERVICE_KEY)),
+                ("alg HS256", sign_header(header | {"alg": "HS256"}, lease_claims(), SERVICE_KEY)),
                 ("no end", lease_token(exp=...)),
                 ("an end that is text", lease_token(exp="soon")),
                 ("cut short", lease_token()[:-7]),
@@ -182,11 +185,11 @@ def _granted(status: int = 200, *, recorded: bool = True, **lease: Any) -> Reply
 
 
 def exchanges() -> dict[str, Any]:
-    """Whole exchanges: what is sent, what comes back, and what that means."""
+    """Whole exchanges: the request, the reply, and its meaning."""
     problem = ReferenceService.problem
     lease = lease_token()
     person = {"user": client_hash(SALT, "user", "ann"), "host": client_hash(SALT, "host", "desk.example.com")}
-    token = sign("license+jwt", license_claims(), ISSUER)
+    token = sign("license+jwt", license_claims(), ISSUER_KEY)
     start = {"license": token, "session": SESSION, **person, "nonce": NONCE}
     bearer = {"Authorization": f"Bearer {lease}"}
     requests = {
@@ -246,7 +249,7 @@ def exchanges() -> dict[str, Any]:
         ("end", "the lease is not accepted, or was damaged", problem(401, "lease-invalid"), "unaccepted"),
     ]
     return {
-        "issuer_keys": [jwk(ISSUER)],
+        "issuer_keys": [jwk(ISSUER_KEY)],
         "license": license_file(),
         "session": SESSION,
         "nonce": NONCE,
@@ -259,7 +262,7 @@ def exchanges() -> dict[str, Any]:
 
 
 def files() -> dict[str, str]:
-    """Every file of vectors and its text."""
+    """Every vector file and its text."""
     made = {
         "client-hashes.json": client_hashes(),
         "license-files.json": license_files(),

@@ -1,23 +1,24 @@
-// The client's side of docs/protocol.md: names to hashes, license files, leases, and what replies mean.
-// Node's standard library only.
+// The client's side of docs/protocol.md: hashes of names, license files, leases, and the meaning of replies.
+// It needs only Node's standard library.
 
 import { createHash, createHmac, createPublicKey, verify } from "node:crypto";
 
-export const LIMIT = 12 * 1024;
+export const MAX_CHARACTERS = 12 * 1024;
 
-export class NotGenuine extends Error {}
+/** A license file, a lease or a key fails verification. */
+export class TokenError extends Error {}
 
 const base64url = /^[A-Za-z0-9_-]*$/;
 
-/** The bytes behind base64url text; NotGenuine for padding and foreign characters. */
+/** Decodes base64url. Throws TokenError for padding and foreign characters. */
 export function decode(text) {
-  if (typeof text !== "string" || !base64url.test(text)) throw new NotGenuine("is no base64url");
+  if (typeof text !== "string" || !base64url.test(text)) throw new TokenError("is no base64url");
   return Buffer.from(text, "base64url");
 }
 
 // Names
 
-/** NFKC, trimmed, case-folded. JavaScript has no case folding; this rule is the same, one code point at a time. */
+/** NFKC, trimmed, case-folded. JavaScript has no case folding; this rule gives the same result per code point. */
 export function normalized(name) {
   const fold = (point) => {
     if (point === "ı") return point;
@@ -27,12 +28,12 @@ export function normalized(name) {
   return [...name.normalize("NFKC").trim()].map(fold).join("");
 }
 
-/** What is sent in place of a name: 43 characters. `kind` is user or host, `salt` the license's claim. */
+/** The hash of a name: 43 characters. `kind` is user or host, `salt` the license's claim. */
 export function clientHash(salt, kind, name) {
   return createHmac("sha256", decode(salt)).update(`${kind}:${normalized(name)}`, "utf8").digest("base64url");
 }
 
-// Signed texts
+// Tokens
 
 /** Public keys by their RFC 7638 thumbprint, from the list in a JWKS. */
 export function keysOf(jwks) {
@@ -51,38 +52,38 @@ function json(bytes) {
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
-    throw new NotGenuine("holds no JSON");
+    throw new TokenError("holds no JSON");
   }
 }
 
-/** The claims of a token of one type that one of the keys signed; NotGenuine for any other. */
-export function claimsOf(token, typ, keys) {
+/** The claims of a token of this type that one of the keys signed. Throws TokenError for any other. */
+export function verifiedClaims(token, typ, keys) {
   const parts = typeof token === "string" ? token.split(".") : [];
-  if (parts.length !== 3 || token.length > LIMIT) throw new NotGenuine("is no signed text");
+  if (parts.length !== 3 || token.length > MAX_CHARACTERS) throw new TokenError("is no signed text");
   const header = json(decode(parts[0]));
   if (!isObject(header) || Object.keys(header).sort().join() !== "alg,kid,typ" || header.alg !== "EdDSA") {
-    throw new NotGenuine("is not signed as genuine ones are");
+    throw new TokenError("is not signed as genuine ones are");
   }
-  if (header.typ !== typ) throw new NotGenuine("is of another type");
+  if (header.typ !== typ) throw new TokenError("is of another type");
   const key = keys.get(header.kid);
-  if (!key) throw new NotGenuine("is signed with a key that is not trusted");
+  if (!key) throw new TokenError("is signed with a key that is not trusted");
   if (!verify(null, Buffer.from(`${parts[0]}.${parts[1]}`), key, decode(parts[2]))) {
-    throw new NotGenuine("was altered");
+    throw new TokenError("was altered");
   }
   const claims = json(decode(parts[1]));
-  if (!isObject(claims)) throw new NotGenuine("holds no claims");
+  if (!isObject(claims)) throw new TokenError("holds no claims");
   return claims;
 }
 
 const isTime = (value) => Number.isSafeInteger(value) && value >= 0;
 const isTexts = (value) => Array.isArray(value) && value.every((item) => typeof item === "string");
 
-/** The license in a file's text, with its `token` and its `keys` for leases; NotGenuine for anything else. */
+/** The license in a file's text, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
 export function readLicense(text, issuerKeys) {
   const lines = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.trim());
   const tokens = lines.filter((line) => line && !line.startsWith("#"));
-  if (tokens.length !== 1) throw new NotGenuine("has not exactly one line that counts");
-  const claims = claimsOf(tokens[0], "license+jwt", issuerKeys);
+  if (tokens.length !== 1) throw new TokenError("has not exactly one line that counts");
+  const claims = verifiedClaims(tokens[0], "license+jwt", issuerKeys);
   const license = { kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, ...claims };
   const keys = keysOf(license.lease_keys?.keys);
   const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
@@ -93,14 +94,14 @@ export function readLicense(text, issuerKeys) {
     typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
     (license.kind === "floating" && !license.collect)
   ) {
-    throw new NotGenuine("contradicts itself");
+    throw new TokenError("contradicts itself");
   }
   decode(license.salt);
   return { ...license, token: tokens[0], keys };
 }
 
-/** Why a genuine license does not cover a program, a person and a time (seconds): a code, or null if it does. */
-export function judged(license, program, person, now) {
+/** The code of why a license does not cover a program, a person and a time (seconds); null if it does. */
+export function checkLicense(license, program, person, now) {
   if (license.product !== program.product) return "product-not-licensed";
   if (now < license.nbf) return "license-not-yet-valid";
   if (now >= license.exp) return "license-expired";
@@ -112,23 +113,23 @@ export function judged(license, program, person, now) {
   return null;
 }
 
-/** The claims of a lease for this license, this session and this nonce; NotGenuine for anything else. */
-export function readLease(token, license, session, nonce) {
-  const lease = claimsOf(token, "lease+jwt", license.keys);
-  if (lease.iss !== "licensing" || lease.aud !== license.sub) throw new NotGenuine("is for another license");
-  if (lease.sub !== session || lease.nonce !== nonce) throw new NotGenuine("answers another request");
+/** The claims of a lease for this license, session and nonce. Throws TokenError for any other token. */
+export function readLease(token, license, sessionId, nonce) {
+  const lease = verifiedClaims(token, "lease+jwt", license.keys);
+  if (lease.iss !== "licensing" || lease.aud !== license.sub) throw new TokenError("is for another license");
+  if (lease.sub !== sessionId || lease.nonce !== nonce) throw new TokenError("answers another request");
   if (
     ![lease.iat, lease.exp, lease.grace].every(isTime) || !isTexts(lease.features) ||
     typeof lease.borrowed !== "boolean" || typeof lease.overdraft !== "boolean"
   ) {
-    throw new NotGenuine("is no lease");
+    throw new TokenError("is no lease");
   }
   return lease;
 }
 
 // Replies
 
-const FINAL = {
+const FINAL_AT_START = {
   "license-invalid": 401, "license-not-yet-valid": 403, "license-expired": 403, "license-suspended": 403,
   "license-superseded": 403, "user-not-allowed": 403, "host-not-allowed": 403, "network-not-allowed": 403,
 };
@@ -145,8 +146,8 @@ function body(reply, mediaType) {
 
 function problem(reply) {
   const found = body(reply, "application/problem+json");
-  const genuine = found && found.status === reply.status && found.type === `urn:licensing:problem:${found.code}`;
-  return genuine ? found.code : null;
+  const matches = found && found.status === reply.status && found.type === `urn:licensing:problem:${found.code}`;
+  return matches ? found.code : null;
 }
 
 const retryAfter = (reply) => {
@@ -155,23 +156,23 @@ const retryAfter = (reply) => {
 };
 
 /**
- * What a reply to a call (start, heartbeat or end) means:
- * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {unaccepted}, {ended} or {silent, retryAfter}.
+ * The meaning of a reply to a call (start, heartbeat or end):
+ * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {unaccepted}, {ended} or {noAnswer, retryAfter}.
  */
-export function meaning(call, reply, license, session, nonce) {
-  const silent = { silent: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
+export function meaning(call, reply, license, sessionId, nonce) {
+  const noAnswer = { noAnswer: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
   const code = problem(reply);
   const gone = code === "session-gone" && reply.status === 410;
   const unaccepted = code === "lease-invalid" && reply.status === 401 ? { unaccepted: true } : null;
-  if (call === "end") return reply.status === 204 || gone ? { ended: true } : unaccepted ?? silent;
+  if (call === "end") return reply.status === 204 || gone ? { ended: true } : unaccepted ?? noAnswer;
   if (reply.status === 200 || (call === "start" && reply.status === 201)) {
     const granted = body(reply, "application/json");
-    const beat = granted?.heartbeat_seconds;
-    if (typeof granted?.recorded !== "boolean" || !Number.isSafeInteger(beat) || beat < 1) return silent;
+    const seconds = granted?.heartbeat_seconds;
+    if (typeof granted?.recorded !== "boolean" || !Number.isSafeInteger(seconds) || seconds < 1) return noAnswer;
     try {
-      return { granted, token: granted.lease, lease: readLease(granted.lease, license, session, nonce) };
+      return { granted, token: granted.lease, lease: readLease(granted.lease, license, sessionId, nonce) };
     } catch (error) {
-      if (error instanceof NotGenuine) return silent;
+      if (error instanceof TokenError) return noAnswer;
       throw error;
     }
   }
@@ -180,10 +181,10 @@ export function meaning(call, reply, license, session, nonce) {
       return { refused: code, retryAfter: retryAfter(reply) ?? 60 };
     }
     if (code === "malformed-request" && reply.status === 400) return { gone: true };
-    return FINAL[code] === reply.status ? { refused: code, retryAfter: null } : silent;
+    return FINAL_AT_START[code] === reply.status ? { refused: code, retryAfter: null } : noAnswer;
   }
   if (gone) return { gone: true };
   if (unaccepted) return unaccepted;
-  const during = ["license-suspended", "license-expired"].includes(code) && reply.status === 403;
-  return during ? { refused: code, retryAfter: null } : silent;
+  const refused = ["license-suspended", "license-expired"].includes(code) && reply.status === 403;
+  return refused ? { refused: code, retryAfter: null } : noAnswer;
 }

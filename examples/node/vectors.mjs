@@ -1,10 +1,12 @@
 // Checks protocol.mjs against the vectors: node vectors.mjs ../../tests/vectors
-// Prints how many were checked; exit code 1 at the first that differs.
+// Prints the number of checks. Exit code 1 at the first difference.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { NotGenuine, clientHash, judged, keysOf, meaning, normalized, readLease, readLicense } from "./protocol.mjs";
+import {
+  TokenError, checkLicense, clientHash, keysOf, meaning, normalized, readLease, readLicense,
+} from "./protocol.mjs";
 
 const load = (name) => JSON.parse(readFileSync(join(process.argv[2], name), "utf8"));
 let checked = 0;
@@ -12,8 +14,8 @@ const check = (what, got, wanted) => {
   assert.deepEqual(got, wanted, what);
   checked += 1;
 };
-const refuses = (what, read) => {
-  assert.throws(read, NotGenuine, what);
+const checkThrows = (what, read) => {
+  assert.throws(read, TokenError, what);
   checked += 1;
 };
 
@@ -25,9 +27,9 @@ for (const { what, kind, name, normalized: wanted, hash } of hashes.vectors) {
 
 const licenses = load("license-files.json");
 const issuer = keysOf(licenses.issuer_keys);
-for (const { what, file } of licenses.not_genuine) refuses(what, () => readLicense(file, issuer));
+for (const { what, file } of licenses.not_genuine) checkThrows(what, () => readLicense(file, issuer));
 for (const { what, file, now, person, code } of licenses.judged) {
-  check(what, judged(readLicense(file, issuer), licenses.program, person, now), code);
+  check(what, checkLicense(readLicense(file, issuer), licenses.program, person, now), code);
 }
 
 const leases = load("leases.json");
@@ -36,11 +38,11 @@ for (const { what, lease, claims } of leases.genuine) {
   check(what, readLease(lease, license, leases.session, leases.nonce), claims);
 }
 for (const { what, lease } of leases.refused) {
-  refuses(what, () => readLease(lease, license, leases.session, leases.nonce));
+  checkThrows(what, () => readLease(lease, license, leases.session, leases.nonce));
 }
 
 const exchanges = load("exchanges.json");
-const plain = (call, found) => {
+const vectorOf = (call, found) => {
   if (found.granted) return "granted";
   if (found.gone) return "gone";
   if (found.unaccepted) return "unaccepted";
@@ -51,7 +53,7 @@ const plain = (call, found) => {
 };
 for (const { call, what, reply, means } of exchanges.exchanges) {
   const found = meaning(call === "borrow" ? "start" : call, reply, license, exchanges.session, exchanges.nonce);
-  check(what, plain(call, found), means);
+  check(what, vectorOf(call, found), means);
 }
 
 console.log(checked);

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from licensing.errors import TokenError, UnavailableError
 from licensing.rules.license import Refusal
-from licensing.rules.seats import Refused, Taken
+from licensing.rules.requests import Refused, Taken
 from licensing.services.sessions import Gone, NoSeat
 
 URN: Final = "urn:licensing:problem:"
@@ -108,7 +108,7 @@ def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
     match outcome:
         case Refused(refusal=reason):
             return problem(reason)
-        case NoSeat(in_use=in_use, seats=total, retry=retry):
+        case NoSeat(in_use=in_use, seats=total, retry_seconds=retry):
             return problem(
                 "no-seat-available",
                 f"{f'All {total} seats are' if total != 1 else 'The one seat is'} taken; try again in {retry} seconds.",

@@ -85,8 +85,8 @@ class RunningReply(BaseModel):
     def of(cls, running: Running, settings: Settings) -> "RunningReply":
         """The reply to a start or heartbeat that succeeded."""
         return cls.model_construct(
-            session=running.session,
-            lease=running.lease,
+            session=running.session_id,
+            lease=running.lease_token,
             expires_at=running.expires_at,
             heartbeat_seconds=running.heartbeat_seconds,
             seats=Seats.model_construct(in_use=running.in_use, total=running.seats),
@@ -117,7 +117,7 @@ class SessionReply(BaseModel):
         """The reply to a program that asks what the register holds on it."""
         session = held.session
         return cls(
-            license=held.license,
+            license=held.license_id,
             session=session.id,
             started_at=session.started_at,
             heartbeat_at=session.heartbeat_at,

@@ -83,7 +83,7 @@ async def usage_data(
     if days is None:
         kept = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
         return problems.problem("malformed-request", f"{kept}; the first must not come after the last.")
-    report = service.reports.report(await service.reports.remembered(report_pass.organization_id), *days, zone)
+    report = service.reports.report(await service.reports.cached(report_pass.organization_id), *days, zone)
     if format is Format.CSV:
         return Response(to_csv(report), media_type="text/csv")
     return Response(to_json(report), media_type="application/json")

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from licensing.cli.context import out, run, store, table
 from licensing.rules.billing import bounds
-from licensing.services.audit import Entry, entries
 from licensing.services.service import utc_now
+from licensing.storage.register import AuditEntry
 
 
 def audit(
@@ -25,9 +25,9 @@ def audit(
     except ValueError:
         raise typer.BadParameter("--month takes a month such as 2026-11") from None
 
-    async def work() -> list[Entry]:
-        async with store() as (tables, _):
-            return [entry async for entry in entries(tables, wanted)]
+    async def work() -> list[AuditEntry]:
+        async with store() as (register, _):
+            return [entry async for entry in register.audit(wanted)]
 
     found = run(work())
     if as_json:
@@ -40,7 +40,7 @@ def audit(
     out.print(told)
 
 
-def _columns(entry: Entry) -> dict[str, Any]:
+def _columns(entry: AuditEntry) -> dict[str, Any]:
     return {
         "at": entry.at.isoformat(),
         "who": entry.who,

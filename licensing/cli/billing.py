@@ -42,8 +42,8 @@ def billing(
         raise typer.BadParameter("--month takes a month such as 2026-11") from None
 
     async def work() -> Statement | None:
-        async with store() as (tables, _):
-            reports = Reports(tables, utc_now, small_group(environment()))
+        async with store() as (register, _):
+            reports = Reports(register, utc_now, small_group(environment()))
             with bar("licenses") as told:
                 return await reports.statement(month, rounding, organization, told)
 

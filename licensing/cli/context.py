@@ -19,10 +19,10 @@ from rich.text import Text
 
 from licensing.cli.home import Home
 from licensing.errors import SettingsError
-from licensing.services.service import open_tables, utc_now
+from licensing.services.service import open_register, utc_now
 from licensing.settings import STORES, is_web_address, names_store, storage_settings, with_home
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import Tables
+from licensing.storage.register import Register
 
 Result = TypeVar("Result")
 
@@ -114,12 +114,12 @@ def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
 
 
 @asynccontextmanager
-async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Tables, Ledger]]:
+async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Register, Ledger]]:
     """The store that the settings name (`values`, by default all), with the operator's own identity, and its ledger."""
     # What the store says goes into the message that a command ends with, not beside it.
     logging.getLogger("licensing").addHandler(logging.NullHandler())
-    tables = open_tables(storage_settings(_with_store(environment() if values is None else values)))
+    register = open_register(storage_settings(_with_store(environment() if values is None else values)))
     try:
-        yield tables, Ledger(tables, utc_now)
+        yield register, Ledger(register, utc_now)
     finally:
-        await tables.close()
+        await register.close()

@@ -20,7 +20,6 @@ from licensing.cli.secret_store import Secret, SecretStore, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk, public_jwk
 from licensing.errors import SettingsError
 from licensing.services.audit import recorded
-from licensing.services.peppers import sessions_under
 from licensing.services.service import utc_now
 from licensing.settings import names_store
 
@@ -268,7 +267,7 @@ def _change(what: str, subject: str, vault: str | None, change: Callable[[], Non
 
     async def work() -> None:
         where = f"{subject} in {vault}" if vault else subject
-        async with store(values) as (tables, _), recorded(tables, utc_now, operator(), what, where):
+        async with store(values) as (register, _), recorded(register, utc_now, operator(), what, where):
             change()
 
     run(work())
@@ -297,8 +296,8 @@ def _sessions_on(pepper: str, vault: str | None) -> str | None:
         return "No store is named (LICENSING_STORAGE__tableServiceUri), so it cannot be told who would be lost."
 
     async def work() -> bool:
-        async with store(values) as (tables, _):
-            return await sessions_under(tables, pepper)
+        async with store(values) as (register, _):
+            return await register.stored_under(pepper)
 
     if not run(work()):
         return None

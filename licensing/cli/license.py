@@ -31,9 +31,9 @@ from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
 from licensing.errors import SettingsError, TokenError
 from licensing.rules.license import Billing, Kind, License, Sharing
-from licensing.rules.seats import End, Ended, Head, Reason, Terms
+from licensing.rules.model import EndReason, LicenseState, Terms
+from licensing.rules.requests import End, Ended
 from licensing.services.audit import recorded
-from licensing.services.directory import licenses
 from licensing.services.service import utc_now
 
 commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
@@ -229,10 +229,10 @@ def list_licenses(
 ) -> None:
     """List the licenses under which a program has ever started, with their seats now."""
 
-    async def work() -> list[tuple[str, Head]]:
-        async with store() as (tables, ledger):
-            names = [entry.license async for entry in licenses(tables, organization)]
-            return [(name, head) for name in names if (head := await ledger.head(name)) is not None]
+    async def work() -> list[tuple[str, LicenseState]]:
+        async with store() as (register, ledger):
+            names = [license.license_id async for license in register.licenses(organization)]
+            return [(name, head) for name in names if (head := await ledger.state(name)) is not None]
 
     found = run(work())
     if as_json:
@@ -243,7 +243,7 @@ def list_licenses(
         terms = head.terms
         told.add_row(
             name,
-            terms.organization,
+            terms.organization_id,
             Text(terms.product),
             terms.kind,
             "suspended" if head.suspended else "active",
@@ -284,10 +284,10 @@ def release(
     """End a session by hand, so that its seat is free at once. The program learns of it at its next heartbeat."""
 
     async def work() -> bool:
-        async with store() as (tables, ledger):
-            async with recorded(tables, utc_now, operator(), "release", f"{license_id} {session.lower()}"):
-                settled = await ledger.submit(license_id, End(session.lower(), Reason.RELEASED))
-            return isinstance(settled.outcome, Ended) and settled.outcome.now
+        async with store() as (register, ledger):
+            async with recorded(register, utc_now, operator(), "release", f"{license_id} {session.lower()}"):
+                decision = await ledger.submit(license_id, End(session.lower(), EndReason.RELEASED))
+            return isinstance(decision.outcome, Ended) and decision.outcome.now
 
     if not run(work()):
         fail("No such session is active under this license.")
@@ -295,15 +295,15 @@ def release(
 
 
 def _change_status(name: str, *, suspended: bool) -> None:
-    license_id, unknown = license_or_file(name)
+    license_id, initial = license_or_file(name)
 
-    async def work() -> Head | None:
-        async with store() as (tables, ledger):
-            if unknown is None and await ledger.head(license_id) is None:
+    async def work() -> LicenseState | None:
+        async with store() as (register, ledger):
+            if initial is None and await ledger.state(license_id) is None:
                 return None
             what = "suspend" if suspended else "reinstate"
-            async with recorded(tables, utc_now, operator(), what, license_id):
-                return await ledger.set_status(license_id, suspended=suspended, unknown=unknown)
+            async with recorded(register, utc_now, operator(), what, license_id):
+                return await ledger.set_status(license_id, suspended=suspended, initial=initial)
 
     if run(work()) is None:
         fail(
@@ -314,7 +314,7 @@ def _change_status(name: str, *, suspended: bool) -> None:
     err.print(f"{license_id} is {stopped if suspended else 'active'}.")
 
 
-def license_or_file(name: str) -> tuple[str, Head | None]:
+def license_or_file(name: str) -> tuple[str, LicenseState | None]:
     """A license that was named by its id or its file: its id and, from a file, what its head would be."""
     if not Path(name).is_file():
         return name, None
@@ -322,7 +322,7 @@ def license_or_file(name: str) -> tuple[str, Head | None]:
         license = read_license(license_text(_text(Path(name))), _trusted(None))
     except TokenError as fault:
         fail(f"NOT GENUINE: {name} {fault}.")
-    return license.id, Head(Terms.of(license), collect=license.collect)
+    return license.id, LicenseState(Terms.of(license), collect=license.collect)
 
 
 def _explained(error: ValidationError) -> str:
@@ -480,11 +480,11 @@ def _length(seconds: int) -> str:
     return next(count(seconds // size, unit) for unit, size in units if seconds % size == 0)
 
 
-def _line(name: str, head: Head) -> dict[str, Any]:
+def _line(name: str, head: LicenseState) -> dict[str, Any]:
     terms = head.terms
     return {
         "license": name,
-        "organization": terms.organization,
+        "organization": terms.organization_id,
         "organization_name": terms.organization_name,
         "product": terms.product,
         "kind": terms.kind,

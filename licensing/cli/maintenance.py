@@ -12,11 +12,10 @@ from licensing.cli.context import bar, count, environment, err, fail, operator, 
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import recorded
-from licensing.services.directory import licenses
 from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import small_group
-from licensing.storage.tables import Tables
+from licensing.storage.register import Register
 
 commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, run retention, verify counts.")
 
@@ -47,11 +46,11 @@ def moment(text: str | None, *, dry_run: bool) -> datetime:
     return given
 
 
-def entry(tables: Tables, what: str, at: datetime, *, dry_run: bool) -> AbstractAsyncContextManager[None]:
+def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> AbstractAsyncContextManager[None]:
     """The audit's entry on a run over all licenses; none where nothing is to be changed."""
     if dry_run:
         return nullcontext()
-    return recorded(tables, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
+    return recorded(register, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
 
 
 @commands.command()
@@ -60,9 +59,9 @@ def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     at = moment(as_of, dry_run=dry_run)
 
     async def work() -> None:
-        async with store() as (tables, ledger), entry(tables, "sweep", at, dry_run=dry_run):
+        async with store() as (register, ledger), entry(register, "sweep", at, dry_run=dry_run):
             with bar("licenses") as told:
-                swept = await sweeping.sweep(tables, ledger, at, dry_run, told)
+                swept = await sweeping.sweep(register, ledger, at, dry_run, told)
             out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
             if swept.failed:
                 fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
@@ -80,9 +79,9 @@ def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     few = small_group(environment())
 
     async def work() -> None:
-        async with store() as (tables, ledger), entry(tables, "retention", at, dry_run=dry_run):
+        async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
             with bar("licenses") as told:
-                result = await run_retention(tables, ledger, at, few, dry_run=dry_run, progress=told)
+                result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=told)
             out.print(f"{'would run ' if dry_run else ''}retention {result}", markup=False)
             if result.overdue:
                 err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
@@ -101,16 +100,16 @@ def verify(
     """Recount from the rows what the ledger promises. Exit code 1 where something does not agree."""
 
     async def work() -> list[verifying.Count]:
-        async with store() as (tables, _):
-            names = [license_id] if license_id else [entry.license async for entry in licenses(tables)]
+        async with store() as (register, _):
+            names = [license_id] if license_id else [license.license_id async for license in register.licenses()]
             counts = []
             with bar("licenses") as told:
                 for done, name in enumerate(names):
                     told(done, len(names))
-                    counted = await verifying.verify(tables, name)
+                    counted = await verifying.verify(register, name)
                     if counted is not None and counted.flaws and repair:
-                        async with recorded(tables, utc_now, operator(), "repair", name):
-                            counted = await verifying.verify(tables, name, repair=True)
+                        async with recorded(register, utc_now, operator(), "repair", name):
+                            counted = await verifying.verify(register, name, repair=True)
                     if counted is not None:
                         counts.append(counted)
             return counts

@@ -36,13 +36,13 @@ from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
 from licensing.errors import PepperError, SettingsError
 from licensing.rules.license import Address
+from licensing.rules.model import LicenseState
 from licensing.rules.personal import PersonalData, as_text
-from licensing.rules.seats import Head
 from licensing.services.audit import recorded
-from licensing.services.privacy import Collecting, Erased, ImplausibleError, OptedOut, PersonQuery, Privacy, Rectified
+from licensing.services.privacy import Erased, ImplausibleError, OptedOut, OptOut, PersonQuery, Privacy, Rectified
 from licensing.services.service import utc_now
 from licensing.settings import names_deployment, peppers
-from licensing.storage.tables import Tables
+from licensing.storage.register import Register
 
 commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what is held on a person; opt out, opt in.")
 
@@ -100,8 +100,8 @@ def export(
 
     async def work() -> PersonalData:
         async with (
-            _privacy(at_hand, vault, lost) as (tables, privacy),
-            recorded(tables, utc_now, operator(), "export", organization),
+            _privacy(at_hand, vault, lost) as (register, privacy),
+            recorded(register, utc_now, operator(), "export", organization),
         ):
             with bar("licenses") as told:
                 return await privacy.export(wanted, told)
@@ -129,8 +129,8 @@ def erase(
 
     async def work() -> Erased:
         async with (
-            _privacy(at_hand, vault, lost) as (tables, privacy),
-            recorded(tables, utc_now, operator(), "erase", organization),
+            _privacy(at_hand, vault, lost) as (register, privacy),
+            recorded(register, utc_now, operator(), "erase", organization),
         ):
             with bar("licenses") as told:
                 return await privacy.erase(wanted, told)
@@ -175,8 +175,8 @@ def rectify(
 
     async def work() -> Rectified:
         async with (
-            _privacy(at_hand, vault, lost) as (tables, privacy),
-            recorded(tables, utc_now, operator(), "rectify", organization),
+            _privacy(at_hand, vault, lost) as (register, privacy),
+            recorded(register, utc_now, operator(), "rectify", organization),
         ):
             with bar("licenses") as told:
                 if session is None or ended_at is None:
@@ -188,8 +188,8 @@ def rectify(
     except ImplausibleError as reason:
         fail(f"Not corrected: {reason}.")
     out.print(f"{count(rectified.corrected, 'session')} corrected.")
-    if rectified.refigured_from:
-        out.print(f"The figures from {rectified.refigured_from} on are made again in the next night.")
+    if rectified.reopened_from:
+        out.print(f"The figures from {rectified.reopened_from} on are made again in the next night.")
     if rectified.running:
         err.print(f"Still running: {count(rectified.running, 'session')}. Correct them when they have ended.")
     if not rectified.corrected:
@@ -202,19 +202,19 @@ def opt_out(
     erase: Annotated[bool, typer.Option(help="Also delete all that is stored.")] = False,
 ) -> None:
     """Stop all collection under a license that is not floating: from now on, nothing is stored of its use."""
-    name, unknown = license_or_file(license_id)
+    name, initial = license_or_file(license_id)
 
     async def work() -> OptedOut | None:
-        async with store() as (tables, ledger), recorded(tables, utc_now, operator(), "opt-out", name):
+        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-out", name):
             with bar("steps") as told:
-                return await Collecting(tables, ledger).opt_out(name, erase=erase, unknown=unknown, progress=told)
+                return await OptOut(register, ledger).opt_out(name, erase=erase, initial=initial, progress=told)
 
     try:
         done = run(work())
     except ImplausibleError as reason:
         fail(f"Refused: {reason}.")
     if done is None:
-        _unknown(name, unknown)
+        _unknown(name, initial)
     out.print(f"Nothing is stored of the use of {name} from now on.", markup=False)
     if done.ended:
         out.print(f"{count(done.ended, 'program')} that ran start again unrecorded at the next heartbeat.")
@@ -227,8 +227,8 @@ def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of t
     """Collect again under a license that was opted out."""
 
     async def work() -> bool:
-        async with store() as (tables, ledger), recorded(tables, utc_now, operator(), "opt-in", license_id):
-            return await Collecting(tables, ledger).opt_in(license_id)
+        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
+            return await OptOut(register, ledger).opt_in(license_id)
 
     if not run(work()):
         _unknown(license_id, None)
@@ -250,18 +250,18 @@ def _peppers(vault: str | None) -> Peppers:
 @asynccontextmanager
 async def _privacy(
     at_hand: Peppers, vault: str | None, lost: Sequence[str] | None
-) -> AsyncIterator[tuple[Tables, Privacy]]:
+) -> AsyncIterator[tuple[Register, Privacy]]:
     try:
         # A vault's peppers are never those of the store of the home's local service.
-        async with store(None if vault is None else os.environ) as (tables, ledger):
-            yield tables, Privacy(tables, ledger, at_hand, utc_now, lost or ())
+        async with store(None if vault is None else os.environ) as (register, ledger):
+            yield register, Privacy(register, ledger, at_hand, utc_now, lost or ())
     except PepperError as fault:
         fail(f"Nothing was done: {fault}. Where the service's peppers are in a key vault, name it with --vault.")
     for pepper in lost or ():
         err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow", markup=False)
 
 
-def _unknown(license_id: str, unknown: Head | None) -> NoReturn:
+def _unknown(license_id: str, unknown: LicenseState | None) -> NoReturn:
     hint = "" if unknown else " Name its file, if no program has started under it yet."
     fail(f"There is no license {license_id} in the register.{hint}")
 
@@ -276,7 +276,7 @@ def _wanted(
     host = hostname or given.get("hostname")
     salt = _salt(organization)
     return PersonQuery(
-        organization=organization,
+        organization_id=organization,
         user=client_hash(salt, "user", user),
         host=client_hash(salt, "host", host) if host else None,
         address=_address(given["address"]) if "address" in given else None,

@@ -18,7 +18,6 @@ from licensing.rules.report import LicenseUsage, Report, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
-from licensing.storage import register as rows
 
 LINK = "link"
 MOST_DAYS = 3650
@@ -99,14 +98,14 @@ def _report(
     out_file: Path | None,
 ) -> None:
     async def work() -> Report | None:
-        async with store() as (tables, _):
+        async with store() as (register, _):
             owner = organization
             if license is not None:
-                head = await tables.get("register", license, rows.HEAD, ("organization",))
-                owner = head.columns["organization"] if head else None
+                state = await register.state(license)
+                owner = state.value.terms.organization_id if state else None
             if owner is None:
                 return None
-            reports = Reports(tables, utc_now, small_group(environment()))
+            reports = Reports(register, utc_now, small_group(environment()))
             with bar("licenses") as told:
                 reading = await reports.read(owner, license, told)
             return reports.report(reading, *days, zone)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Literal
 
-from licensing.rules.seats import Person
+from licensing.rules.model import Person
 
 ClientKind = Literal["user", "host"]
 PseudonymKind = Literal["user", "host", "ip"]

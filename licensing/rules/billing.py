@@ -63,18 +63,18 @@ class Account:
 
     `billing` is `time` or `project`; `project` is empty where the license names none. `sessions` is the
     month's, each once; `days` are the figures of its days, of which those without use may be left out.
-    `settled` is the instant before which nothing can change any more. `minutes` matter for `Rounding.MINUTE` alone;
-    None where they cannot be told.
+    Before `final_before` nothing can change any more. `minutes` matter for `Rounding.MINUTE` alone; None where they
+    are not known.
     """
 
-    organization: str
-    license: str
+    organization_id: str
+    license_id: str
     product: str
     project: str
     billing: str
     sessions: int
     days: tuple[DayTotals, ...]
-    settled: datetime
+    final_before: datetime
     minutes: Minutes | None = None
 
 
@@ -163,7 +163,7 @@ def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of
     for account in accounts:
         lines.append(_line("license", month, rounding, [account]))
         if account.billing == "project":
-            projects[account.organization, account.project].append(account)
+            projects[account.organization_id, account.project].append(account)
     lines += (_line("project", month, rounding, together) for together in projects.values())
     order = sorted(lines, key=lambda line: (line.organization, line.line, line.project, line.license))
     closed = bounds(month)[1] <= as_of and all(line.closed for line in lines)
@@ -189,9 +189,9 @@ def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) ->
     return Line(
         line=kind,
         month=month,
-        closed=told and bounds(month)[1] <= min(account.settled for account in accounts),
-        organization=first.organization,
-        license=" ".join(sorted(account.license for account in accounts)),
+        closed=told and bounds(month)[1] <= min(account.final_before for account in accounts),
+        organization=first.organization_id,
+        license=" ".join(sorted(account.license_id for account in accounts)),
         product=first.product if kind == "license" else "",
         project=first.project,
         billing=first.billing,

@@ -1,468 +1,305 @@
-"""Who holds a seat: what a group of requests does to one license, decided all at once and without any storage.
+"""Who gets a seat: a batch of requests on one license becomes one plan, without any storage.
 
 The rules, for every license:
 
-1. A floating license has `seats + overdraft` seats; the head's `in_use` counts those that are held. A grant beyond
-   `seats` is an overdraft.
-2. A holder occupies one seat. With sharing `none` each session is a holder of its own; else all sessions of a user,
-   a host, or a user on a host share a seat, which is freed when the last of them ends.
+1. A floating license has `seats + overdraft` seats; the state's `in_use` counts those held. A grant beyond `seats`
+   is an overdraft.
+2. A holder occupies one seat. With sharing `none` each session is its own holder. Otherwise all sessions of a user,
+   a host, or a user on a host share a seat; it is free when the last of them ends.
 3. A license that is not floating takes no seat; its sessions have no holder.
-4. The terms of the highest serial hold, and a file with a lower one is superseded. When new terms bring fewer seats
-   than are held, nobody is thrown out and nobody new gets in until it fits.
-5. A start whose session is active already is a repeat and changes nothing, but that it revives a session that has
-   lapsed and was not yet swept: its seat was never given away. One session cannot be two people's.
+4. The terms of the highest serial hold, and a file with a lower one is superseded. If new terms bring fewer seats
+   than are held, nobody is thrown out, and nobody new gets in until it fits.
+5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
+   its seat was never given away. One session id cannot be two people's.
 6. A session has lapsed at `expires_at`. Before a start is refused for want of a seat, lapsed sessions make room.
-7. Nothing is refused on a head that is only remembered: what was true a minute ago may be so no longer. Nor is
-   anything granted on one where nothing is to be stored, since no commit would fail on it.
+7. Never refuse on a cached state; it may be stale. Nor grant on one where nothing is stored: no commit would fail.
 
-`settle` is given what is known of the rows. Where it needs to know more it decides nothing and asks; a row that
-nobody asked about is taken for absent when a start would create it, since the store refuses the creation if it is
-not. Everything that a `Plan` says is to be done in one transaction, or not at all.
+`decide` is given facts. If it needs more it decides nothing and asks questions. An unread row is assumed absent if
+the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing.
 
-Left to others: whether the license admits the caller (`licensing.rules.license`), reading, committing and trying
-again (`licensing.storage.ledger`).
+Left to others: whether the license admits the caller (`licensing.rules.license`); reading, committing and retries
+(`licensing.storage.writer`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Final
 
-from licensing.rules.license import Kind, License, Refusal, Sharing, lease_end
+from licensing.rules.license import Refusal
+from licensing.rules.model import (
+    UNKNOWN,
+    EndedSession,
+    EndReason,
+    LicenseState,
+    Session,
+    Unknown,
+    Versioned,
+    ended_session,
+    holder_of,
+)
+from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Start, Taken
 
-RETRY_SECONDS = (10, 60)
-"""A refused start is told to come back when the next lease can lapse, but not sooner or later than this."""
+RETRY_SECONDS: Final = (10, 60)
+"""A refused start may ask again when the next lease can lapse, but not sooner or later than this."""
 
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the register keeps of a license's terms. Lengths in seconds."""
-
-    serial: int
-    organization: str
-    organization_name: str
-    product: str
-    kind: Kind
-    seats: int
-    overdraft: int
-    sharing: Sharing
-    heartbeat: int
-    lease: int
-    borrow: int
-    valid_from: datetime
-    valid_until: datetime
-    project: str
-    billing: str
-
-    @classmethod
-    def of(cls, license: License) -> "Terms":
-        """The terms that a license file brings."""
-        return cls(
-            serial=license.serial,
-            organization=license.organization.id,
-            organization_name=license.organization.name,
-            product=license.product,
-            kind=license.kind,
-            seats=license.seats,
-            overdraft=license.overdraft,
-            sharing=license.sharing,
-            heartbeat=license.heartbeat,
-            lease=license.lease,
-            borrow=license.borrow,
-            valid_from=license.valid_from,
-            valid_until=license.valid_until,
-            project=license.project or "",
-            billing=license.billing,
-        )
-
-    @property
-    def capacity(self) -> int:
-        """How many holders there may be at most; a license that is not floating counts none."""
-        return self.seats + self.overdraft
-
-
-@dataclass(frozen=True, slots=True)
-class Person:
-    """Who runs a program, as the register knows it: pseudonyms under the pepper that is named."""
-
-    user: str
-    host: str
-    ip: str
-    pepper: str
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The state of a license that every change of its seats goes through."""
-
-    terms: Terms
-    suspended: bool = False
-    collect: bool = True
-    in_use: int = 0
-
-    @property
-    def recorded(self) -> bool:
-        """Whether sessions are stored: always for floating licenses, whose seats rest on it."""
-        return self.collect or self.terms.kind is Kind.FLOATING
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An active session as the register holds it; `holder` is empty for a license that is not floating."""
-
-    id: str
-    started_at: datetime
-    heartbeat_at: datetime
-    expires_at: datetime
-    user: str
-    host: str
-    ip: str
-    pepper: str
-    holder: str
-    borrowed: bool = False
-    overdraft: bool = False
-
-    @property
-    def shares(self) -> bool:
-        """Whether its seat has a row of its own, which counts the sessions on it."""
-        return self.holder not in ("", self.id)
-
-
-class Reason(StrEnum):
-    """How a session came to its end."""
-
-    ENDED = "ended"
-    LAPSED = "lapsed"
-    RELEASED = "released"
-
-
-Value = TypeVar("Value")
-
-
-@dataclass(frozen=True, slots=True)
-class Known(Generic[Value]):
-    """A row's value and the version (ETag) that it was read at."""
-
-    value: Value
-    version: str
-
-
-# Requests.
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """A program starts. `persons` is who runs it, under each pepper in use, the current one first."""
-
-    session: str
-    terms: Terms
-    persons: tuple[Person, ...]
-    borrow: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """A session ends, by itself or because an operator releases it."""
-
-    session: str
-    reason: Reason = Reason.ENDED
-
-
-@dataclass(frozen=True, slots=True)
-class Lapse:
-    """A session was judged to have lapsed; it ends if that is so now, and its row has not changed since."""
-
-    row: Known[Session]
-
-    @property
-    def session(self) -> str:
-        """The session's id."""
-        return self.row.value.id
-
-
-Request = Start | End | Lapse
-
-
-# Outcomes.
-
-
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """The program may run until `expires_at`. `repeat`: it was told so before.
-
-    `session` is None where nothing is recorded.
-    """
-
-    session: Session | None
-    expires_at: datetime
-    repeat: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The program may not run, by the state of its license."""
-
-    refusal: Refusal
-
-
-@dataclass(frozen=True, slots=True)
-class Full:
-    """All seats are held. Come back after `retry` seconds."""
-
-    retry: int
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The session id belongs to another user or host."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The session has ended: in this turn (`now`), or it was not active any more."""
-
-    now: bool
-
-
-Outcome = Granted | Refused | Full | Taken | Ended
-
-
-# What is known, what is asked, what is to be done.
+ROWS_OF_END: Final = 3
+"""The most rows that an end changes besides the license state: the active row, the ended row, a shared seat's."""
+ROWS_OF_START: Final = 5
+"""The most rows that a start changes: its own, a shared seat's, and those of one lapsed session that makes room."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of a license's rows. A row is known, known to be absent (None), or not in the mapping.
+    """What is known of a license's rows. A session or seat that was not read is not in its mapping.
 
-    `fresh`: the head was read for this group. `surveyed`: `active` holds all active rows. `quiet_until`: no active
-    session can lapse before then, since leases only grow; None where that is not known.
+    `fresh`: the state was read for this batch, and is not from the cache. `complete`: `sessions` holds all active
+    rows. `no_lapse_before`: no active session can lapse before then, since leases only grow; None if not known.
     """
 
-    head: Known[Head] | None = None
+    state: Versioned[LicenseState] | Unknown | None = UNKNOWN
     fresh: bool = False
-    active: dict[str, Known[Session] | None] = field(default_factory=dict)
-    seats: dict[str, Known[int] | None] = field(default_factory=dict)
-    surveyed: bool = False
-    quiet_until: datetime | None = None
+    sessions: dict[str, Versioned[Session] | None] = field(default_factory=dict)
+    seats: dict[str, Versioned[int] | None] = field(default_factory=dict)
+    complete: bool = False
+    no_lapse_before: datetime | None = None
+
+    @property
+    def known_state(self) -> LicenseState | None:
+        """The state, as far as it is known."""
+        return self.state.value if isinstance(self.state, Versioned) else None
+
+    def session(self, session_id: str) -> Versioned[Session] | Unknown | None:
+        """The row of an active session."""
+        return self.sessions.get(session_id, None if self.complete else UNKNOWN)
+
+    def seat(self, holder: str) -> Versioned[int] | Unknown | None:
+        """The row of a shared seat: how many sessions are on it."""
+        return self.seats.get(holder, UNKNOWN)
 
 
 @dataclass(slots=True)
 class Questions:
-    """What must be read before anything can be decided."""
+    """What must be read before anything can be decided. `survey`: all active sessions."""
 
-    head: bool = False
+    state: bool = False
     survey: bool = False
-    active: set[str] = field(default_factory=set)
+    sessions: set[str] = field(default_factory=set)
     seats: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.head or self.survey or self.active or self.seats)
+        return bool(self.state or self.survey or self.sessions or self.seats)
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
-    """A session's end: the row as it was, when it ended, and why."""
+class Later:
+    """The plan leaves a request undecided; it comes again with the next batch."""
 
-    row: Known[Session]
-    ended_at: datetime
-    reason: Reason
+    reason: str
+
+
+NO_ROOM: Final = Later("the transaction is full")
+NOT_YET: Final = Later("another request of the same session comes first")
+UNREAD: Final = Later("rows must be read first")
+
+
+@dataclass(frozen=True, slots=True)
+class SeatChange:
+    """A shared seat's row as it was (None: absent), and how many sessions are on the seat now (0: no row)."""
+
+    before: Versioned[int] | None
+    sessions: int
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a row to write: a seat that is taken and freed within one plan has none."""
+        return bool(self.before or self.sessions)
 
 
 @dataclass(slots=True)
 class Plan:
-    """What one transaction does, and what is then told to whom.
+    """What one transaction does, and the decision on each request by its place in the batch.
 
-    `seats` gives for each shared seat the row that was known (None: there was none) and how many sessions it has
-    afterwards (0: none, and no row). `denied` are session ids. `outcomes` go by the request's place in the group;
-    requests without one come again in the next turn.
+    `before` is the state that the plan rests on (None: absent), `state` the state after it. An ended session bears
+    the ETag of its active row. `denied` are ids of sessions.
     """
 
-    head: Head | None
-    arrivals: list[Session] = field(default_factory=list)
-    revivals: list[Known[Session]] = field(default_factory=list)
-    departures: list[Departure] = field(default_factory=list)
+    before: Versioned[LicenseState] | None
+    state: LicenseState | None
+    started: list[Session] = field(default_factory=list)
+    renewed: list[Versioned[Session]] = field(default_factory=list)
+    ended: list[Versioned[EndedSession]] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
-    seats: dict[str, tuple[Known[int] | None, int]] = field(default_factory=dict)
-    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    seats: dict[str, SeatChange] = field(default_factory=dict)
+    decisions: dict[int, Outcome | Later] = field(default_factory=dict)
+
+    @property
+    def outcomes(self) -> dict[int, Outcome]:
+        """The outcomes of the requests that are decided."""
+        return {place: decision for place, decision in self.decisions.items() if not isinstance(decision, Later)}
+
+    @property
+    def changes_state(self) -> bool:
+        """Whether the transaction writes the license state, and so fails if another process has written it."""
+        if self.state is None:
+            return False
+        return bool(self.started or self.ended or self.before is None or self.before.value != self.state)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the transaction writes besides the license state."""
+        return len(self.started) + len(self.renewed) + 2 * len(self.ended) + len(self.denied) + len(self.seats)
 
 
-def holder_of(session: str, person: Person, terms: Terms) -> str:
-    """Who holds the seat that a start takes: nobody, the session itself, or whom the license's sharing names."""
-    if terms.kind is not Kind.FLOATING:
-        return ""
-    match terms.sharing:
-        case Sharing.NONE:
-            return session
-        case Sharing.USER:
-            return person.user
-        case Sharing.HOST:
-            return person.host
-        case Sharing.USER_HOST:
-            return f"{person.user}.{person.host}"
-
-
-def retry_seconds(quiet_until: datetime | None, now: datetime) -> int:
-    """When a refused start should come back: when the next lease can lapse, within `RETRY_SECONDS`."""
+def retry_seconds(no_lapse_before: datetime | None, now: datetime) -> int:
+    """When a refused start may ask again: when the next lease can lapse, within `RETRY_SECONDS`."""
     least, most = RETRY_SECONDS
-    if quiet_until is None:
+    if no_lapse_before is None:
         return least
-    return max(least, min(most, int((quiet_until - now).total_seconds()) + 1))
+    return max(least, min(most, int((no_lapse_before - now).total_seconds()) + 1))
 
 
-def depart(row: Known[Session], reason: Reason, now: datetime) -> Departure:
-    """How a session ends; never before it began.
+def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: int) -> Plan | Questions:
+    """Decide a batch of requests on one license.
 
-    One that lapsed ended at its last heartbeat or, where it was borrowed, with its lease: it was not expected to be
-    heard of before, and nobody else could have its seat. Any other ends now.
+    `max_rows` (at least 6) is how many rows a transaction takes besides the license state. Unless something must be
+    asked first, the plan decides at least one request, or ends lapsed sessions to make room for one.
     """
-    session = row.value
-    last_sign = session.expires_at if session.borrowed else session.heartbeat_at
-    at = last_sign if reason is Reason.LAPSED else now
-    return Departure(row, max(at, session.started_at), reason)
+    before = facts.state
+    if isinstance(before, Unknown):
+        return Questions(state=True)
+    state = _with_newest_terms(before.value if before else None, requests)
+    if state is None:
+        return Plan(None, None, decisions={place: Ended(now=False) for place in range(len(requests))})
+    if before and not facts.fresh and state.terms != before.value.terms:
+        return Questions(state=True)  # terms newer than the cached ones may be older than those that hold
+    return _Planner(facts, Plan(before, state), state, requests, now, max_rows).run()
 
 
-def settle(facts: Facts, requests: Sequence[Request], now: datetime, room: int) -> Plan | Questions:
-    """Decide a group of requests on one license.
-
-    `room` (at least 6) is how many rows a transaction can take besides the head. Unless something has to be asked
-    first, at least one request is decided, or sessions that have lapsed are ended to make room for one.
-    """
-    if facts.head is None and not facts.fresh:
-        return Questions(head=True)
-    head = _adopted(facts.head.value if facts.head else None, requests)
-    if head is None:
-        return Plan(None, outcomes={place: Ended(now=False) for place in range(len(requests))})
-    if facts.head and not facts.fresh and head.terms != facts.head.value.terms:
-        return Questions(head=True)  # terms that are newer than what is remembered may be older than what holds
-    return _Settling(facts, head, requests, now, room).run()
-
-
-def _adopted(known: Head | None, requests: Sequence[Request]) -> Head | None:
-    """The head under the newest terms that the group brings; None where there is none and no start makes one."""
+def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request]) -> LicenseState | None:
+    """The state under the newest terms that the batch brings; None where there is none and no start makes one."""
     brought = [request.terms for request in requests if isinstance(request, Start)]
     if not brought or (known and known.suspended):
         return known
     newest = max(brought, key=lambda terms: terms.serial)
     if known is None:
-        return Head(newest)
+        return LicenseState(newest)
     return replace(known, terms=newest) if newest.serial > known.terms.serial else known
 
 
-class _Settling:
-    """One run of `settle`: the turn as it takes shape, and what has to be asked."""
+class _Planner:
+    """One run of `decide`: the plan as it grows, and the questions that come up."""
 
-    # The most rows that one request can touch: an end its two and a seat's, a start its own, a seat's, and where
-    # a lapsed session makes room for it that one's three.
-    ROWS_OF_END = 3
-    ROWS_OF_START = 5
-
-    def __init__(self, facts: Facts, head: Head, requests: Sequence[Request], now: datetime, room: int) -> None:
+    def __init__(
+        self,
+        facts: Facts,
+        plan: Plan,
+        state: LicenseState,
+        requests: Sequence[Request],
+        now: datetime,
+        max_rows: int,
+    ) -> None:
         self.facts = facts
-        self.head = head
+        self.plan = plan
+        self.state = state
         self.requests = requests
         self.now = now
-        self.left = room
+        self.max_rows = max_rows
         self.questions = Questions()
-        self.turn = Plan(head)
-        self.lapsed = {
-            session: row
-            for session, row in facts.active.items()
-            if facts.surveyed and row and row.value.expires_at <= now
-        }
+        rows = facts.sessions.values() if facts.complete else ()
+        self.lapsed = {row.value.id: row for row in rows if row and row.value.expires_at <= now}
 
     def run(self) -> Plan | Questions:
-        places: dict[str, int] = {}
-        echoes: dict[int, int] = {}
-        order = sorted(range(len(self.requests)), key=self._precedence)
-        for place in order:
+        """Decide each request once, and answer its duplicates like the first."""
+        first_places: dict[str, int] = {}
+        duplicates: dict[int, int] = {}
+        for place in sorted(range(len(self.requests)), key=self._precedence):
             request = self.requests[place]
-            first = places.setdefault(request.session, place)
-            if first != place:
-                # The same start again is answered like the first; anything else waits until that is done.
-                if isinstance(request, Start) and request == self.requests[first]:
-                    echoes[place] = first
-                continue
-            rows = self.ROWS_OF_START if isinstance(request, Start) else self.ROWS_OF_END
-            if self.left < rows:
-                continue
-            outcome = self._start(request) if isinstance(request, Start) else self._end(request)
-            if outcome is not None:
-                self.turn.outcomes[place] = outcome
-        for place, first in echoes.items():
-            outcome = self.turn.outcomes.get(first)
-            if outcome is not None:
-                self.turn.outcomes[place] = replace(outcome, repeat=True) if isinstance(outcome, Granted) else outcome
-        self.turn.head = self.head
-        return self.questions or self.turn
+            first = first_places.setdefault(request.session_id, place)
+            if first == place:
+                self.plan.decisions[place] = self._decide(request)
+            elif isinstance(request, Start) and request == self.requests[first]:
+                duplicates[place] = first
+            else:
+                self.plan.decisions[place] = NOT_YET
+        for place, first in duplicates.items():
+            outcome = self.plan.decisions[first]
+            self.plan.decisions[place] = replace(outcome, repeat=True) if isinstance(outcome, Granted) else outcome
+        self.plan.state = self.state
+        return self.questions or self.plan
 
     def _precedence(self, place: int) -> int:
-        """Ends go first: they make room. New starts go last: they could take the seat of one that is to be revived."""
+        """Ends go first: they make room. New starts go last: they could take the seat of one that is renewed."""
         request = self.requests[place]
         if not isinstance(request, Start):
             return 0
-        return 1 if self.facts.active.get(request.session) else 2
+        return 1 if self.facts.sessions.get(request.session_id) else 2
+
+    def _decide(self, request: Request) -> Outcome | Later:
+        if not self._has_room(ROWS_OF_START if isinstance(request, Start) else ROWS_OF_END):
+            return NO_ROOM
+        match request:
+            case Start():
+                return self._start(request)
+            case End():
+                return self._end(request)
+            case Lapse():
+                return self._lapse(request)
+
+    def _has_room(self, rows: int) -> bool:
+        return self.plan.rows + rows <= self.max_rows
 
     # Ends.
 
-    def _end(self, request: End | Lapse) -> Outcome | None:
-        if isinstance(request, Lapse):
-            row = self.facts.active.get(request.session, request.row)
-            if row is None or row.version != request.row.version or row.value.expires_at > self.now:
-                return Ended(now=False)  # it ended, a heartbeat came in between, or who judged it was ahead of time
-            return Ended(now=True) if self._depart(row, Reason.LAPSED) else None
-        if request.session not in self.facts.active and not self.facts.surveyed:
-            self.questions.active.add(request.session)
-            return None
-        row = self.facts.active.get(request.session)
+    def _end(self, request: End) -> Outcome | Later:
+        row = self.facts.session(request.session_id)
+        if isinstance(row, Unknown):
+            self.questions.sessions.add(request.session_id)
+            return UNREAD
         if row is None:
             return Ended(now=False)
-        return Ended(now=True) if self._depart(row, request.reason) else None
+        return Ended(now=True) if self._end_session(row, request.reason) else UNREAD
 
-    def _depart(self, row: Known[Session], reason: Reason) -> bool:
+    def _lapse(self, request: Lapse) -> Outcome | Later:
+        row = self.facts.sessions.get(request.session_id, request.row)
+        if row is None or row.etag != request.row.etag or row.value.expires_at > self.now:
+            return Ended(now=False)  # it ended, a heartbeat came in between, or the judge's clock is ahead
+        return Ended(now=True) if self._end_session(row, EndReason.LAPSED) else UNREAD
+
+    def _end_session(self, row: Versioned[Session], reason: EndReason) -> bool:
         """End a session and free its seat; False where the seat's row must be read first."""
         session = row.value
         if session.shares:
-            # Known, and not only taken for absent: a seat that is created and freed in one turn is not written at all.
-            if session.holder not in self.facts.seats:
+            # Read, and not only assumed absent: a seat that is taken and freed in one plan is not written at all.
+            if isinstance(self.facts.seat(session.holder), Unknown):
                 self.questions.seats.add(session.holder)
                 return False
-            count = self._sessions_on(session.holder) or 0
+            sessions = self._sessions_on(session.holder)
             # A seat without a row is not counted either; `maintenance verify` finds such.
-            if count:
-                self._set_seat(session.holder, count - 1)
-            if count == 1:
+            if sessions:
+                self._add_to_seat(session.holder, -1)
+            if sessions == 1:
                 self._count(-1)
         elif session.holder:
             self._count(-1)
-        self.lapsed.pop(session.id, None)  # whatever ended it, it makes room only once
-        self.turn.departures.append(depart(row, reason, self.now))
-        self.left -= 2
+        self.lapsed.pop(session.id, None)  # it makes room only once
+        self.plan.ended.append(Versioned(ended_session(session, reason, self.now), row.etag))
         return True
 
     # Starts.
 
-    def _start(self, start: Start) -> Outcome | None:
-        terms = self.head.terms
-        if self.head.suspended:
-            return self._on_a_fresh_head(Refused(Refusal.SUSPENDED))
+    def _start(self, start: Start) -> Outcome | Later:
+        terms = self.state.terms
+        if self.state.suspended:
+            return self._if_fresh(Refused(Refusal.SUSPENDED))
         if start.terms.serial < terms.serial:
-            return self._on_a_fresh_head(Refused(Refusal.SUPERSEDED))
-        expires_at, borrowed = lease_end(
-            self.now,
-            lease=terms.lease,
-            borrow=terms.borrow,
-            wanted=start.borrow,
-            valid_until=terms.valid_until,
-        )
-        if not self.head.recorded:
-            return self._on_a_fresh_head(Granted(None, expires_at))
-        known = self.facts.active.get(start.session)
-        if known is not None:
-            return self._repeat(start, known, expires_at, borrowed)
+            return self._if_fresh(Refused(Refusal.SUPERSEDED))
+        expires_at, borrowed = terms.lease_end(self.now, start.borrow_seconds)
+        if not self.state.recorded:
+            return self._if_fresh(Granted(None, expires_at))
         person = start.persons[0]
         session = Session(
-            id=start.session,
+            id=start.session_id,
             started_at=self.now,
             heartbeat_at=self.now,
             expires_at=expires_at,
@@ -470,96 +307,101 @@ class _Settling:
             host=person.host,
             ip=person.ip,
             pepper=person.pepper,
-            holder=holder_of(start.session, person, terms),
+            holder=holder_of(start.session_id, person, terms),
             borrowed=borrowed,
         )
-        return self._seat(session, start)
+        row = self.facts.sessions.get(start.session_id)
+        return self._repeat(start, session, row) if row else self._seat(session, start)
 
-    def _on_a_fresh_head(self, outcome: Outcome) -> Outcome | None:
-        """An outcome that commits nothing, so that no commit tells whether the head still says so."""
+    def _if_fresh(self, outcome: Outcome) -> Outcome | Later:
+        """An outcome that commits nothing, so that no commit fails if the state is stale."""
         if not self.facts.fresh:
-            self.questions.head = True
-            return None
+            self.questions.state = True
+            return UNREAD
         return outcome
 
-    def _repeat(self, start: Start, row: Known[Session], expires_at: datetime, borrowed: bool) -> Outcome:
+    def _repeat(self, start: Start, again: Session, row: Versioned[Session]) -> Outcome:
+        """Answer a start whose session is active; `again` is the session as it would start now."""
         session = row.value
         owner = (session.user, session.host, session.pepper)
         if all((person.user, person.host, person.pepper) != owner for person in start.persons):
             return Taken()
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
-        session = replace(session, heartbeat_at=self.now, expires_at=expires_at, borrowed=borrowed)
+        session = replace(
+            session, heartbeat_at=again.heartbeat_at, expires_at=again.expires_at, borrowed=again.borrowed
+        )
         self.lapsed.pop(session.id, None)
-        self.turn.revivals.append(Known(session, row.version))
-        self.left -= 1
-        return Granted(session, expires_at, repeat=True)
+        self.plan.renewed.append(Versioned(session, row.etag))
+        return Granted(session, session.expires_at, repeat=True)
 
-    def _seat(self, session: Session, start: Start) -> Outcome | None:
+    def _seat(self, session: Session, start: Start) -> Outcome | Later:
         """Give a session its seat: none where none is needed, one that it can share, or a free one."""
         if not session.holder:
-            return self._arrive(session)
-        if session.shares:
-            # Under an older pepper the same holder has another name; its seat is looked for, never assumed absent.
-            for person in start.persons:
-                holder = holder_of(session.id, person, self.head.terms)
-                sitting = self._sessions_on(holder)
-                if sitting:
-                    self._set_seat(holder, sitting + 1)
-                    return self._arrive(replace(session, holder=holder))
-                if sitting is None and holder != session.holder:
-                    self.questions.seats.add(holder)
-        terms, in_use = self.head.terms, self.head.in_use
+            return self._grant(session)
+        if session.shares and (shared := self._shared_seat(session, start)):
+            self._add_to_seat(shared, +1)
+            return self._grant(replace(session, holder=shared))
+        terms, in_use = self.state.terms, self.state.in_use
         if in_use >= terms.capacity:
             if session.shares and self._sessions_on(session.holder) is None:
                 self.questions.seats.add(session.holder)
             return self._full(session, start)
         if session.shares:
-            self._set_seat(session.holder, 1)
+            self._add_to_seat(session.holder, +1)
         self._count(+1)
-        return self._arrive(replace(session, overdraft=in_use >= terms.seats))
+        return self._grant(replace(session, overdraft=in_use >= terms.seats))
 
-    def _full(self, session: Session, start: Start) -> Outcome | None:
-        """Make room by what has lapsed, or refuse; either only on what was read for this group."""
+    def _shared_seat(self, session: Session, start: Start) -> str | None:
+        """The seat that the session's holder has already, by the holder's name under any pepper."""
+        for person in start.persons:
+            holder = holder_of(session.id, person, self.state.terms)
+            sessions = self._sessions_on(holder)
+            if sessions:
+                return holder
+            # A seat under an older pepper is looked for, and never assumed absent: the start will not insert it.
+            if sessions is None and holder != session.holder:
+                self.questions.seats.add(holder)
+        return None
+
+    def _full(self, session: Session, start: Start) -> Outcome | Later:
+        """Make room by a lapsed session, or refuse; both only on rows that were read for this batch."""
         facts = self.facts
         if not facts.fresh:
-            self.questions.head = True
-        if facts.head and not facts.surveyed:  # without a head there are no sessions
-            if session.id not in facts.active:
-                self.questions.active.add(session.id)
-            if facts.quiet_until is None or facts.quiet_until <= self.now:
+            self.questions.state = True
+        if facts.state and not facts.complete:  # without a state there are no sessions
+            if isinstance(facts.session(session.id), Unknown):
+                self.questions.sessions.add(session.id)
+            if facts.no_lapse_before is None or facts.no_lapse_before <= self.now:
                 self.questions.survey = True
         if self.questions:
-            return None
-        if self.lapsed and self.left >= self.ROWS_OF_START:
-            self._depart(next(iter(self.lapsed.values())), Reason.LAPSED)
-            return self._seat(session, start)
+            return UNREAD
         if self.lapsed:
-            return None  # room can be made, but not in this transaction
-        self.turn.denied.append(session.id)
-        self.left -= 1
-        return Full(retry_seconds(facts.quiet_until, self.now))
+            if not self._has_room(ROWS_OF_START):
+                return NO_ROOM
+            self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
+            return self._seat(session, start)
+        self.plan.denied.append(session.id)
+        return Full(retry_seconds(facts.no_lapse_before, self.now))
 
-    def _arrive(self, session: Session) -> Outcome:
-        self.turn.arrivals.append(session)
-        self.left -= 1
+    def _grant(self, session: Session) -> Outcome:
+        self.plan.started.append(session)
         return Granted(session, session.expires_at)
 
     # Counts.
 
     def _count(self, change: int) -> None:
-        self.head = replace(self.head, in_use=self.head.in_use + change)
+        self.state = replace(self.state, in_use=self.state.in_use + change)
 
     def _sessions_on(self, holder: str) -> int | None:
-        """How many sessions a shared seat has, None where that is not known."""
-        if holder in self.turn.seats:
-            return self.turn.seats[holder][1]
-        if holder not in self.facts.seats:
+        """How many sessions are on a shared seat; None where that is not known."""
+        if holder in self.plan.seats:
+            return self.plan.seats[holder].sessions
+        row = self.facts.seat(holder)
+        if isinstance(row, Unknown):
             return None
-        known = self.facts.seats[holder]
-        return known.value if known else 0
+        return row.value if row else 0
 
-    def _set_seat(self, holder: str, sessions: int) -> None:
-        if holder not in self.turn.seats:
-            self.left -= 1
-        self.turn.seats[holder] = (self.facts.seats.get(holder), sessions)
+    def _add_to_seat(self, holder: str, change: int) -> None:
+        sessions = (self._sessions_on(holder) or 0) + change
+        self.plan.seats[holder] = SeatChange(self.facts.seats.get(holder), sessions)

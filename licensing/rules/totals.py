@@ -88,12 +88,12 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
     present: list[Use] = []
     starts: defaultdict[str, list[datetime]] = defaultdict(list)
     for use in uses:
-        starts[use.session].append(use.started_at)
+        starts[use.session_id].append(use.started_at)
         if use.touches(begin, end, as_of):
             present.append(use)
     refused = [denial for denial in denials if begin <= denial.first_at < end]
-    waited = frozenset(d.session for d in refused if any(map(d.waited, starts.get(d.session, ()))))
-    denied = frozenset(denial.session for denial in refused)
+    waited = frozenset(d.session_id for d in refused if any(map(d.waited, starts.get(d.session_id, ()))))
+    denied = frozenset(denial.session_id for denial in refused)
     users = frozenset(use.user for use in present)
     hosts = frozenset(use.host for use in present)
     held = list(stays(present, begin, end, as_of))
@@ -138,6 +138,11 @@ def _peaks(held: Collection[Stay], begin: datetime) -> list[int]:
     return hours
 
 
+def month_of(day: date) -> str:
+    """The month of a day, `YYYY-MM`."""
+    return f"{day:%Y-%m}"
+
+
 class MonthAggregate:
     """Adds up the days of one UTC month of one license, in any order, each once.
 
@@ -156,21 +161,21 @@ class MonthAggregate:
 
     def add(self, day: DayAggregate) -> None:
         """Add one day; one of another month is an error (ValueError)."""
-        figures = day.totals
-        if f"{figures.day:%Y-%m}" != self.month:
-            raise ValueError(f"{figures.day} is not a day of {self.month}")
+        totals = day.totals
+        if month_of(totals.day) != self.month:
+            raise ValueError(f"{totals.day} is not a day of {self.month}")
         # A session counts where it starts; what ran into the month from the one before, on the first.
-        self._sessions += figures.sessions - (0 if figures.day.day == 1 else day.carried)
+        self._sessions += totals.sessions - (0 if totals.day.day == 1 else day.carried)
         self.users |= day.users
         self._hosts |= day.hosts
         self._denied |= day.denied
         self._waited |= day.waited
-        self._seat_seconds += figures.seat_seconds
-        self._overdraft_seconds += figures.overdraft_seconds
-        if figures.peak_at is not None and (
-            self._peak_at is None or (-figures.peak, figures.peak_at) < (-self._peak, self._peak_at)
+        self._seat_seconds += totals.seat_seconds
+        self._overdraft_seconds += totals.overdraft_seconds
+        if totals.peak_at is not None and (
+            self._peak_at is None or (-totals.peak, totals.peak_at) < (-self._peak, self._peak_at)
         ):
-            self._peak, self._peak_at = figures.peak, figures.peak_at
+            self._peak, self._peak_at = totals.peak, totals.peak_at
 
     def totals(self) -> MonthTotals:
         """The totals of the days added so far."""
@@ -188,11 +193,11 @@ class MonthAggregate:
         )
 
 
-Figures = TypeVar("Figures", DayTotals, MonthTotals)
+Totals = TypeVar("Totals", DayTotals, MonthTotals)
 
 
-def with_denials_of(before: Figures, again: Figures) -> Figures:
-    """Figures that are made again, with the denials and waits that they had.
+def with_denials_of(before: Totals, again: Totals) -> Totals:
+    """Totals that are aggregated again, with the denials and waits that they had.
 
     Sessions can be corrected later; denials cannot, and are let go of once counted, so that they are not there to be
     counted again.

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 
+from licensing.rules.model import Session
+
 DAY = timedelta(days=1)
 #: A start that is refused and then served within this time has waited; one served later has been denied.
 WAIT = timedelta(minutes=15)
@@ -34,13 +36,26 @@ class Use:
     `holder` is empty where the license takes no seats.
     """
 
-    session: str
+    session_id: str
     started_at: datetime
     ended_at: datetime | None
     user: str
     host: str
     holder: str
     overdraft: bool
+
+    @classmethod
+    def of(cls, session: Session, ended_at: datetime | None = None) -> "Use":
+        """The use that a session is, or was until it ended."""
+        return cls(
+            session_id=session.id,
+            started_at=session.started_at,
+            ended_at=ended_at,
+            user=session.user,
+            host=session.host,
+            holder=session.holder,
+            overdraft=session.overdraft,
+        )
 
     def until(self, as_of: datetime) -> datetime:
         """The end of the session, as known at `as_of`, which may be a little before its start."""
@@ -55,8 +70,10 @@ class Use:
 class Denial:
     """A start that was refused for want of a seat; retries of one wait, on one day, are one denial."""
 
-    session: str
+    session_id: str
     first_at: datetime
+    last_at: datetime | None = None
+    reason: str = ""
 
     def waited(self, started_at: datetime) -> bool:
         """Whether a start of the same session at `started_at` means that it had only to wait."""
@@ -91,7 +108,7 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
         begin, end = max(use.started_at, since), min(use.until(as_of), until)
         if begin < end:
             over = int(use.overdraft)
-            changes[use.holder or use.session] += (begin, 1, over), (end, -1, -over)
+            changes[use.holder or use.session_id] += (begin, 1, over), (end, -1, -over)
     for of_holder in changes.values():
         running = over = 0
         begin = since
@@ -121,7 +138,7 @@ class Retrospect:
 
     def __init__(self, open_sessions: Iterable[Use]) -> None:
         """Begin with the sessions that have not ended."""
-        self._in_hand = {(use.session, use.started_at): use for use in open_sessions}
+        self._in_hand = {(use.session_id, use.started_at): use for use in open_sessions}
         self._before = date.max
 
     def day(self, day: date, ended: Iterable[Use]) -> list[Use]:
@@ -137,6 +154,6 @@ class Retrospect:
         for use in ended:
             if use.ended_at is None or not begin <= use.ended_at < end:
                 raise ValueError(f"a session that ended at {use.ended_at} did not end on {day}")
-            self._in_hand[use.session, use.started_at] = use
+            self._in_hand[use.session_id, use.started_at] = use
         self._in_hand = {key: use for key, use in self._in_hand.items() if use.started_at < end + WAIT}
         return list(self._in_hand.values())

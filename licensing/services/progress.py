@@ -1,10 +1,10 @@
-"""How far long work has come, told to whoever watches."""
+"""Progress of long work."""
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Is told how many licenses of how many are done, or other steps where work is not of one kind."""
+"""Is given how many licenses of how many are done, or other steps where the work is not by license."""
 
 
 def no_progress(done: int, of: int) -> None:
-    """Nobody watches."""
+    """Report to nobody."""

@@ -1,78 +1,76 @@
-"""What the totals tell: a customer's use of its licenses, and what a month's use comes to.
+"""What the totals say: a customer's use of its licenses, and what a month's use comes to.
 
-Days whose totals are final are taken from their rows. Later days, today included, are aggregated from the sessions
-when somebody asks. A day's totals are kept for a year; of earlier days nothing is reported, rather than no use.
-Nothing that leaves here tells one person from another.
+Days whose totals are final are taken from their rows. Later days, today included, are aggregated from the sessions when
+somebody asks. A day's totals are kept for a year; of earlier days nothing is reported, rather than no use. Nothing that
+leaves here tells one person from another.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from licensing.rules.billing import Account, Rounding, Statement, agree, bounds, minutes, statement
 from licensing.rules.license import Billing
+from licensing.rules.model import LicenseState
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
-from licensing.rules.seats import Head
-from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, with_denials_of
+from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, month_of, with_denials_of
 from licensing.rules.usage import DAY
-from licensing.services.directory import licenses
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import (
     OpenSessions,
     days_back,
     final_day,
     first_day,
-    month_of,
     open_sessions,
     uses_between,
 )
-from licensing.storage import register as rows
-from licensing.storage.tables import Tables
+from licensing.storage.register import Register
 
-REMEMBERED_SECONDS = 60.0
-"""How long a reading is good for, so that nobody can make the store work by asking again and again."""
+CACHE_SECONDS: Final = 60.0
+"""Cache time of a reading in seconds; stops requests for reports from loading the store."""
 
 
 @dataclass(slots=True)
-class Known:
-    """The figures of one license, as known at a moment: of its days, of its months, and who used it in this month.
+class LicenseTotals:
+    """The totals of one license as of a moment: of its days, of its months, and its users by month.
 
-    What happened before `settled` cannot change any more. `people` are pseudonyms; they serve to count each person once
-    over several licenses, and go no further.
+    What happened before `final_before` cannot change any more. `users` are pseudonyms; they serve to count each person
+    once over several licenses, and go no further.
     """
 
-    settled: datetime
+    final_before: datetime
     days: dict[date, DayTotals] = field(default_factory=dict)
     months: dict[str, MonthTotals] = field(default_factory=dict)
-    people: dict[str, set[str]] = field(default_factory=dict)
+    users: dict[str, set[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was known of an organization's licenses at a moment (UTC), as far back as figures are kept.
+    """What was known of an organization's licenses at a moment (UTC), as far back as totals are kept.
 
-    `users` are each month's distinct users over all of its licenses. An organization of which the register knows
-    nothing has no licenses, and its id for a name.
+    `users` are each month's distinct users over all of its licenses. An organization that the register does not know
+    has no licenses, and its id for a name.
     """
 
     organization: Customer
     at: datetime
-    licenses: dict[str, tuple[Head, Known]]
+    licenses: dict[str, tuple[LicenseState, LicenseTotals]]
     users: dict[str, int]
 
 
 def oldest_day(as_of: datetime) -> date:
-    """The oldest UTC day whose figures are kept."""
+    """The oldest UTC day whose totals are kept."""
     return year_before(as_of).date()
 
 
 def span(first: date | None, last: date | None, days: int, as_of: datetime) -> tuple[date, date] | None:
-    """The first and the last UTC day of a report: those asked for, as far as there are figures.
+    """The first and the last UTC day of a report: those asked for, as far as there are totals.
 
-    Without `first`, so many days up to `last`; without that, up to today. None where there are figures of none of them.
+    Without `first`, so many days up to `last`; without that, up to today. None where none of them has totals.
     """
     today, oldest = as_of.date(), oldest_day(as_of)
     last = min(last or today, today)
@@ -80,89 +78,90 @@ def span(first: date | None, last: date | None, days: int, as_of: datetime) -> t
     return (first, last) if first <= last else None
 
 
-async def known_figures(tables: Tables, license: str, first: date, as_of: datetime, present: OpenSessions) -> Known:
-    """All figures of a license from a day on; its months without regard to that."""
-    # Before the rows of the days, which are written before they are called final.
-    final = await final_day(tables, license)
-    known = Known(present.settled)
-    async for row in tables.rows("register", license, rows.day_key(first), rows.beyond(rows.DAY)):
-        day = rows.day_value(row)
-        known.days[day.day] = day
-    async for row in tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH)):
-        month = rows.month_value(row)
-        known.months[month.month] = month
+async def license_totals(
+    register: Register, license_id: str, first: date, as_of: datetime, present: OpenSessions
+) -> LicenseTotals:
+    """All totals of a license: of its days from one on, and of all its months."""
+    # Before the rows of the days, which are written before they are marked final.
+    final = await final_day(register, license_id)
+    found = LicenseTotals(present.final_before)
+    found.days = {totals.day: totals async for totals in register.days(license_id, first)}
+    found.months = {totals.month: totals async for totals in register.months(license_id)}
     # A month that is not final is aggregated whole: people come on several of its days.
-    unfinished = (final + DAY).replace(day=1) if final else await first_day(tables, license, present)
+    unfinished = (final + DAY).replace(day=1) if final else await first_day(register, license_id, present)
     oldest = min(max(unfinished, first), as_of.date()) if unfinished else as_of.date()
-    sums: dict[str, MonthAggregate] = {}
-    async for aggregated in days_back(tables, license, oldest, as_of, present):
-        figures = aggregated.totals
-        sums.setdefault(month_of(figures.day), MonthAggregate(month_of(figures.day))).add(aggregated)
-        if figures.day >= first and (final is None or figures.day > final):
-            # Made again, after a correction; the denials were let go of once they were counted.
-            if kept := known.days.pop(figures.day, None):
-                figures = with_denials_of(kept, figures)
-            if figures.sessions or figures.denials:
-                known.days[figures.day] = figures
-    for name, month_sums in sums.items():
-        known.people[name] = month_sums.users
-        totals = month_sums.totals()
-        if stored := known.months.get(name):
-            totals = with_denials_of(stored, totals)
-        if totals.sessions or totals.denials:
-            known.months[name] = totals
-    return known
+    months: dict[str, MonthAggregate] = {}
+    async for aggregate in days_back(register, license_id, oldest, as_of, present):
+        totals, month = aggregate.totals, month_of(aggregate.totals.day)
+        months.setdefault(month, MonthAggregate(month)).add(aggregate)
+        if totals.day >= first and (final is None or totals.day > final):
+            # Aggregated again after a correction; the denials were deleted once they were counted.
+            if saved := found.days.pop(totals.day, None):
+                totals = with_denials_of(saved, totals)
+            if totals.sessions or totals.denials:
+                found.days[totals.day] = totals
+    for month, sums in months.items():
+        found.users[month] = sums.users
+        month_totals = sums.totals()
+        if saved_month := found.months.get(month):
+            month_totals = with_denials_of(saved_month, month_totals)
+        if month_totals.sessions or month_totals.denials:
+            found.months[month] = month_totals
+    return found
 
 
 class Reports:
-    """Reports on what the register of one store holds. `clock` gives the present time, UTC."""
+    """Reports on what the register holds. `clock` gives the present time, UTC.
 
-    def __init__(self, tables: Tables, clock: Callable[[], datetime], small_group: int) -> None:
-        self._tables = tables
+    Methods that read raise UnavailableError if the store does not answer.
+    """
+
+    def __init__(self, register: Register, clock: Callable[[], datetime], small_group: int) -> None:
+        self._register = register
         self._clock = clock
         self._small_group = small_group
-        self._remembered: dict[str, tuple[datetime, asyncio.Task[Reading]]] = {}
+        self._cache: dict[str, tuple[datetime, asyncio.Task[Reading]]] = {}
 
-    async def remembered(self, organization: str) -> Reading:
-        """`read`, at most `REMEMBERED_SECONDS` ago; all who ask meanwhile, for whatever days, share one reading."""
+    async def cached(self, organization_id: str) -> Reading:
+        """`read`, at most `CACHE_SECONDS` ago; concurrent callers share one reading, whatever days they want."""
         now = self._clock()
-        good = now - timedelta(seconds=REMEMBERED_SECONDS)
-        self._remembered = {key: kept for key, kept in self._remembered.items() if kept[0] > good}
-        if organization not in self._remembered:
-            self._remembered[organization] = now, asyncio.create_task(self.read(organization))
-        kept = self._remembered[organization]
+        stale = now - timedelta(seconds=CACHE_SECONDS)
+        self._cache = {key: kept for key, kept in self._cache.items() if kept[0] > stale}
+        if organization_id not in self._cache:
+            self._cache[organization_id] = now, asyncio.create_task(self.read(organization_id))
+        kept = self._cache[organization_id]
         try:
             return await asyncio.shield(kept[1])
         except Exception:
-            if self._remembered.get(organization) is kept:
-                del self._remembered[organization]
+            if self._cache.get(organization_id) is kept:
+                del self._cache[organization_id]
             raise
 
-    async def read(self, organization: str, license: str | None = None, progress: Progress = no_progress) -> Reading:
+    async def read(
+        self, organization_id: str, license_id: str | None = None, progress: Progress = no_progress
+    ) -> Reading:
         """Read what is known of an organization's licenses, or of one of them."""
         as_of = self._clock()
-        entry = await self._tables.get("directory", organization, rows.ORGANIZATION)
-        customer = Customer(id=organization, name=entry.columns["name"] if entry else organization)
-        reading = Reading(customer, as_of, {}, {})
-        people: dict[str, set[str]] = {}
-        names = [each.license async for each in licenses(self._tables, organization)]
-        for done, name in enumerate(names):
-            progress(done, len(names))
-            head = await self._head(name) if license in (None, name) else None
-            if head is None:
+        name = await self._register.organization_name(organization_id)
+        reading = Reading(Customer(id=organization_id, name=name or organization_id), as_of, {}, {})
+        users: dict[str, set[str]] = {}
+        license_ids = [license.license_id async for license in self._register.licenses(organization_id)]
+        for done, each in enumerate(license_ids):
+            progress(done, len(license_ids))
+            state = await self._register.state(each) if license_id in (None, each) else None
+            if state is None:
                 continue
-            present = await open_sessions(self._tables, name, as_of)
-            known = await known_figures(self._tables, name, oldest_day(as_of), as_of, present)
-            for month, users in known.people.items():
-                people.setdefault(month, set()).update(users)
-            known.people.clear()
-            reading.licenses[name] = head, known
-        if license is None:
-            async for row in self._tables.rows("directory", organization, rows.MONTH, rows.beyond(rows.MONTH)):
-                reading.users[row.key.removeprefix(rows.MONTH)] = row.columns["users"]
-            for month, users in people.items():
-                # Where a month is final for some licenses only, those are counted in what was kept, and nowhere else.
-                if most := max(len(users), reading.users.get(month, 0)):
+            present = await open_sessions(self._register, each, as_of)
+            totals = await license_totals(self._register, each, oldest_day(as_of), as_of, present)
+            for month, in_month in totals.users.items():
+                users.setdefault(month, set()).update(in_month)
+            totals.users.clear()
+            reading.licenses[each] = state.value, totals
+        if license_id is None:
+            reading.users.update(await self._register.organization_months(organization_id))
+            for month, in_month in users.items():
+                # Where a month is final for some licenses only, those are counted in what was saved, and nowhere else.
+                if most := max(len(in_month), reading.users.get(month, 0)):
                     reading.users[month] = most
         return reading
 
@@ -176,7 +175,8 @@ class Reports:
             small_group=self._small_group,
             generated_at=reading.at,
             licenses=tuple(
-                self._license(name, head, known, first, last, zone) for name, (head, known) in reading.licenses.items()
+                self._license(license_id, state, totals, first, last, zone)
+                for license_id, (state, totals) in reading.licenses.items()
             ),
             months=tuple(
                 OrganizationMonth(month=month, users=users)
@@ -185,70 +185,69 @@ class Reports:
             ),
         )
 
-    def _license(self, name: str, head: Head, known: Known, first: date, last: date, zone: ZoneInfo) -> LicenseUsage:
-        terms = head.terms
+    def _license(
+        self, license_id: str, state: LicenseState, totals: LicenseTotals, first: date, last: date, zone: ZoneInfo
+    ) -> LicenseUsage:
+        terms = state.terms
         # A license that began or ended within the report was not idle before or after. Its file may be newer than that.
-        began = min([terms.valid_from.date(), *known.days])
+        began = min([terms.valid_from.date(), *totals.days])
         ended = (terms.valid_until - timedelta.resolution).date()
         return license_usage(
-            id=name,
+            id=license_id,
             product=terms.product,
             kind=terms.kind,
             sharing=terms.sharing,
             seats=terms.seats,
             overdraft=terms.overdraft,
-            recorded=head.recorded,
+            recorded=state.recorded,
             first=max(first, began),
             last=min(last, ended),
-            days=[figures for day, figures in known.days.items() if first <= day <= last],
-            months=[figures for month, figures in known.months.items() if month <= month_of(last)],
+            days=[each for day, each in totals.days.items() if first <= day <= last],
+            months=[each for month, each in totals.months.items() if month <= month_of(last)],
             zone=zone,
             small_group=self._small_group,
         )
 
     async def statement(
-        self, month: str, rounding: Rounding, organization: str | None = None, progress: Progress = no_progress
+        self, month: str, rounding: Rounding, organization_id: str | None = None, progress: Progress = no_progress
     ) -> Statement | None:
         """What a UTC month's use of the licenses that are billed comes to, over all organizations or for one.
 
-        None where figures of some of the month's days are no longer kept.
+        None where the totals of some of the month's days are no longer kept.
         """
         as_of = self._clock()
         if bounds(month)[0].date() < oldest_day(as_of):
             return None
-        accounts = [account async for account in self._accounts(month, rounding, organization, as_of, progress)]
+        accounts = [account async for account in self._accounts(month, rounding, organization_id, as_of, progress)]
         return statement(month, accounts, rounding, as_of)
 
     async def _accounts(
-        self, month: str, rounding: Rounding, organization: str | None, as_of: datetime, progress: Progress
+        self, month: str, rounding: Rounding, organization_id: str | None, as_of: datetime, progress: Progress
     ) -> AsyncIterator[Account]:
         first = bounds(month)[0].date()
-        entries = [entry async for entry in licenses(self._tables, organization)]
-        for done, entry in enumerate(entries):
-            progress(done, len(entries))
-            head = await self._head(entry.license)
-            if head is None or head.terms.billing == Billing.NONE:
+        licenses = [license async for license in self._register.licenses(organization_id)]
+        for done, license in enumerate(licenses):
+            progress(done, len(licenses))
+            state = await self._register.state(license.license_id)
+            if state is None or state.value.terms.billing is Billing.NONE:
                 continue
-            present = await open_sessions(self._tables, entry.license, as_of)
-            known = await known_figures(self._tables, entry.license, first, as_of, present)
-            totals = known.months.get(month)
-            days = tuple(figures for day, figures in sorted(known.days.items()) if month_of(day) == month)
+            terms = state.value.terms
+            present = await open_sessions(self._register, license.license_id, as_of)
+            totals = await license_totals(self._register, license.license_id, first, as_of, present)
+            days = tuple(each for day, each in sorted(totals.days.items()) if month_of(day) == month)
             rounded = None
             if rounding is Rounding.MINUTE:
-                uses = await uses_between(self._tables, entry.license, *bounds(month), as_of, present)
+                uses = await uses_between(self._register, license.license_id, *bounds(month), as_of, present)
                 rounded = minutes(uses, month, as_of) if agree(uses, days, month, as_of) else None
+            month_totals = totals.months.get(month)
             yield Account(
-                organization=entry.organization,
-                license=entry.license,
-                product=head.terms.product,
-                project=head.terms.project,
-                billing=head.terms.billing,
-                sessions=(totals.sessions or 0) if totals else 0,
+                organization_id=license.organization_id,
+                license_id=license.license_id,
+                product=terms.product,
+                project=terms.project,
+                billing=terms.billing,
+                sessions=(month_totals.sessions or 0) if month_totals else 0,
                 days=days,
-                settled=known.settled,
+                final_before=totals.final_before,
                 minutes=rounded,
             )
-
-    async def _head(self, license: str) -> Head | None:
-        row = await self._tables.get("register", license, rows.HEAD)
-        return rows.head_value(row).value if row else None

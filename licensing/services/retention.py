@@ -1,18 +1,24 @@
-"""Retention: nightly, make the figures of what has closed, then delete what is older than a year (policy, section 12).
+"""Retention: every night, aggregate the totals of what has closed, then delete what is older than a year (policy,
+section 12).
 
-The order makes a crash between any two calls harmless, since a rerun does again what was not finished, and comes out
-the same: sweep; reckon, from the sessions themselves, each day and month that is not final; write them, then the
-organization's months, then how far all is final; and only then, on all its licenses, delete what has been counted or is
-past its year. Each of these steps is done on several licenses at once, and is over on all of an organization's before
-the next begins.
+The order makes a crash between any two calls harmless: the next run does again what was not finished, and comes out
+the same. The steps:
+
+1. sweep;
+2. aggregate, from the sessions themselves, each day and month that is not final, and save it;
+3. save the organization's months;
+4. mark what is final;
+5. on all licenses of the organization, delete what has been counted or is past its year.
+
+Each step is done on several licenses at once, and on all of an organization's before the next begins.
 
 What goes when:
 
 - ended sessions: one year after their end, to the microsecond;
 - denials: with the month that counted them;
-- a day's figures: one year after the day;
-- a month's figures: never, but of those that outlive the year only `users` is kept where fewer people were active
-  than make a small group.
+- a day's totals: one year after the day;
+- a month's totals: never. A month that outlives the year keeps `users` alone where fewer people were active than make
+  a small group.
 """
 
 import asyncio
@@ -21,32 +27,29 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TypeVar
+from datetime import datetime
+from typing import Final, TypeVar
 
 from licensing.errors import LicensingError
 from licensing.rules.retention import year_before
-from licensing.rules.totals import suppress
-from licensing.services.directory import licenses
+from licensing.rules.totals import month_of, suppress
+from licensing.rules.usage import DAY
 from licensing.services.progress import Progress, no_progress
 from licensing.services.sweep import sweep_license
 from licensing.services.totals import (
     LicenseAggregate,
     aggregate_license,
     final_day,
-    finish,
-    keep,
-    month_of,
+    mark_final,
     outlives_its_sessions,
+    save_totals,
     users_in,
 )
-from licensing.storage import register as rows
-from licensing.storage.bulk import delete_all
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.retry import with_retries
-from licensing.storage.tables import Tables, put
 
-PARALLEL = 4
+PARALLEL: Final = 4
 """How many licenses are worked on at once, over all organizations; nor are there more organizations in memory."""
 
 Result = TypeVar("Result")
@@ -92,7 +95,7 @@ class RetentionResult:
 
 
 async def run_retention(
-    tables: Tables,
+    register: Register,
     ledger: Ledger,
     as_of: datetime,
     small_group: int,
@@ -101,27 +104,27 @@ async def run_retention(
     progress: Progress = no_progress,
     parallel: int = PARALLEL,
 ) -> RetentionResult:
-    """Figure and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
+    """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
     began = time.monotonic()
-    by_organization = await with_retries(lambda: _by_organization(tables))
+    by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
     organizations, places = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
-    done: set[tuple[str, str]] = set()
+    done: set[str] = set()
 
-    async def one(organization: str, names: list[str]) -> RetentionResult:
-        def told(*names: str) -> None:
-            done.update((organization, name) for name in names)
-            progress(len(done), total)
+    def report(*license_ids: str) -> None:
+        done.update(license_ids)
+        progress(len(done), total)
 
+    async def one(organization_id: str, license_ids: list[str]) -> RetentionResult:
         async with organizations:
-            run = _Run(tables, ledger, as_of, small_group, dry_run, places, told)
+            run = _Run(register, ledger, as_of, small_group, dry_run, places, report)
             try:
-                return await with_retries(lambda: run.organization(organization, names))
-            except Exception as fault:  # whatever it is, it must not keep the others' sessions beyond their time
-                _log.error("retention: %s with the licenses of one organization", type(fault).__name__)
-                return await run.failed(names)
+                return await with_retries(lambda: run.organization(organization_id, license_ids))
+            except Exception as error:  # no error may keep the others' sessions beyond their year
+                _log.error("retention: %s with the licenses of one organization", type(error).__name__)
+                return await run.failed(license_ids)
             finally:
-                told(*names)
+                report(*license_ids)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
     result = sum(parts, RetentionResult(seconds=time.monotonic() - began))
@@ -132,23 +135,23 @@ async def run_retention(
     return result
 
 
-async def _by_organization(tables: Tables) -> dict[str, list[str]]:
+async def _by_organization(register: Register) -> dict[str, list[str]]:
     found: defaultdict[str, list[str]] = defaultdict(list)
-    async for entry in licenses(tables):
-        found[entry.organization].append(entry.license)
+    async for license in register.licenses():
+        found[license.organization_id].append(license.license_id)
     return found
 
 
 @dataclass(slots=True)
 class _Run:
-    tables: Tables
+    register: Register
     ledger: Ledger
     as_of: datetime
     small_group: int
     dry_run: bool
     places: asyncio.Semaphore
-    done: Callable[[str], None]
-    """Is told of each license that is done, with each try."""
+    report: Callable[[str], None]
+    """Is given each license that is done, with each try."""
     deleted: int = 0
     """By all tries together, since what is gone is not counted again."""
 
@@ -156,103 +159,96 @@ class _Run:
     def cutoff(self) -> datetime:
         return year_before(self.as_of)
 
-    async def organization(self, organization: str, names: list[str]) -> RetentionResult:
-        """All licenses of one organization: their figures, then its own, and only then what may go."""
+    async def organization(self, organization_id: str, license_ids: list[str]) -> RetentionResult:
+        """Do all licenses of one organization, step by step."""
         if self.dry_run:
             self.deleted = 0  # an earlier try has counted the same rows
-        figured = dict(zip(names, await self._each(self._figure, names), strict=True))
-        months = sorted({month for each in figured.values() for month in each.users})
+        found = await self._each(self._aggregate, license_ids)
+        aggregates = dict(zip(license_ids, found, strict=True))
+        months = sorted({month for aggregate in found for month in aggregate.users})
         for month in months:
-            await self._organization_month(organization, month, figured)
+            await self._organization_month(organization_id, month, aggregates)
         if not self.dry_run:
-            await self._each(lambda name: finish(self.tables, name, figured[name]), names)
-        parts = await self._each(lambda name: self._let_go(name, figured[name]), names)
+            await self._each(lambda each: mark_final(self.register, each, aggregates[each]), license_ids)
+        parts = await self._each(lambda each: self._delete(each, aggregates[each]), license_ids)
         return sum(parts, RetentionResult(deleted=self.deleted))
 
-    async def failed(self, names: list[str]) -> RetentionResult:
-        """What is left on licenses that could not be done, as far as that can be told."""
+    async def failed(self, license_ids: list[str]) -> RetentionResult:
+        """What is left on licenses that could not be done, as far as it is known."""
 
-        async def left(name: str) -> RetentionResult:
+        async def left(license_id: str) -> RetentionResult:
             try:
-                return await self._left(name)
+                return await self._left(license_id)
             except LicensingError:
                 return RetentionResult()
 
-        return sum(await self._each(left, names), RetentionResult(licenses=len(names), failed=len(names)))
+        count = len(license_ids)
+        return sum(await self._each(left, license_ids), RetentionResult(licenses=count, failed=count))
 
-    async def _each(self, work: Callable[[str], Awaitable[Result]], names: Iterable[str]) -> list[Result]:
-        """Do a step on several licenses at once; it is over on all of them, also where it fails on one."""
+    async def _each(self, work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str]) -> list[Result]:
+        """Do a step on several licenses at once; it is over on all of them, also if it fails on one."""
 
-        async def one(name: str) -> Result:
+        async def one(license_id: str) -> Result:
             async with self.places:
-                return await work(name)
+                return await work(license_id)
 
-        done = await asyncio.gather(*map(one, names), return_exceptions=True)
+        done = await asyncio.gather(*map(one, license_ids), return_exceptions=True)
         for each in done:
             if isinstance(each, BaseException):
                 raise each
         return [each for each in done if not isinstance(each, BaseException)]
 
-    async def _figure(self, license: str) -> LicenseAggregate:
-        """Reckon what has closed on a license, and keep it."""
-        await sweep_license(self.tables, self.ledger, license, self.as_of, self.dry_run)
-        figured = await aggregate_license(self.tables, license, self.as_of)
+    async def _aggregate(self, license_id: str) -> LicenseAggregate:
+        """Aggregate what has closed on a license, and save it."""
+        await sweep_license(self.register, self.ledger, license_id, self.as_of, self.dry_run)
+        aggregate = await aggregate_license(self.register, license_id, self.as_of)
         if not self.dry_run:
-            await keep(self.tables, license, figured)
-        return figured
+            await save_totals(self.register, license_id, aggregate)
+        return aggregate
 
-    async def _organization_month(self, organization: str, month: str, figured: dict[str, LicenseAggregate]) -> None:
+    async def _organization_month(
+        self, organization_id: str, month: str, aggregates: dict[str, LicenseAggregate]
+    ) -> None:
         """How many people used any of the organization's licenses in a month, each counted once."""
-        if outlives_its_sessions(month, self.as_of) and await self.tables.get(
-            "directory", organization, rows.month_key(month), ()
-        ):
+        outlives = outlives_its_sessions(month, self.as_of)
+        if outlives and await self.register.has_organization_month(organization_id, month):
             return
 
-        async def users_of(name: str) -> set[str]:
-            known = figured[name].users.get(month)
-            return await users_in(self.tables, name, month, self.as_of) if known is None else known
+        async def users_of(license_id: str) -> set[str]:
+            known = aggregates[license_id].users.get(month)
+            return await users_in(self.register, license_id, month, self.as_of) if known is None else known
 
-        users = set().union(*await self._each(users_of, figured))
+        users = set().union(*await self._each(users_of, aggregates))
         if users and not self.dry_run:
-            await self.tables.commit("directory", organization, [put(rows.month_key(month), {"users": len(users)})])
+            await self.register.save_organization_month(organization_id, month, len(users))
 
-    async def _let_go(self, license: str, figured: LicenseAggregate) -> RetentionResult:
-        """Delete what has been counted or is past its year (or count what would be); the license is done then."""
-        final = figured.final or await final_day(self.tables, license)
-        await self._delete(license, rows.ENDED, rows.ended_key(self.cutoff, ""))
-        await self._delete(license, rows.DAY, rows.day_key(self.cutoff.date()))
+    async def _delete(self, license_id: str, aggregate: LicenseAggregate) -> RetentionResult:
+        """Delete what has been counted or is past its year (or count it); the license is done then."""
+        register, dry_run = self.register, self.dry_run
+        final = aggregate.final_day or await final_day(register, license_id)
+        self._count(await register.delete_ended(license_id, self.cutoff, dry_run=dry_run))
+        self._count(await register.delete_days(license_id, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
-            counted = (final + timedelta(days=1)).replace(day=1)
-            await self._delete(license, rows.DENIED, f"{rows.DENIED}{counted}")
-        await self._suppress(license)
-        left = await self._left(license)
-        self.done(license)
-        return left + RetentionResult(licenses=1, days=figured.days, months=len(figured.users))
+            counted = (final + DAY).replace(day=1)
+            self._count(await register.delete_denials(license_id, counted, dry_run=dry_run))
+        if not dry_run:
+            await self._suppress(license_id)
+        left = await self._left(license_id)
+        self.report(license_id)
+        return left + RetentionResult(licenses=1, days=aggregate.days, months=len(aggregate.users))
 
-    async def _delete(self, license: str, first: str, beyond: str) -> None:
-        kept = self.tables.rows("register", license, first, beyond, columns=(), patient=True)
-        keys = (row.key async for row in kept)
-        if self.dry_run:
-            gone = len([key async for key in keys])
-        else:
-            gone = await delete_all(self.tables, "register", license, keys)
-        self.deleted += gone  # in one go: other licenses count here at the same time
+    def _count(self, deleted: int) -> None:
+        # Without an await between reading and writing: other licenses count here at the same time.
+        self.deleted += deleted
 
-    async def _suppress(self, license: str) -> None:
+    async def _suppress(self, license_id: str) -> None:
         """Keep only `users` of the months that outlive the year, where few people were active."""
-        if self.dry_run:
-            return
-        outlived = rows.month_key(month_of(self.cutoff.date()))
-        few = {"where": "users lt @few", "values": {"few": self.small_group}}
-        kept = [row async for row in self.tables.rows("register", license, rows.MONTH, outlived, **few)]
-        for month in map(rows.month_value, kept):
+        outlived = month_of(self.cutoff.date())
+        for month in await self.register.small_months(license_id, outlived, self.small_group):
             if month.sessions is not None:
-                write = rows.month_figures(suppress(month, self.small_group))
-                await self.tables.commit("register", license, [write])
+                await self.register.replace_month(license_id, suppress(month, self.small_group))
 
-    async def _left(self, license: str) -> RetentionResult:
+    async def _left(self, license_id: str) -> RetentionResult:
         """The oldest session that is kept (or would be), and whether that is past its year."""
-        since = rows.ended_key(self.cutoff, "") if self.dry_run else rows.ENDED
-        row = await self.tables.first("register", license, since, rows.beyond(rows.ENDED), ())
-        oldest = rows.ended_at(row) if row else None
+        oldest = await self.register.oldest_end(license_id, self.cutoff if self.dry_run else None)
         return RetentionResult(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))

@@ -12,10 +12,11 @@ from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 
 HEALTH_SECONDS = 5.0
-"""How long a look at the store is good for, so that nobody can make the store work by asking for our health."""
+"""Cache time of the health check in seconds; stops health requests from loading the store."""
 
 
 def utc_now() -> datetime:
@@ -23,13 +24,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def open_tables(storage: StorageSettings) -> Tables:
-    """The store that the settings name; inside Azure with the managed identity, elsewhere with one's own."""
+def open_register(storage: StorageSettings) -> Register:
+    """The register in the store that the settings name, with the managed identity in Azure, elsewhere one's own."""
+    return Register(_tables(storage))
+
+
+def _tables(storage: StorageSettings) -> Tables:
     # The SDK logs URLs at INFO, with keys in them.
     logging.getLogger("azure").setLevel(logging.WARNING)
     if storage.connection_string:
         return Tables.from_connection_string(storage.connection_string)
-    # Only here, since a local run or a connection string has no use for it and it costs a cold start dearly.
+    # Imported here: a connection string has no use for it, and it slows a cold start.
     from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
     if storage.client_id:
@@ -43,26 +48,26 @@ class Service:
     def __init__(self, settings: Settings, clock: Callable[[], datetime] = utc_now) -> None:
         self.settings = settings
         self.clock = clock
-        self.tables = open_tables(settings.storage)
-        self.ledger = Ledger(self.tables, clock)
+        self.register = open_register(settings.storage)
+        self.ledger = Ledger(self.register, clock)
         self.sessions = Sessions(settings, self.ledger, clock)
-        self.reports = Reports(self.tables, clock, settings.small_group)
-        self._looking = asyncio.Lock()
-        self._looked_at = -math.inf
+        self.reports = Reports(self.register, clock, settings.small_group)
+        self._health_lock = asyncio.Lock()
+        self._checked_at = -math.inf
         self._reachable = False
 
     async def healthy(self) -> bool:
         """Whether the store can be reached, as of at most `HEALTH_SECONDS` ago."""
-        async with self._looking:
-            if time.monotonic() - self._looked_at >= HEALTH_SECONDS:
+        async with self._health_lock:
+            if time.monotonic() - self._checked_at >= HEALTH_SECONDS:
                 try:
-                    await self.tables.ping()
+                    await self.register.ping()
                     self._reachable = True
                 except UnavailableError:
                     self._reachable = False
-                self._looked_at = time.monotonic()
+                self._checked_at = time.monotonic()
             return self._reachable
 
     async def close(self) -> None:
         """Close the connections to the store."""
-        await self.tables.close()
+        await self.register.close()

@@ -1,7 +1,7 @@
-"""Sweep: end the sessions whose leases have lapsed, so that their seats are free before anybody asks for them.
+"""Sweep: end the sessions that have lapsed, so that their seats are free before anybody asks for them.
 
-Safe to repeat, beside live traffic and beside itself: a session is ended only if its row has not changed since it was
-judged, so that a heartbeat in between saves it, and only if it has lapsed by the ledger's clock too.
+Safe to repeat, beside live traffic and beside itself. A session is ended only if its row has not changed since it was
+judged, so that a heartbeat in between saves it, and only if it has lapsed by the ledger's clock, too.
 """
 
 import asyncio
@@ -9,16 +9,15 @@ import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from licensing.errors import UnavailableError
-from licensing.rules.seats import Ended, Lapse
-from licensing.services.directory import licenses
+from licensing.rules.requests import Ended, Lapse
 from licensing.services.progress import Progress, no_progress
-from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
-from licensing.storage.tables import Tables
+from licensing.storage.register import Register
 
-PARALLEL = 8
+PARALLEL: Final = 8
 
 _log = logging.getLogger(__name__)
 
@@ -37,28 +36,28 @@ class Swept:
 
 
 async def sweep(
-    tables: Tables, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = no_progress
+    register: Register, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = no_progress
 ) -> Swept:
     """End what has lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count it."""
     began = time.monotonic()
-    names = [entry.license async for entry in licenses(tables)]
+    license_ids = [license.license_id async for license in register.licenses()]
     places = asyncio.Semaphore(PARALLEL)
     done = 0
 
-    async def one(license: str) -> int | None:
+    async def one(license_id: str) -> int | None:
         nonlocal done
         async with places:
             try:
-                return await sweep_license(tables, ledger, license, as_of, dry_run)
+                return await sweep_license(register, ledger, license_id, as_of, dry_run)
             except UnavailableError:
                 return None
             finally:
                 done += 1
-                progress(done, len(names))
+                progress(done, len(license_ids))
 
-    counts = await asyncio.gather(*map(one, names))
+    counts = await asyncio.gather(*map(one, license_ids))
     swept = Swept(
-        licenses=len(names),
+        licenses=len(license_ids),
         lapsed=sum(filter(None, counts)),
         failed=counts.count(None),
         seconds=time.monotonic() - began,
@@ -67,21 +66,18 @@ async def sweep(
     return swept
 
 
-async def sweep_license(tables: Tables, ledger: Ledger, license: str, as_of: datetime, dry_run: bool = False) -> int:
-    """End what has lapsed on one license; how many sessions that were (or would be)."""
+async def sweep_license(
+    register: Register, ledger: Ledger, license_id: str, as_of: datetime, dry_run: bool = False
+) -> int:
+    """End what has lapsed on one license; how many sessions that were (or would be).
+
+    Raises UnavailableError if the store cannot be used now.
+    """
     lapsed = 0
-    pages = tables.pages(
-        "register",
-        license,
-        rows.ACTIVE,
-        rows.beyond(rows.ACTIVE),
-        where="expires_at le @as_of",
-        values={"as_of": as_of},
-    )
-    async for page in pages:
+    async for page in register.lapsed(license_id, as_of):
         if dry_run:
             lapsed += len(page)
             continue
-        settled = await asyncio.gather(*(ledger.submit(license, Lapse(rows.session_value(row))) for row in page))
-        lapsed += sum(isinstance(each.outcome, Ended) and each.outcome.now for each in settled)
+        decisions = await asyncio.gather(*(ledger.submit(license_id, Lapse(row)) for row in page))
+        lapsed += sum(decision.outcome == Ended(now=True) for decision in decisions)
     return lapsed

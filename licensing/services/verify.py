@@ -1,20 +1,20 @@
-"""Verify: recount from the rows what the ledger promises (`licensing.storage.ledger`), and mend what is not so.
+"""Verify: recount from the rows what the ledger promises (`licensing.storage.ledger`), and repair what differs.
 
-The ledger keeps its promises by itself; this is for the day on which somebody doubts that, or has touched the store
-by hand. What must hold: the head's `in_use` is the number of holders among the active rows; each shared seat counts
+The ledger keeps its promises by itself; this is for the day on which somebody doubts that, or has changed the store by
+hand. What must hold: the state's `in_use` is the number of holders among the active sessions; each shared seat counts
 its sessions, and has a row while it has any; no session is both active and ended.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final
 
 from licensing.errors import ConflictError
-from licensing.rules.seats import Head, Known, Session
-from licensing.storage import register as rows
-from licensing.storage.tables import TRANSACTION_ROWS, Row, Tables, Write, delete, merge, put
+from licensing.rules.model import Session, Versioned
+from licensing.storage.register import Register, StoredState
 
-TRIES = 20
+TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,7 @@ class Count:
     """What was counted on one license.
 
     `flaws` are sentences for people. `crowded`: more seats are held than there are, which is in order after a newer
-    file has brought fewer. `steady` is False where starts and ends came in between each time, so that nothing can be
-    said.
+    file has brought fewer. `steady` is False where starts and ends came in between each time; then nothing is known.
     """
 
     license: str
@@ -35,78 +34,72 @@ class Count:
     steady: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    head: Known[Head]
-    sessions: Sequence[Known[Session]]
-    seats: Sequence[Row]
-    ended: frozenset[str]
+@dataclass(slots=True)
+class _Comparison:
+    """The rows of one license held against its counts: the flaws, and what repairs them."""
 
-    @property
-    def holders(self) -> set[str]:
-        return {known.value.holder for known in self.sessions if known.value.holder}
+    state: StoredState
+    sessions: Sequence[Versioned[Session]]
+    flaws: list[str] = field(default_factory=list)
+    not_active: list[Versioned[Session]] = field(default_factory=list)
+    seats: dict[str, int] = field(default_factory=dict)
+    holders: int = 0
 
 
-async def verify(tables: Tables, license: str, repair: bool = False) -> Count | None:
-    """Recount one license, and with `repair` mend its counts; None where there is no such license."""
+async def verify(register: Register, license_id: str, repair: bool = False) -> Count | None:
+    """Recount one license, and with `repair` correct its counts; None where there is no such license.
+
+    Raises UnavailableError if the store does not answer.
+    """
     repaired = 0
     for _ in range(TRIES):
-        row = await tables.get("register", license, rows.HEAD)
-        if row is None:
+        state = await register.state(license_id)
+        if state is None:
             return None
-        found = await _read(tables, license, rows.head_value(row))
-        again = await tables.get("register", license, rows.HEAD, ["in_use"])
-        if again is None or again.etag != row.etag:
+        found = await _compare(register, license_id, state)
+        again = await register.state(license_id)
+        if again is None or again.etag != state.etag:
             continue
-        flaws, writes = _compare(found)
-        if not flaws or not repair:
-            head = found.head.value
-            crowded = len(found.holders) > head.terms.capacity
-            return Count(license, len(found.sessions), len(found.holders), tuple(flaws), crowded, repaired)
+        if not found.flaws or not repair:
+            holders = {row.value.holder for row in found.sessions if row.value.holder}
+            crowded = len(holders) > state.value.terms.capacity
+            return Count(license_id, len(found.sessions), len(holders), tuple(found.flaws), crowded, repaired)
         try:
-            await tables.commit("register", license, writes[:TRANSACTION_ROWS])
+            await register.mend(license_id, state, found.holders, found.not_active, found.seats)
         except ConflictError:
             continue
-        repaired += len(flaws)
-    return Count(license, 0, 0, (), repaired=repaired, steady=False)
+        repaired += len(found.flaws)
+    return Count(license_id, 0, 0, (), repaired=repaired, steady=False)
 
 
-async def _read(tables: Tables, license: str, head: Known[Head]) -> _Found:
-    active = tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ACTIVE))
-    sessions = [rows.session_value(row) async for row in active]
-    seats = [row async for row in tables.rows("register", license, rows.SEAT, rows.beyond(rows.SEAT))]
-    ended: set[str] = set()
-    if sessions:
-        # A session cannot have ended before it began, so that older ends need not be read.
-        began = {known.value.id: known.value.started_at for known in sessions}
-        first = rows.ended_key(min(began.values()), "")
-        async for row in tables.rows("register", license, first, rows.beyond(rows.ENDED), columns=["started_at"]):
-            session = row.key.rpartition(":")[2]
-            if began.get(session) == row.columns["started_at"]:
-                ended.add(session)
-    return _Found(head, sessions, seats, frozenset(ended))
+async def _compare(register: Register, license_id: str, state: StoredState) -> _Comparison:
+    sessions = [row async for row in register.active(license_id)]
+    seats = await register.shared_seats(license_id)
+    ended = await _both_active_and_ended(register, license_id, sessions)
+    found = _Comparison(state, sessions)
+    for row in sessions:
+        if row.value.id in ended:
+            found.flaws.append(f"session {row.value.id} is both active and ended")
+            found.not_active.append(row)
+    active = [row.value for row in sessions if row.value.id not in ended]
+    sitting = Counter(session.holder for session in active if session.shares)
+    for holder in sorted(sitting.keys() | seats.keys()):
+        counted = seats[holder].value if holder in seats else 0
+        if counted != sitting[holder]:
+            found.flaws.append(f"a shared seat counts {counted} sessions, and {sitting[holder]} are active on it")
+            found.seats[holder] = sitting[holder]
+    found.holders = len({session.holder for session in active if session.holder})
+    if state.value.in_use != found.holders:
+        found.flaws.append(f"the license counts {state.value.in_use} seats in use, and {found.holders} are held")
+    return found
 
 
-def _compare(found: _Found) -> tuple[list[str], list[Write]]:
-    """The flaws as sentences, and the writes that mend them, the head first."""
-    flaws: list[str] = []
-    writes: list[Write] = []
-    remaining = [known.value for known in found.sessions if known.value.id not in found.ended]
-    for known in found.sessions:
-        if known.value.id in found.ended:
-            flaws.append(f"session {known.value.id} is both active and ended")
-            writes.append(delete(rows.ACTIVE + known.value.id, known.version))
-    sitting = Counter(session.holder for session in remaining if session.shares)
-    counted = {row.key.removeprefix(rows.SEAT): row for row in found.seats}
-    for holder in sorted(sitting.keys() | counted.keys()):
-        row, sessions = counted.get(holder), sitting[holder]
-        says = row.columns["sessions"] if row else 0
-        if says != sessions:
-            flaws.append(f"a shared seat counts {says} sessions, and {sessions} are active on it")
-            key = rows.SEAT + holder
-            writes.append(put(key, {"sessions": sessions}) if sessions else delete(key))
-    holders = len({session.holder for session in remaining if session.holder})
-    in_use = found.head.value.in_use
-    if in_use != holders:
-        flaws.append(f"the license counts {in_use} seats in use, and {holders} are held")
-    return flaws, [merge(rows.HEAD, {"in_use": holders}, found.head.version), *writes]
+async def _both_active_and_ended(
+    register: Register, license_id: str, sessions: Sequence[Versioned[Session]]
+) -> set[str]:
+    if not sessions:
+        return set()
+    started = {row.value.id: row.value.started_at for row in sessions}
+    # A session cannot have ended before it began, so that older ends need not be read.
+    ends = register.ended_starts(license_id, min(started.values()))
+    return {session_id async for session_id, started_at in ends if started.get(session_id) == started_at}

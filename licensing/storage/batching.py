@@ -1,7 +1,7 @@
-"""Group commit's queue: who comes while a group is being served forms the next group.
+"""The batch queue of group commit: requests that arrive while a batch is handled form the next batch.
 
-Nothing waits for a timer: a lone item is served at once. Groups are served one after another, so that whoever serves
-need not fear itself.
+No timer collects a batch: a lone request is handled at once. One batch at a time, so the handler never runs
+concurrently with itself.
 """
 
 import asyncio
@@ -13,38 +13,38 @@ from licensing.errors import UnavailableError
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-BOUND_SECONDS = 9.0
-"""The longest that anybody waits for an answer, queueing included."""
+WAIT_SECONDS = 9.0
+"""The longest wait for an answer, the time in the queue included."""
 
 
 class BatchQueue(Generic[Item, Answer]):
-    """A queue with one server.
+    """A queue with one handler.
 
-    `serve` takes all items that wait and returns an answer for each, by place; items without one stay in the queue,
-    ahead of those that came meanwhile. It must answer at least one. A fault that it raises goes to all of the group.
+    `handle` takes all queued items and returns answers by their places; it answers at least one. Items without an
+    answer stay in the queue, ahead of later ones. An exception that it raises goes to all callers of the batch.
     """
 
-    def __init__(self, serve: Callable[[Sequence[Item]], Awaitable[dict[int, Answer]]]) -> None:
-        self._serve = serve
+    def __init__(self, handle: Callable[[Sequence[Item]], Awaitable[dict[int, Answer]]]) -> None:
+        self._handle = handle
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
-        self._server: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     @property
     def idle(self) -> bool:
-        """Whether nobody waits and nobody is being served."""
-        return self._server is None
+        """Whether nothing is queued or being handled."""
+        return self._running is None
 
     async def submit(self, item: Item) -> Answer:
-        """Queue an item and wait for its answer; UnavailableError where that takes longer than `BOUND_SECONDS`.
+        """Queue an item and wait for its answer. An item whose caller was cancelled is handled all the same.
 
-        An item whose caller has gone is served all the same: it may be half done already.
+        Raises UnavailableError after `WAIT_SECONDS`, and whatever the handler raises.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if self._server is None:
-            self._server = asyncio.create_task(self._run())
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
         try:
-            async with asyncio.timeout(BOUND_SECONDS):
+            async with asyncio.timeout(WAIT_SECONDS):
                 return await future
         except TimeoutError:
             raise UnavailableError("the store did not answer in time") from None
@@ -52,18 +52,18 @@ class BatchQueue(Generic[Item, Answer]):
     async def _run(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = self._waiting, []
+                batch, self._waiting = self._waiting, []
                 try:
-                    answers = await self._serve([item for item, _ in group])
-                except Exception as fault:  # whatever it is, it is the callers' to know, and the queue must go on
-                    for _, future in group:
+                    answers = await self._handle([item for item, _ in batch])
+                except Exception as error:  # it is the callers' to handle, and the queue must go on
+                    for _, future in batch:
                         if not future.done():
-                            future.set_exception(fault)
+                            future.set_exception(error)
                     continue
                 for place, answer in answers.items():
-                    future = group[place][1]
+                    future = batch[place][1]
                     if not future.done():
                         future.set_result(answer)
-                self._waiting[:0] = [entry for place, entry in enumerate(group) if place not in answers]
+                self._waiting[:0] = [entry for place, entry in enumerate(batch) if place not in answers]
         finally:
-            self._server = None
+            self._running = None

@@ -1,341 +1,680 @@
-"""Values as rows and rows as values: the only place that knows keys and columns.
+"""The register: every question about its rows and every change of them. The only place that knows keys and columns.
 
-Partition of a license in `register`:
+Partition of a license in the table `register`:
 
-    license                         the head
-    seat:{holder}                   sessions on a shared seat
+    license                         the license state
+    seat:{holder}                   how many sessions are on a shared seat
     active:{session}                a session that runs
-    ended:{time}:{session}          a session that has ended, in the order of its end
-    denied:{date}:{session}         a start that was refused for want of a seat
-    day:{date}  month:{month}       figures; only `users` of a month that outlived the year with few people
+    ended:{time}:{session}          a session that has ended; such rows sort by the time of the end
+    denied:{date}:{session}         a start that was refused for want of a seat; one row for each wait and day
+    day:{date}  month:{month}       usage totals; a month that outlives the year may keep `users` alone
 
-Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`.
+Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`. Partition of a month in
+`audit`: `{time}:{random}`.
+
+All times are UTC. Every question raises UnavailableError if the store does not answer.
 """
 
+import asyncio
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from enum import Enum, auto
+from typing import Final, TypeVar
 
-from licensing.rules.license import Billing, Kind, Sharing
-from licensing.rules.seats import Departure, Head, Known, Session, Terms
+from licensing.errors import ConflictError
+from licensing.rules.model import EndedSession, LicenseState, Session, Terms, Versioned
+from licensing.rules.seats import SeatChange
 from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Denial, Use
-from licensing.storage.tables import EdmType, Row, Write, create, delete, merge, put
+from licensing.storage.bulk import delete_all
+from licensing.storage.codec import Codec, utc
+from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge, put
 
-HEAD: Final = "license"
+STATE: Final = "license"
 ACTIVE: Final = "active:"
 ENDED: Final = "ended:"
 DENIED: Final = "denied:"
 SEAT: Final = "seat:"
 DAY: Final = "day:"
 MONTH: Final = "month:"
-FIGURED_TO: Final = "figured_to"
-"""Column of the head: the last day (YYYY-MM-DD) whose figures are final."""
+FINAL_DAY: Final = "figured_to"
+"""Column of the license state: the last day (YYYY-MM-DD) whose totals are final."""
 CORRECTION: Final = "correction"
-"""Column of the head: the id of the last correction of its sessions, random; figures from before it are not final."""
+"""Column of the license state: the random id of the last correction of its sessions. Totals aggregated before it are
+not final."""
+COMMIT: Final = "commit"
+"""Column of the license state: the random id of the transaction that wrote it last."""
 
 ORGANIZATION: Final = "organization"
 LICENSE: Final = "license:"
 
 NO_SEAT: Final = "no-seat-available"
 
+COMPARED_PEPPERS: Final = 8
+"""How many peppers the store compares, which takes fifteen comparisons a query; more are compared here."""
+
+STATES: Final = Codec(
+    LicenseState,
+    names={
+        "organization_id": "organization",
+        "heartbeat_seconds": "heartbeat",
+        "lease_seconds": "lease",
+        "borrow_seconds": "borrow",
+    },
+    int64=("serial",),
+)
+SESSIONS: Final = Codec(Session, key=("id",))
+ENDED_SESSIONS: Final = Codec(EndedSession, key=("id",))
+USES: Final = Codec(Use, key=("session_id",))
+DENIALS: Final = Codec(Denial, key=("session_id",))
+DAYS: Final = Codec(DayTotals, key=("day",), int64=("seat_seconds", "overdraft_seconds"))
+MONTHS: Final = Codec(MonthTotals, key=("month",), int64=("seat_seconds", "overdraft_seconds"))
+
+TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
+"""How many totals one transaction takes besides the license state."""
+CORRECTIONS: Final = (TRANSACTION_ROWS - 1) // 2
+"""How many corrections one transaction takes besides the license state: each may replace a row by another."""
+
+TERMS: Final = frozenset(Terms.__dataclass_fields__)
+OPERATORS: Final = frozenset({"status", "collect"})
+"""The fields of a license state that operators change."""
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredState(Versioned[LicenseState]):
+    """A license state, and the id of the transaction that wrote it."""
+
+    commit_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEnd(Versioned[EndedSession]):
+    """A session that has ended, with its row: a correction keeps columns that this version does not know."""
+
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class TotalsState:
+    """How far a license's usage totals are final, and the last correction of its sessions.
+
+    `final_day` is None where no day is final. `etag` is that of the license state.
+    """
+
+    final_day: date | None
+    correction: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class LicenseRef:
+    """A license and the organization that bought it."""
+
+    organization_id: str
+    license_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pseudonyms:
+    """What a session must say to be a person's. What is None is not compared."""
+
+    user: str
+    host: str | None = None
+    ip: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A change from the command line: `outcome` is begun, done or failed; `closed_at` is None until it has ended.
+
+    `subject` names a license, a session or an organization, never a person.
+    """
+
+    at: datetime
+    who: str
+    what: str
+    subject: str
+    outcome: str
+    closed_at: datetime | None = None
+
+
+AUDIT: Final = Codec(AuditEntry)
+
+
+class RowKind(Enum):
+    """What kind of row a change is about."""
+
+    STATE = auto()
+    SEAT = auto()
+    ACTIVE = auto()
+    ENDED = auto()
+    DENIED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A write, and whose row it is: `name` is a session id or a holder. A lost transaction names its change."""
+
+    write: Write
+    kind: RowKind
+    name: str = ""
+
+
+# Keys.
+
 
 def beyond(prefix: str) -> str:
-    """The first key after all keys with a prefix, for use as the end of a key range."""
+    """The first key after all keys with a prefix."""
     return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
-def utc(moment: datetime) -> datetime:
-    """A plain aware datetime from a column, which comes as a subclass of the SDK's own."""
-    return datetime.fromtimestamp(moment.timestamp(), UTC) if type(moment) is not datetime else moment
+def ended_key(ended_at: datetime, session_id: str) -> str:
+    """The key of an ended session."""
+    return f"{ENDED}{ended_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}:{session_id}"
 
 
-# Heads.
-
-
-def head_columns(head: Head) -> dict[str, Any]:
-    """All columns of a head but `commit`."""
-    return {**terms_columns(head.terms), **state_columns(head), "in_use": head.in_use}
-
-
-def terms_columns(terms: Terms) -> dict[str, Any]:
-    """The columns that come with a license file."""
-    return {
-        "serial": _long(terms.serial),
-        "organization": terms.organization,
-        "organization_name": terms.organization_name,
-        "product": terms.product,
-        "kind": str(terms.kind),
-        "seats": terms.seats,
-        "overdraft": terms.overdraft,
-        "sharing": str(terms.sharing),
-        "heartbeat": terms.heartbeat,
-        "lease": terms.lease,
-        "borrow": terms.borrow,
-        "valid_from": terms.valid_from,
-        "valid_until": terms.valid_until,
-        "project": terms.project,
-        "billing": str(terms.billing),
-    }
-
-
-def state_columns(head: Head) -> dict[str, Any]:
-    """The columns that operators change."""
-    return {"status": "suspended" if head.suspended else "active", "collect": head.collect}
-
-
-def head_value(row: Row) -> Known[Head]:
-    """A head from its row."""
-    c = row.columns
-    terms = Terms(
-        serial=_number(c["serial"]),
-        organization=c["organization"],
-        organization_name=c["organization_name"],
-        product=c["product"],
-        kind=Kind(c["kind"]),
-        seats=c["seats"],
-        overdraft=c["overdraft"],
-        sharing=Sharing(c["sharing"]),
-        heartbeat=c["heartbeat"],
-        lease=c["lease"],
-        borrow=c["borrow"],
-        valid_from=utc(c["valid_from"]),
-        valid_until=utc(c["valid_until"]),
-        project=c["project"],
-        billing=Billing(c["billing"]),
-    )
-    head = Head(terms, suspended=c["status"] == "suspended", collect=c["collect"], in_use=c["in_use"])
-    return Known(head, row.etag)
-
-
-def _long(number: int) -> tuple[int, EdmType]:
-    return number, EdmType.INT64
-
-
-def _number(column: Any) -> int:
-    # A 64-bit column comes as a pair of its value and its type.
-    return int(column[0] if isinstance(column, tuple) else column)
-
-
-# Sessions.
-
-
-def session_columns(session: Session) -> dict[str, Any]:
-    """The columns of an active session."""
-    return {
-        "started_at": session.started_at,
-        "heartbeat_at": session.heartbeat_at,
-        "expires_at": session.expires_at,
-        "user": session.user,
-        "host": session.host,
-        "ip": session.ip,
-        "pepper": session.pepper,
-        "holder": session.holder,
-        "borrowed": session.borrowed,
-        "overdraft": session.overdraft,
-    }
-
-
-def session_value(row: Row) -> Known[Session]:
-    """A session from its active or its ended row."""
-    c = row.columns
-    session = Session(
-        id=row.key.rpartition(":")[2],
-        started_at=utc(c["started_at"]),
-        heartbeat_at=utc(c["heartbeat_at"]),
-        expires_at=utc(c["expires_at"]),
-        user=c["user"],
-        host=c["host"],
-        ip=c["ip"],
-        pepper=c["pepper"],
-        holder=c["holder"],
-        borrowed=c["borrowed"],
-        overdraft=c["overdraft"],
-    )
-    return Known(session, row.etag)
-
-
-def ended_key(ended_at: datetime, session: str) -> str:
-    """The key of an ended session; such keys sort by the time of the end."""
-    return f"{ENDED}{ended_at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}:{session}"
-
-
-def arrival(session: Session) -> Write:
-    """A session begins."""
-    return create(ACTIVE + session.id, session_columns(session))
-
-
-def heartbeat(session: str, heartbeat_at: datetime, expires_at: datetime) -> Write:
-    """A session says that it is still running."""
-    return merge(ACTIVE + session, {"heartbeat_at": heartbeat_at, "expires_at": expires_at})
-
-
-def revival(row: Known[Session]) -> Write:
-    """A session that had lapsed goes on under a new lease, if its row is as it was."""
-    lease = {name: session_columns(row.value)[name] for name in ("heartbeat_at", "expires_at", "borrowed")}
-    return merge(ACTIVE + row.value.id, lease, row.version)
-
-
-def departure(departure: Departure) -> tuple[Write, Write]:
-    """A session ends: its row moves from active to ended."""
-    session = departure.row.value
-    ended = {
-        **session_columns(session),
-        "ended_at": departure.ended_at,
-        "reason": str(departure.reason),
-    }
-    return (
-        delete(ACTIVE + session.id, departure.row.version),
-        create(ended_key(departure.ended_at, session.id), ended),
-    )
-
-
-# Shared seats.
-
-
-def seat_value(row: Row) -> Known[int]:
-    """How many sessions a shared seat has."""
-    return Known(row.columns["sessions"], row.etag)
-
-
-def seat(holder: str, known: Known[int] | None, sessions: int) -> Write | None:
-    """A shared seat comes to have so many sessions; None where there is nothing to do."""
-    key = SEAT + holder
-    if known is None:
-        return create(key, {"sessions": sessions}) if sessions else None
-    return merge(key, {"sessions": sessions}, known.version) if sessions else delete(key, known.version)
-
-
-# Denials.
-
-
-def denied_key(session: str, at: datetime) -> str:
-    """The key that folds all the tries of one wait on one day into one row."""
-    return f"{DENIED}{at.astimezone(UTC):%Y-%m-%d}:{session}"
-
-
-def denial(session: str, at: datetime, *, again: bool) -> Write:
-    """A start was refused for want of a seat, for the first time that day or `again`."""
-    key = denied_key(session, at)
-    if again:
-        return merge(key, {"last_at": at})
-    return create(key, {"first_at": at, "last_at": at, "reason": NO_SEAT})
-
-
-# What figures are made of.
-
-
-def use_value(row: Row) -> Use:
-    """A session as figures see it, from its active or its ended row."""
-    c = row.columns
-    return Use(
-        session=row.key.rpartition(":")[2],
-        started_at=utc(c["started_at"]),
-        ended_at=utc(c["ended_at"]) if "ended_at" in c else None,
-        user=c["user"],
-        host=c["host"],
-        holder=c["holder"],
-        overdraft=c["overdraft"],
-    )
-
-
-def ended_at(row: Row) -> datetime:
-    """When a session ended, from the key of its row alone."""
-    time = row.key.removeprefix(ENDED).rpartition(":")[0]
-    return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
-
-
-def denial_value(row: Row) -> Denial:
-    """A denial as figures see it."""
-    return Denial(session=row.key.rpartition(":")[2], first_at=utc(row.columns["first_at"]))
-
-
-# Figures.
+def denied_key(session_id: str, day: date) -> str:
+    """The key of a denial: all tries of one wait on one day have the same."""
+    return f"{DENIED}{day:%Y-%m-%d}:{session_id}"
 
 
 def day_key(day: date) -> str:
-    """The key of a day's figures."""
+    """The key of a day's totals."""
     return f"{DAY}{day:%Y-%m-%d}"
 
 
 def month_key(month: str) -> str:
-    """The key of a month's figures, of a license or of an organization."""
+    """The key of a month's totals, of a license or of an organization."""
     return MONTH + month
 
 
-def day_figures(figures: DayTotals) -> Write:
-    """The figures of a day; `hours` as 24 numbers, comma-separated."""
-    columns = {
-        "sessions": figures.sessions,
-        "users": figures.users,
-        "hosts": figures.hosts,
-        "seat_seconds": _long(figures.seat_seconds),
-        "peak": figures.peak,
-        "peak_at": figures.peak_at,
-        "hours": ",".join(map(str, figures.hours)),
-        "denials": figures.denials,
-        "waits": figures.waits,
-        "overdraft_seconds": _long(figures.overdraft_seconds),
-    }
-    return put(day_key(figures.day), {name: value for name, value in columns.items() if value is not None})
+def audit_month(at: datetime) -> str:
+    """The partition of an audit entry."""
+    return f"{at:%Y-%m}"
 
 
-def day_value(row: Row) -> DayTotals:
-    """The figures of a day from their row."""
-    c = row.columns
-    return DayTotals(
-        day=date.fromisoformat(row.key.removeprefix(DAY)),
-        sessions=c["sessions"],
-        users=c["users"],
-        hosts=c["hosts"],
-        seat_seconds=_number(c["seat_seconds"]),
-        peak=c["peak"],
-        peak_at=utc(c["peak_at"]) if "peak_at" in c else None,
-        hours=tuple(map(int, c["hours"].split(","))),
-        denials=c["denials"],
-        waits=c["waits"],
-        overdraft_seconds=_number(c["overdraft_seconds"]),
+def _last_part(key: str) -> str:
+    return key.rpartition(":")[2]
+
+
+def _ended_at(key: str) -> datetime:
+    time = key.removeprefix(ENDED).rpartition(":")[0]
+    return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+
+
+# Values from rows.
+
+
+def state_of(row: Row) -> StoredState:
+    """A license state."""
+    return StoredState(STATES.decode(row.columns), row.etag, row.columns.get(COMMIT, ""))
+
+
+def session_of(row: Row) -> Versioned[Session]:
+    """A session, from its active row."""
+    return Versioned(SESSIONS.decode(row.columns, id=_last_part(row.key)), row.etag)
+
+
+def _ended_of(row: Row) -> StoredEnd:
+    return StoredEnd(ENDED_SESSIONS.decode(row.columns, id=_last_part(row.key)), row.etag, row)
+
+
+def _seat_of(row: Row) -> Versioned[int]:
+    return Versioned(row.columns["sessions"], row.etag)
+
+
+def _use_of(row: Row) -> Use:
+    return USES.decode(row.columns, session_id=_last_part(row.key))
+
+
+def _denial_of(row: Row) -> Denial:
+    return DENIALS.decode(row.columns, session_id=_last_part(row.key))
+
+
+def day_of(row: Row) -> DayTotals:
+    """The totals of a day."""
+    return DAYS.decode(row.columns, day=date.fromisoformat(row.key.removeprefix(DAY)))
+
+
+def month_of(row: Row) -> MonthTotals:
+    """The totals of a month."""
+    return MONTHS.decode(row.columns, month=row.key.removeprefix(MONTH))
+
+
+# Changes of seats and sessions.
+
+
+def new_commit_id() -> str:
+    """A random id, by which the writer of a license state is told from all others."""
+    return secrets.token_urlsafe(9)
+
+
+def state_change(before: Versioned[LicenseState] | None, state: LicenseState, commit_id: str) -> Change:
+    """The license state comes into being, or changes from `before`. Only what differs is written."""
+    commit = {COMMIT: commit_id}
+    if before is None:
+        return Change(create(STATE, STATES.encode(state) | commit), RowKind.STATE)
+    changed = {"in_use"}
+    if state.terms != before.value.terms:
+        changed |= TERMS
+    if (state.status, state.collect) != (before.value.status, before.value.collect):
+        changed |= OPERATORS
+    return Change(merge(STATE, STATES.encode(state, changed) | commit, before.etag), RowKind.STATE)
+
+
+def start_change(session: Session) -> Change:
+    """A session begins."""
+    return Change(create(ACTIVE + session.id, SESSIONS.encode(session)), RowKind.ACTIVE, session.id)
+
+
+def renewal_change(row: Versioned[Session]) -> Change:
+    """A lapsed session goes on under a new lease, if its row is as it was."""
+    lease = SESSIONS.encode(row.value, ("heartbeat_at", "expires_at", "borrowed"))
+    return Change(merge(ACTIVE + row.value.id, lease, row.etag), RowKind.ACTIVE, row.value.id)
+
+
+def heartbeat_change(session_id: str, heartbeat_at: datetime, expires_at: datetime) -> Change:
+    """A session says that it still runs. It demands only that the session is active."""
+    columns = {"heartbeat_at": heartbeat_at, "expires_at": expires_at}
+    return Change(merge(ACTIVE + session_id, columns), RowKind.ACTIVE, session_id)
+
+
+def end_changes(row: Versioned[EndedSession]) -> tuple[Change, Change]:
+    """A session ends: its row moves from active to ended, if the active row is as it was."""
+    ended, session_id = row.value, row.value.session.id
+    return (
+        Change(delete(ACTIVE + session_id, row.etag), RowKind.ACTIVE, session_id),
+        Change(create(ended_key(ended.ended_at, session_id), ENDED_SESSIONS.encode(ended)), RowKind.ENDED, session_id),
     )
 
 
-def month_figures(figures: MonthTotals) -> Write:
-    """The figures of a month."""
-    columns = {
-        "users": figures.users,
-        "sessions": figures.sessions,
-        "hosts": figures.hosts,
-        "seat_seconds": None if figures.seat_seconds is None else _long(figures.seat_seconds),
-        "peak": figures.peak,
-        "peak_at": figures.peak_at,
-        "denials": figures.denials,
-        "waits": figures.waits,
-        "overdraft_seconds": None if figures.overdraft_seconds is None else _long(figures.overdraft_seconds),
-    }
-    return put(month_key(figures.month), {name: value for name, value in columns.items() if value is not None})
+def seat_change(holder: str, change: SeatChange) -> Change:
+    """A shared seat gets another number of sessions, if its row is as it was."""
+    key, columns = SEAT + holder, {"sessions": change.sessions}
+    if change.before is None:
+        write = create(key, columns)
+    elif change.sessions:
+        write = merge(key, columns, change.before.etag)
+    else:
+        write = delete(key, change.before.etag)
+    return Change(write, RowKind.SEAT, holder)
 
 
-def month_value(row: Row) -> MonthTotals:
-    """The figures of a month from their row."""
-    c = row.columns
-    return MonthTotals(
-        month=row.key.removeprefix(MONTH),
-        users=c["users"],
-        sessions=c.get("sessions"),
-        hosts=c.get("hosts"),
-        seat_seconds=_number(c["seat_seconds"]) if "seat_seconds" in c else None,
-        peak=c.get("peak"),
-        peak_at=utc(c["peak_at"]) if "peak_at" in c else None,
-        denials=c.get("denials"),
-        waits=c.get("waits"),
-        overdraft_seconds=_number(c["overdraft_seconds"]) if "overdraft_seconds" in c else None,
-    )
+def denial_change(session_id: str, at: datetime, *, again: bool) -> Change:
+    """A start was refused for want of a seat, for the first time that day or `again`."""
+    key = denied_key(session_id, at.astimezone(UTC).date())
+    write = merge(key, {"last_at": at}) if again else create(key, {"first_at": at, "last_at": at, "reason": NO_SEAT})
+    return Change(write, RowKind.DENIED, session_id)
 
 
-# The directory.
+class Register:
+    """Questions about the register, and its changes, over the store's tables."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def ping(self) -> None:
+        """Ask the store for nothing."""
+        await self._tables.ping()
+
+    async def close(self) -> None:
+        """Close the connections to the store."""
+        await self._tables.close()
+
+    async def commit(self, license_id: str, changes: Sequence[Change]) -> list[str]:
+        """Make all changes or none; the rows' new ETags, empty for deleted rows.
+
+        Raises ConflictError with the place of the change whose row was not as demanded, UnavailableError where it is
+        not known whether the changes were made.
+        """
+        return await self._tables.commit("register", license_id, [change.write for change in changes])
+
+    # License states.
+
+    async def state(self, license_id: str) -> StoredState | None:
+        """A license's state; None where there is no such license."""
+        row = await self._tables.get("register", license_id, STATE)
+        return state_of(row) if row else None
+
+    async def totals_state(self, license_id: str) -> TotalsState | None:
+        """How far a license's totals are final; None where there is no such license."""
+        row = await self._tables.get("register", license_id, STATE, (FINAL_DAY, CORRECTION))
+        if row is None:
+            return None
+        day = row.columns.get(FINAL_DAY)
+        return TotalsState(date.fromisoformat(day) if day else None, row.columns.get(CORRECTION, ""), row.etag)
+
+    # Sessions and seats.
+
+    async def session(self, license_id: str, session_id: str) -> Session | None:
+        """An active session; None where it is not active."""
+        row = await self._tables.get("register", license_id, ACTIVE + session_id)
+        return session_of(row).value if row else None
+
+    async def sessions(
+        self, license_id: str, session_ids: Iterable[str], in_use: int
+    ) -> dict[str, Versioned[Session] | None]:
+        """Some active sessions by their ids, None where one is not active; `in_use` tells how many rows there are."""
+        return await self._some(license_id, ACTIVE, session_ids, session_of, in_use)
+
+    async def seats(self, license_id: str, holders: Iterable[str], in_use: int) -> dict[str, Versioned[int] | None]:
+        """How many sessions some shared seats have, by their holders; None where there is no row."""
+        return await self._some(license_id, SEAT, holders, _seat_of, in_use)
+
+    async def denied(self, license_id: str, session_ids: Iterable[str], day: date, in_use: int) -> set[str]:
+        """Which sessions were denied on a UTC day already."""
+        prefix = denied_key("", day)
+        found = await self._some(license_id, prefix, session_ids, lambda row: row.key, in_use)
+        return {session_id for session_id, key in found.items() if key is not None}
+
+    async def active(self, license_id: str) -> AsyncIterator[Versioned[Session]]:
+        """All active sessions of a license."""
+        async for row in self._tables.rows("register", license_id, ACTIVE, beyond(ACTIVE)):
+            yield session_of(row)
+
+    async def lapsed(self, license_id: str, as_of: datetime) -> AsyncIterator[list[Versioned[Session]]]:
+        """The sessions that have lapsed at a moment, by the page."""
+        where, values = "expires_at le @as_of", {"as_of": as_of}
+        async for page in self._tables.pages(
+            "register", license_id, ACTIVE, beyond(ACTIVE), where=where, values=values
+        ):
+            yield [session_of(row) for row in page]
+
+    async def shared_seats(self, license_id: str) -> dict[str, Versioned[int]]:
+        """All shared seats of a license: how many sessions each has, by its holder."""
+        rows = self._tables.rows("register", license_id, SEAT, beyond(SEAT))
+        return {row.key.removeprefix(SEAT): _seat_of(row) async for row in rows}
+
+    async def mend(
+        self,
+        license_id: str,
+        state: StoredState,
+        in_use: int,
+        not_active: Sequence[Versioned[Session]],
+        seats: Mapping[str, int],
+    ) -> None:
+        """Correct counts that are wrong, and delete active rows of sessions that have ended.
+
+        As much as fits one transaction. Raises ConflictError if the state or one of those rows has changed.
+        """
+        writes = [merge(STATE, {"in_use": in_use}, state.etag)]
+        writes += [delete(ACTIVE + row.value.id, row.etag) for row in not_active]
+        for holder, sessions in seats.items():
+            writes.append(put(SEAT + holder, {"sessions": sessions}) if sessions else delete(SEAT + holder))
+        await self._tables.commit("register", license_id, writes[:TRANSACTION_ROWS])
+
+    async def _some(
+        self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], in_use: int
+    ) -> dict[str, Found | None]:
+        """Read some rows of a kind one by one, or as a key range where that takes fewer calls."""
+        wanted = sorted(names)
+        if len(wanted) <= 2 + in_use // PAGE_ROWS:
+            rows = await asyncio.gather(*(self._tables.get("register", license_id, prefix + name) for name in wanted))
+            return {name: value(row) if row else None for name, row in zip(wanted, rows, strict=True)}
+        found: dict[str, Found | None] = dict.fromkeys(wanted)
+        last = prefix + wanted[-1] + " "  # the first key that sorts after it
+        async for row in self._tables.rows("register", license_id, prefix + wanted[0], last):
+            name = row.key.removeprefix(prefix)
+            if name in found:
+                found[name] = value(row)
+        return found
+
+    # Ended sessions and denials.
+
+    async def uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
+        """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
+        last = ended_key(until, "") if until else beyond(ENDED)
+        async for row in self._tables.rows("register", license_id, ended_key(since, ""), last, columns=USES.columns):
+            yield _use_of(row)
+
+    async def ended_starts(self, license_id: str, since: datetime | None = None) -> AsyncIterator[tuple[str, datetime]]:
+        """The id and the start of each session that ended, from a moment on."""
+        first = ended_key(since, "") if since else ENDED
+        async for row in self._tables.rows("register", license_id, first, beyond(ENDED), columns=("started_at",)):
+            yield _last_part(row.key), utc(row.columns["started_at"])
+
+    async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
+        """When the oldest session that is kept (or the oldest from a moment on) ended; None where there is none."""
+        first = ended_key(since, "") if since else ENDED
+        row = await self._tables.first("register", license_id, first, beyond(ENDED), ())
+        return _ended_at(row.key) if row else None
+
+    async def denials(self, license_id: str, since: date | None = None) -> AsyncIterator[Denial]:
+        """The denials of a license in the order of their days, from a UTC day on."""
+        first = denied_key("", since) if since else DENIED
+        async for row in self._tables.rows("register", license_id, first, beyond(DENIED), columns=DENIALS.columns):
+            yield _denial_of(row)
+
+    # A person's rows.
+
+    async def find_active(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[Versioned[Session]]:
+        """The active sessions of a person; the store compares."""
+        async for row in self._find(license_id, ACTIVE, wanted):
+            yield session_of(row)
+
+    async def find_ended(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[StoredEnd]:
+        """The ended sessions of a person; the store compares."""
+        async for row in self._find(license_id, ENDED, wanted):
+            yield _ended_of(row)
+
+    def _find(self, license_id: str, prefix: str, wanted: Pseudonyms) -> AsyncIterator[Row]:
+        values = {name: value for name, value in asdict(wanted).items() if value is not None}
+        where = " and ".join(f"{name} eq @{name}" for name in values)
+        return self._tables.rows("register", license_id, prefix, beyond(prefix), where=where, values=values)
+
+    async def stored_under(self, pepper: str) -> bool:
+        """Whether any session of any license is stored under a pepper. Reads until the first one."""
+        pages = self._tables.pages(
+            "register",
+            None,
+            ACTIVE,
+            beyond(ENDED),  # what lies between has no pepper
+            columns=(),
+            where="pepper eq @pepper",
+            values={"pepper": pepper},
+        )
+        async for _ in pages:
+            return True
+        return False
+
+    async def pepper_beyond(self, license_id: str, known: Collection[str]) -> str | None:
+        """A pepper beyond the known ones under which sessions of a license are stored; None where there is none.
+
+        One range read, in which the store passes over the sessions under known peppers. Reads until the first other.
+        """
+        values = {f"p{place}": pepper for place, pepper in enumerate([*known][:COMPARED_PEPPERS])}
+        pages = self._tables.pages(
+            "register",
+            license_id,
+            ACTIVE,
+            beyond(ENDED),  # what lies between has no pepper
+            columns=("pepper",),
+            where=" and ".join(("pepper gt @none", *(f"pepper ne @{name}" for name in values))),
+            values={"none": "", **values},
+        )
+        async for page in pages:
+            for row in page:
+                if row.columns["pepper"] not in known:
+                    return str(row.columns["pepper"])
+        return None
+
+    # Deletion. Each method says how many rows were deleted; with `dry_run`, how many would be.
+
+    async def delete_ended(self, license_id: str, before: datetime | None = None, *, dry_run: bool = False) -> int:
+        """Delete ended sessions, all or those that ended before a moment."""
+        return await self._delete(license_id, ENDED, ended_key(before, "") if before else None, dry_run)
+
+    async def delete_denials(self, license_id: str, before: date | None = None, *, dry_run: bool = False) -> int:
+        """Delete denials, all or those before a UTC day."""
+        return await self._delete(license_id, DENIED, denied_key("", before) if before else None, dry_run)
+
+    async def delete_days(self, license_id: str, before: date | None = None, *, dry_run: bool = False) -> int:
+        """Delete the totals of days, of all or of those before one."""
+        return await self._delete(license_id, DAY, day_key(before) if before else None, dry_run)
+
+    async def delete_months(self, license_id: str) -> int:
+        """Delete the totals of all months."""
+        return await self._delete(license_id, MONTH, None, dry_run=False)
+
+    async def delete_sessions(self, license_id: str, ended: Iterable[StoredEnd]) -> int:
+        """Delete ended sessions that were found."""
+        return await self._delete_keys(license_id, _each(row.row.key for row in ended))
+
+    async def delete_denials_of(self, license_id: str, session_ids: Collection[str]) -> int:
+        """Delete the denials of some sessions."""
+        rows = self._tables.rows("register", license_id, DENIED, beyond(DENIED), columns=())
+        return await self._delete_keys(
+            license_id, (row.key async for row in rows if _last_part(row.key) in session_ids)
+        )
+
+    async def _delete(self, license_id: str, prefix: str, last: str | None, dry_run: bool) -> int:
+        rows = self._tables.rows("register", license_id, prefix, last or beyond(prefix), columns=(), retries=True)
+        keys = (row.key async for row in rows)
+        return len([key async for key in keys]) if dry_run else await self._delete_keys(license_id, keys)
+
+    async def _delete_keys(self, license_id: str, keys: AsyncIterable[str]) -> int:
+        return await delete_all(self._tables, "register", license_id, keys)
+
+    # Usage totals.
+
+    async def days(self, license_id: str, since: date) -> AsyncIterator[DayTotals]:
+        """The totals of a license's days, from one on."""
+        async for row in self._tables.rows("register", license_id, day_key(since), beyond(DAY)):
+            yield day_of(row)
+
+    async def month(self, license_id: str, month: str) -> MonthTotals | None:
+        """The totals of a month; None where there are none."""
+        row = await self._tables.get("register", license_id, month_key(month))
+        return month_of(row) if row else None
+
+    async def months(self, license_id: str) -> AsyncIterator[MonthTotals]:
+        """The totals of all of a license's months."""
+        async for row in self._tables.rows("register", license_id, MONTH, beyond(MONTH)):
+            yield month_of(row)
+
+    async def small_months(self, license_id: str, before: str, small_group: int) -> list[MonthTotals]:
+        """The totals of months before one in which fewer users than a small group were active."""
+        few = {"where": "users lt @few", "values": {"few": small_group}}
+        rows = self._tables.rows("register", license_id, MONTH, month_key(before), **few)
+        return [month_of(row) async for row in rows]
+
+    async def replace_month(self, license_id: str, totals: MonthTotals) -> None:
+        """Write the totals of a month in place of those that are kept."""
+        await self._tables.commit("register", license_id, [_totals_write(totals)])
+
+    async def save_totals(
+        self,
+        license_id: str,
+        known: TotalsState,
+        totals: Sequence[DayTotals | MonthTotals],
+        final_day: date | None = None,
+    ) -> None:
+        """Write totals, and the last day that is final if one is given, in one transaction.
+
+        At most `TOTALS_ROWS` totals. Raises ConflictError if the license state has changed since `known` was read.
+        """
+        columns = {FINAL_DAY: str(final_day)} if final_day else {}
+        writes = [merge(STATE, columns, known.etag), *map(_totals_write, totals)]
+        await self._tables.commit("register", license_id, writes)
+
+    async def correct(
+        self,
+        license_id: str,
+        known: TotalsState,
+        corrections: Sequence[tuple[StoredEnd, EndedSession]] = (),
+        final_day: date | None = None,
+    ) -> None:
+        """Correct ended sessions and note that totals aggregated before are not final, in one transaction.
+
+        `final_day`, if given, is the last day that is still final. At most `CORRECTIONS` corrections. Raises
+        ConflictError if a row has changed: with the place of the correction, or None for the license state.
+        """
+        columns = {CORRECTION: new_commit_id()}
+        if final_day:
+            columns[FINAL_DAY] = str(final_day)
+        writes = [merge(STATE, columns, known.etag)]
+        places: list[int | None] = [None]
+        for place, (before, after) in enumerate(corrections):
+            replaced = _replacement(before, after)
+            writes += replaced
+            places += [place] * len(replaced)
+        try:
+            await self._tables.commit("register", license_id, writes)
+        except ConflictError as conflict:
+            raise ConflictError(conflict.mismatch, places[conflict.index or 0]) from None
+
+    # The directory.
+
+    async def add_license(self, license_id: str, terms: Terms) -> None:
+        """Note an organization and its license, so that maintenance finds them."""
+        writes = [
+            put(ORGANIZATION, {"name": terms.organization_name}),
+            put(LICENSE + license_id, {"product": terms.product, "kind": str(terms.kind)}),
+        ]
+        await self._tables.commit("directory", terms.organization_id, writes)
+
+    async def licenses(self, organization_id: str | None = None) -> AsyncIterator[LicenseRef]:
+        """The licenses that were ever used, of all organizations or of one, in the order of their ids."""
+        async for row in self._tables.rows("directory", organization_id, LICENSE, beyond(LICENSE), columns=()):
+            yield LicenseRef(row.partition, row.key.removeprefix(LICENSE))
+
+    async def organization_name(self, organization_id: str) -> str | None:
+        """What an organization is called; None where it never used a license."""
+        row = await self._tables.get("directory", organization_id, ORGANIZATION)
+        return row.columns["name"] if row else None
+
+    async def organization_months(self, organization_id: str) -> dict[str, int]:
+        """How many people used any of an organization's licenses, by month."""
+        rows = self._tables.rows("directory", organization_id, MONTH, beyond(MONTH))
+        return {row.key.removeprefix(MONTH): row.columns["users"] async for row in rows}
+
+    async def has_organization_month(self, organization_id: str, month: str) -> bool:
+        """Whether the people of a month are counted."""
+        return await self._tables.get("directory", organization_id, month_key(month), ()) is not None
+
+    async def save_organization_month(self, organization_id: str, month: str, users: int) -> None:
+        """Keep how many people used any of an organization's licenses in a month."""
+        await self._tables.commit("directory", organization_id, [put(month_key(month), {"users": users})])
+
+    # The audit.
+
+    async def begin_audit(self, entry: AuditEntry) -> str:
+        """Write an audit entry before a change is made; the id by which it is closed."""
+        entry_id = f"{entry.at:%Y%m%dT%H%M%S.%fZ}:{secrets.token_hex(4)}"
+        await self._tables.commit("audit", audit_month(entry.at), [put(entry_id, AUDIT.encode(entry))])
+        return entry_id
+
+    async def close_audit(self, entry_id: str, entry: AuditEntry) -> None:
+        """Write how a change ended."""
+        closed = AUDIT.encode(entry, ("outcome", "closed_at"))
+        await self._tables.commit("audit", audit_month(entry.at), [merge(entry_id, closed)])
+
+    async def audit(self, month: str) -> AsyncIterator[AuditEntry]:
+        """The audit entries of a UTC month `YYYY-MM`, in the order of their beginning."""
+        async for row in self._tables.rows("audit", month):
+            yield AUDIT.decode(row.columns)
 
 
-def directory_entries(license: str, terms: Terms) -> list[Write]:
-    """An organization and one of its licenses."""
-    return [
-        put(ORGANIZATION, {"name": terms.organization_name}),
-        put(LICENSE + license, {"product": terms.product, "kind": str(terms.kind)}),
-    ]
+def _totals_write(totals: DayTotals | MonthTotals) -> Write:
+    if isinstance(totals, DayTotals):
+        return put(day_key(totals.day), DAYS.encode(totals))
+    return put(month_key(totals.month), MONTHS.encode(totals))
+
+
+def _replacement(before: StoredEnd, after: EndedSession) -> list[Write]:
+    # Columns that this version does not know stay as they are.
+    columns = {**before.row.columns, **ENDED_SESSIONS.encode(after)}
+    del columns["PartitionKey"]
+    key = ended_key(after.ended_at, after.session.id)
+    if key == before.row.key:
+        return [merge(key, columns, before.etag)]
+    return [delete(before.row.key, before.etag), create(key, columns)]
+
+
+async def _each(keys: Iterable[str]) -> AsyncIterator[str]:
+    for key in keys:
+        yield key

@@ -68,6 +68,11 @@ class Row:
     columns: Mapping[str, Any]
     etag: str
 
+    @property
+    def partition(self) -> str:
+        """The key of its partition."""
+        return str(self.columns["PartitionKey"])
+
 
 class Tables:
     """The store's tables, on one pool of connections that belongs to the running event loop."""
@@ -124,13 +129,12 @@ class Tables:
         where: str = "",
         values: Mapping[str, Any] | None = None,
         page_rows: int = PAGE_ROWS,
-        patient: bool = False,
+        retries: bool = False,
     ) -> AsyncGenerator[list[Row], None]:
         """Read the rows of a key range [first, beyond) in key order, page by page of at most `page_rows`.
 
         `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
-        the range reads. Without a partition the whole table is read. With `patient`, for jobs that nobody waits for, a
-        page that does not come is asked for again; without it, UnavailableError.
+        the range reads. Without a partition the whole table is read. `retries` are for background jobs.
         """
         given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
         tests = [
@@ -157,7 +161,7 @@ class Tables:
 
         while True:
             try:
-                rows = await (with_retries(partial(self._call, table, read)) if patient else self._call(table, read))
+                rows = await (with_retries(partial(self._call, table, read)) if retries else self._call(table, read))
             except StopAsyncIteration:
                 return
             if rows:

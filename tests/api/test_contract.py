@@ -22,7 +22,7 @@ from licensing.api.app import create_app
 from licensing.api.functions import Bridge
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port
-from licensing.storage import ledger
+from licensing.storage import retry
 from tests import support
 from tests.api.client import CONTRACT, PROBLEM, Api, Clock, running
 from tests.api.host import Context
@@ -54,7 +54,7 @@ class World:
     @property
     def cut_off(self) -> Api:
         """An app that cannot reach its store, and does not try for long."""
-        self.patch.setattr(ledger, "GROUP_SECONDS", 0.1)
+        self.patch.setattr(retry, "BATCH_SECONDS", 0.1)
         return self.unreachable
 
     def license(self, **claims: Any) -> str:

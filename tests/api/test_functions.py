@@ -246,7 +246,7 @@ async def test_the_timer_ends_what_has_lapsed(host: Host, tables: Tables, issue:
     await host.module.sweep.build().get_user_function()(TimerRequest(past_due=True))
 
     assert await tables.get("register", id, rows.ACTIVE + body["session"]) is None
-    head = await service.ledger.head(id)
+    head = await service.ledger.state(id)
     assert head.in_use == 0
 
 

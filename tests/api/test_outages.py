@@ -13,7 +13,7 @@ from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port
 from licensing.crypto.tokens import Lease, write_lease
 from licensing.services.service import utc_now
-from licensing.storage import ledger
+from licensing.storage import retry
 from tests import support
 from tests.api.client import Api, assert_problem, running
 
@@ -31,7 +31,7 @@ each_call = pytest.mark.parametrize("name", CALLS)
 @pytest.fixture
 async def cut_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     """An app whose store is at a port where nobody listens, and which does not try for long."""
-    monkeypatch.setattr(ledger, "GROUP_SECONDS", 0.1)
+    monkeypatch.setattr(retry, "BATCH_SECONDS", 0.1)
     async with running(support.settings(home, local_storage(free_port()))) as opened:
         yield opened
 

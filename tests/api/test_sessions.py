@@ -288,7 +288,7 @@ async def test_an_end_after_the_license_expired_still_frees_the_seat(late: tuple
     clock.ahead = timedelta(days=2)
 
     assert (await api.end(session, lease)).status_code == 204
-    head = await api.service.ledger.head(id)
+    head = await api.service.ledger.state(id)
     assert head is not None
     assert head.in_use == 0
 

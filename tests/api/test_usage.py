@@ -10,7 +10,7 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.rules.license import Kind
-from licensing.rules.seats import Head
+from licensing.rules.model import LicenseState
 from licensing.rules.totals import aggregate_day
 from licensing.rules.usage import Denial, Use
 from licensing.services.reports import oldest_day
@@ -121,7 +121,7 @@ async def test_another_organizations_figures_are_never_seen(service: Api, home: 
     # Each id is the beginning of the next, as key ranges would confuse them.
     stem = support.new_id("org")
     for name in (stem, f"{stem}-2", f"{stem}0"):
-        other = Customer(tables, terms(organization=name, organization_name=name), f"{name}-water")
+        other = Customer(tables, terms(organization_id=name, organization_name=name), f"{name}-water")
         await other.used([use("s", at(ago(1), 8), at(ago(1), 9))])
 
     for name in (stem, f"{stem}-2", f"{stem}0"):
@@ -277,7 +277,8 @@ async def test_final_days_come_from_their_rows_and_later_ones_from_the_sessions(
 ) -> None:
     await customer.used([use(f"s{n}", at(ago(n), 8), at(ago(n), 9)) for n in (0, 1, 2)])
     await customer.night(at(ago(1), 2.5))
-    kept = rows.day_figures(aggregate_day(ago(2), [use("x", at(ago(2), 0), at(ago(2), 7))], (), NOW).totals)
+    totals = aggregate_day(ago(2), [use("x", at(ago(2), 0), at(ago(2), 7))], (), NOW).totals
+    kept = put(rows.day_key(totals.day), rows.DAYS.encode(totals))
     await customer.tables.commit("register", customer.license, [kept])
 
     report = (await service.usage(token(home, customer.organization), from_=str(ago(2)))).json()
@@ -307,7 +308,7 @@ async def test_a_session_over_http_is_in_the_figures_while_it_runs_and_when_it_h
 async def test_each_person_counts_once_in_a_month_over_all_licenses(
     service: Api, home: Home, customer: Customer, tables: Tables
 ) -> None:
-    other = new_customer(tables, organization=customer.organization)
+    other = new_customer(tables, organization_id=customer.organization)
     await customer.used([use("a", at(ago(2), 8), at(ago(2), 9), "ada"), use("b", at(ago(2), 8), at(ago(2), 9), "bob")])
     await other.used([use("c", at(ago(2), 8), at(ago(2), 9), "bob"), use("d", at(ago(2), 8), at(ago(2), 9), "cid")])
 
@@ -320,13 +321,13 @@ async def test_each_person_counts_once_in_a_month_over_all_licenses(
 async def test_a_month_that_is_final_for_some_licenses_only_still_counts_the_others_people(
     service: Api, home: Home, customer: Customer, tables: Tables
 ) -> None:
-    other = new_customer(tables, organization=customer.organization)
+    other = new_customer(tables, organization_id=customer.organization)
     last = date(2026, 10, 30)
     await customer.used([use("a", at(last, 8), at(last, 9), "ada"), use("b", at(last, 8), at(last, 9), "bob")])
     await other.used([use("c", at(last, 8), at(last, 9), "cid")])
     await customer.night(at(ago(1), 2.5), other)
     # A lease of some days kept this license's figures from being final.
-    unfinished = put(rows.HEAD, {**rows.head_columns(Head(other.terms)), rows.FIGURED_TO: "2026-10-29"})
+    unfinished = put(rows.STATE, {**rows.STATES.encode(LicenseState(other.terms)), rows.FINAL_DAY: "2026-10-29"})
     await tables.commit("register", other.license, [unfinished])
 
     report = (await service.usage(token(home, customer.organization))).json()

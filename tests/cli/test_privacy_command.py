@@ -22,12 +22,12 @@ from licensing.cli.home import Home, local_storage, new_pepper
 from licensing.cli.processes import free_port
 from licensing.crypto.pseudonyms import client_hash, from_base64url
 from licensing.rules.license import Kind
-from licensing.rules.seats import End, Start
-from licensing.services.audit import Entry, entries
+from licensing.rules.requests import End, Start
 from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import AuditEntry, Register
 from licensing.storage.tables import Tables
 from tests import support
 from tests.cli.conftest import Licensing, Said, in_a_process
@@ -82,8 +82,8 @@ class Customer:
         session, clock = new_session(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
 
         async def used(tables: Tables) -> None:
-            ledger = Ledger(tables, clock)
-            bought = terms(organization=self.id, seats=100, kind=kind)
+            ledger = Ledger(Register(tables), clock)
+            bought = terms(organization_id=self.id, seats=100, kind=kind)
             await ledger.submit(self.license, Start(session, bought, persons))
             clock.forward(600)
             if ends:
@@ -96,11 +96,11 @@ class Customer:
         """The setting of the home with its peppers."""
         return Home(Path(".local")).value("LICENSING_PEPPERS")
 
-    def audit(self) -> list[Entry]:
+    def audit(self) -> list[AuditEntry]:
         """What the audit says of this customer."""
 
-        async def read(tables: Tables) -> list[Entry]:
-            found = entries(tables, f"{utc_now():%Y-%m}")
+        async def read(tables: Tables) -> list[AuditEntry]:
+            found = Register(tables).audit(f"{utc_now():%Y-%m}")
             return [entry async for entry in found if entry.subject in (self.id, self.license)]
 
         return self.work(read)
@@ -254,7 +254,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
 
     async def night(tables: Tables) -> None:
         store = OneCustomer(tables, customer.id)
-        await run_retention(store, Ledger(store, utc_now), utc_now(), 3)
+        await run_retention(Register(store), Ledger(Register(store), utc_now), utc_now(), 3)
 
     customer.work(night)
     said = correct("2026-03-10T14:05+02:00")

@@ -21,11 +21,11 @@ from licensing.errors import UnavailableError
 from licensing.rules.license import Billing
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
-from licensing.services.audit import Entry, entries
 from licensing.services.reports import oldest_day
 from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import AuditEntry, Register
 from licensing.storage.tables import Tables, delete, merge
 from tests.cli.conftest import Licensing, Said, in_a_process
 from tests.customer import Customer, at, new_customer, use
@@ -139,7 +139,7 @@ def test_a_report_goes_to_a_file_where_one_is_named(licensing: Licensing, do: Do
 
 def test_one_license_or_all_of_an_organizations(licensing: Licensing, do: Do[Any]) -> None:
     acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"))
-    other = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"), organization=acme.organization)
+    other = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"), organization_id=acme.organization)
 
     one = json.loads(bare(licensing("usage", acme.license, "--format", "json")))
     both = json.loads(bare(licensing("usage", "--organization", acme.organization, "--format", "json")))
@@ -282,8 +282,8 @@ def test_use_beyond_the_seats_bought_is_apart(licensing: Licensing, do: Do[Any])
 def test_a_project_adds_up_its_licenses_and_counts_each_day_once(licensing: Licensing, do: Do[Any]) -> None:
     project: dict[str, Any] = {"billing": Billing.PROJECT, "project": "Harbour [north]"}
     one = customer(do, use("a", at(LAST_DAY, 8), at(LAST_DAY, 9)), **project)
-    two = customer(do, use("b", at(LAST_DAY, 8), at(LAST_DAY, 10)), **project, organization=one.organization)
-    customer(do, use("c", at(LAST_DAY, 8), at(LAST_DAY, 9)), organization=one.organization)  # which is not billed
+    two = customer(do, use("b", at(LAST_DAY, 8), at(LAST_DAY, 10)), **project, organization_id=one.organization)
+    customer(do, use("c", at(LAST_DAY, 8), at(LAST_DAY, 9)), organization_id=one.organization)  # which is not billed
     options = ("--month", MONTH, "--organization", one.organization)
 
     lines = statement(licensing, *options)["lines"]
@@ -402,7 +402,7 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
 
     for command in ("suspend", "reinstate"):
         assert licensing("license", command, acme.license).code == 0
-    do(lambda tables: tables.commit("register", acme.license, [merge(rows.HEAD, {"in_use": 3})]))
+    do(lambda tables: tables.commit("register", acme.license, [merge(rows.STATE, {"in_use": 3})]))
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
     assert licensing("license", "release", acme.license, session).code == 0
 
@@ -427,15 +427,15 @@ def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry
     month = f"{datetime.now(UTC):%Y-%m}"
     begun = []
 
-    async def told(tables: Tables) -> list[Entry]:
-        return [entry async for entry in entries(tables, month) if entry.what == what]
+    async def entries(register: Register) -> list[AuditEntry]:
+        return [entry async for entry in register.audit(month) if entry.what == what]
 
-    async def seen(tables: Tables, ledger: Ledger, license: str, *_: object) -> int:
-        begun.extend(await told(tables))
+    async def seen(register: Register, ledger: Ledger, license: str, *_: object) -> int:
+        begun.extend(await entries(register))
         raise UnavailableError("the store did not answer")
 
     customer(do)
-    before = len(do(told))
+    before = len(do(lambda tables: entries(Register(tables))))
     as_of = ("--as-of", "2026-01-31T05:00+02:00")
     bare(licensing("maintenance", what, "--dry-run"))
     bare(licensing("maintenance", what, *as_of))
@@ -443,7 +443,7 @@ def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", ())
     assert licensing("maintenance", what, *as_of).code == 1
 
-    done, failed = do(told)[before:]
+    done, failed = do(lambda tables: entries(Register(tables)))[before:]
     assert (done.who, done.subject, done.outcome) == ("otto", "all licenses as of 2026-01-31T03:00:00Z", "done")
     assert (failed.who, failed.subject, failed.outcome) == ("otto", done.subject, "failed")
     assert failed.closed_at
@@ -458,7 +458,7 @@ def test_the_entry_is_written_before_the_change_and_a_change_that_failed_says_so
 
     async def failing(ledger: Ledger, license: str, **_: object) -> None:
         month = f"{datetime.now(UTC):%Y-%m}"
-        seen.extend([entry async for entry in entries(ledger._tables, month) if entry.subject == license])
+        seen.extend([entry async for entry in ledger._register.audit(month) if entry.subject == license])
         raise UnavailableError("the store did not answer")
 
     monkeypatch.setattr(Ledger, "set_status", failing)
@@ -579,7 +579,7 @@ def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Lic
     assert (said.code, said.out) == (0, f"{acme.license}: 1 session, 1 seat held, in order\n")
     assert said.err == "1 license recounted, all in order.\n"
 
-    do(lambda tables: tables.commit("register", acme.license, [merge(rows.HEAD, {"in_use": 3})]))
+    do(lambda tables: tables.commit("register", acme.license, [merge(rows.STATE, {"in_use": 3})]))
     said = licensing("maintenance", "verify", acme.license)
     assert said.code == 1
     assert said.out.splitlines()[1] == "  the license counts 3 seats in use, and 1 are held"

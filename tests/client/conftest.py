@@ -20,8 +20,8 @@ import uvicorn
 from licensing_client import Program
 from licensing_client.license import License, parse_license
 from licensing_client.tokens import xs_of
-from licensing_client.transport import HttpTransport, Line, Reply, Request
-from world import World, WorldClock
+from licensing_client.transport import Cancellation, HttpTransport, Reply, Request
+from simulation import SimulatedClock, Simulation
 
 from licensing.api.app import create_app
 from licensing.cli.home import Home
@@ -42,7 +42,7 @@ def issuer_keys(home: Home) -> tuple[str, ...]:
 class ToldService:
     """The real service in this process, on a clock that tests move; its calls come over real sockets."""
 
-    def __init__(self, home: Home, storage: str, clock: WorldClock) -> None:
+    def __init__(self, home: Home, storage: str, clock: SimulatedClock) -> None:
         self.home = home
         self.clock = clock
         self._loop = asyncio.new_event_loop()
@@ -70,7 +70,7 @@ class ToldService:
 
     def handle(self, request: Request) -> Reply:
         """Take one request over the network."""
-        return self._transport.exchange(request, 10.0, Line())
+        return self._transport.exchange(request, 10.0, Cancellation())
 
     def license(self, base: str = "", **claims: Any) -> License:
         """A license that has just been issued; programs reach the service at `base`."""
@@ -78,9 +78,9 @@ class ToldService:
         given = {"iat": now, "nbf": now, "exp": now + 30 * 86400, "service": base or self.base, **claims}
         return parse_license(support.issue(self.home, **given), Program(issuer_keys(self.home)).keys())
 
-    def world(self, disk: Path, license: License) -> World:
+    def world(self, disk: Path, license: License) -> Simulation:
         """A world around this service."""
-        return World(disk, self.clock, license, self.handle)
+        return Simulation(disk, self.clock, license, self.handle)
 
     def _await(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
@@ -89,11 +89,11 @@ class ToldService:
         """End what has lapsed; how many sessions that were."""
         service = self._service()
         as_of = datetime.fromtimestamp(self.clock.true, UTC)
-        return self._await(sweep_license(service.tables, service.ledger, license.id, as_of))
+        return self._await(sweep_license(service.register, service.ledger, license.id, as_of))
 
     def count(self, license: License) -> Count:
         """Recount the register's invariants from its rows."""
-        counted = self._await(verify(self._service().tables, license.id))
+        counted = self._await(verify(self._service().register, license.id))
         assert counted
         return counted
 
@@ -101,7 +101,7 @@ class ToldService:
 @pytest.fixture(scope="session")
 def told(home: Home, account: Callable[[], str]) -> Iterator[ToldService]:
     """The service in told time."""
-    service = ToldService(home, account(), WorldClock(float(int(time.time()))))
+    service = ToldService(home, account(), SimulatedClock(float(int(time.time()))))
     yield service
     service.close()
 

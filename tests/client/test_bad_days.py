@@ -10,13 +10,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from day import play
+from fault_proxy import FAULTS, FaultProxy, start_fault_proxy
 from licensing_client import engine
 from licensing_client.license import License
 from licensing_client.machine import Status
-from licensing_client.transport import HttpTransport, Line, Reply, Request
-from mischief import MOODS, Mischief, between
-from world import Computer, World
+from licensing_client.transport import Cancellation, HttpTransport, Reply, Request
+from simulation import Computer, Simulation, simulate_day
 
 from licensing.cli.home import Home
 from tests import support
@@ -29,20 +28,20 @@ DAY_HOURS = float(os.environ.get("DAY_HOURS", "2"))
 
 
 @pytest.fixture
-def proxy(told: ToldService) -> Iterator[tuple[Mischief, str]]:
-    with between(told.base) as pair:
+def proxy(told: ToldService) -> Iterator[tuple[FaultProxy, str]]:
+    with start_fault_proxy(told.base) as pair:
         yield pair
 
 
-def through(told: ToldService, base: str, disk: Path, **claims: object) -> World:
+def through(told: ToldService, base: str, disk: Path, **claims: object) -> Simulation:
     """A world whose programs reach the service through the proxy alone."""
     transport = HttpTransport()
 
     def handle(request: Request) -> Reply:
-        return transport.exchange(request, 10.0, Line())
+        return transport.exchange(request, 10.0, Cancellation())
 
     license = told.license(base, organization={"id": support.new_id("org"), "name": "Acme"}, **claims)
-    return World(disk, told.clock, license, handle)
+    return Simulation(disk, told.clock, license, handle)
 
 
 def sessions(told: ToldService, license: License) -> int:
@@ -52,41 +51,41 @@ def sessions(told: ToldService, license: License) -> int:
 
 
 def test_the_hours_of_a_bad_day_stop_nobody_and_give_nobody_two_seats(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=2)
     ann = world.computer().start().run(1000)
-    for mood in MOODS:
-        mischief.mood = mood
+    for fault in FAULTS:
+        fault_proxy.fault = fault
         for _ in range(12):
             ann.run(HOUR / 12)
-            assert ann.running, f"{mood} stopped the program"
-            assert sessions(told, world.license) <= 1, f"{mood} gave a second seat"
+            assert ann.running, f"{fault} stopped the program"
+            assert sessions(told, world.license) <= 1, f"{fault} gave a second seat"
         told.sweep(world.license)
-        mischief.mood = "fine"
+        fault_proxy.fault = "fine"
         ann.run(1000)
-        assert ann.stands(Status.GRANTED), f"the seat did not come back after {mood}"
+        assert ann.has_status(Status.GRANTED), f"the seat did not come back after {fault}"
         assert sessions(told, world.license) == 1
     ann.stop()
     assert sessions(told, world.license) == 0
 
 
-@pytest.mark.parametrize("mood", [mood for mood in MOODS if mood not in ("delay", "stripped")])
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("delay", "stripped")])
 def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path, mood: str
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path, fault: str
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=2)
     other = world.computer("bob").start().run(5)  # the proxy now has something to replay
-    mischief.mood = mood
+    fault_proxy.fault = fault
     ann = world.computer("ann").start().run(3)
-    assert ann.stands(Status.REFUSED)
+    assert ann.has_status(Status.REFUSED)
     assert sessions(told, world.license) <= 2
     ann.stop()
-    mischief.mood = "fine"
+    fault_proxy.fault = "fine"
     ann.start().run(5)
-    assert ann.stands(Status.GRANTED)
+    assert ann.has_status(Status.GRANTED)
     assert sessions(told, world.license) == 2
     ann.stop()
     other.stop()
@@ -94,78 +93,78 @@ def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
 
 
 def test_a_proxy_that_takes_leases_away_gives_a_program_one_seat_however_often_it_starts(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=4)
     ann = world.computer()
-    mischief.mood = "stripped"
+    fault_proxy.fault = "stripped"
     for number in range(4):
         ann.start(seed=number).run(600)
-        assert ann.stands(Status.GRANTED)
+        assert ann.has_status(Status.GRANTED)
         ann.stop()
         assert sessions(told, world.license) == 1
-    mischief.mood = "fine"
+    fault_proxy.fault = "fine"
     ann.start(seed=9).run(10).stop()
     assert sessions(told, world.license) == 0
 
 
 def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=2)
-    mischief.mood = "lost"
+    fault_proxy.fault = "lost"
     ann = world.computer().start().run(0.1)
-    mischief.mood = "damaged"
+    fault_proxy.fault = "damaged"
     ann.run(3)
-    assert ann.stands(Status.REFUSED)
+    assert ann.has_status(Status.REFUSED)
     ann.stop()
-    mischief.mood = "fine"
+    fault_proxy.fault = "fine"
     ann.start(seed=2).run(5)
-    assert ann.stands(Status.GRANTED)
+    assert ann.has_status(Status.GRANTED)
     assert sessions(told, world.license) == 1
     ann.stop()
     assert sessions(told, world.license) == 0
 
 
 def test_after_grace_the_program_stops_and_not_before(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=1, grace=7200)
     ann = world.computer().start().run(600)
     assert ann.engine
     lease = ann.engine.state.lease
     assert lease
-    mischief.mood = "off"
+    fault_proxy.fault = "off"
     ann.run(lease.issued_at + 7199 - told.clock.true)
-    assert ann.stands(Status.GRACE)
+    assert ann.has_status(Status.GRACE)
     ann.run(2)
-    assert ann.stands(Status.LOST)
+    assert ann.has_status(Status.LOST)
 
 
 def test_a_server_that_stalls_costs_no_more_than_an_exchange_may(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "EXCHANGE_SECONDS", 0.1)
-    mischief, base = proxy
-    world = World(tmp_path, told.clock, told.license(base), told.handle)
+    fault_proxy, base = proxy
+    world = Simulation(tmp_path, told.clock, told.license(base), told.handle)
     ann = Computer(world, tmp_path / "ann")
     ann.network.exchange = HttpTransport().exchange  # type: ignore[method-assign]
-    mischief.mood = "delay"
+    fault_proxy.fault = "delay"
     ann.start().run(3)
-    assert ann.stands(Status.REFUSED)
+    assert ann.has_status(Status.REFUSED)
 
 
 def test_nothing_on_the_wire_or_on_disk_holds_a_name(
-    told: ToldService, proxy: tuple[Mischief, str], tmp_path: Path
+    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
-    mischief, base = proxy
+    fault_proxy, base = proxy
     world = through(told, base, tmp_path, seats=2)
     ann = Computer(world, tmp_path / "disk", "Zoë Öberg", "oberg-pc.acme.example")
     ann.start().run(HOUR).stop()
-    wire = b"".join(mischief.wire).decode("utf-8", "replace").casefold()
+    wire = b"".join(fault_proxy.traffic).decode("utf-8", "replace").casefold()
     disk = "".join(file.name + file.read_text("utf-8") for file in (tmp_path / "disk").iterdir()).casefold()
     assert "heartbeat" in wire
     assert "lease" in disk
@@ -184,7 +183,7 @@ def test_a_working_day_serves_everyone_or_says_why_not(told: ToldService, home: 
         """Recount the register, which takes longer than a change of it, at every 25th."""
         return sessions(told, world.license) if next(changes) % 25 == 0 else 0
 
-    day = play(computers, world.clock, in_use, SEATS, seed=11, hours=DAY_HOURS * HOUR)
+    day = simulate_day(computers, world.clock, in_use, SEATS, seed=11, hours=DAY_HOURS * HOUR)
     assert day.starts > PEOPLE
     assert day.peak_granted == SEATS
     assert min(day.events[kind] for kind in ("crash", "sleep", "network")) > 10

@@ -99,4 +99,4 @@ def test_it_asks_nobody_about_a_license_file_that_is_not_genuine(served: Served,
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert not done.stdout
-    assert "NotGenuine" in done.stderr
+    assert "TokenError" in done.stderr

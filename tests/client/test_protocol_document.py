@@ -31,15 +31,16 @@ def test_every_code_of_a_programs_calls_has_its_meaning() -> None:
 @pytest.mark.parametrize(
     "sentence",
     [
-        f"at most {tokens.LIMIT:,} characters",
-        f"min(2ⁿ⁻¹, {machine.BACKOFF_LIMIT:.0f}) seconds",
-        f"{machine.CONFIRM_AFTER:.0f} seconds times random 1 to 1.5, once",
-        f"every {machine.POLL:.0f} seconds; {machine.POLL + machine.SLEPT:.0f} seconds or more",
-        f"or {machine.Terms(0, floating=True).start_within:.0f} seconds: *grace*",
+        f"at most {tokens.MAX_CHARACTERS:,} characters",
+        f"min(2ⁿ⁻¹, {machine.BACKOFF_LIMIT_SECONDS:.0f}) seconds",
+        f"{machine.CONFIRM_AFTER_SECONDS:.0f} seconds times random 1 to 1.5, once",
+        f"every {machine.POLL_SECONDS:.0f} seconds; "
+        f"{machine.POLL_SECONDS + machine.SLEEP_GAP_SECONDS:.0f} seconds or more",
+        f"or {machine.Terms(0, floating=True).start_within_seconds:.0f} seconds: *grace*",
         f"at most {EXCHANGE_SECONDS:.0f} seconds each",
-        f"believed up to {replies.RETRY_LIMIT}",
-        f"({replies.NO_SEAT_RETRY} where it is missing)",
-        f"larger than {transport.REPLY_LIMIT // 1024} KiB",
+        f"believed up to {replies.RETRY_AFTER_LIMIT_SECONDS}",
+        f"({replies.NO_SEAT_RETRY_SECONDS} where it is missing)",
+        f"larger than {transport.REPLY_LIMIT_BYTES // 1024} KiB",
         f"within {seat.CLOSE_SECONDS:.0f} seconds",
     ],
 )

@@ -17,9 +17,9 @@ from licensing.cli.home import Home
 from licensing.errors import UnavailableError
 from licensing.services import service as service_module
 from licensing.services.sweep import sweep_license
-from licensing.storage import batching, ledger
-from licensing.storage import register as rows
+from licensing.storage import batching, retry
 from licensing.storage import tables as tables_module
+from licensing.storage.codec import utc
 from licensing.storage.tables import Tables
 from tests import support
 from tests.api.client import Api, Clock, assert_problem, running
@@ -96,7 +96,7 @@ async def health(stage: Stage) -> Status:
 async def sweep(stage: Stage) -> Status:
     service = stage.api.service
     try:
-        await sweep_license(service.tables, service.ledger, stage.license, service.clock())
+        await sweep_license(service.register, service.ledger, stage.license, service.clock())
     except UnavailableError:
         return 503
     return 200
@@ -177,16 +177,16 @@ BOUNDS: Final[Mapping[str, tuple[ModuleType, float]]] = {
     "HEALTH_SECONDS": (service_module, 0.0),
     "READ_SECONDS": (tables_module, 0.25),
     "CALL_SECONDS": (tables_module, 0.3),
-    "GROUP_SECONDS": (ledger, 0.2),
-    "BOUND_SECONDS": (batching, 4.0),
+    "BATCH_SECONDS": (retry, 0.2),
+    "WAIT_SECONDS": (batching, 4.0),
 }
 """The bounds of the service, shorter; that of a queue still leaves a slow machine time to come to the fault."""
 
 
 def bounds_for(fault: str, *, lasting: bool) -> set[str]:
     """Which bounds have to be shorter, so that nobody waits for long here."""
-    patience = {"READ_SECONDS", "CALL_SECONDS"} if fault in SLOW else set()
-    return {"HEALTH_SECONDS"} | patience | ({"GROUP_SECONDS", "BOUND_SECONDS"} if lasting else set())
+    reads = {"READ_SECONDS", "CALL_SECONDS"} if fault in SLOW else set()
+    return {"HEALTH_SECONDS"} | reads | ({"BATCH_SECONDS", "WAIT_SECONDS"} if lasting else set())
 
 
 @pytest.fixture
@@ -233,7 +233,7 @@ def check_what_was_told(stage: Stage, seen: Seen) -> None:
     """Whoever was told that it may run has its lease in the rows."""
     for session, expires_at in stage.told.items():
         if session in seen.active:
-            assert rows.utc(seen.active[session]["expires_at"]) >= expires_at, "a lease was granted, and is not kept"
+            assert utc(seen.active[session]["expires_at"]) >= expires_at, "a lease was granted, and is not kept"
 
 
 @pytest.mark.parametrize(("name", "call", "fault"), ALL[::STRIDE])

@@ -5,8 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from licensing.rules.seats import End, Ended, Granted
+from licensing.rules.requests import End, Ended, Granted
 from licensing.storage.ledger import Heartbeat, Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests.faults.proxy import proxied
 from tests.storage.desk import Clock, look, new_license, new_session, start, terms
@@ -30,7 +31,7 @@ async def test_the_answer_to_a_transaction_is_lost_between_store_and_service(
     license, session, clock = new_license(), new_session(), Clock()
     async with proxied(port_of(azurite)) as proxy:
         lossy = Tables.from_connection_string(by_way_of(proxy.port, azurite))
-        ledger = Ledger(lossy, clock)
+        ledger = Ledger(Register(lossy), clock)
         if known:
             await ledger.submit(license, start(new_session(), terms()))
         proxy.match, proxy.lose_replies = b"register", 1
@@ -41,7 +42,7 @@ async def test_the_answer_to_a_transaction_is_lost_between_store_and_service(
         assert seen.head["in_use"] == 1 + known
 
         proxy.lose_replies = 1
-        assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
+        assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
         assert proxy.lost == 2
 
         proxy.lose_replies = 1

@@ -60,7 +60,7 @@ PLANTED: Final = {
         "rules/seats.py", "            return Taken()\n", "            pass\n", (MACHINE,)
     ),
     "a late repeat does not revive": Planted(
-        "rules/seats.py", "        self.turn.revivals.append(Known(session, row.version))\n", "", (SEATS,)
+        "rules/seats.py", "        self.turn.revivals.append(Versioned(session, row.version))\n", "", (SEATS,)
     ),
     "an older file brings back its terms": Planted(
         "rules/seats.py",

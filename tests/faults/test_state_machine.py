@@ -28,13 +28,14 @@ from hypothesis.stateful import (
 
 from licensing.cli.home import Home
 from licensing.rules.license import Refusal
-from licensing.rules.seats import Refused, Taken
+from licensing.rules.requests import Refused, Taken
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.sessions import Gone, Held, NoSeat, Running, Sessions, StartRequest
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import verify
-from licensing.storage import register as rows
+from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write
 from tests import support
 from tests.storage.desk import Clock
@@ -158,7 +159,7 @@ class Life(RuleBasedStateMachine):
         """A new process, which knows nothing yet."""
         tables = Mortal.from_connection_string(self.azurite)
         assert isinstance(tables, Mortal)
-        ledger = Ledger(tables, self.clock)
+        ledger = Ledger(Register(tables), self.clock)
         # So that each reads the head for every heartbeat, and a suspension is known at once.
         configured = support.settings(self.home, self.azurite, LICENSING_STATUS_CACHE_SECONDS="0")
         return Process(tables, ledger, Sessions(configured, ledger, self.clock))
@@ -202,7 +203,7 @@ class Life(RuleBasedStateMachine):
         file = self.files[which % len(self.files)]
         if again and self.bodies:
             before, user, host = self.bodies[pick % len(self.bodies)]
-            request = StartRequest(file.text, before.session, before.user, before.host, support.new_nonce())
+            request = StartRequest(file.text, before.session_id, before.user, before.host, support.new_nonce())
         else:
             names = (support.user_hash(user), support.host_hash(host))
             request = StartRequest(file.text, support.new_session(), *names, support.new_nonce())
@@ -227,16 +228,16 @@ class Life(RuleBasedStateMachine):
         elif not self.collect:
             assert isinstance(reply, Running)
             assert not reply.recorded
-        elif request.session in self.running:
-            use = self.running[request.session]
+        elif request.session_id in self.running:
+            use = self.running[request.session_id]
             assert isinstance(reply, Running)
             assert reply.repeat
             if use.expires_at <= self.clock():
                 use.expires_at = self.clock() + timedelta(seconds=file.lease)
             assert reply.expires_at == use.expires_at
-            use.lease = reply.lease
+            use.lease = reply.lease_token
         else:
-            holder = file.holder(request.session, user, host) if self.floating else ""
+            holder = file.holder(request.session_id, user, host) if self.floating else ""
             self.adopt_lapses()
             free = len(self.holders()) < file.seats + file.overdraft
             if isinstance(reply, Running):
@@ -244,7 +245,7 @@ class Life(RuleBasedStateMachine):
                 assert not reply.repeat
                 expires_at = self.clock() + timedelta(seconds=file.lease)
                 assert reply.expires_at == expires_at
-                self.running[request.session] = Use(user, host, holder, self.clock(), expires_at, reply.lease)
+                self.running[request.session_id] = Use(user, host, holder, self.clock(), expires_at, reply.lease_token)
             else:
                 assert isinstance(reply, NoSeat)
                 assert not free, "refused, and a seat is free"
@@ -265,7 +266,7 @@ class Life(RuleBasedStateMachine):
         assert isinstance(reply, Running)
         use.expires_at = self.clock() + timedelta(seconds=self.file.lease)
         assert reply.expires_at == use.expires_at
-        use.lease = reply.lease
+        use.lease = reply.lease_token
 
     @rule(process=PROCESS, twice=st.booleans(), pick=PICK)
     def end(self, process: int, twice: bool, pick: int) -> None:
@@ -295,12 +296,12 @@ class Life(RuleBasedStateMachine):
     @rule(process=PROCESS, session=PICK)
     def start_under_a_foreign_id(self, process: int, session: int) -> None:
         """One session cannot be two people's."""
-        running = [body for body in self.bodies if body[0].session in self.running]
+        running = [body for body in self.bodies if body[0].session_id in self.running]
         if not running or self.suspended:
             return
         before = running[session % len(running)][0]
         request = StartRequest(
-            self.file.text, before.session, support.user_hash("mallory"), before.host, support.new_nonce()
+            self.file.text, before.session_id, support.user_hash("mallory"), before.host, support.new_nonce()
         )
         assert isinstance(self.wait(self.processes[process].sessions.start(request, None)), Taken)
 
@@ -322,7 +323,7 @@ class Life(RuleBasedStateMachine):
         if starts or ending is None:
             request, user, host, file = self.body((False, *wish[1:]))
             work: Coroutine[Any, Any, Any] = dying.sessions.start(request, None)
-            session = request.session
+            session = request.session_id
         else:
             session = ending
             work = dying.sessions.end(self.running[session].lease, session)
@@ -353,7 +354,7 @@ class Life(RuleBasedStateMachine):
                 reply = self.wait(self.processes[process].sessions.start(request, None))
                 assert isinstance(reply, Running)
                 assert reply.repeat
-                use.lease = reply.lease
+                use.lease = reply.lease_token
         elif (session, self.running[session].started_at) in found.ended:
             self.over.add((session, self.running.pop(session).started_at))
 
@@ -361,7 +362,7 @@ class Life(RuleBasedStateMachine):
     def sweep(self, process: int) -> None:
         swept = self.processes[process]
         lapsed = {name for name, use in self.running.items() if use.expires_at <= self.clock()}
-        count = self.wait(sweep_license(swept.tables, swept.ledger, self.license, self.clock()))
+        count = self.wait(sweep_license(Register(swept.tables), swept.ledger, self.license, self.clock()))
         assert count == len(lapsed)
         for name in lapsed:
             self.over.add((name, self.running.pop(name).started_at))
@@ -383,7 +384,7 @@ class Life(RuleBasedStateMachine):
             return await asyncio.gather(
                 *(process().sessions.start(request, None) for request, *_ in starts),
                 *(process().sessions.end(self.running[name].lease, name) for name in ending),
-                sweep_license(sweeper.tables, sweeper.ledger, self.license, self.clock()),
+                sweep_license(Register(sweeper.tables), sweeper.ledger, self.license, self.clock()),
             )
 
         replies = self.wait(together())
@@ -393,7 +394,7 @@ class Life(RuleBasedStateMachine):
             brought = [file.seats + file.overdraft for *_, file in starts if file.serial >= self.known]
             self.crowd = max([self.crowd, *brought])
             self.head, self.known = True, int(found.head["serial"][0])
-        ids = {request.session for request, *_ in starts}
+        ids = {request.session_id for request, *_ in starts}
         left = before - found.active.keys()
         assert left <= found.ended.keys(), "a session was lost"
         assert left <= {row for row in before if row[0] in ending} | lapsed, "one was ended that nobody ended"
@@ -401,19 +402,19 @@ class Life(RuleBasedStateMachine):
         names = {name for name, _ in [*found.active, *found.ended]}
         for (request, user, host, file), reply in zip(starts, replies, strict=False):
             if isinstance(reply, Running) and reply.recorded:
-                assert request.session in names, "granted, and not in the register"
+                assert request.session_id in names, "granted, and not in the register"
                 assert not self.suspended
                 if reply.repeat:
                     continue
                 for name, began in found.active.keys() - before:
-                    if name == request.session:
+                    if name == request.session_id:
                         holder = file.holder(name, user, host) if self.floating else ""
-                        self.running[name] = Use(user, host, holder, began, reply.expires_at, reply.lease)
+                        self.running[name] = Use(user, host, holder, began, reply.expires_at, reply.lease_token)
         for name in [row[0] for row in left]:
             if name in self.running and (name, self.running[name].started_at) not in found.active:
                 del self.running[name]
         for (name, _), row in found.active.items():
-            self.running[name].expires_at = rows.utc(row["expires_at"])
+            self.running[name].expires_at = utc(row["expires_at"])
         self.over |= found.ended.keys() - self.over
 
     # What operators do.
@@ -429,12 +430,12 @@ class Life(RuleBasedStateMachine):
         """A person wants everything deleted; running sessions are ended first."""
         self.wait(self.privacy(process).erase(PersonQuery(self.organization, support.user_hash(user))))
         self.running = {name: use for name, use in self.running.items() if use.user != user}
-        theirs = {body.session for body, name, _ in self.bodies if name == user}
+        theirs = {body.session_id for body, name, _ in self.bodies if name == user}
         self.over = {row for row in self.over if row[0] not in theirs}
 
     def privacy(self, process: int) -> Privacy:
         chosen = self.processes[process]
-        return Privacy(chosen.tables, chosen.ledger, self.settings.peppers, self.clock)
+        return Privacy(Register(chosen.tables), chosen.ledger, self.settings.peppers, self.clock)
 
     @property
     def settings(self) -> Any:
@@ -464,9 +465,9 @@ class Life(RuleBasedStateMachine):
             if kind == "license":
                 found.head = columns
             elif kind == "active":
-                found.active[name, rows.utc(columns["started_at"])] = columns
+                found.active[name, utc(columns["started_at"])] = columns
             elif kind == "ended":
-                use = (name.rpartition(":")[2], rows.utc(columns["started_at"]))
+                use = (name.rpartition(":")[2], utc(columns["started_at"]))
                 assert use not in found.ended, "a session ended twice"
                 found.ended[use] = columns
             elif kind == "seat":
@@ -494,11 +495,11 @@ class Life(RuleBasedStateMachine):
         assert found.ended.keys() == self.over
         assert in_use == len(self.holders())
         for (name, _), row in found.active.items():
-            assert rows.utc(row["expires_at"]) == self.running[name].expires_at
+            assert utc(row["expires_at"]) == self.running[name].expires_at
 
     def teardown(self) -> None:
         async def close() -> None:
-            count = await verify(self.processes[0].tables, self.license)
+            count = await verify(Register(self.processes[0].tables), self.license)
             assert count is None or count.flaws == ()
             for process in self.processes:
                 await process.tables.close()

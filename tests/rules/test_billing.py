@@ -40,9 +40,11 @@ def day(number: int, seat_seconds: int = 3600, overdraft_seconds: int = 0, sessi
 
 
 def account(
-    license_id: str, *days: DayTotals, billing: str = "time", project: str = "", settled: datetime = MARCH
+    license_id: str, *days: DayTotals, billing: str = "time", project: str = "", final_before: datetime = MARCH
 ) -> Account:
-    return Account("acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days, settled)
+    return Account(
+        "acme", license_id, "Fluidit Water", project, billing, sum(d.sessions for d in days), days, final_before
+    )
 
 
 def only_line(of: Statement) -> Line:
@@ -86,7 +88,7 @@ def test_a_project_is_the_sum_of_its_licenses_over_distinct_days() -> None:
 
 def test_the_same_project_name_at_two_customers_is_two_projects() -> None:
     mine = account("water", day(1), billing="project", project="Harbour")
-    lines = statement("2028-02", [mine, replace(mine, organization="other")], Rounding.EXACT, MARCH).lines
+    lines = statement("2028-02", [mine, replace(mine, organization_id="other")], Rounding.EXACT, MARCH).lines
     assert [(line.organization, line.line) for line in lines] == [
         ("acme", "license"),
         ("acme", "project"),
@@ -95,9 +97,9 @@ def test_the_same_project_name_at_two_customers_is_two_projects() -> None:
     ]
 
 
-@pytest.mark.parametrize(("settled", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
-def test_a_month_whose_figures_can_still_change_says_so_in_every_format(settled: datetime, closed: bool) -> None:
-    made = statement("2028-02", [account("water", day(1), settled=settled)], Rounding.EXACT, MARCH + SECOND)
+@pytest.mark.parametrize(("final_before", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
+def test_a_month_whose_figures_can_still_change_says_so_in_every_format(final_before: datetime, closed: bool) -> None:
+    made = statement("2028-02", [account("water", day(1), final_before=final_before)], Rounding.EXACT, MARCH + SECOND)
     assert made.closed is closed
     assert next(csv.DictReader(to_csv(made).splitlines()))["closed"] == str(closed).lower()
     assert json.loads(to_json(made))["closed"] is closed
@@ -105,7 +107,7 @@ def test_a_month_whose_figures_can_still_change_says_so_in_every_format(settled:
 
 
 def test_a_statement_is_closed_when_all_of_its_lines_are() -> None:
-    early, late = account("water", day(1), settled=MARCH - SECOND), account("heat", day(1))
+    early, late = account("water", day(1), final_before=MARCH - SECOND), account("heat", day(1))
     made = statement("2028-02", [early, late], Rounding.EXACT, MARCH + SECOND)
     assert {line.license: line.closed for line in made.lines} == {"water": False, "heat": True}
     assert not made.closed
@@ -142,7 +144,7 @@ def test_minutes_are_billed_in_place_of_seconds_but_the_seconds_stay_those_of_th
 
 def test_minutes_that_cannot_be_told_any_more_are_billed_neither_as_nothing_nor_as_what_is_left() -> None:
     whole = replace(account("water", day(1), billing="project", project="Harbour"), minutes=Minutes(60, 0))
-    made = statement("2028-02", [whole, replace(whole, license="sewer", minutes=None)], Rounding.MINUTE, MARCH)
+    made = statement("2028-02", [whole, replace(whole, license_id="sewer", minutes=None)], Rounding.MINUTE, MARCH)
     told = {line.license: (line.closed, line.billed_hours, line.overdraft_hours) for line in made.lines}
     assert told == {
         "water": (True, Decimal(1), Decimal(0)),

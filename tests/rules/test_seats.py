@@ -1,4 +1,4 @@
-"""Who holds a seat, decided by `settle` over rows in memory."""
+"""Who holds a seat, decided by `decide` over rows in memory."""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -6,33 +6,15 @@ from datetime import datetime, timedelta
 import pytest
 
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.seats import (
-    RETRY_SECONDS,
-    End,
-    Ended,
-    Facts,
-    Full,
-    Granted,
-    Known,
-    Lapse,
-    Outcome,
-    Plan,
-    Questions,
-    Reason,
-    Refused,
-    Request,
-    Taken,
-    depart,
-    holder_of,
-    retry_seconds,
-    settle,
-)
-from tests.rules.register import NOON, Register, later, person, start, terms
+from licensing.rules.model import EndReason, ended_session, holder_of
+from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Taken
+from licensing.rules.seats import RETRY_SECONDS, Facts, Plan, Questions, decide, retry_seconds
+from tests.rules.memory_register import NOON, MemoryRegister, later, person, start, terms
 
 
 @pytest.fixture
-def register() -> Register:
-    return Register()
+def register() -> MemoryRegister:
+    return MemoryRegister()
 
 
 def granted(outcome: Outcome) -> Granted:
@@ -43,7 +25,7 @@ def granted(outcome: Outcome) -> Granted:
 # Sharing.
 
 
-def test_without_sharing_each_program_takes_a_seat(register: Register) -> None:
+def test_without_sharing_each_program_takes_a_seat(register: MemoryRegister) -> None:
     assert [type(each) for each in register.all(start("1"), start("2"), start("3"))] == [Granted, Granted, Full]
     assert register.in_use == 2
     assert register.seats == {}
@@ -63,7 +45,7 @@ SHARED = {
 @pytest.mark.parametrize(("other", "user", "host"), [(0, "ada", "pc"), (1, "ada", "laptop"), (2, "bob", "pc")])
 @pytest.mark.parametrize("together", [True, False])
 def test_seats_are_shared_by_whom_the_license_names(
-    register: Register, sharing: Sharing, other: int, user: str, host: str, together: bool
+    register: MemoryRegister, sharing: Sharing, other: int, user: str, host: str, together: bool
 ) -> None:
     shared = terms(sharing=sharing)
     requests = [start("1", under=shared), start("2", user, host, under=shared)]
@@ -78,7 +60,9 @@ def test_seats_are_shared_by_whom_the_license_names(
 
 @pytest.mark.parametrize("sharing", [Sharing.USER_HOST, Sharing.USER, Sharing.HOST])
 @pytest.mark.parametrize("together", [True, False])
-def test_a_shared_seat_is_free_when_its_last_session_ends(register: Register, sharing: Sharing, together: bool) -> None:
+def test_a_shared_seat_is_free_when_its_last_session_ends(
+    register: MemoryRegister, sharing: Sharing, together: bool
+) -> None:
     shared = terms(sharing=sharing, seats=1)
     register.all(*(start(session, under=shared) for session in "123"))
     assert register.one(start("4", "bob", "laptop", under=shared)) == Full(60)
@@ -95,14 +79,14 @@ def test_a_shared_seat_is_free_when_its_last_session_ends(register: Register, sh
     register.check()
 
 
-def test_a_holder_who_has_a_seat_gets_in_when_all_are_taken(register: Register) -> None:
+def test_a_holder_who_has_a_seat_gets_in_when_all_are_taken(register: MemoryRegister) -> None:
     shared = terms(sharing=Sharing.USER, seats=1)
     register.one(start("1", under=shared))
     outcomes = register.all(start("2", host="laptop", under=shared), start("3", "bob", under=shared))
     assert [type(each) for each in outcomes] == [Granted, Full]
 
 
-def test_the_last_end_and_a_new_start_on_one_seat_in_one_group(register: Register) -> None:
+def test_the_last_end_and_a_new_start_on_one_seat_in_one_batch(register: MemoryRegister) -> None:
     shared = terms(sharing=Sharing.USER, seats=1)
     register.one(start("1", under=shared))
     outcomes = register.all(start("2", under=shared), End("1"))
@@ -121,15 +105,15 @@ def test_holders_are_told_apart_by_pseudonyms() -> None:
 # Counting.
 
 
-def test_more_starts_than_seats_in_one_group_get_exactly_the_seats(register: Register) -> None:
+def test_more_starts_than_seats_in_one_batch_get_exactly_the_seats(register: MemoryRegister) -> None:
     many = terms(seats=5)
-    outcomes = register.turn([start(str(number), under=many) for number in range(9)], NOON).outcomes
+    outcomes = register.plan([start(str(number), under=many) for number in range(9)], NOON).outcomes
     assert [type(outcomes[place]) for place in range(9)] == [Granted] * 5 + [Full] * 4
     assert register.in_use == 5
     assert sorted(register.denied) == ["5", "6", "7", "8"]
 
 
-def test_overdraft_seats_are_given_out_and_named_so(register: Register) -> None:
+def test_overdraft_seats_are_given_out_and_named_so(register: MemoryRegister) -> None:
     generous = terms(seats=1, overdraft=1)
     outcomes = register.all(*(start(session, under=generous) for session in "123"))
     sessions = [granted(each).session for each in outcomes[:2]]
@@ -138,7 +122,7 @@ def test_overdraft_seats_are_given_out_and_named_so(register: Register) -> None:
     assert register.in_use == 2
 
 
-def test_a_license_without_seats_lets_nobody_in(register: Register) -> None:
+def test_a_license_without_seats_lets_nobody_in(register: MemoryRegister) -> None:
     nothing = terms(seats=0)
     assert register.one(start("1", under=nothing)) == Full(10)
     assert register.one(start("1", under=nothing)) == Full(60)
@@ -146,7 +130,7 @@ def test_a_license_without_seats_lets_nobody_in(register: Register) -> None:
 
 
 @pytest.mark.parametrize("kind", [Kind.NAMED_USER, Kind.NODE_LOCKED])
-def test_a_license_that_is_not_floating_takes_no_seat(register: Register, kind: Kind) -> None:
+def test_a_license_that_is_not_floating_takes_no_seat(register: MemoryRegister, kind: Kind) -> None:
     bound = terms(kind=kind, seats=1, sharing=Sharing.USER)
     for session in "123":
         granted(register.one(start(session, under=bound)))
@@ -155,14 +139,14 @@ def test_a_license_that_is_not_floating_takes_no_seat(register: Register, kind: 
     register.check()
 
 
-def test_ends_make_room_for_the_starts_that_came_before_them_in_the_group(register: Register) -> None:
+def test_ends_make_room_for_the_starts_that_came_before_them_in_the_batch(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
     assert [type(each) for each in register.all(start("2", under=one), End("1"))] == [Granted, Ended]
     register.check()
 
 
-def test_a_burst_on_a_license_that_nobody_used_yet_reads_its_head_alone(register: Register) -> None:
+def test_a_burst_on_a_license_that_nobody_used_yet_reads_its_state_alone(register: MemoryRegister) -> None:
     register.all(*(start(session) for session in "12345"))
     assert register.asked == 1
 
@@ -170,28 +154,28 @@ def test_a_burst_on_a_license_that_nobody_used_yet_reads_its_head_alone(register
 # Serials and status.
 
 
-def test_a_newer_file_brings_its_terms(register: Register) -> None:
+def test_a_newer_file_brings_its_terms(register: MemoryRegister) -> None:
     register.one(start("1", under=terms(seats=1)))
     granted(register.one(start("2", under=terms(serial=2, seats=2))))
-    assert register.head is not None
-    assert register.head.value.terms == terms(serial=2, seats=2)
+    assert register.state is not None
+    assert register.state.value.terms == terms(serial=2, seats=2)
 
 
-def test_an_older_file_is_superseded_also_within_one_group(register: Register) -> None:
+def test_an_older_file_is_superseded_also_within_one_batch(register: MemoryRegister) -> None:
     outcomes = register.all(start("1"), start("2", under=terms(serial=2)))
     assert outcomes[0] == Refused(Refusal.SUPERSEDED)
     granted(outcomes[1])
     assert register.one(start("1")) == Refused(Refusal.SUPERSEDED)
 
 
-def test_the_same_serial_with_other_terms_changes_nothing(register: Register) -> None:
+def test_the_same_serial_with_other_terms_changes_nothing(register: MemoryRegister) -> None:
     register.one(start("1"))
     register.one(start("2", under=terms(seats=50)))
-    assert register.head is not None
-    assert register.head.value.terms == terms()
+    assert register.state is not None
+    assert register.state.value.terms == terms()
 
 
-def test_fewer_seats_throw_nobody_out_and_let_nobody_in_until_it_fits(register: Register) -> None:
+def test_fewer_seats_throw_nobody_out_and_let_nobody_in_until_it_fits(register: MemoryRegister) -> None:
     fewer = terms(serial=2, seats=1)
     register.all(start("1"), start("2"))
     assert isinstance(register.one(start("3", under=fewer)), Full)
@@ -204,78 +188,78 @@ def test_fewer_seats_throw_nobody_out_and_let_nobody_in_until_it_fits(register: 
     register.check()
 
 
-def test_a_suspended_license_starts_nobody_and_takes_no_new_terms(register: Register) -> None:
+def test_a_suspended_license_starts_nobody_and_takes_no_new_terms(register: MemoryRegister) -> None:
     register.one(start("1"))
-    register.set_head(suspended=True)
+    register.set_state(suspended=True)
     assert register.one(start("2")) == Refused(Refusal.SUSPENDED)
     assert register.one(start("1")) == Refused(Refusal.SUSPENDED)
     assert register.one(start("2", under=terms(serial=2, seats=50))) == Refused(Refusal.SUSPENDED)
-    assert register.head is not None
-    assert register.head.value.terms == terms()
+    assert register.state is not None
+    assert register.state.value.terms == terms()
     assert register.one(End("1")) == Ended(now=True)
 
 
-def test_a_reinstated_license_starts_again(register: Register) -> None:
+def test_a_reinstated_license_starts_again(register: MemoryRegister) -> None:
     register.one(start("1"))
-    register.set_head(suspended=True)
-    register.set_head(suspended=False)
+    register.set_state(suspended=True)
+    register.set_state(suspended=False)
     granted(register.one(start("2")))
 
 
-def test_nothing_is_refused_on_a_remembered_head(register: Register) -> None:
+def test_nothing_is_refused_on_a_cached_state(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
-    full = register.head
+    full = register.state
     register.one(End("1"))
-    granted(register.turn([start("2", under=one)], NOON, remembered=full).outcomes[0])
-    register.set_head(suspended=True)
-    suspended = register.head
-    register.set_head(suspended=False)
-    granted(register.turn([start("2", under=one)], NOON, remembered=suspended).outcomes[0])
+    granted(register.plan([start("2", under=one)], NOON, cached=full).outcomes[0])
+    register.set_state(suspended=True)
+    suspended = register.state
+    register.set_state(suspended=False)
+    granted(register.plan([start("2", under=one)], NOON, cached=suspended).outcomes[0])
     register.check()
 
 
-def test_a_start_on_a_head_that_is_known_asks_nothing(register: Register) -> None:
+def test_a_start_on_a_cached_state_asks_nothing(register: MemoryRegister) -> None:
     register.one(start("1"))
     register.asked = 0
-    register.turn([start("2")], NOON, remembered=register.head)
+    register.plan([start("2")], NOON, cached=register.state)
     assert register.asked == 0
 
 
-def test_an_end_under_a_license_that_nobody_used_changes_nothing(register: Register) -> None:
+def test_an_end_under_a_license_that_nobody_used_changes_nothing(register: MemoryRegister) -> None:
     assert register.one(End("1")) == Ended(now=False)
-    assert register.head is None
+    assert register.state is None
 
 
 # Opt-out.
 
 
 @pytest.mark.parametrize("kind", [Kind.NAMED_USER, Kind.NODE_LOCKED])
-def test_with_an_opt_out_a_start_is_granted_and_nothing_is_stored(register: Register, kind: Kind) -> None:
+def test_with_an_opt_out_a_start_is_granted_and_nothing_is_stored(register: MemoryRegister, kind: Kind) -> None:
     bound = terms(kind=kind)
     register.one(start("1", under=bound))
-    register.set_head(collect=False)
+    register.set_state(collect=False)
     assert register.one(start("2", under=bound)) == Granted(None, later(900))
     assert list(register.active) == ["1"]
     assert register.one(End("2")) == Ended(now=False)
     assert register.one(End("1")) == Ended(now=True)
 
 
-def test_nothing_is_granted_on_a_remembered_head_where_nothing_is_stored(register: Register) -> None:
+def test_nothing_is_granted_on_a_cached_state_where_nothing_is_stored(register: MemoryRegister) -> None:
     bound = terms(kind=Kind.NAMED_USER)
     register.one(start("1", under=bound))
-    register.set_head(collect=False)
-    remembered = register.head
-    register.set_head(suspended=True)
-    outcome = register.turn([start("2", under=bound)], NOON, remembered=remembered).outcomes[0]
+    register.set_state(collect=False)
+    cached = register.state
+    register.set_state(suspended=True)
+    outcome = register.plan([start("2", under=bound)], NOON, cached=cached).outcomes[0]
     assert outcome == Refused(Refusal.SUSPENDED)
-    register.set_head(suspended=False, collect=True)
-    assert granted(register.turn([start("2", under=bound)], NOON, remembered=remembered).outcomes[0]).session
+    register.set_state(suspended=False, collect=True)
+    assert granted(register.plan([start("2", under=bound)], NOON, cached=cached).outcomes[0]).session
 
 
-def test_a_floating_license_is_recorded_whatever_its_head_says(register: Register) -> None:
+def test_a_floating_license_is_recorded_whatever_its_state_says(register: MemoryRegister) -> None:
     register.one(start("1"))
-    register.set_head(collect=False)
+    register.set_state(collect=False)
     assert granted(register.one(start("2"))).session is not None
     assert register.in_use == 2
 
@@ -283,37 +267,37 @@ def test_a_floating_license_is_recorded_whatever_its_head_says(register: Registe
 # Lapses.
 
 
-def test_a_lapsed_session_makes_room(register: Register) -> None:
+def test_a_lapsed_session_makes_room(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
-    register.beat("1", later(60))
+    register.heartbeat("1", later(60))
     assert register.one(start("2", "bob", under=one), later(959)) == Full(10)
     granted(register.one(start("2", "bob", under=one), later(960)))
-    (departure,) = register.ended
-    assert (departure.row.value.id, departure.reason, departure.ended_at) == ("1", Reason.LAPSED, later(60))
+    (ended,) = register.ended
+    assert (ended.session.id, ended.reason, ended.ended_at) == ("1", EndReason.LAPSED, later(60))
     register.check()
 
 
-def test_only_as_many_lapsed_sessions_are_ended_as_room_is_needed(register: Register) -> None:
+def test_only_as_many_lapsed_sessions_are_ended_as_room_is_needed(register: MemoryRegister) -> None:
     register.all(start("1"), start("2"))
     granted(register.one(start("3"), later(900)))
     assert (register.in_use, len(register.ended)) == (2, 1)
     register.check()
 
 
-def test_a_shared_seat_makes_room_when_all_its_sessions_have_lapsed(register: Register) -> None:
+def test_a_shared_seat_makes_room_when_all_its_sessions_have_lapsed(register: MemoryRegister) -> None:
     shared = terms(sharing=Sharing.USER, seats=1)
     register.all(start("1", under=shared), start("2", under=shared))
-    register.beat("2", later(300))
+    register.heartbeat("2", later(300))
     assert isinstance(register.one(start("3", "bob", under=shared), later(900)), Full)
     register.check()
     granted(register.one(start("3", "bob", under=shared), later(1200)))
-    assert {departure.row.value.id for departure in register.ended} == {"1", "2"}
+    assert {ended.session.id for ended in register.ended} == {"1", "2"}
     register.check()
 
 
-def test_a_seat_that_was_taken_for_absent_is_not_freed_by_those_who_had_it(register: Register) -> None:
-    """Its sessions have lapsed; in one group their user starts again, and two others need room."""
+def test_a_seat_that_was_taken_for_absent_is_not_freed_by_those_who_had_it(register: MemoryRegister) -> None:
+    """Its sessions have lapsed; in one batch their user starts again, and two others need room."""
     three = terms(seats=3, sharing=Sharing.USER)
     for session, user in (("1", "ada"), ("2", "ada")):
         register.one(start(session, user, under=three))
@@ -328,8 +312,8 @@ def test_a_seat_that_was_taken_for_absent_is_not_freed_by_those_who_had_it(regis
     assert (register.in_use, register.seats) == (0, {})
 
 
-def test_a_session_that_ends_after_it_lapsed_makes_room_once(register: Register) -> None:
-    """Its end and two starts come in one group: the lapsed row must not be given away as well."""
+def test_a_session_that_ends_after_it_lapsed_makes_room_once(register: MemoryRegister) -> None:
+    """Its end and two starts come in one batch: the lapsed row must not be given away as well."""
     one = terms(seats=1)
     register.one(start("1", under=one))
     outcomes = register.all(End("1"), start("2", under=one), start("3", under=one), at=later(900))
@@ -338,7 +322,7 @@ def test_a_session_that_ends_after_it_lapsed_makes_room_once(register: Register)
     register.check()
 
 
-def test_a_swept_session_makes_room_once(register: Register) -> None:
+def test_a_swept_session_makes_room_once(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
     requests: list[Request] = [Lapse(register.active["1"]), start("2", under=one), start("3", under=one)]
@@ -346,28 +330,30 @@ def test_a_swept_session_makes_room_once(register: Register) -> None:
     register.check()
 
 
-def test_a_heartbeat_between_judgement_and_sweep_saves_the_session(register: Register) -> None:
+def test_a_heartbeat_between_judgement_and_sweep_saves_the_session(register: MemoryRegister) -> None:
     register.one(start("1"))
     judged = Lapse(register.active["1"])
-    register.beat("1", later(901))
+    register.heartbeat("1", later(901))
     assert register.one(judged, later(902)) == Ended(now=False)
     assert list(register.active) == ["1"]
 
 
-def test_a_session_that_lapses_again_after_a_heartbeat_is_not_ended_by_an_older_judgement(register: Register) -> None:
+def test_a_session_that_lapses_again_after_a_heartbeat_is_not_ended_by_an_older_judgement(
+    register: MemoryRegister,
+) -> None:
     register.one(start("1"))
     judged = Lapse(register.active["1"])
-    register.beat("1", later(901))
+    register.heartbeat("1", later(901))
     assert register.one(judged, later(9000)) == Ended(now=False)
     assert list(register.active) == ["1"]
 
 
 @pytest.mark.parametrize("surveyed", [False, True], ids=["what was judged", "what was read"])
-def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: Register, surveyed: bool) -> None:
+def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: MemoryRegister, surveyed: bool) -> None:
     """Whoever sends it, by whatever clock: the seat would be given twice."""
     one = terms(seats=1)
     register.one(start("1", under=one))
-    register.quiet_until = None if surveyed else later(900)
+    register.no_lapse_before = None if surveyed else later(900)
     judged = Lapse(register.active["1"])
     outcomes = register.all(judged, start("2", "bob", under=one), at=later(900) - timedelta(microseconds=1))
     assert [type(each) for each in outcomes] == [Ended, Full]
@@ -377,7 +363,7 @@ def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: Register, survey
     assert register.one(judged, later(900)) == Ended(now=True)
 
 
-def test_a_session_that_two_sweeps_judged_lapses_once(register: Register) -> None:
+def test_a_session_that_two_sweeps_judged_lapses_once(register: MemoryRegister) -> None:
     register.one(start("1"))
     judged = Lapse(register.active["1"])
     assert register.one(judged, later(900)) == Ended(now=True)
@@ -386,7 +372,7 @@ def test_a_session_that_two_sweeps_judged_lapses_once(register: Register) -> Non
     register.check()
 
 
-def test_a_late_repeat_revives_a_session_that_was_not_swept(register: Register) -> None:
+def test_a_late_repeat_revives_a_session_that_was_not_swept(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
     outcome = granted(register.one(start("1", under=one), later(5000)))
@@ -397,8 +383,8 @@ def test_a_late_repeat_revives_a_session_that_was_not_swept(register: Register) 
     register.check()
 
 
-def test_a_late_repeat_with_a_wish_to_borrow_counts_as_borrowed(register: Register) -> None:
-    lent = terms(borrow=86400)
+def test_a_late_repeat_with_a_wish_to_borrow_counts_as_borrowed(register: MemoryRegister) -> None:
+    lent = terms(borrow_seconds=86400)
     register.one(start("1", under=lent))
     outcome = granted(register.one(start("1", under=lent, borrow=86400), later(5000)))
     assert outcome.session
@@ -409,18 +395,18 @@ def test_a_late_repeat_with_a_wish_to_borrow_counts_as_borrowed(register: Regist
     assert not outcome.session.borrowed
 
 
-def test_terms_that_are_newer_than_a_remembered_head_do_not_replace_newer_ones(register: Register) -> None:
+def test_terms_that_are_newer_than_a_cached_state_do_not_replace_newer_ones(register: MemoryRegister) -> None:
     register.one(start("1"))
-    remembered = register.head
+    cached = register.state
     register.one(start("2", under=terms(serial=3, seats=9)))
-    turn = register.turn([start("3", under=terms(serial=2))], NOON, remembered=remembered)
-    assert turn.outcomes[0] == Refused(Refusal.SUPERSEDED)
-    facts = Facts(remembered)
-    assert settle(facts, [start("3", under=terms(serial=2))], NOON, 99) == Questions(head=True)
+    plan = register.plan([start("3", under=terms(serial=2))], NOON, cached=cached)
+    assert plan.outcomes[0] == Refused(Refusal.SUPERSEDED)
+    facts = Facts(cached)
+    assert decide(facts, [start("3", under=terms(serial=2))], NOON, 99) == Questions(state=True)
 
 
-def test_who_revives_keeps_the_seat_from_who_waits(register: Register) -> None:
-    """Both come in one group, whoever is first."""
+def test_who_revives_keeps_the_seat_from_who_waits(register: MemoryRegister) -> None:
+    """Both come in one batch, whoever is first."""
     one = terms(seats=1)
     register.one(start("1", under=one))
     outcomes = register.all(start("2", "bob", under=one), start("1", under=one), at=later(900))
@@ -428,7 +414,7 @@ def test_who_revives_keeps_the_seat_from_who_waits(register: Register) -> None:
     register.check()
 
 
-def test_a_repeat_after_the_seat_was_given_away_is_a_new_start(register: Register) -> None:
+def test_a_repeat_after_the_seat_was_given_away_is_a_new_start(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
     register.one(start("2", "bob", under=one), later(900))
@@ -439,7 +425,7 @@ def test_a_repeat_after_the_seat_was_given_away_is_a_new_start(register: Registe
     register.check()
 
 
-def test_a_lapsed_session_whose_repeat_is_refused_makes_room(register: Register) -> None:
+def test_a_lapsed_session_whose_repeat_is_refused_makes_room(register: MemoryRegister) -> None:
     newer = terms(serial=2, seats=1)
     register.one(start("1", under=newer))
     outcomes = register.all(start("1"), start("2", "bob", under=newer), at=later(900))
@@ -451,75 +437,75 @@ def test_a_lapsed_session_whose_repeat_is_refused_makes_room(register: Register)
 # Repeats.
 
 
-def test_a_repeated_start_is_answered_with_what_was_granted(register: Register) -> None:
+def test_a_repeated_start_is_answered_with_what_was_granted(register: MemoryRegister) -> None:
     first = granted(register.one(start("1")))
     again = granted(register.one(start("1"), later(60)))
     assert again == replace(first, repeat=True)
     assert register.in_use == 1
 
 
-def test_a_repeat_of_the_last_granted_start_is_not_refused(register: Register) -> None:
+def test_a_repeat_of_the_last_granted_start_is_not_refused(register: MemoryRegister) -> None:
     one = terms(seats=1)
     register.one(start("1", under=one))
     assert granted(register.one(start("1", under=one), later(60))).repeat
 
 
-def test_echoes_of_a_start_in_one_group_take_one_seat(register: Register) -> None:
+def test_echoes_of_a_start_in_one_batch_take_one_seat(register: MemoryRegister) -> None:
     outcomes = [granted(each) for each in register.all(start("1"), start("1"), start("1"))]
     assert [each.repeat for each in outcomes] == [False, True, True]
     assert register.in_use == 1
 
 
-def test_echoes_of_a_refused_start_are_denied_once(register: Register) -> None:
+def test_echoes_of_a_refused_start_are_denied_once(register: MemoryRegister) -> None:
     nothing = terms(seats=0)
     assert register.all(start("1", under=nothing), start("1", under=nothing)) == [Full(10), Full(10)]
     assert register.denied == {"1": 1}
 
 
-def test_an_end_and_a_start_of_one_session_are_done_one_after_another(register: Register) -> None:
+def test_an_end_and_a_start_of_one_session_are_done_one_after_another(register: MemoryRegister) -> None:
     register.one(start("1"))
-    turn = register.turn([start("1"), End("1")], later(1))
-    assert turn.outcomes == {1: Ended(now=True)}
-    assert not granted(register.turn([start("1")], later(2)).outcomes[0]).repeat
+    plan = register.plan([start("1"), End("1")], later(1))
+    assert plan.outcomes == {1: Ended(now=True)}
+    assert not granted(register.plan([start("1")], later(2)).outcomes[0]).repeat
     register.check()
 
 
-def test_ending_twice_is_fine(register: Register) -> None:
+def test_ending_twice_is_fine(register: MemoryRegister) -> None:
     register.all(start("1"), start("2"))
     assert register.one(End("1")) == Ended(now=True)
     assert register.one(End("1")) == Ended(now=False)
     assert register.in_use == 1
 
 
-def test_ending_what_never_started_is_fine(register: Register) -> None:
+def test_ending_what_never_started_is_fine(register: MemoryRegister) -> None:
     register.one(start("1"))
     assert register.one(End("unknown")) == Ended(now=False)
 
 
 @pytest.mark.parametrize("thief", [("eve", "pc"), ("ada", "laptop")])
-def test_one_session_cannot_be_two_peoples(register: Register, thief: tuple[str, str]) -> None:
+def test_one_session_cannot_be_two_peoples(register: MemoryRegister, thief: tuple[str, str]) -> None:
     register.one(start("1"))
     assert register.one(start("1", *thief)) == Taken()
     assert register.in_use == 1
 
 
-def test_two_people_with_one_session_id_in_one_group(register: Register) -> None:
+def test_two_people_with_one_session_id_in_one_batch(register: MemoryRegister) -> None:
     requests = [start("1"), start("1", "eve")]
-    assert register.turn(requests, NOON).outcomes.keys() == {0}
+    assert register.plan(requests, NOON).outcomes.keys() == {0}
     assert register.one(requests[1]) == Taken()
 
 
-def test_a_release_is_recorded_as_one(register: Register) -> None:
+def test_a_release_is_recorded_as_one(register: MemoryRegister) -> None:
     register.one(start("1"))
-    register.one(End("1", Reason.RELEASED), later(60))
-    assert [(each.reason, each.ended_at) for each in register.ended] == [(Reason.RELEASED, later(60))]
+    register.one(End("1", EndReason.RELEASED), later(60))
+    assert [(each.reason, each.ended_at) for each in register.ended] == [(EndReason.RELEASED, later(60))]
 
 
 # Peppers.
 
 
 @pytest.mark.parametrize("sharing", Sharing)
-def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(register: Register, sharing: Sharing) -> None:
+def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(register: MemoryRegister, sharing: Sharing) -> None:
     shared = terms(sharing=sharing, seats=1)
     register.one(start("1", under=shared, peppers=("old",)))
     again = granted(register.one(start("1", under=shared, peppers=("new", "old"))))
@@ -529,7 +515,7 @@ def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(register: Register, 
 
 
 @pytest.mark.parametrize("sharing", [Sharing.USER_HOST, Sharing.USER, Sharing.HOST])
-def test_a_second_program_shares_the_seat_across_a_rotation(register: Register, sharing: Sharing) -> None:
+def test_a_second_program_shares_the_seat_across_a_rotation(register: MemoryRegister, sharing: Sharing) -> None:
     shared = terms(sharing=sharing, seats=1)
     register.one(start("1", under=shared, peppers=("old",)))
     second = granted(register.one(start("2", under=shared, peppers=("new", "old")))).session
@@ -543,12 +529,12 @@ def test_a_second_program_shares_the_seat_across_a_rotation(register: Register, 
     register.check()
 
 
-def test_one_persons_session_is_not_taken_under_another_pepper(register: Register) -> None:
+def test_one_persons_session_is_not_taken_under_another_pepper(register: MemoryRegister) -> None:
     register.one(start("1", peppers=("new", "old")))
     assert granted(register.one(start("1", peppers=("old", "new")))).repeat
 
 
-def test_a_stranger_under_an_old_pepper_has_no_part_in_a_seat(register: Register) -> None:
+def test_a_stranger_under_an_old_pepper_has_no_part_in_a_seat(register: MemoryRegister) -> None:
     shared = terms(sharing=Sharing.USER, seats=1)
     register.one(start("1", under=shared, peppers=("old",)))
     assert register.one(start("2", "bob", under=shared, peppers=("new", "old"))) == Full(60)
@@ -559,15 +545,15 @@ def test_a_stranger_under_an_old_pepper_has_no_part_in_a_seat(register: Register
 
 @pytest.mark.parametrize(("borrow", "borrowed", "seconds"), [(0, False, 900), (7200, True, 7200)])
 def test_a_seat_is_borrowed_for_as_long_as_the_license_allows(
-    register: Register, borrow: int, borrowed: bool, seconds: int
+    register: MemoryRegister, borrow: int, borrowed: bool, seconds: int
 ) -> None:
-    session = granted(register.one(start("1", under=terms(borrow=borrow), borrow=86400))).session
+    session = granted(register.one(start("1", under=terms(borrow_seconds=borrow), borrow=86400))).session
     assert session is not None
     assert (session.borrowed, session.expires_at) == (borrowed, later(seconds))
 
 
-def test_a_borrowed_seat_does_not_lapse_with_the_ordinary_lease(register: Register) -> None:
-    lending = terms(seats=1, borrow=7200)
+def test_a_borrowed_seat_does_not_lapse_with_the_ordinary_lease(register: MemoryRegister) -> None:
+    lending = terms(seats=1, borrow_seconds=7200)
     register.one(start("1", under=lending, borrow=7200))
     assert isinstance(register.one(start("2", "bob", under=lending), later(7199)), Full)
     granted(register.one(start("2", "bob", under=lending), later(7200)))
@@ -576,45 +562,46 @@ def test_a_borrowed_seat_does_not_lapse_with_the_ordinary_lease(register: Regist
 # Room, questions, times.
 
 
-def test_a_group_that_does_not_fit_a_transaction_is_done_in_turns(register: Register) -> None:
+def test_a_batch_that_does_not_fit_a_transaction_is_done_in_several(register: MemoryRegister) -> None:
     many = terms(seats=300, sharing=Sharing.USER)
     waiting = [start(str(number), f"user{number}", under=many) for number in range(120)]
-    turns = 0
+    plans = 0
     while waiting:
-        done = register.turn(waiting, NOON).outcomes
+        done = register.plan(waiting, NOON).outcomes
         assert all(isinstance(each, Granted) for each in done.values())
         waiting = [request for place, request in enumerate(waiting) if place not in done]
-        turns += 1
+        plans += 1
         register.check()
     assert register.in_use == 120
-    assert turns == 3
+    assert plans == 3
 
 
 def test_a_survey_is_not_asked_for_while_no_lease_can_lapse() -> None:
     one = terms(seats=1)
-    register = Register()
+    register = MemoryRegister()
     register.one(start("1", under=one))
     register.one(start("2", "bob", under=one))
-    assert register.head is not None
-    facts = Facts(register.head, fresh=True, active={"2": None}, quiet_until=later(900))
-    assert isinstance(settle(facts, [start("2", "bob", under=one)], later(899), 99), Plan)
-    asked = settle(facts, [start("2", "bob", under=one)], later(900), 99)
+    assert register.state is not None
+    facts = Facts(register.state, fresh=True, sessions={"2": None}, no_lapse_before=later(900))
+    assert isinstance(decide(facts, [start("2", "bob", under=one)], later(899), 99), Plan)
+    asked = decide(facts, [start("2", "bob", under=one)], later(900), 99)
     assert asked == Questions(survey=True)
 
 
 @pytest.mark.parametrize(
-    ("quiet", "seconds"),
+    ("no_lapse_before", "seconds"),
     [(None, 10), (later(-5), 10), (later(0), 10), (later(9.5), 10), (later(30), 31), (later(59), 60), (later(900), 60)],
 )
-def test_a_refused_start_is_told_to_come_back_when_a_lease_can_lapse(quiet: datetime | None, seconds: int) -> None:
-    assert retry_seconds(quiet, NOON) == seconds
+def test_a_refused_start_is_told_to_come_back_when_a_lease_can_lapse(
+    no_lapse_before: datetime | None, seconds: int
+) -> None:
+    assert retry_seconds(no_lapse_before, NOON) == seconds
     assert RETRY_SECONDS[0] <= seconds <= RETRY_SECONDS[1]
 
 
-def test_no_session_ends_before_it_began(register: Register) -> None:
+def test_no_session_ends_before_it_began(register: MemoryRegister) -> None:
     session = granted(register.one(start("1"), later(10))).session
     assert session is not None
-    row = Known(session, "1")
-    assert depart(row, Reason.ENDED, later(5)).ended_at == later(10)
-    early = Known(replace(session, heartbeat_at=later(10) - timedelta(seconds=1)), "1")
-    assert depart(early, Reason.LAPSED, later(5000)).ended_at == later(10)
+    assert ended_session(session, EndReason.ENDED, later(5)).ended_at == later(10)
+    early = replace(session, heartbeat_at=later(10) - timedelta(seconds=1))
+    assert ended_session(early, EndReason.LAPSED, later(5000)).ended_at == later(10)

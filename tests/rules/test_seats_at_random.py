@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: the promises of the seat ledger hold after every turn."""
+"""Whatever happens in whatever order: the promises of the seat ledger hold after every plan."""
 
 import os
 from dataclasses import replace
@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from licensing.rules.license import Kind, Sharing
-from licensing.rules.seats import End, Ended, Full, Granted, Head, Known, Lapse, Outcome, Reason, Request, Taken, Terms
-from tests.rules.register import NOON, Register, start, terms
+from licensing.rules.model import EndReason, LicenseState, Terms, Versioned
+from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Request, Taken
+from tests.rules.memory_register import NOON, MemoryRegister, start, terms
 
 SESSIONS = st.sampled_from(["1", "2", "3", "4"])
 USERS = st.sampled_from(["ada", "bob", "eve"])
@@ -24,14 +25,14 @@ SECONDS = st.sampled_from([1, 60, 299, 300, 600, 900, 2000])
 
 
 class Ledger(RuleBasedStateMachine):
-    """Requests queue, and are served in groups; operators, sweeps and heartbeats come in between."""
+    """Requests queue, and are served in batches; operators, sweeps and heartbeats come in between."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.register = Register()
+        self.register = MemoryRegister()
         self.now = NOON
         self.queue: list[Request] = []
-        self.remembered: Known[Head] | None = None
+        self.cached: Versioned[LicenseState] | None = None
         self.terms: list[Terms] = []
 
     @initialize(
@@ -44,7 +45,7 @@ class Ledger(RuleBasedStateMachine):
     )
     def issue(self, first: int, later: list[Any], overdraft: int, sharing: Sharing, borrow: int, kind: Kind) -> None:
         """The files that the customer has: the first, and newer ones that change everything."""
-        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow=borrow, kind=kind)]
+        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow_seconds=borrow, kind=kind)]
         for serial, (seats, more, other, kind) in enumerate(later, start=2):
             self.terms.append(terms(serial=serial, seats=seats, overdraft=more, sharing=other, kind=kind))
 
@@ -66,23 +67,23 @@ class Ledger(RuleBasedStateMachine):
         self.queue += [Lapse(row) for row in rows if row.value.expires_at <= judged_at]
 
     @rule(session=SESSIONS)
-    def beat(self, session: str) -> None:
-        self.register.beat(session, self.now)
+    def heartbeat(self, session: str) -> None:
+        self.register.heartbeat(session, self.now)
 
-    @precondition(lambda self: self.register.head)
+    @precondition(lambda self: self.register.state)
     @rule(suspended=SELDOM)
     def change_status(self, suspended: bool) -> None:
-        self.register.set_head(suspended=suspended)
+        self.register.set_state(suspended=suspended)
 
-    @precondition(lambda self: self.register.head)
+    @precondition(lambda self: self.register.state)
     @rule(collect=st.booleans())
     def opt(self, collect: bool) -> None:
-        self.register.set_head(collect=collect)
+        self.register.set_state(collect=collect)
 
     @rule()
-    def remember(self) -> None:
-        """From now on, this is the head that the process knows, until it reads or writes another."""
-        self.remembered = self.register.head
+    def cache(self) -> None:
+        """From now on, this is the state that the process has cached, until it reads or writes another."""
+        self.cached = self.register.state
 
     @rule(seconds=SECONDS)
     def wait(self, seconds: int) -> None:
@@ -91,32 +92,32 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(room=ROOMS)
     def serve(self, room: int) -> None:
-        group, before = self.queue, self.register.in_use
+        batch, before = self.queue, self.register.in_use
         self.now += timedelta(seconds=1)
-        turn = self.register.turn(group, self.now, room, self.remembered)
-        assert turn.outcomes or turn.departures, "nobody was answered, and no room was made"
-        assert turn.outcomes.keys() <= set(range(len(group)))
-        self.queue = [request for place, request in enumerate(group) if place not in turn.outcomes]
-        lapses = [each.row.value for each in turn.departures if each.reason is Reason.LAPSED]
+        plan = self.register.plan(batch, self.now, room, self.cached)
+        assert plan.outcomes or plan.ended, "nobody was answered, and no room was made"
+        assert plan.outcomes.keys() <= set(range(len(batch)))
+        self.queue = [request for place, request in enumerate(batch) if place not in plan.outcomes]
+        lapses = [each.value.session for each in plan.ended if each.value.reason is EndReason.LAPSED]
         assert all(session.expires_at <= self.now for session in lapses), "one has not lapsed"
-        head = self.register.head
-        if head:
-            assert self.register.in_use <= max(before, head.value.terms.capacity), "more holders than seats"
-        for place, outcome in turn.outcomes.items():
+        state = self.register.state
+        if state:
+            assert self.register.in_use <= max(before, state.value.terms.capacity), "more holders than seats"
+        for place, outcome in plan.outcomes.items():
             if isinstance(outcome, Full):
-                assert head is not None
-                assert self.register.in_use >= head.value.terms.capacity, "refused, and a seat is free"
+                assert state is not None
+                assert self.register.in_use >= state.value.terms.capacity, "refused, and a seat is free"
                 rows = self.register.active.values()
                 assert all(row.value.expires_at > self.now for row in rows), "refused, and a seat has lapsed"
-            self.repeat(group[place], outcome)
+            self.repeat(batch[place], outcome)
 
     def repeat(self, request: Request, outcome: Outcome) -> None:
         """The same request again changes no row, and is told the same."""
         if isinstance(outcome, Taken):
-            return  # the session that had the id may have lapsed to make room in the same turn
+            return  # the session that had the id may have lapsed to make room in the same plan
         rows = self.rows()
         self.register.check()
-        again = self.register.turn([request], self.now).outcomes[0]
+        again = self.register.plan([request], self.now).outcomes[0]
         match outcome:
             case Ended():
                 assert again == Ended(now=False)
@@ -130,18 +131,18 @@ class Ledger(RuleBasedStateMachine):
 
     def rows(self) -> tuple[Any, ...]:
         register = self.register
-        return register.head, dict(register.active), dict(register.seats), len(register.ended)
+        return register.state, dict(register.active), dict(register.seats), len(register.ended)
 
     @invariant()
     def promises_hold(self) -> None:
         self.register.check()
 
     def teardown(self) -> None:
-        turns = 0
+        plans = 0
         while self.queue:
             self.serve(6)
-            turns += 1
-            assert turns < 500, "the queue never ends"
+            plans += 1
+            assert plans < 500, "the queue never ends"
 
 
 Ledger.TestCase.settings = settings(

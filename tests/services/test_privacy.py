@@ -18,15 +18,17 @@ from licensing.cli.home import Home
 from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import PepperError, UnavailableError
 from licensing.rules.license import Kind, Sharing
+from licensing.rules.model import LicenseState, Terms
 from licensing.rules.personal import PersonalData, as_text
-from licensing.rules.seats import End, Granted, Head, Request, Start, Terms
-from licensing.services.peppers import pepper_beyond
+from licensing.rules.requests import End, Granted, Request, Start
 from licensing.services.privacy import ImplausibleError, PersonQuery, Privacy
 from licensing.services.retention import run_retention
 from licensing.services.sessions import Gone, Running, Sessions, StartRequest
-from licensing.services.totals import aggregate_license, finish, keep
+from licensing.services.totals import aggregate_license, mark_final, save_totals
 from licensing.storage import register as rows
+from licensing.storage.codec import utc
 from licensing.storage.ledger import Decision, Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Row, Table, Tables, Write
 from tests import support
 from tests.storage.desk import Clock, OneCustomer, Seen, ledgers, look, new_license, new_session, terms
@@ -47,11 +49,11 @@ class Office:
 
     def __post_init__(self) -> None:
         self.tables = OneCustomer(self.tables, self.organization)
-        self.ledger = Ledger(self.tables, self.clock)
+        self.ledger = Ledger(Register(self.tables), self.clock)
 
     @property
     def privacy(self) -> Privacy:
-        return Privacy(self.tables, Ledger(self.tables, self.clock), self.peppers, self.clock)
+        return Privacy(Register(self.tables), Ledger(Register(self.tables), self.clock), self.peppers, self.clock)
 
     def wanted(self, user: str, host: str | None = None, address: str | None = None) -> PersonQuery:
         return PersonQuery(
@@ -62,7 +64,7 @@ class Office:
         )
 
     def terms(self, **changes: Any) -> Terms:
-        return terms(organization=self.organization, **{"seats": 50, **changes})
+        return terms(organization_id=self.organization, **{"seats": 50, **changes})
 
     async def begin(
         self, license: str, user: str, *, host: str = "pc", address: str = "192.0.2.1", pepper: str = "", **how: Any
@@ -86,7 +88,7 @@ class Office:
 
     async def night(self) -> None:
         """Retention runs."""
-        result = await run_retention(self.tables, self.ledger, self.clock(), 3)
+        result = await run_retention(Register(self.tables), self.ledger, self.clock(), 3)
         assert (result.failed, result.overdue) == (0, 0)
 
     async def day(self, license: str, day: date) -> dict[str, Any]:
@@ -196,7 +198,7 @@ async def test_an_export_shows_every_column_that_a_session_has(office: Office) -
     await office.use(license, "ada", sharing=Sharing.USER_HOST)
     (row,) = (await office.held(license)).ended.values()
     (told,) = (await office.privacy.export(office.wanted("ada"))).sessions
-    kept = {name: rows.utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+    kept = {name: utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
     assert kept.pop("PartitionKey") == told.license
     assert told.model_dump().items() >= kept.items()
     text = as_text(await office.privacy.export(office.wanted("ada")))
@@ -235,7 +237,7 @@ async def test_a_session_that_ends_while_it_is_exported_is_told_once(office: Off
                     await office.ledger.submit(license, End(session))
 
     store = EndsMeanwhile(office.tables._service, office.tables._door)
-    privacy = Privacy(store, office.ledger, office.peppers, office.clock)
+    privacy = Privacy(Register(store), office.ledger, office.peppers, office.clock)
     (told,) = (await privacy.export(office.wanted("ada"))).sessions
     assert told.state == "ended"
 
@@ -303,7 +305,7 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
             if isinstance((await with_retries(ledger, start)).outcome, Granted):
                 runs[number] += 1
                 await asyncio.sleep(0.002)
-                await with_retries(ledger, End(start.session))
+                await with_retries(ledger, End(start.session_id))
 
     async def with_retries(ledger: Ledger, request: Request) -> Decision:
         while True:
@@ -432,7 +434,7 @@ async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Table
         office, license = await scene(tables, change)
         assert isinstance(office.tables, OneCustomer)
         store = Crashing(office.tables, call, after)
-        privacy = Privacy(store, Ledger(store, office.clock), office.peppers, office.clock)
+        privacy = Privacy(Register(store), Ledger(Register(store), office.clock), office.peppers, office.clock)
         try:
             await CHANGES[change](privacy, office, license)
         except CrashError:
@@ -455,7 +457,7 @@ async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: O
     await office.ledger.submit(license, End(under_old))
     his = await office.use(license, "bob", **how)
     done = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
-    assert (done.corrected, done.running, done.refigured_from) == (2, 0, None)
+    assert (done.corrected, done.running, done.reopened_from) == (2, 0, None)
     assert found(await office.privacy.export(office.wanted("ada"))) == set()
     assert found(await office.privacy.export(office.wanted("eve"))) == {under_old, both}
     assert found(await office.privacy.export(office.wanted("bob"))) == {his}
@@ -477,7 +479,7 @@ async def test_figures_follow_a_move_in_the_next_night(office: Office) -> None:
     assert (await office.day(license, today))["users"] == 2
     assert await office.people("2026-03") == 3
     done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
-    assert (done.corrected, done.refigured_from) == (1, today)
+    assert (done.corrected, done.reopened_from) == (1, today)
     assert (await office.day(license, today))["users"] == 2, "not before the night"
     await office.night()
     assert (await office.day(license, today))["users"] == 1
@@ -496,7 +498,7 @@ async def test_an_end_is_corrected_and_figures_follow(office: Office) -> None:
         "Edm.Int64",
     )
     done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + HOUR)
-    assert (done.corrected, done.running, done.refigured_from) == (1, 0, NOON.date())
+    assert (done.corrected, done.running, done.reopened_from) == (1, 0, NOON.date())
     sessions = {each.session: each for each in (await office.privacy.export(office.wanted("ada"))).sessions}
     assert sessions[session].ended_at == NOON + HOUR
     assert sessions[session].kept_until == datetime(2027, 3, 10, 13, tzinfo=UTC)
@@ -586,9 +588,9 @@ async def test_figures_of_a_month_that_is_no_longer_whole_are_not_made_again(off
     office.clock.now = late
     await office.night()
     done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
-    assert (done.corrected, done.refigured_from) == (1, date(2025, 4, 1)), f"let go of on {first_day}"
+    assert (done.corrected, done.reopened_from) == (1, date(2025, 4, 1)), f"let go of on {first_day}"
     done = await office.privacy.correct_end(office.wanted("ada"), april, datetime(2025, 4, 2, tzinfo=UTC))
-    assert (done.corrected, done.refigured_from) == (1, None), "reopened already"
+    assert (done.corrected, done.reopened_from) == (1, None), "reopened already"
     await office.night()
     assert (await office.month(license, "2025-03"))["users"] == 3
     assert (await office.month(license, "2025-04"))["seat_seconds"][0] == 86400
@@ -617,10 +619,10 @@ async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_k
     await office.use(license, "ada")
     await office.use(license, "adda")
     office.clock.now = NOON + timedelta(days=1)
-    read_before = await aggregate_license(office.tables, license, office.clock())
+    read_before = await aggregate_license(Register(office.tables), license, office.clock())
     await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
-    await keep(office.tables, license, read_before)
-    await finish(office.tables, license, read_before)
+    await save_totals(Register(office.tables), license, read_before)
+    await mark_final(Register(office.tables), license, read_before)
     assert "day" not in await kinds(office, license)
     await office.night()
     assert (await office.day(license, today))["users"] == 1
@@ -635,15 +637,16 @@ async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_figur
         await office.use(license, "ada", kind=Kind.NODE_LOCKED)
     office.clock.now = NOON + timedelta(days=40)
     read_before = {
-        license: await aggregate_license(office.tables, license, office.clock()) for license in (erased, alone)
+        license: await aggregate_license(Register(office.tables), license, office.clock())
+        for license in (erased, alone)
     }
     if kept:
-        await keep(office.tables, erased, read_before[erased])
+        await save_totals(Register(office.tables), erased, read_before[erased])
     await office.privacy.opt_out(erased, erase=True)
     await office.privacy.erase(office.wanted("ada"))
     for license, figured in read_before.items():
-        await keep(office.tables, license, figured)
-        await finish(office.tables, license, figured)
+        await save_totals(Register(office.tables), license, figured)
+        await mark_final(Register(office.tables), license, figured)
     await office.night()
     assert await kinds(office, erased) == await kinds(office, alone) == {"license"}
 
@@ -692,13 +695,15 @@ async def test_nothing_is_done_where_somebody_would_be_overlooked(office: Office
     await office.use(last, "bob", pepper="old")
     before = await office.held(first), await office.held(last)
     known = Peppers({"new": PEPPERS["new"]})
-    partly = Privacy(office.tables, office.ledger, known, office.clock)
+    partly = Privacy(Register(office.tables), office.ledger, known, office.clock)
     with pytest.raises(PepperError) as caught:
         await REQUESTS[request_](partly, office.wanted("ada"))
     assert caught.value.pepper == "old"
     assert (await office.held(first), await office.held(last)) == before
     await REQUESTS[request_](office.privacy, office.wanted("ada"))
-    await REQUESTS[request_](Privacy(office.tables, office.ledger, known, office.clock, ["old"]), office.wanted("ada"))
+    await REQUESTS[request_](
+        Privacy(Register(office.tables), office.ledger, known, office.clock, ["old"]), office.wanted("ada")
+    )
 
 
 async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(office: Office) -> None:
@@ -716,11 +721,11 @@ async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(off
     many = Peppers({**{f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)}, **PEPPERS})
     for known in (office.peppers, many):
         store = Counting(office.tables, office.organization)
-        assert [await pepper_beyond(store, license, list(known)) for license in licenses] == [None] * 3
+        assert [await Register(store).pepper_beyond(license, list(known)) for license in licenses] == [None] * 3
         assert sorted(store.reads) == sorted(licenses)
-    assert [await pepper_beyond(office.tables, license, ["old"]) for license in licenses] == ["new"] * 3
+    assert [await Register(office.tables).pepper_beyond(license, ["old"]) for license in licenses] == ["new"] * 3
     many = Peppers({f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)})
-    assert [await pepper_beyond(office.tables, license, list(many)) for license in licenses] == ["new"] * 3
+    assert [await Register(office.tables).pepper_beyond(license, list(many)) for license in licenses] == ["new"] * 3
 
 
 async def test_who_watches_is_told_how_far_a_request_has_come(office: Office) -> None:
@@ -757,13 +762,13 @@ class Desktop:
         assert isinstance(running, Running), running
         return running
 
-    async def beat(self, running: Running) -> Running | Gone:
-        renewed = await self.sessions.heartbeat(running.lease, running.session, support.new_nonce())
+    async def heartbeat(self, running: Running) -> Running | Gone:
+        renewed = await self.sessions.heartbeat(running.lease_token, running.session_id, support.new_nonce())
         assert isinstance(renewed, Running | Gone)
         return renewed
 
     async def end(self, running: Running) -> None:
-        await self.sessions.end(running.lease, running.session)
+        await self.sessions.end(running.lease_token, running.session_id)
 
 
 @pytest.fixture
@@ -777,7 +782,7 @@ def desktop(office: Office, home: Home, azurite: str) -> Callable[..., tuple[str
         usual = {"kind": "named-user", "users": [support.user_hash("ada")]}
         text = support.issue(home, sub=license, organization=organization, **{**usual, **claims})
         settings = support.settings(home, azurite)
-        return license, Desktop(Sessions(settings, Ledger(office.tables, office.clock), office.clock), text)
+        return license, Desktop(Sessions(settings, Ledger(Register(office.tables), office.clock), office.clock), text)
 
     return made
 
@@ -801,11 +806,11 @@ async def test_a_day_of_use_after_an_opt_out_leaves_no_row(office: Office, deskt
     done = await office.privacy.opt_out(license, erase=True)
     assert done is not None
     assert (done.ended, done.deleted) == (0, 1)
-    assert isinstance(await program.beat(running), Gone), "so that it starts again"
+    assert isinstance(await program.heartbeat(running), Gone), "so that it starts again"
     for _ in range(24):
         running = await program.start()
         assert not running.recorded
-        renewed = await program.beat(running)
+        renewed = await program.heartbeat(running)
         assert isinstance(renewed, Running)
         assert not renewed.recorded
         office.clock.forward(3600)
@@ -863,7 +868,7 @@ async def test_starts_that_race_with_an_opt_out_leave_no_row(office: Office, des
         while not done.is_set():
             running = await program.start()
             seen.add(running.recorded)
-            await program.beat(running)
+            await program.heartbeat(running)
             await program.end(running)
         return seen
 
@@ -883,7 +888,7 @@ async def test_who_opts_in_again_is_recorded_again(office: Office, desktop: Made
     unrecorded = await program.start()
     assert await office.privacy.opt_in(license)
     _, in_a_minute = desktop(sub=license)  # for so long, the first process may remember the license as it was
-    assert isinstance(await in_a_minute.beat(unrecorded), Gone), "so that it starts again"
+    assert isinstance(await in_a_minute.heartbeat(unrecorded), Gone), "so that it starts again"
     assert (await in_a_minute.start()).recorded
     assert await kinds(office, license) == {"license", "active"}
     assert not await office.privacy.opt_in(new_license())
@@ -896,13 +901,13 @@ async def test_a_renewed_license_file_does_not_undo_an_opt_out(office: Office, d
     _, renewed = desktop(sub=license, serial=2)
     assert not (await renewed.start()).recorded
     assert await kinds(office, license) == {"license"}
-    assert (await office.columns("register", license, rows.HEAD))["serial"][0] == 2
+    assert (await office.columns("register", license, rows.STATE))["serial"][0] == 2
 
 
 async def test_a_license_can_opt_out_before_its_first_use(office: Office, desktop: Made) -> None:
     license, program = desktop()
-    unknown = Head(office.terms(kind=Kind.NAMED_USER))
-    assert await office.privacy.opt_out(license, erase=False, unknown=unknown) is not None
+    unknown = LicenseState(office.terms(kind=Kind.NAMED_USER))
+    assert await office.privacy.opt_out(license, erase=False, initial=unknown) is not None
     assert not (await program.start()).recorded
     assert await kinds(office, license) == {"license"}
 

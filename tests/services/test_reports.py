@@ -10,13 +10,13 @@ import pytest
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.billing import Rounding, Statement, to_csv
 from licensing.rules.license import Billing
-from licensing.rules.seats import Departure, Reason
+from licensing.rules.model import EndedSession, EndReason, Versioned
 from licensing.rules.usage import Denial
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
-from licensing.services.totals import reopen, standing
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Row, Tables
 from tests.customer import Customer, at, new_customer, use
 from tests.storage.desk import Counted, new_license
@@ -51,12 +51,15 @@ async def test_a_session_that_ends_while_a_statement_is_drawn_up_is_billed_once(
     async def ends() -> None:
         row = await tables.get("register", customer.license, f"{rows.ACTIVE}s")
         assert row
-        departure = Departure(rows.session_value(row), ended_at, Reason.LAPSED)
-        await tables.commit("register", customer.license, rows.departure(departure))
+        active = rows.session_of(row)
+        ended = EndedSession(active.value, ended_at, EndReason.LAPSED)
+        await Register(tables).commit(customer.license, rows.end_changes(Versioned(ended, active.etag)))
 
     store = Meanwhile(tables, reads, ends)
 
-    statement = await Reports(store, lambda: NOW, 3).statement("2026-11", Rounding.MINUTE, customer.organization)
+    statement = await Reports(Register(store), lambda: NOW, 3).statement(
+        "2026-11", Rounding.MINUTE, customer.organization
+    )
 
     assert statement
     (line,) = statement.lines
@@ -71,7 +74,9 @@ async def test_days_that_become_final_while_a_statement_is_drawn_up_are_billed_o
     await customer.used([use("s", at(DAY - timedelta(days=1), 9), at(DAY - timedelta(days=1), 11))])
     store = Meanwhile(tables, reads, lambda: customer.night(NOW))
 
-    statement = await Reports(store, lambda: NOW, 3).statement("2026-11", Rounding.EXACT, customer.organization)
+    statement = await Reports(Register(store), lambda: NOW, 3).statement(
+        "2026-11", Rounding.EXACT, customer.organization
+    )
 
     assert statement
     (line,) = statement.lines
@@ -95,7 +100,9 @@ async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_i
     await customer.used([use("s", december - timedelta(hours=1), None)], now=last_sign, in_use=1)
     now = december + timedelta(minutes=minutes)
 
-    statement = await Reports(tables, lambda: now, 3).statement("2026-11", Rounding.EXACT, customer.organization)
+    statement = await Reports(Register(tables), lambda: now, 3).statement(
+        "2026-11", Rounding.EXACT, customer.organization
+    )
 
     assert statement
     (line,) = statement.lines
@@ -106,8 +113,8 @@ async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_i
 async def test_whoever_watches_is_told_how_many_licenses_are_done(tables: Tables) -> None:
     customer = new_customer(tables, billing=Billing.TIME)
     await customer.used([use("s", at(DAY, 9), at(DAY, 10))])
-    await tables.commit("directory", customer.organization, rows.directory_entries(new_license(), customer.terms))
-    reports, told = Reports(tables, lambda: NOW, 3), list[tuple[int, int]]()
+    await Register(tables).add_license(new_license(), customer.terms)
+    reports, told = Reports(Register(tables), lambda: NOW, 3), list[tuple[int, int]]()
 
     await reports.read(customer.organization, None, lambda *done: told.append(done))
     await reports.statement("2026-11", Rounding.EXACT, customer.organization, lambda *done: told.append(done))
@@ -117,15 +124,15 @@ async def test_whoever_watches_is_told_how_many_licenses_are_done(tables: Tables
 
 async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     customer, day = new_customer(tables), date(2026, 9, 15)
-    denial = Denial(session="refused", first_at=at(day, 10))
+    denial = Denial(session_id="refused", first_at=at(day, 10))
     await customer.used([use("s", at(day, 9), at(day, 12))], [denial])
     await customer.night(NOW)
-    reports = Reports(tables, lambda: NOW, 3)
+    reports = Reports(Register(tables), lambda: NOW, 3)
     before = (await reports.read(customer.organization)).licenses[customer.license][1]
     assert before.days[day].denials == 1
-    known = await standing(tables, customer.license)
+    known = await Register(tables).totals_state(customer.license)
     assert known is not None
-    await tables.commit("register", customer.license, [reopen(known, day)])
+    await Register(tables).correct(customer.license, known, final_day=day - timedelta(days=1))
 
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
@@ -140,7 +147,7 @@ DECEMBER = datetime(2026, 12, 2, 1, tzinfo=UTC)
 
 async def statements(customer: Customer, now: datetime) -> tuple[Statement, Statement]:
     """November's, by the second and by the minute."""
-    reports = Reports(customer.tables, lambda: now, 3)
+    reports = Reports(Register(customer.tables), lambda: now, 3)
     exact, rounded = [await reports.statement("2026-11", each, customer.organization) for each in Rounding]
     assert exact
     assert rounded
@@ -148,7 +155,7 @@ async def statements(customer: Customer, now: datetime) -> tuple[Statement, Stat
 
 
 async def erase(customer: Customer, name: str, now: datetime) -> None:
-    privacy = Privacy(customer.tables, Ledger(customer.tables, lambda: now), PEPPERS, lambda: now)
+    privacy = Privacy(Register(customer.tables), Ledger(Register(customer.tables), lambda: now), PEPPERS, lambda: now)
     assert (await privacy.erase(PersonQuery(customer.organization, name))).deleted == 1
 
 

@@ -13,8 +13,9 @@ from licensing.rules.license import Sharing
 from licensing.services.retention import RetentionResult, run_retention
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Table, put
-from tests.registers import Dump, License, Register, dump, keys, register
+from tests.registers import Dump, License, OwnTables, dump, keys, register
 from tests.storage.desk import Clock, terms
 
 NIGHT = datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
@@ -49,9 +50,9 @@ def small_register() -> list[License]:
 
 
 @asynccontextmanager
-async def made(azurite: str, licenses: list[License]) -> AsyncIterator[Register]:
+async def made(azurite: str, licenses: list[License]) -> AsyncIterator[OwnTables]:
     """A register with some licenses, of which nothing has been asked yet."""
-    async with register(azurite, Register) as own:
+    async with register(azurite, OwnTables) as own:
         for license in licenses:
             await license.write(own)
         own.calls = 0
@@ -59,12 +60,12 @@ async def made(azurite: str, licenses: list[License]) -> AsyncIterator[Register]
         yield own
 
 
-async def run(tables: Register) -> RetentionResult:
+async def run(tables: OwnTables) -> RetentionResult:
     """A night's run to its end, on one license at a time: so its calls come in the same order each time."""
-    return await run_retention(tables, Ledger(tables, Clock(NIGHT)), NIGHT, 3, parallel=1)
+    return await run_retention(Register(tables), Ledger(Register(tables), Clock(NIGHT)), NIGHT, 3, parallel=1)
 
 
-async def run_until_it_dies(tables: Register) -> None:
+async def run_until_it_dies(tables: OwnTables) -> None:
     """A night's run that may not come to its end."""
     running, death = asyncio.create_task(run(tables)), asyncio.create_task(tables.dead.wait())
     await asyncio.wait((running, death), return_when=asyncio.FIRST_COMPLETED)
@@ -73,9 +74,9 @@ async def run_until_it_dies(tables: Register) -> None:
     await asyncio.gather(running, death, return_exceptions=True)
 
 
-async def run_again(azurite: str, tables: Register) -> Dump:
+async def run_again(azurite: str, tables: OwnTables) -> Dump:
     """What is kept after another process has run to its end."""
-    async with register(azurite, Register, tables.prefix) as again:
+    async with register(azurite, OwnTables, tables.prefix) as again:
         result = await run(again)
         assert (result.failed, result.overdue) == (0, 0)
         return await dump(again)
@@ -103,7 +104,7 @@ async def test_wherever_it_dies_the_next_run_comes_to_the_same(azurite: str) -> 
         await asyncio.gather(*map(die, points[first : first + 4]))
 
 
-class DiesAfterDeleting(Register):
+class DiesAfterDeleting(OwnTables):
     """A register whose process dies when it has deleted the first sessions."""
 
     async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:

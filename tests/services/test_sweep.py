@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from licensing.rules.license import Sharing
-from licensing.rules.seats import End
+from licensing.rules.requests import End
 from licensing.services.audit import recorded
 from licensing.services.sweep import sweep, sweep_license
 from licensing.services.verify import verify
 from licensing.storage import register as rows
 from licensing.storage.ledger import Heartbeat, Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables, delete, merge, put
 from tests.storage.desk import Clock, Counted, look, new_license, new_session, start, terms
 
@@ -21,36 +22,36 @@ def clock() -> Clock:
 
 
 async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(tables, clock)
+    license, ledger = new_license(), Ledger(Register(tables), clock)
     silent, alive = [new_session() for _ in range(150)], new_session()
     bought = terms(seats=500)
     for session in [*silent, alive]:
         await ledger.submit(license, start(session, bought))
     begun = clock()
     clock.forward(600)
-    await ledger.beat(license, Heartbeat(alive, clock(), clock() + timedelta(seconds=900)))
+    await ledger.heartbeat(license, Heartbeat(alive, clock(), clock() + timedelta(seconds=900)))
     clock.forward(400)
-    assert await sweep_license(tables, ledger, license, clock(), dry_run=True) == 150
+    assert await sweep_license(Register(tables), ledger, license, clock(), dry_run=True) == 150
     assert len((await look(tables, license)).active) == 151, "a dry run does nothing"
-    assert await sweep_license(tables, ledger, license, clock()) == 150
+    assert await sweep_license(Register(tables), ledger, license, clock()) == 150
     seen = await look(tables, license)
     seen.check()
     assert seen.active.keys() == {alive}
     assert seen.ended.keys() == set(silent)
     assert {row["reason"] for row in seen.ended.values()} == {"lapsed"}
     assert {row["ended_at"] for row in seen.ended.values()} == {begun}
-    assert await sweep_license(tables, ledger, license, clock()) == 0
+    assert await sweep_license(Register(tables), ledger, license, clock()) == 0
 
 
 async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(tables, clock)
+    license, ledger = new_license(), Ledger(Register(tables), clock)
     await ledger.submit(license, start(new_session(), terms()))
     clock.forward(600)
     await ledger.submit(license, start(new_session(), terms()))
     clock.forward(300)
     ahead = clock() + timedelta(days=400)
-    assert await sweep_license(tables, ledger, license, ahead, dry_run=True) == 2
-    assert await sweep_license(tables, ledger, license, ahead) == 1, "that which has lapsed by now"
+    assert await sweep_license(Register(tables), ledger, license, ahead, dry_run=True) == 2
+    assert await sweep_license(Register(tables), ledger, license, ahead) == 1, "that which has lapsed by now"
     seen = await look(tables, license)
     seen.check()
     assert len(seen.active) == 1
@@ -58,23 +59,23 @@ async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables
 
 async def test_a_sweep_reads_only_the_active_rows(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     await ledger.submit(license, start(new_session(), terms()))
     store.calls.clear()
-    await sweep_license(store, ledger, license, clock())
+    await sweep_license(Register(store), ledger, license, clock())
     assert store.calls == ["range active:"]
 
 
 async def test_the_timer_sweeps_every_license_and_says_what_it_did(
     tables: Tables, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     licenses = [new_license() for _ in range(3)]
     for license in licenses:
         await ledger.submit(license, start(new_session(), terms()))
     clock.forward(1000)
     with caplog.at_level("INFO"):
-        swept = await sweep(tables, ledger, clock())
+        swept = await sweep(Register(tables), ledger, clock())
     assert swept.lapsed >= 3
     assert swept.licenses >= 3
     assert swept.failed == 0
@@ -84,23 +85,23 @@ async def test_the_timer_sweeps_every_license_and_says_what_it_did(
 
 
 async def test_verify_finds_a_license_in_order(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(tables, clock)
+    license, ledger = new_license(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER)
     sessions = [new_session() for _ in range(3)]
     for session in sessions:
         await ledger.submit(license, start(session, bought))
     await ledger.submit(license, End(sessions[0]))
-    count = await verify(tables, license)
+    count = await verify(Register(tables), license)
     assert count is not None
     assert (count.sessions, count.holders, count.flaws, count.crowded) == (2, 1, (), False)
 
 
 async def test_verify_of_an_unknown_license_is_none(tables: Tables) -> None:
-    assert await verify(tables, new_license()) is None
+    assert await verify(Register(tables), new_license()) is None
 
 
 async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(tables, clock)
+    license, ledger = new_license(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER, seats=10)
     sessions = [new_session() for _ in range(4)]
     for number, session in enumerate(sessions):
@@ -114,18 +115,18 @@ async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Table
         "register",
         license,
         [
-            merge(rows.HEAD, {"in_use": 7}),
+            merge(rows.STATE, {"in_use": 7}),
             put(rows.SEAT + first, {"sessions": 5}),
             delete(rows.SEAT + second),
             put(rows.SEAT + "nobody", {"sessions": 1}),
             put(rows.ended_key(clock(), stray), ended),
         ],
     )
-    count = await verify(tables, license)
+    count = await verify(Register(tables), license)
     assert count is not None
     assert len(count.flaws) == 5
     assert all(person not in flaw for flaw in count.flaws for person in (first, second))
-    mended = await verify(tables, license, repair=True)
+    mended = await verify(Register(tables), license, repair=True)
     assert mended is not None
     assert mended.flaws == ()
     assert mended.repaired == 5
@@ -133,11 +134,11 @@ async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Table
 
 
 async def test_verify_tells_a_crowded_license_from_a_broken_one(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(tables, clock)
+    license, ledger = new_license(), Ledger(Register(tables), clock)
     for _ in range(3):
         await ledger.submit(license, start(new_session(), terms()))
     await ledger.submit(license, start(new_session(), terms(serial=2, seats=1)))
-    count = await verify(tables, license)
+    count = await verify(Register(tables), license)
     assert count is not None
     assert count.crowded
     assert count.flaws == ()
@@ -150,7 +151,7 @@ async def audited(tables: Tables, subject: str) -> list[dict[str, object]]:
 
 async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(tables: Tables, clock: Clock) -> None:
     subject = new_license()
-    async with recorded(tables, clock, "operator", "suspend", subject):
+    async with recorded(Register(tables), clock, "operator", "suspend", subject):
         (before,) = await audited(tables, subject)
         assert before["outcome"] == "begun"
         clock.forward(1)
@@ -164,6 +165,6 @@ async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(table
 async def test_a_change_that_fails_is_said_to_have_failed(tables: Tables, clock: Clock) -> None:
     subject = new_license()
     with pytest.raises(ZeroDivisionError):
-        async with recorded(tables, clock, "operator", "suspend", subject):
+        async with recorded(Register(tables), clock, "operator", "suspend", subject):
             _ = 1 / 0
     assert [entry["outcome"] for entry in await audited(tables, subject)] == ["failed"]

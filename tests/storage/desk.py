@@ -9,9 +9,11 @@ from typing import Any
 
 from licensing.errors import UnavailableError
 from licensing.rules.license import Billing, Kind, Sharing
-from licensing.rules.seats import Person, Start, Terms
+from licensing.rules.model import Person, Terms
+from licensing.rules.requests import Start
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Row, Table, Tables, Write
 
 _numbers = itertools.count()
@@ -31,16 +33,16 @@ def terms(**changes: Any) -> Terms:
     """The terms of a floating license with three seats, unless changed."""
     usual: dict[str, Any] = {
         "serial": 1,
-        "organization": "acme",
+        "organization_id": "acme",
         "organization_name": "Acme Water Oy",
         "product": "Fluidit Water",
         "kind": Kind.FLOATING,
         "seats": 3,
         "overdraft": 0,
         "sharing": Sharing.NONE,
-        "heartbeat": 300,
-        "lease": 900,
-        "borrow": 0,
+        "heartbeat_seconds": 300,
+        "lease_seconds": 900,
+        "borrow_seconds": 0,
         "valid_from": datetime(2026, 1, 1, tzinfo=UTC),
         "valid_until": datetime(2099, 1, 1, tzinfo=UTC),
         "project": "",
@@ -143,7 +145,7 @@ async def look(tables: Tables, license: str) -> Seen:
     async for row in tables.rows("register", license):
         kind, _, name = row.key.partition(":")
         columns = dict(row.columns)
-        if row.key == rows.HEAD:
+        if row.key == rows.STATE:
             seen.head = columns
         elif kind == "active":
             seen.active[name] = columns
@@ -161,4 +163,4 @@ async def look(tables: Tables, license: str) -> Seen:
 
 def ledgers(tables: Tables, clock: Clock, count: int) -> list[Ledger]:
     """As many processes' ledgers over one store."""
-    return [Ledger(tables, clock) for _ in range(count)]
+    return [Ledger(Register(tables), clock) for _ in range(count)]

@@ -8,22 +8,11 @@ import pytest
 
 from licensing.errors import UnavailableError
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.seats import (
-    End,
-    Ended,
-    Full,
-    Granted,
-    Head,
-    Lapse,
-    Outcome,
-    Reason,
-    Refused,
-    Request,
-    Session,
-    Taken,
-)
+from licensing.rules.model import EndReason, LicenseState, Session
+from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Taken
 from licensing.storage import register as rows
 from licensing.storage.ledger import Heartbeat, Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, merge
 from tests.storage.desk import Clock, Counted, ledgers, look, new_license, new_session, person, start, terms
 
@@ -41,8 +30,8 @@ async def granted(ledger: Ledger, license: str, session: str, **changes: object)
 
 async def test_a_license_needs_no_registration(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    settled = await Ledger(tables, clock).submit(license, start(session, terms()))
-    assert isinstance(settled.outcome, Granted)
+    decision = await Ledger(Register(tables), clock).submit(license, start(session, terms()))
+    assert isinstance(decision.outcome, Granted)
     seen = await look(tables, license)
     assert seen.head["in_use"] == 1
     assert seen.active.keys() == {session}
@@ -54,9 +43,9 @@ async def test_a_license_needs_no_registration(tables: Tables, clock: Clock) -> 
 
 async def test_three_hundred_starts_on_an_unknown_license_read_it_once(tables: Tables, clock: Clock) -> None:
     store, license, bought = Counted(tables), new_license(), terms(seats=225)
-    ledger = Ledger(store, clock)
-    settled = await asyncio.gather(*(ledger.submit(license, start(new_session(), bought)) for _ in range(300)))
-    assert Counter(type(each.outcome) for each in settled) == {Granted: 225, Full: 75}
+    ledger = Ledger(Register(store), clock)
+    decision = await asyncio.gather(*(ledger.submit(license, start(new_session(), bought)) for _ in range(300)))
+    assert Counter(type(each.outcome) for each in decision) == {Granted: 225, Full: 75}
     assert store.calls[:3] == ["get license", "commit directory", "commit register"]
     granting = store.calls[: store.calls.index("get license", 1)]
     assert granting.count("commit register") <= 3, "the rest of the reads only confirm that the license is full"
@@ -69,7 +58,7 @@ async def test_three_hundred_starts_on_an_unknown_license_read_it_once(tables: T
 
 async def test_a_lone_start_on_a_known_license_is_one_call(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     await granted(ledger, license, new_session())
     store.calls.clear()
     await granted(ledger, license, new_session())
@@ -78,12 +67,12 @@ async def test_a_lone_start_on_a_known_license_is_one_call(tables: Tables, clock
 
 async def test_a_session_of_ten_heartbeats_takes_at_most_fourteen_calls(tables: Tables, clock: Clock) -> None:
     store, license, session = Counted(tables), new_license(), new_session()
-    await granted(Ledger(tables, clock), license, new_session())
-    ledger = Ledger(store, clock)
+    await granted(Ledger(Register(tables), clock), license, new_session())
+    ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
     for _ in range(10):
         clock.forward(300)
-        assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
+        assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     await ledger.submit(license, End(session))
     assert len(store.calls) <= 14
 
@@ -118,7 +107,7 @@ async def test_a_full_license_denies_and_keeps_one_row_for_the_whole_wait(tables
         clock.forward(seconds)
         outcome = (await ledger.submit(license, start(waiting, terms()))).outcome
         assert isinstance(outcome, Full)
-        assert 10 <= outcome.retry <= 60
+        assert 10 <= outcome.retry_seconds <= 60
     seen = await look(tables, license)
     seen.check()
     denied = seen.denied[waiting]
@@ -129,13 +118,13 @@ async def test_a_full_license_denies_and_keeps_one_row_for_the_whole_wait(tables
 
 async def test_many_waits_that_another_process_began_are_merged(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
-    first, second = Ledger(tables, clock), Ledger(store, clock)
+    first, second = Ledger(Register(tables), clock), Ledger(Register(store), clock)
     for _ in range(3):
         await granted(first, license, new_session())
     waiting = [new_session() for _ in range(60)]
     for ledger in (first, second):
-        settled = await asyncio.gather(*(ledger.submit(license, start(each, terms())) for each in waiting))
-        assert all(isinstance(each.outcome, Full) for each in settled)
+        decision = await asyncio.gather(*(ledger.submit(license, start(each, terms())) for each in waiting))
+        assert all(isinstance(each.outcome, Full) for each in decision)
         clock.forward(20)
     assert len(store.calls) < 15
     seen = await look(tables, license)
@@ -145,7 +134,7 @@ async def test_many_waits_that_another_process_began_are_merged(tables: Tables, 
 
 async def test_a_lapsed_session_makes_room_in_the_same_commit(tables: Tables, clock: Clock) -> None:
     license, silent = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, silent)
     begun = clock()
     clock.forward(600)
@@ -164,8 +153,8 @@ async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its
     tables: Tables, clock: Clock
 ) -> None:
     license, session = new_license(), new_session()
-    ledger, week = Ledger(tables, clock), 7 * 86400
-    await ledger.submit(license, start(session, terms(seats=1, borrow=week), borrow=week))
+    ledger, week = Ledger(Register(tables), clock), 7 * 86400
+    await ledger.submit(license, start(session, terms(seats=1, borrow_seconds=week), borrow_seconds=week))
     lease_ends = clock() + timedelta(seconds=week)
     clock.forward(week - 1)
     assert isinstance((await ledger.submit(license, start(new_session(), terms(seats=1)))).outcome, Full)
@@ -176,7 +165,7 @@ async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its
 
 async def test_a_full_house_is_surveyed_once_until_a_lease_can_lapse(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     for _ in range(3):
         await granted(ledger, license, new_session())
     for _ in range(5):
@@ -209,8 +198,8 @@ async def test_a_repeat_is_told_so_even_when_the_house_is_full(tables: Tables, c
     await granted(second, license, sessions[0])
     # Many at once are told by a key range, not one by one.
     others = [new_session() for _ in range(20)]
-    settled = await asyncio.gather(*(second.submit(license, start(each, terms())) for each in [*others, *sessions]))
-    assert Counter(type(each.outcome) for each in settled) == {Full: 20, Granted: 3}
+    decision = await asyncio.gather(*(second.submit(license, start(each, terms())) for each in [*others, *sessions]))
+    assert Counter(type(each.outcome) for each in decision) == {Full: 20, Granted: 3}
     (await look(tables, license)).check()
 
 
@@ -219,11 +208,11 @@ async def test_one_start_sent_twice_at_once_takes_one_seat(tables: Tables, clock
     several = ledgers(tables, clock, 4)
     sessions = [new_session() for _ in range(40)]
     bought = terms(seats=30)
-    settled = await asyncio.gather(
+    decision = await asyncio.gather(
         *(ledger.submit(license, start(session, bought)) for session in sessions for ledger in several)
     )
     told: dict[str, set[type]] = {}
-    for place, each in enumerate(settled):
+    for place, each in enumerate(decision):
         told.setdefault(sessions[place // 4], set()).add(type(each.outcome))
     assert Counter(map(frozenset, told.values())) == {frozenset({Granted}): 30, frozenset({Full}): 10}
     seen = await look(tables, license)
@@ -233,7 +222,7 @@ async def test_one_start_sent_twice_at_once_takes_one_seat(tables: Tables, clock
 
 async def test_a_session_id_is_not_two_peoples(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session, user="anna")
     outcome = (await ledger.submit(license, start(session, terms(), user="ben"))).outcome
     assert outcome == Taken()
@@ -244,9 +233,9 @@ async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Cl
     first, second = ledgers(tables, clock, 2)
     await granted(first, license, session)
     await granted(first, license, other)
-    settled = await asyncio.gather(*(ledger.submit(license, End(session)) for ledger in (first, second, first)))
-    assert sum(each.outcome == Ended(now=True) for each in settled) >= 1
-    assert all(isinstance(each.outcome, Ended) for each in settled)
+    decision = await asyncio.gather(*(ledger.submit(license, End(session)) for ledger in (first, second, first)))
+    assert sum(each.outcome == Ended(now=True) for each in decision) >= 1
+    assert all(isinstance(each.outcome, Ended) for each in decision)
     seen = await look(tables, license)
     seen.check()
     assert seen.head["in_use"] == 1
@@ -256,7 +245,7 @@ async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Cl
 
 async def test_an_id_that_is_used_three_times_in_a_microsecond_ends_three_times(tables: Tables, clock: Clock) -> None:
     license, session, other = new_license(), new_session(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     for _ in range(3):
         await granted(ledger, license, session)
         await ledger.submit(license, End(session))
@@ -264,23 +253,23 @@ async def test_an_id_that_is_used_three_times_in_a_microsecond_ends_three_times(
     await asyncio.gather(ledger.submit(license, End(session)), ledger.submit(license, End(other)))
     kept = {row.key: row.columns async for row in tables.rows("register", license)}
     moments = [clock() + timedelta(microseconds=number) for number in range(3)]
-    assert kept.pop(rows.HEAD)["in_use"] == 0
+    assert kept.pop(rows.STATE)["in_use"] == 0
     assert kept.keys() == {*(rows.ended_key(moment, session) for moment in moments), rows.ended_key(clock(), other)}
 
 
 async def test_ending_a_session_of_a_license_that_nobody_knows_is_fine(tables: Tables, clock: Clock) -> None:
-    settled = await Ledger(tables, clock).submit(new_license(), End(new_session()))
-    assert settled.outcome == Ended(now=False)
-    assert settled.head is None
+    decision = await Ledger(Register(tables), clock).submit(new_license(), End(new_session()))
+    assert decision.outcome == Ended(now=False)
+    assert decision.state is None
 
 
 async def test_an_ended_row_says_all_that_the_active_one_said(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     active = (await look(tables, license)).active[session]
     clock.forward(60)
-    await ledger.submit(license, End(session, Reason.RELEASED))
+    await ledger.submit(license, End(session, EndReason.RELEASED))
     ended = (await look(tables, license)).ended[session]
     assert ended["reason"] == "released"
     assert ended["ended_at"] == clock()
@@ -290,12 +279,12 @@ async def test_an_ended_row_says_all_that_the_active_one_said(tables: Tables, cl
 
 async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Clock) -> None:
     store, license, session = Counted(tables), new_license(), new_session()
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
     before = await look(tables, license)
     store.calls.clear()
     clock.forward(300)
-    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
+    assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     assert store.calls == ["commit register"]
     after = await look(tables, license)
     assert after.head == before.head
@@ -305,25 +294,27 @@ async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Cloc
 
 async def test_heartbeats_of_sessions_that_are_gone_do_not_hold_up_the_others(tables: Tables, clock: Clock) -> None:
     license, bought = new_license(), terms(seats=150)
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     sessions = [new_session() for _ in range(150)]
     await asyncio.gather(*(ledger.submit(license, start(session, bought)) for session in sessions))
     gone = set(sessions[::10])
     await asyncio.gather(*(ledger.submit(license, End(session)) for session in gone))
     until = clock() + timedelta(seconds=900)
-    alive = await asyncio.gather(*(ledger.beat(license, Heartbeat(session, clock(), until)) for session in sessions))
+    alive = await asyncio.gather(
+        *(ledger.heartbeat(license, Heartbeat(session, clock(), until)) for session in sessions)
+    )
     assert {session for session, is_alive in zip(sessions, alive, strict=True) if not is_alive} == gone
 
 
 async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     clock.forward(1000)
     row = await tables.get("register", license, rows.ACTIVE + session)
     assert row is not None
-    judged = rows.session_value(row)
-    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
+    judged = rows.session_of(row)
+    assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     # The sweep judged the row before that heartbeat, and must leave it alone now.
     assert (await ledger.submit(license, Lapse(judged))).outcome == Ended(now=False)
     seen = await look(tables, license)
@@ -333,7 +324,7 @@ async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, c
 
 async def test_a_late_start_revives_its_session(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     clock.forward(1000)
     again = await granted(ledger, license, session)
@@ -346,13 +337,13 @@ async def test_a_late_start_revives_its_session(tables: Tables, clock: Clock) ->
 
 async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tables: Tables, clock: Clock) -> None:
     license, session = new_license(), new_session()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     row = await tables.get("register", license, rows.ACTIVE + session)
     assert row is not None
     clock.forward(1000)
-    assert (await ledger.submit(license, Lapse(rows.session_value(row)))).outcome == Ended(now=True)
-    assert not await ledger.beat(license, Heartbeat(session, clock(), clock()))
+    assert (await ledger.submit(license, Lapse(rows.session_of(row)))).outcome == Ended(now=True)
+    assert not await ledger.heartbeat(license, Heartbeat(session, clock(), clock()))
     (await look(tables, license)).check()
 
 
@@ -368,9 +359,9 @@ async def test_a_heartbeat_between_the_reading_and_the_end_does_not_keep_the_ses
                 await tables.commit("register", license, [merge(rows.ACTIVE + session, {"expires_at": later})])
             return await super().commit(table, partition, writes)
 
-    await granted(Ledger(tables, clock), license, session)
-    settled = await Ledger(Interrupted(tables), clock).submit(license, End(session))
-    assert settled.outcome == Ended(now=True)
+    await granted(Ledger(Register(tables), clock), license, session)
+    decision = await Ledger(Register(Interrupted(tables)), clock).submit(license, End(session))
+    assert decision.outcome == Ended(now=True)
     seen = await look(tables, license)
     seen.check()
     assert seen.ended.keys() == {session}
@@ -402,7 +393,7 @@ async def test_sessions_of_one_holder_share_a_seat_until_the_last_ends(
 
 async def test_under_none_two_sessions_of_one_user_on_one_host_take_two_seats(tables: Tables, clock: Clock) -> None:
     license = new_license()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, new_session())
     await granted(ledger, license, new_session())
     assert (await look(tables, license)).head["in_use"] == 2
@@ -412,10 +403,10 @@ async def test_many_sharers_who_come_at_once_to_several_processes(tables: Tables
     license, bought = new_license(), terms(seats=10, sharing=Sharing.USER_HOST)
     several = ledgers(tables, clock, 3)
     requests = [start(new_session(), bought, user=f"u{number % 12}") for number in range(72)]
-    settled = await asyncio.gather(
+    decision = await asyncio.gather(
         *(several[number % 3].submit(license, request) for number, request in enumerate(requests))
     )
-    assert Counter(type(each.outcome) for each in settled) == {Granted: 60, Full: 12}
+    assert Counter(type(each.outcome) for each in decision) == {Granted: 60, Full: 12}
     seen = await look(tables, license)
     seen.check()
     assert seen.head["in_use"] == 10
@@ -428,9 +419,9 @@ async def test_many_sharers_who_come_at_once_to_several_processes(tables: Tables
 
 async def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(tables: Tables, clock: Clock) -> None:
     license, bought = new_license(), terms(seats=1, sharing=Sharing.USER)
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     before, after = start(new_session(), bought), start(new_session(), bought)
-    after = type(after)(after.session, bought, (person(pepper="p2"), person(pepper="p1")))
+    after = type(after)(after.session_id, bought, (person(pepper="p2"), person(pepper="p1")))
     assert isinstance((await ledger.submit(license, before)).outcome, Granted)
     assert isinstance((await ledger.submit(license, after)).outcome, Granted)
     seen = await look(tables, license)
@@ -440,7 +431,7 @@ async def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(tables: Tables
 
 async def test_a_license_that_is_not_floating_takes_no_seat(tables: Tables, clock: Clock) -> None:
     license, bought = new_license(), terms(kind=Kind.NAMED_USER, seats=0)
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     for _ in range(3):
         assert isinstance((await ledger.submit(license, start(new_session(), bought))).outcome, Granted)
     seen = await look(tables, license)
@@ -483,7 +474,7 @@ async def test_a_process_that_stores_nothing_after_an_opt_out_still_learns_what_
 ) -> None:
     license, bound = new_license(), terms(kind=Kind.NAMED_USER)
     first, second = ledgers(tables, clock, 2)
-    await second.set_collect(license, collect=False, unknown=Head(bound))
+    await second.set_collect(license, collect=False, initial=LicenseState(bound))
 
     async def outcome() -> Outcome:
         return (await first.submit(license, start(new_session(), bound))).outcome
@@ -502,9 +493,9 @@ async def test_a_process_that_stores_nothing_after_an_opt_out_still_learns_what_
 
 async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, clock: Clock) -> None:
     license = new_license()
-    ledger = Ledger(tables, clock)
+    ledger = Ledger(Register(tables), clock)
     assert await ledger.set_status(license, suspended=True) is None
-    assert await ledger.set_status(license, suspended=True, unknown=Head(terms())) is not None
+    assert await ledger.set_status(license, suspended=True, initial=LicenseState(terms())) is not None
     outcome = (await ledger.submit(license, start(new_session(), terms()))).outcome
     assert outcome == Refused(Refusal.SUSPENDED)
 
@@ -514,7 +505,7 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
     tables: Tables, clock: Clock, other_writes: bool
 ) -> None:
     license, session = new_license(), new_session()
-    others = Ledger(tables, clock)
+    others = Ledger(Register(tables), clock)
 
     class Lossy(Counted):
         async def commit(self, table, partition, writes):  # type: ignore[no-untyped-def]
@@ -527,7 +518,7 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
 
     store = Lossy(tables)
     store.lose_replies = 1
-    outcome = await granted(Ledger(store, clock), license, session)
+    outcome = await granted(Ledger(Register(store), clock), license, session)
     seen = await look(tables, license)
     seen.check()
     assert session in seen.active
@@ -539,13 +530,13 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
 async def test_a_start_whose_request_was_lost_is_tried_again(tables: Tables, clock: Clock) -> None:
     store, license = Counted(tables), new_license()
     store.lose_requests = 2
-    assert not (await granted(Ledger(store, clock), license, new_session())).repeat
+    assert not (await granted(Ledger(Register(store), clock), license, new_session())).repeat
     (await look(tables, license)).check()
 
 
 async def test_an_end_whose_commit_was_done_but_not_answered_frees_one_seat(tables: Tables, clock: Clock) -> None:
     store, license, session = Counted(tables), new_license(), new_session()
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
     await granted(ledger, license, new_session())
     store.lose_replies = 1
@@ -558,14 +549,14 @@ async def test_an_end_whose_commit_was_done_but_not_answered_frees_one_seat(tabl
 async def test_a_store_that_never_answers_is_given_up_within_bounds(
     tables: Tables, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("licensing.storage.ledger.GROUP_SECONDS", 0.5)
+    monkeypatch.setattr("licensing.storage.retry.BATCH_SECONDS", 0.5)
     store, license = Counted(tables), new_license()
     store.lose_requests = 10**6
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
     with pytest.raises(UnavailableError):
         await ledger.submit(license, start(new_session(), terms()))
     with pytest.raises(UnavailableError):
-        await ledger.beat(license, Heartbeat(new_session(), clock(), clock()))
+        await ledger.heartbeat(license, Heartbeat(new_session(), clock(), clock()))
     store.lose_requests = 0
     await granted(ledger, license, new_session())
 
@@ -574,14 +565,14 @@ async def filled(tables: Tables, clock: Clock, seats: int) -> str:
     """A license of so many seats of which all but one are held, by rows that no ledger has written."""
     license, now = new_license(), clock()
     ends = now + timedelta(seconds=900)
-    await Ledger(tables, clock).submit(license, start(new_session(), terms(seats=seats)))
+    await Ledger(Register(tables), clock).submit(license, start(new_session(), terms(seats=seats)))
     arrivals = [
-        rows.arrival(Session(session, now, now, ends, "u", "h", "i", "p1", holder=session))
+        rows.start_change(Session(session, now, now, ends, "u", "h", "i", "p1", holder=session)).write
         for session in (new_session() for _ in range(seats - 2))
     ]
     for first in range(0, len(arrivals), TRANSACTION_ROWS):
         await tables.commit("register", license, arrivals[first : first + TRANSACTION_ROWS])
-    await tables.commit("register", license, [merge(rows.HEAD, {"in_use": seats - 1})])
+    await tables.commit("register", license, [merge(rows.STATE, {"in_use": seats - 1})])
     return license
 
 
@@ -589,7 +580,7 @@ async def costs(tables: Tables, clock: Clock, seats: int) -> dict[str, list[str]
     """The calls that each request makes on a license whose last seat is taken, refused and given back."""
     license, session, bought = await filled(tables, clock, seats), new_session(), terms(seats=seats)
     store = Counted(tables)
-    ledger = Ledger(store, clock)
+    ledger = Ledger(Register(store), clock)
 
     async def calls(outcome: type[Outcome], request: Request) -> list[str]:
         store.calls.clear()
@@ -598,7 +589,7 @@ async def costs(tables: Tables, clock: Clock, seats: int) -> dict[str, list[str]
 
     cost = {"first start": await calls(Granted, start(session, bought))}
     store.calls.clear()
-    assert await ledger.beat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
+    assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     cost["heartbeat"] = list(store.calls)
     assert "range active" in await calls(Full, start(new_session(), bought)), "who has lapsed?"
     cost["refusal until one can lapse"] = await calls(Full, start(new_session(), bought))

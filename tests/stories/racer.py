@@ -12,8 +12,9 @@ import time
 from datetime import UTC, datetime
 
 from licensing.errors import UnavailableError
-from licensing.rules.seats import End, Full, Granted, Outcome, Request
+from licensing.rules.requests import End, Full, Granted, Outcome, Request
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests.storage.desk import new_session, start, terms
 
@@ -21,7 +22,7 @@ from tests.storage.desk import new_session, start, terms
 async def race(storage: str, license: str, rounds: int, seats: int) -> list[tuple[float, float]]:
     """Start and end, again and again."""
     tables = Tables.from_connection_string(storage)
-    ledger = Ledger(tables, lambda: datetime.now(UTC))
+    ledger = Ledger(Register(tables), lambda: datetime.now(UTC))
     held: list[tuple[float, float]] = []
     for _ in range(rounds):
         session = new_session()

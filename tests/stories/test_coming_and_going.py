@@ -14,6 +14,7 @@ import aiohttp
 
 from licensing.cli.home import Home
 from licensing.services.verify import verify
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests import support
 from tests.storage.desk import look
@@ -85,7 +86,7 @@ async def test_workers_are_killed_at_random_and_others_come_and_go(
             killing = asyncio.create_task(mischief(served, until))
             looks = 0
             while not all(task.done() for task in programs):
-                count = await verify(tables, license_id)
+                count = await verify(Register(tables), license_id)
                 if count is not None and count.steady:
                     looks += 1
                     assert count.flaws == ()

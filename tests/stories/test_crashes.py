@@ -12,6 +12,7 @@ from licensing.cli.home import Home
 from licensing.services.service import utc_now
 from licensing.services.sweep import sweep_license
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests import support
 from tests.faults.proxy import proxied
@@ -57,7 +58,7 @@ async def test_a_worker_is_killed_in_the_middle_of_a_storm(
             assert granted <= seen.active.keys() | seen.ended.keys(), "what was told is committed"
 
             await asyncio.sleep(LEASE + 0.5)
-            await sweep_license(tables, Ledger(tables, utc_now), license_id, utc_now())
+            await sweep_license(Register(tables), Ledger(Register(tables), utc_now), license_id, utc_now())
             seen = await look(tables, license_id)
             seen.check()
             assert seen.head["in_use"] == 0

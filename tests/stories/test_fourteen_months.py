@@ -10,15 +10,17 @@ import random
 from datetime import UTC, date, datetime, timedelta
 
 from licensing.rules.license import Kind, Sharing
+from licensing.rules.model import EndReason
 from licensing.rules.retention import year_before
-from licensing.rules.seats import Reason
 from licensing.services.retention import RetentionResult, run_retention
 from licensing.storage import register as rows
+from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from tests.reckoner import Reckoner
 from tests.registers import (
     License,
-    Register,
+    OwnTables,
     dump,
     expected_days,
     expected_months,
@@ -36,19 +38,19 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SMALL_GROUP = 3
 
 LICENSES = (
-    ("acme", terms(organization="acme", sharing=Sharing.NONE, seats=40)),
-    ("acme", terms(organization="acme", sharing=Sharing.USER, seats=20)),
-    ("acme", terms(organization="acme", kind=Kind.NODE_LOCKED, seats=0)),
-    ("bolt", terms(organization="bolt", sharing=Sharing.HOST, seats=10, overdraft=2)),
-    ("bolt", terms(organization="bolt", sharing=Sharing.USER_HOST, seats=10)),
-    ("bolt", terms(organization="bolt", kind=Kind.NAMED_USER, seats=0)),
-    ("solo", terms(organization="solo", seats=2)),
+    ("acme", terms(organization_id="acme", sharing=Sharing.NONE, seats=40)),
+    ("acme", terms(organization_id="acme", sharing=Sharing.USER, seats=20)),
+    ("acme", terms(organization_id="acme", kind=Kind.NODE_LOCKED, seats=0)),
+    ("bolt", terms(organization_id="bolt", sharing=Sharing.HOST, seats=10, overdraft=2)),
+    ("bolt", terms(organization_id="bolt", sharing=Sharing.USER_HOST, seats=10)),
+    ("bolt", terms(organization_id="bolt", kind=Kind.NAMED_USER, seats=0)),
+    ("solo", terms(organization_id="solo", seats=2)),
 )
 
 
 def a_past(license: License, sessions: int, chance: random.Random) -> None:
     """Fourteen months of a license: working days and nights, weeks, crashes, overlaps and refusals."""
-    people = 2 if license.terms.organization == "solo" else 12
+    people = 2 if license.terms.organization_id == "solo" else 12
     minutes = (END - BEGIN) // MINUTE
     for _ in range(sessions):
         user, host = f"u{chance.randrange(people)}", f"h{chance.randrange(people // 2)}"
@@ -71,7 +73,7 @@ def a_past(license: License, sessions: int, chance: random.Random) -> None:
             session=session,
             overdraft=license.terms.overdraft > 0 and chance.random() < 0.1,
             borrowed=lasts > DAY,
-            reason=Reason.LAPSED if chance.random() < 0.1 else Reason.ENDED,
+            reason=EndReason.LAPSED if chance.random() < 0.1 else EndReason.ENDED,
         )
     for _ in range(sessions // 50):
         license.denied(BEGIN + chance.randrange(minutes) * MINUTE)
@@ -84,7 +86,7 @@ async def test_fourteen_months_of_three_organizations(azurite: str) -> None:
     licenses = [License(bought) for _, bought in LICENSES]
     for license in licenses:
         a_past(license, SESSIONS // len(licenses), chance)
-    async with register(azurite, Register) as own:
+    async with register(azurite, OwnTables) as own:
         for license in licenses:
             await license.write(own)
         reckoners = {license.id: license.reckoner(END) for license in licenses}
@@ -104,13 +106,13 @@ async def test_fourteen_months_of_three_organizations(azurite: str) -> None:
         assert await dump(own, versions=True) == once, "running it again changes nothing"
 
 
-async def run(tables: Register, as_of: datetime) -> RetentionResult:
+async def run(tables: OwnTables, as_of: datetime) -> RetentionResult:
     """One night's run."""
-    return await run_retention(tables, Ledger(tables, Clock(as_of)), as_of, SMALL_GROUP)
+    return await run_retention(Register(tables), Ledger(Register(tables), Clock(as_of)), as_of, SMALL_GROUP)
 
 
 async def assert_equals_the_count(
-    tables: Register, license: License, reckoner: Reckoner, since: date, as_of: datetime
+    tables: OwnTables, license: License, reckoner: Reckoner, since: date, as_of: datetime
 ) -> None:
     """Every day since one, and every month, is as the reckoner counts it; older days are there for a year."""
     days = await kept_days(tables, license.id)
@@ -120,12 +122,12 @@ async def assert_equals_the_count(
     assert await kept_months(tables, license.id) == expected_months(reckoner, BEGIN.date(), as_of, SMALL_GROUP)
 
 
-async def assert_organizations_equal_the_count(tables: Register, licenses: list[License], as_of: datetime) -> None:
+async def assert_organizations_equal_the_count(tables: OwnTables, licenses: list[License], as_of: datetime) -> None:
     """Every month of an organization counts each of its people once."""
-    for organization in {license.terms.organization for license in licenses}:
+    for organization in {license.terms.organization_id for license in licenses}:
         counted: dict[str, set[str]] = {}
         for license in licenses:
-            if license.terms.organization == organization:
+            if license.terms.organization_id == organization:
                 for use in license.uses:
                     for month in months_of(use.started_at, use.ended_at or as_of, as_of):
                         counted.setdefault(month, set()).add(use.user)
@@ -148,11 +150,11 @@ def kept_ends(license: License) -> list[datetime]:
     return [use.ended_at for use in license.uses if use.ended_at and use.ended_at >= cutoff]
 
 
-async def assert_kept_for_a_year(tables: Register, licenses: list[License]) -> None:
+async def assert_kept_for_a_year(tables: OwnTables, licenses: list[License]) -> None:
     """No session is older than a year, and none younger is gone; of denials, those of this month are left."""
     for license in licenses:
         ended = tables.rows("register", license.id, rows.ENDED, rows.beyond(rows.ENDED), columns=("ended_at",))
-        assert sorted([rows.utc(row.columns["ended_at"]) async for row in ended]) == sorted(kept_ends(license))
+        assert sorted([utc(row.columns["ended_at"]) async for row in ended]) == sorted(kept_ends(license))
         this_month = [denial for denial in license.denials if denial.first_at >= datetime(2027, 3, 1, tzinfo=UTC)]
         assert len(await keys(tables, license.id, rows.DENIED)) == len(this_month)
         assert len(await kept_months(tables, license.id)) == 14

@@ -13,11 +13,14 @@ from datetime import UTC, datetime, timedelta
 from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import UnavailableError
 from licensing.rules.license import Sharing
+from licensing.rules.model import EndedSession, EndReason, Session, Versioned
 from licensing.rules.personal import PersonalData
-from licensing.rules.seats import Departure, End, Granted, Known, Reason, Request, Session, Start
+from licensing.rules.requests import End, Granted, Request, Start
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.storage import register as rows
+from licensing.storage.codec import utc
 from licensing.storage.ledger import Decision, Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
 from tests import support
 from tests.storage.desk import Clock, ledgers, look, new_license, new_session, terms
@@ -48,8 +51,8 @@ def past_sessions(organization: str, count: int, now: datetime) -> list[tuple[st
         session = Session(
             new_session(), began, began, began, person.user, person.host, person.ip, pepper, holder=person.user
         )
-        ended = Departure(Known(session, ""), began + USE, Reason.ENDED)
-        made.append((user, rows.departure(ended)[1]))
+        ended = EndedSession(session, began + USE, EndReason.ENDED)
+        made.append((user, rows.end_changes(Versioned(ended, ""))[1].write))
     return made
 
 
@@ -91,7 +94,7 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
         began = time.monotonic()
 
     async def live(ledger: Ledger, organization: str, user: str, done: asyncio.Event) -> int:
-        bought = terms(organization=organization, sharing=Sharing.USER, seats=SEATS)
+        bought = terms(organization_id=organization, sharing=Sharing.USER, seats=SEATS)
         persons = PEPPERS.persons(organization, support.user_hash(user), support.host_hash(), None)
         runs = 0
         while not done.is_set():
@@ -100,7 +103,7 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             if isinstance((await until_answered(ledger, license, start)).outcome, Granted):
                 runs += 1
                 await asyncio.sleep(random.uniform(0, 0.05))
-                await until_answered(ledger, license, End(start.session))
+                await until_answered(ledger, license, End(start.session_id))
             await asyncio.sleep(random.uniform(0, 0.05))
         return runs
 
@@ -111,14 +114,16 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
         for license in licenses[organization]:
             # Their first start makes the licenses known.
             persons = PEPPERS.persons(organization, support.user_hash("first"), support.host_hash(), None)
-            first = Start(new_session(), terms(organization=organization, sharing=Sharing.USER, seats=SEATS), persons)
-            await Ledger(tables, clock).submit(license, first)
-            await Ledger(tables, clock).submit(license, End(first.session))
+            first = Start(
+                new_session(), terms(organization_id=organization, sharing=Sharing.USER, seats=SEATS), persons
+            )
+            await Ledger(Register(tables), clock).submit(license, first)
+            await Ledger(Register(tables), clock).submit(license, End(first.session_id))
             each = past_sessions(organization, SESSIONS // 2 // LICENSES, clock())
             before[organization] += await fill(tables, license, each)
     lap("fill")
 
-    privacy = Privacy(tables, Ledger(tables, clock), PEPPERS, clock)
+    privacy = Privacy(Register(tables), Ledger(Register(tables), clock), PEPPERS, clock)
     here, there = organizations
     done = asyncio.Event()
     programs = [
@@ -165,14 +170,14 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             seen.check()
             assert seen.head["in_use"] == 0
             otherwise |= {
-                session: rows.utc(row["ended_at"])
+                session: utc(row["ended_at"])
                 for session, row in seen.ended.items()
-                if rows.utc(row["started_at"]) < clock() and row["ended_at"] - row["started_at"] != USE
+                if utc(row["started_at"]) < clock() and row["ended_at"] - row["started_at"] != USE
             }
             left += Counter(
                 names[row["user"]]
                 for row in seen.ended.values()
-                if row["user"] in names and rows.utc(row["started_at"]) < clock()
+                if row["user"] in names and utc(row["started_at"]) < clock()
             )
         expected = before[organization].copy()
         if organization == here:

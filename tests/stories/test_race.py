@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from licensing.services.verify import verify
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables
 from tests.storage.desk import look, new_license
 
@@ -42,7 +43,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
 
     looks = 0
     while not race.done():
-        count = await verify(tables, license)
+        count = await verify(Register(tables), license)
         if count is not None and count.steady:
             looks += 1
             assert count.flaws == ()

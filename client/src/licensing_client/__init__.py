@@ -1,4 +1,4 @@
-"""Takes a seat of a floating license, keeps it while a program runs, and gives it back.
+"""Take a seat of a floating license, keep it while a program runs, and give it back.
 
 from licensing_client import Program, Seat
 
@@ -8,13 +8,17 @@ with Seat(PROGRAM, "acme.lic"):
     run()
 """
 
-from licensing_client.errors import Fault, SeatRefused
+from licensing_client.errors import ClientError, SeatRefused
 from licensing_client.license import License, Program
 from licensing_client.machine import Status
 from licensing_client.reasons import Code, Reason
 from licensing_client.seat import Network, Seat, Standing
 
+Fault = ClientError
+"""The name of `ClientError` in earlier versions."""
+
 __all__ = [
+    "ClientError",
     "Code",
     "Fault",
     "License",

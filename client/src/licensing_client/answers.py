@@ -1,8 +1,7 @@
-"""What can come of asking the service: a closed set of values, which the rest decides on.
+"""The possible results of a call to the service: a closed set of values.
 
-`Granted`, `Refused`, `Gone`, `Unaccepted` and `Ended` are the service's own words, each believed only for the call that
-it may answer. Everything else, from a cut cable to a captive portal's page, is `NoAnswer`: it proves
-nothing.
+`Granted`, `Refused`, `Gone`, `Unaccepted` and `Ended` come from the service. Each counts only for the calls that
+it can answer. `NoAnswer` is everything else, from a broken cable to a captive portal's page. It proves nothing.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from licensing_client.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """How many seats are in use, of how many."""
+    """Seats in use, and seats in all."""
 
     in_use: int
     total: int
@@ -22,7 +21,7 @@ class Seats:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The privacy policy that the service follows; a new `version` is worth telling the user."""
+    """The service's privacy policy. Users should learn of a new `version`."""
 
     version: str
     url: str
@@ -30,7 +29,7 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The program may run as long as the lease says. `recorded`: whether the register holds the session."""
+    """The program may run until the lease expires. `recorded`: the register holds the session."""
 
     lease: Lease
     heartbeat_seconds: int
@@ -41,7 +40,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The service says no. `retry_after`: seconds until it is worth asking again, or None: it is not."""
+    """The service refuses. `retry_after`: seconds until the next call, None for no further call."""
 
     reason: Reason
     retry_after: int | None = None
@@ -49,22 +48,22 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """This session cannot go on, or, at a start, cannot be: another has to be started."""
+    """The session cannot be used, or not any more. The program has to start another."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unaccepted:
-    """The lease is not accepted, perhaps since it was damaged on its way. Of its session that says nothing."""
+    """The service does not accept the lease. The session may be active all the same."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The session has ended, now or before."""
+    """The session has ended, now or earlier."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """Nothing that proves anything. `step` is how far it came, `detail` is for people."""
+    """No valid answer came. `step`: the step that failed; `detail`: a sentence for people."""
 
     step: Step
     detail: str

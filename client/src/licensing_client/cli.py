@@ -1,9 +1,7 @@
-"""The command `licensing-client`: for programs that do not embed the client, and for finding out what is
-wrong.
+"""The command `licensing-client`: seats for programs that do not embed the client, and diagnosis.
 
-Results go to standard output, messages to standard error. Exit codes: 0 done; 1 refused, or something
-failed; 2 wrong usage. `hold` passes the program's own on; 125 means that there was no seat and the program
-was not run.
+Results go to standard output, messages to standard error. Exit codes: 0 success, 1 refusal or failure, 2 wrong
+usage. `hold` exits with the program's own code, or with 125 if there is no seat.
 """
 
 import argparse
@@ -17,29 +15,29 @@ from pathlib import Path
 from licensing_client.answers import Ended, Gone, NoAnswer
 from licensing_client.clock import SystemClock
 from licensing_client.diagnose import diagnose
-from licensing_client.hold import hold
 from licensing_client.identity import names
 from licensing_client.lease import Lease
-from licensing_client.license import License, Program, covers, day, read_license
+from licensing_client.license import License, Program, check_license, read_license, utc_day
 from licensing_client.machine import End
-from licensing_client.memory import Memory, Slots
 from licensing_client.reasons import Reason
+from licensing_client.run_command import run_command
 from licensing_client.seat import Network, Seat, Standing
+from licensing_client.state_files import SavedState, StateFiles
 from licensing_client.tokens import xs_of
-from licensing_client.transport import Line
+from licensing_client.transport import Cancellation
 
 DONE, FAILED, USAGE, NO_SEAT = 0, 1, 2, 125
-SECONDS = 10.0
-DAY = 86400
+TIMEOUT_SECONDS = 10.0
+DAY_SECONDS = 86400
 ISSUER_KEYS = "LICENSING_ISSUER_KEYS"
 
 
-class _Usage(Exception):
-    """The command line cannot be followed; the text says why."""
+class _UsageError(Exception):
+    """The command line is wrong; the text says how."""
 
 
-def say(text: str) -> None:
-    """Tell people, on standard error."""
+def print_message(text: str) -> None:
+    """Print a message for people on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -49,11 +47,11 @@ def _program(arguments: argparse.Namespace) -> Program:
         program = Program(xs_of(json.loads(text)), product=arguments.product)
         program.keys()
     except KeyError:
-        raise _Usage(f"say whose licenses to trust: --issuer-keys FILE, or {ISSUER_KEYS}") from None
+        raise _UsageError(f"say whose licenses to trust: --issuer-keys FILE, or {ISSUER_KEYS}") from None
     except OSError as error:
-        raise _Usage(f"--issuer-keys cannot be read: {error.strerror}") from None
+        raise _UsageError(f"--issuer-keys cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _Usage("the issuer keys are no public JSON Web Key Set") from None
+        raise _UsageError("the issuer keys are no public JSON Web Key Set") from None
     return program
 
 
@@ -64,13 +62,13 @@ def _network(arguments: argparse.Namespace) -> Network:
 def _license(arguments: argparse.Namespace) -> License | None:
     found = read_license(arguments.file, _program(arguments).keys())
     if isinstance(found, Reason):
-        say(found.message)
+        print_message(found.message)
         return None
     return found
 
 
 def time_left(standing: Standing) -> str:
-    """How long a program may run, in words."""
+    """The time that the program may still run, in words."""
     seconds = standing.left.total_seconds() if standing.left else 0.0
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
@@ -78,32 +76,32 @@ def time_left(standing: Standing) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def _tell_grace(standing: Standing) -> None:
-    say(f"The license service cannot be reached. The program may run for another {time_left(standing)}.")
+def _print_grace(standing: Standing) -> None:
+    print_message(f"The license service cannot be reached. The program may run for another {time_left(standing)}.")
 
 
-def _tell_reason(standing: Standing) -> None:
+def _print_reason(standing: Standing) -> None:
     if standing.reason:
-        say(standing.reason.message)
+        print_message(standing.reason.message)
 
 
 def _hold(arguments: argparse.Namespace) -> int:
     if not arguments.command:
-        raise _Usage("name the program to run, after --")
+        raise _UsageError("name the program to run, after --")
     seat = Seat(
         _program(arguments),
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
-        grace=_tell_grace,
-        refused=_tell_reason,
-        lost=_tell_reason,
-        restored=lambda _standing: say("The seat is held again."),
+        grace=_print_grace,
+        refused=_print_reason,
+        lost=_print_reason,
+        restored=lambda _standing: print_message("The seat is held again."),
     )
     try:
         if not seat.start().running:
             return NO_SEAT
-        return hold(seat, arguments.command, arguments.save_seconds, say)
+        return run_command(seat, arguments.command, arguments.save_seconds, print_message)
     finally:
         seat.close()
 
@@ -119,7 +117,7 @@ def _check(arguments: argparse.Namespace) -> int:
         "product": license.product,
         "kind": license.kind,
         "seats": str(license.seats),
-        "valid": f"{day(license.valid_from)} to {day(license.valid_until)}",
+        "valid": f"{utc_day(license.valid_from)} to {utc_day(license.valid_until)}",
         "features": ", ".join(sorted(license.features)) or "none",
         "collects": "use sessions, without names" if license.collect else "nothing",
         "this user": person.user,
@@ -128,30 +126,30 @@ def _check(arguments: argparse.Namespace) -> int:
     for name, value in lines.items():
         print(f"{name:<13} {value}")
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
-    refusal = covers(license, _program(arguments), person, now)
+    refusal = check_license(license, _program(arguments), person, now)
     if refusal:
-        say(refusal.message)
+        print_message(refusal.message)
         return FAILED
     return DONE
 
 
-def _minute(time: datetime.datetime) -> str:
+def _to_the_minute(time: datetime.datetime) -> str:
     return time.isoformat(timespec="minutes")
 
 
-def _borrowed(memory: Memory) -> Lease | None:
-    """The lease of a seat that was borrowed and not given back."""
-    lease = memory.lease
-    return lease if lease is not None and lease.borrowed and memory.open == lease.session else None
+def _borrowed_lease(saved: SavedState) -> Lease | None:
+    """The lease of a seat that is borrowed and not returned."""
+    lease = saved.lease
+    return lease if lease is not None and lease.borrowed and saved.open_session_id == lease.session_id else None
 
 
-def _borrowed_here(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
-    """Until when a seat is borrowed already, and no program uses it."""
-    slot = Slots(license, arguments.state).take()
-    memory, clock = slot.read(), SystemClock()
-    slot.release()
-    lease, monotonic = _borrowed(memory), clock.monotonic()
-    if lease is None or memory.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
+def _borrowed_until(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
+    """The end of a borrowed seat that no program uses; None if there is none."""
+    file = StateFiles(license, arguments.state).acquire()
+    saved, clock = file.read(), SystemClock()
+    file.release()
+    lease, monotonic = _borrowed_lease(saved), clock.monotonic()
+    if lease is None or saved.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
         return None
     return datetime.datetime.fromtimestamp(lease.expires_at, datetime.timezone.utc)
 
@@ -160,28 +158,28 @@ def _borrow(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    if not license.borrow:
-        say("Seats of this license cannot be borrowed.")
+    if not license.borrow_seconds:
+        print_message("Seats of this license cannot be borrowed.")
         return FAILED
-    held = _borrowed_here(license, arguments)
-    if held is not None:
-        print(f"borrowed until {_minute(held)}")
-        say("It was borrowed before, and nothing has changed; `return` gives it back.")
+    until = _borrowed_until(license, arguments)
+    if until is not None:
+        print(f"borrowed until {_to_the_minute(until)}")
+        print_message("It was borrowed before, and nothing has changed; `return` gives it back.")
         return FAILED
     seat = Seat(
         _program(arguments),
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
-        start_within=SECONDS,
-        borrow_seconds=round(arguments.days * DAY),
+        start_within=TIMEOUT_SECONDS,
+        borrow_seconds=round(arguments.days * DAY_SECONDS),
     )
     try:
         standing = seat.start()
         if standing.borrowed and standing.expires is not None:
-            print(f"borrowed until {_minute(standing.expires)}")
+            print(f"borrowed until {_to_the_minute(standing.expires)}")
             return DONE
-        say(standing.reason.message if standing.reason else "The seat could not be borrowed.")
+        print_message(standing.reason.message if standing.reason else "The seat could not be borrowed.")
         return FAILED
     finally:
         seat.close()
@@ -191,22 +189,22 @@ def _return(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    slot = Slots(license, arguments.state).take()
+    file = StateFiles(license, arguments.state).acquire()
     try:
-        memory = slot.read()
-        lease = _borrowed(memory)
+        saved = file.read()
+        lease = _borrowed_lease(saved)
         if lease is None:
-            say("No seat is borrowed here, or the program that uses it still runs.")
+            print_message("No seat is borrowed here, or the program that uses it still runs.")
             return FAILED
-        answer = _network(arguments).to(license).ask(End(lease), SECONDS, Line())
+        answer = _network(arguments).to(license).ask(End(lease), TIMEOUT_SECONDS, Cancellation())
         if isinstance(answer, Ended):
-            slot.write(Memory(None, None, memory.offset, memory.seen))
+            file.write(SavedState(None, None, saved.offset, saved.seen_at))
             print("returned")
             return DONE
-        say(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
+        print_message(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
         return FAILED
     finally:
-        slot.release()
+        file.release()
 
 
 def _my_data(arguments: argparse.Namespace) -> int:
@@ -214,66 +212,75 @@ def _my_data(arguments: argparse.Namespace) -> int:
     if license is None:
         return FAILED
     service = _network(arguments).to(license)
-    held: list[object] = []
-    for slot in Slots(license, arguments.state).all():
-        memory = slot.read()
-        if memory.lease is None or memory.open != memory.lease.session:
+    sessions: list[object] = []
+    for file in StateFiles(license, arguments.state).all():
+        saved = file.read()
+        if saved.lease is None or saved.open_session_id != saved.lease.session_id:
             continue
-        found = service.read(memory.lease, SECONDS)
-        if isinstance(found, NoAnswer):
-            say(found.detail)
+        data = service.read(saved.lease, TIMEOUT_SECONDS)
+        if isinstance(data, NoAnswer):
+            print_message(data.detail)
             return FAILED
-        if not isinstance(found, Gone):
-            held.append(found)
-    print(json.dumps(held, indent=2))
-    if not held:
-        say("The register holds no running session of this user on this computer.")
+        if not isinstance(data, Gone):
+            sessions.append(data)
+    print(json.dumps(sessions, indent=2))
+    if not sessions:
+        print_message("The register holds no running session of this user on this computer.")
     return DONE
 
 
 def _diagnose(arguments: argparse.Namespace) -> int:
-    well = True
+    ok = True
     for finding in diagnose(arguments.file, _program(arguments), _network(arguments)):
-        print(f"{'ok  ' if finding.well else 'FAIL'} {finding.step:<10} {finding.detail}", flush=True)
-        well = finding.well
-    return DONE if well else FAILED
+        print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.step:<10} {finding.detail}", flush=True)
+        ok = finding.ok
+    return DONE if ok else FAILED
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="licensing-client", description="Seats of a floating license.")
+    parser = argparse.ArgumentParser(
+        prog="licensing-client", description="Take, borrow and return seats of a floating license."
+    )
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("file", type=Path, help="the license file")
     common.add_argument(
-        "--issuer-keys", metavar="FILE", help=f"whose licenses to trust: public JWKS (or {ISSUER_KEYS})"
+        "--issuer-keys",
+        metavar="FILE",
+        help=f"the issuer keys to trust, a public JWKS (default: the variable {ISSUER_KEYS})",
     )
     common.add_argument("--product", help="refuse license files of other products")
-    common.add_argument("--service", metavar="URL", help="in place of the license's own")
-    common.add_argument("--proxy", metavar="URL", help="in place of the system's; empty for none")
+    common.add_argument("--service", metavar="URL", help="the service (default: the license's own)")
+    common.add_argument("--proxy", metavar="URL", help="the HTTP proxy (default: the system's; empty for none)")
     common.add_argument("--ca-file", metavar="FILE", help="more certificate authorities to trust (PEM)")
-    common.add_argument("--state", metavar="DIR", type=Path, help="where the last lease is kept")
-    commands = parser.add_subparsers(dest="verb", required=True)
-    verbs = {
-        "hold": (_hold, "hold a seat while a program runs: hold acme.lic -- program args"),
-        "check": (_check, "check a license file, without the network"),
-        "borrow": (_borrow, "take a seat along on a trip"),
-        "return": (_return, "give a borrowed seat back early"),
-        "my-data": (_my_data, "show what the register holds on this user's running sessions"),
-        "diagnose": (_diagnose, "try each step of the way to a seat"),
+    common.add_argument(
+        "--state", metavar="DIR", type=Path, help="the directory of the private state (default: the system's)"
+    )
+    subparsers = parser.add_subparsers(dest="verb", required=True)
+    commands = {
+        "hold": (_hold, "run a program and hold a seat while it runs: hold acme.lic -- program args"),
+        "check": (_check, "check a license file offline"),
+        "borrow": (_borrow, "borrow a seat for a trip"),
+        "return": (_return, "return a borrowed seat early"),
+        "my-data": (_my_data, "show the register's data on this user's running sessions"),
+        "diagnose": (_diagnose, "test each step to a seat, and name the one that fails"),
     }
-    for name, (run, text) in verbs.items():
-        verb = commands.add_parser(name, parents=[common], help=text, description=text)
-        verb.set_defaults(run=run)
+    for name, (run, text) in commands.items():
+        command = subparsers.add_parser(name, parents=[common], help=text, description=text)
+        command.set_defaults(run=run)
         if name == "borrow":
-            verb.add_argument("--days", type=float, required=True, help="for how long")
+            command.add_argument("--days", type=float, required=True, help="how many days to borrow it for")
         if name == "hold":
-            verb.add_argument(
-                "--save-seconds", type=float, default=300.0, help="time to save when the seat is lost (300)"
+            command.add_argument(
+                "--save-seconds",
+                type=float,
+                default=300.0,
+                help="seconds to save work after the seat is lost (default: 300)",
             )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return the exit code."""
     parser = _parser()
     words = list(sys.argv[1:] if argv is None else argv)
     split = words.index("--") if "--" in words else len(words)
@@ -281,6 +288,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = words[split + 1 :]
     try:
         code: int = arguments.run(arguments)
-    except _Usage as error:
+    except _UsageError as error:
         parser.error(str(error))
     return code

@@ -1,11 +1,11 @@
-"""Which time it is, on the service's clock and not on the computer's, which anyone can set.
+"""The service's time, derived from leases. Users can set the computer's clock, so it is not trusted.
 
 The rules:
 
-- Each lease says what time it is; from then on, time is what the computer's clocks add to that.
-- Time never runs back: it goes on with the monotonic clock when the other is set back.
-- A sleeping computer's monotonic clock may stand still; its wall clock then tells how long it slept.
-- Over a restart the latest time that was seen is remembered, and it is at least that late.
+- Each lease carries the service's time. The computer's clocks measure the time since then.
+- Time never runs backwards: if the wall clock is set back, the monotonic clock counts.
+- The monotonic clock may stop while the computer sleeps; the wall clock then shows how long it slept.
+- The latest time is saved. After a restart, time continues from there or later.
 """
 
 import time
@@ -17,10 +17,10 @@ class Clock(Protocol):
     """The two clocks of a computer."""
 
     def wall(self) -> float:
-        """Seconds since 1970, as set by whomever."""
+        """Seconds since 1970. Users can set this clock."""
 
     def monotonic(self) -> float:
-        """Seconds since some time, never set."""
+        """Seconds since an arbitrary time. Nobody can set this clock."""
 
 
 class SystemClock:
@@ -31,14 +31,15 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some time."""
+        """Seconds since an arbitrary time."""
         return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The service's time: `offset` is how far its clock is ahead of the computer's; at the monotonic reading
-    `floor_at` it was at least `floor`. All in seconds.
+    """The service's time, in seconds.
+
+    `offset`: the service's clock minus the wall clock. `floor`: the least time at the monotonic reading `floor_at`.
     """
 
     offset: float
@@ -50,6 +51,6 @@ class Timeline:
         return max(wall + self.offset, self.floor + monotonic - self.floor_at)
 
     @classmethod
-    def told(cls, at: float, wall: float, monotonic: float) -> "Timeline":
-        """The timeline after the service said that it is `at`."""
-        return cls(offset=at - wall, floor=at, floor_at=monotonic)
+    def synchronized(cls, issued_at: float, wall: float, monotonic: float) -> "Timeline":
+        """The timeline after a lease that was issued at `issued_at`."""
+        return cls(offset=issued_at - wall, floor=issued_at, floor_at=monotonic)

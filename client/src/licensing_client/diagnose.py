@@ -1,7 +1,6 @@
-"""Tries each step of the way to a seat, and says how far it comes: file, signature, terms, DNS, connection,
-proxy, TLS, service, seat.
+"""Tests each step to a seat: file, signature, terms, DNS, connection, proxy, TLS, service, seat.
 
-One exchange tells of all the steps of the network: those before the one that failed went well.
+One exchange covers all network steps: those before the failed step succeeded.
 """
 
 import uuid
@@ -14,14 +13,14 @@ from licensing_client.answers import Ended, Granted, NoAnswer, Refused
 from licensing_client.clock import SystemClock
 from licensing_client.errors import Step
 from licensing_client.identity import names
-from licensing_client.license import License, Program, covers, day, read_license
+from licensing_client.license import License, Program, check_license, read_license, utc_day
 from licensing_client.machine import End, Start
 from licensing_client.reasons import Code, Reason
 from licensing_client.seat import Network
 from licensing_client.service import Service
-from licensing_client.transport import HttpTransport, Line
+from licensing_client.transport import Cancellation, HttpTransport
 
-SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 _STEPS = {
     Step.DNS: "the name of the service, or of the proxy, is found",
     Step.CONNECT: "it can be reached",
@@ -33,14 +32,14 @@ _STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A step, whether it went well, and what is to be known about it."""
+    """A step, whether it succeeded, and a sentence for people."""
 
     step: str
-    well: bool
+    ok: bool
     detail: str
 
 
-def _file(path: Path, program: Program) -> tuple[License | None, list[Finding]]:
+def _check_file(path: Path, program: Program) -> tuple[License | None, list[Finding]]:
     license = read_license(path, program.keys())
     if isinstance(license, License):
         return license, [
@@ -52,17 +51,19 @@ def _file(path: Path, program: Program) -> tuple[License | None, list[Finding]]:
     return None, [Finding("file", False, license.message)]
 
 
-def _terms(license: License, program: Program) -> Finding:
-    refusal: Reason | None = covers(license, program, names().person(license.salt, license.hosts), SystemClock().wall())
-    detail = f"{license.product}, {license.kind}, until {day(license.valid_until)}"
+def _check_terms(license: License, program: Program) -> Finding:
+    refusal: Reason | None = check_license(
+        license, program, names().person(license.salt, license.hosts), SystemClock().wall()
+    )
+    detail = f"{license.product}, {license.kind}, until {utc_day(license.valid_until)}"
     return Finding("terms", refusal is None, detail if refusal is None else refusal.message)
 
 
-def _network(service: Service, network: Network) -> Iterator[Finding]:
-    host = urlsplit(service.base).hostname or ""
+def _check_network(service: Service, network: Network) -> Iterator[Finding]:
+    host = urlsplit(service.base_url).hostname or ""
     proxy = HttpTransport(network.proxy).proxy_for(host)
-    secure = service.base.startswith("https:")
-    failure = service.health(SECONDS)
+    secure = service.base_url.startswith("https:")
+    failure = service.health(TIMEOUT_SECONDS)
     for step, detail in _STEPS.items():
         if failure is not None and failure.step is step:
             yield Finding(step.value, False, failure.detail)
@@ -74,12 +75,12 @@ def _network(service: Service, network: Network) -> Iterator[Finding]:
         yield Finding(step.value, True, detail)
 
 
-def _seat(license: License, service: Service) -> Finding:
+def _check_seat(license: License, service: Service) -> Finding:
     """Take a seat and give it back at once."""
-    answer = service.ask(Start(str(uuid.uuid4()), 0), SECONDS, Line())
+    answer = service.ask(Start(str(uuid.uuid4()), 0), TIMEOUT_SECONDS, Cancellation())
     match answer:
         case Granted(lease=lease, recorded=recorded):
-            ended = service.ask(End(lease), SECONDS, Line())
+            ended = service.ask(End(lease), TIMEOUT_SECONDS, Cancellation())
             if recorded and not isinstance(ended, Ended):
                 return Finding("seat", False, "a seat was granted, but could not be given back; it lapses")
             seats = f", {answer.seats.total} in all" if answer.seats and license.seats else ""
@@ -93,21 +94,21 @@ def _seat(license: License, service: Service) -> Finding:
 
 
 def diagnose(path: Path, program: Program, network: Network) -> Iterator[Finding]:
-    """Each step in turn, up to and with the first that fails."""
-    license, findings = _file(path, program)
+    """The findings in order, up to the first failure."""
+    license, findings = _check_file(path, program)
     yield from findings
     if license is None:
         return
-    terms = _terms(license, program)
+    terms = _check_terms(license, program)
     yield terms
-    if not terms.well:
+    if not terms.ok:
         return
     if not license.collect:
         yield Finding("seat", True, "this license makes no calls: nothing is collected")
         return
     service = network.to(license)
-    for finding in _network(service, network):
+    for finding in _check_network(service, network):
         yield finding
-        if not finding.well:
+        if not finding.ok:
             return
-    yield _seat(license, service)
+    yield _check_seat(license, service)

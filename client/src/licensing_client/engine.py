@@ -1,5 +1,6 @@
-"""One seat's life: does what the machine decides, a step at a time. It has no thread of its own and no
-clock but the one that it is given, so that a working day can be played in a second.
+"""Runs one seat: does what the machine decides, one step at a time.
+
+It has no thread of its own, and no clock except the one that it is given. So tests simulate a working day in seconds.
 """
 
 import random
@@ -12,54 +13,54 @@ from licensing_client import machine
 from licensing_client.answers import Ended, Granted
 from licensing_client.clock import Clock, Timeline
 from licensing_client.license import License
-from licensing_client.machine import Luck, Start, State, Status, Terms
-from licensing_client.memory import Memory, Slot
+from licensing_client.machine import Randomness, Start, State, Status, Terms
 from licensing_client.service import Service
-from licensing_client.transport import Line
+from licensing_client.state_files import SavedState, StateFile
+from licensing_client.transport import Cancellation
 
 EXCHANGE_SECONDS = 10.0
 
 
 class Engine:
-    """Holds a seat's state, asks the service what the machine wishes to know, remembers, and tells what is
-    new.
+    """Keeps a seat's state, makes the calls that are due, saves the state, and sends notices.
 
-    `step`, `rest` and `close` belong to one thread, on which news is told; everything else may be called from
-    any.
+    One thread calls `step`, `wait` and `close`, and receives the notices. Any thread may call the other methods.
     """
 
     def __init__(
         self,
         license: License,
         service: Service,
-        slot: Slot,
-        memory: Memory,
+        file: StateFile,
+        saved: SavedState,
         clock: Clock,
-        tell: Callable[[State], None],
+        notify: Callable[[State], None],
         *,
         terms: Terms,
-        borrow: int = 0,
-        chance: random.Random | None = None,
+        borrow_seconds: int = 0,
+        rng: random.Random | None = None,
     ) -> None:
-        """`memory` is what `slot` held; `tell` hears of each change that users are to know of, one by one."""
+        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time."""
         self._service = service
-        self._slot = slot
+        self._file = file
         self._clock = clock
-        self._tell = tell
-        self._chance = chance or random.Random()  # noqa: S311 — jitter, no secret
-        self._timeline = memory.timeline(clock.monotonic())
+        self._notify = notify
+        self._rng = rng or random.Random()  # noqa: S311 — jitter, no secret
+        self._timeline = saved.timeline(clock.monotonic())
         self._changed = threading.Condition(threading.RLock())
         self._woken = threading.Event()
-        self._line = Line()
-        self._news: deque[State] = deque()
-        self.granted: Granted | None = None
-        fresh = self._luck().session
+        self._cancellation = Cancellation()
+        self._notices: deque[State] = deque()
+        self.last_grant: Granted | None = None
+        session_id = self._draw().session_id
         if license.collect:
-            self._state = machine.begin(terms, fresh, memory.lease, memory.open, borrow, self.now())
+            self._state = machine.begin(
+                terms, session_id, saved.lease, saved.open_session_id, borrow_seconds, self.now()
+            )
         else:
-            self._state = machine.uncollected(terms, fresh, self.now())
+            self._state = machine.begin_unrecorded(terms, session_id, self.now())
         if self._state.status is Status.GRANTED:
-            self._news.append(self._state)
+            self._notices.append(self._state)
 
     def now(self) -> float:
         """The service's time."""
@@ -67,108 +68,110 @@ class Engine:
 
     @property
     def state(self) -> State:
-        """Where the seat stands."""
+        """The seat's current state."""
         return self._state
 
     def step(self) -> float:
-        """Do what is due now. Seconds until something is due next."""
+        """Do what is due now. Returns the seconds until the next step."""
         with self._changed:
             now = self.now()
-            self._move(machine.passed(self._state, now))
-            call = machine.due(self._state, now)
+            self._transition(machine.time_passed(self._state, now))
+            call = machine.due_call(self._state, now)
             if call is not None:
-                self._move(machine.asking(self._state, call))
-                line = self._line = Line()
-        self._announce()
+                self._transition(machine.call_sent(self._state, call))
+                cancellation = self._cancellation = Cancellation()
+        self._send_notices()
         if call is not None:
             if isinstance(call, Start):
-                self._remember()  # a crash before the answer must not cost a second seat
-            answer = self._service.ask(call, EXCHANGE_SECONDS, line)
+                self._save()  # a crash before the answer must not cost a second seat
+            answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation)
             with self._changed:
                 if isinstance(answer, Granted):
-                    self.granted = answer
-                    self._timeline = Timeline.told(answer.lease.issued_at, self._clock.wall(), self._clock.monotonic())
-                self._move(machine.answered(self._state, answer, self.now(), self._luck()))
-                self._remember()
-            self._announce()
+                    self.last_grant = answer
+                    self._timeline = Timeline.synchronized(
+                        answer.lease.issued_at, self._clock.wall(), self._clock.monotonic()
+                    )
+                self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
+                self._save()
+            self._send_notices()
         with self._changed:
             return max(0.0, machine.wake_at(self._state) - self.now())
 
-    def rest(self, seconds: float) -> None:
-        """Do nothing for so many seconds, or until somebody calls `wake`."""
+    def wait(self, seconds: float) -> None:
+        """Wait so many seconds, or until `wake` is called."""
         self._woken.wait(seconds)
         self._woken.clear()
 
     def wake(self) -> None:
-        """There is something to be done."""
+        """End `wait` early."""
         self._woken.set()
 
-    def settled(self, seconds: float) -> None:
-        """Wait until a start is decided; after so many seconds it is decided without the network."""
+    def wait_for_decision(self, seconds: float) -> None:
+        """Wait until a start is decided. After so many seconds it is decided without an answer."""
         with self._changed:
             self._changed.wait_for(lambda: self._state.status is not Status.STARTING, seconds)
             if self._state.status is Status.STARTING:
-                late = self._state.began_at + self._state.terms.start_within
-                self._move(machine.passed(self._state, max(self.now(), late)))
+                late = self._state.began_at + self._state.terms.start_within_seconds
+                self._transition(machine.time_passed(self._state, max(self.now(), late)))
         self.wake()
 
-    def again(self) -> None:
-        """Try once more after a refusal."""
+    def retry(self) -> None:
+        """Try again after a refusal."""
         with self._changed:
-            self._move(machine.again(self._state, self.now()))
+            self._transition(machine.retry(self._state, self.now()))
         self.wake()
 
     def borrow(self, seconds: int) -> bool:
-        """Trade the seat for a borrowed one, or, with 0, back. False where there is none to trade."""
+        """Trade the seat for a borrowed one; 0 trades it back. False if there is no seat to trade."""
         with self._changed:
             before = self._state
-            self._move(machine.borrow(before, seconds, self.now(), self._luck()))
+            self._transition(machine.borrow(before, seconds, self.now(), self._draw()))
             taken = self._state is not before
         self.wake()
         return taken
 
-    def cut(self) -> None:
-        """Do not wait for the answer that is under way."""
+    def cancel_exchange(self) -> None:
+        """Cancel the exchange in progress."""
         with self._changed:
-            self._line.cut()
+            self._cancellation.cancel()
 
     def close(self, seconds: float) -> None:
-        """Give the seat back, within so many seconds, and let go of everything."""
-        lease = machine.leaving(self._state)
+        """End the session within so many seconds, and release the state file."""
+        lease = machine.lease_to_end(self._state)
         answer = None
         if lease is not None:
-            answer = self._service.ask(machine.End(lease), seconds, Line())
+            answer = self._service.ask(machine.End(lease), seconds, Cancellation())
         with self._changed:
-            self._move(machine.closed(self._state, ended=isinstance(answer, Ended)))
-            self._remember()
-            self._slot.release()
+            self._transition(machine.closed(self._state, ended=isinstance(answer, Ended)))
+            self._save()
+            self._file.release()
 
-    def _luck(self) -> Luck:
-        return Luck(self._chance.random(), str(uuid.UUID(int=self._chance.getrandbits(128), version=4)))
+    def _draw(self) -> Randomness:
+        return Randomness(self._rng.random(), str(uuid.UUID(int=self._rng.getrandbits(128), version=4)))
 
-    def _move(self, after: State) -> None:
+    def _transition(self, after: State) -> None:
         before, self._state = self._state, after
-        if machine.news(before, after):
-            self._news.append(after)
+        if machine.should_notify(before, after):
+            self._notices.append(after)
         self._changed.notify_all()
 
-    def _remember(self) -> None:
-        if self._state.quiet and self._state.lease is None:
-            return  # a license that collects nothing leaves nothing behind
-        self._slot.write(
-            Memory(
+    def _save(self) -> None:
+        if self._state.unrecorded and self._state.lease is None:
+            return  # a license that collects nothing leaves no file
+        self._file.write(
+            SavedState(
                 lease=self._state.lease,
-                open=machine.open_session(self._state),
+                open_session_id=machine.open_session_id(self._state),
                 offset=self._timeline.offset,
-                seen=self.now(),
+                seen_at=self.now(),
             )
         )
 
-    def _announce(self) -> None:
-        """Tell what is new, in order, and never while a lock is held."""
+    def _send_notices(self) -> None:
+        """Send the pending notices in order, without holding the lock."""
         while True:
             with self._changed:
-                if not self._news:
+                if not self._notices:
                     return
-                state = self._news.popleft()
-            self._tell(state)
+                state = self._notices.popleft()
+            self._notify(state)

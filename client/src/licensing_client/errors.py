@@ -1,10 +1,9 @@
-"""Faults: what went wrong that nobody asked for. Refusals are values (`licensing_client.reasons`), not
-faults.
+"""Errors. A refusal is a value (`licensing_client.reasons`), not an error.
 
-Fault
-├── TokenFault      a license file or a lease is not genuine; `.flaw` says in which way
-├── NoExchange      the network gave no reply; `.step` says how far it came
-└── SeatRefused     a `with` block was not entered, since there is no seat; `.reason` says why
+ClientError
+├── TokenError       a license file or a lease fails verification; `.flaw` says how
+├── ExchangeError    the network gave no reply; `.step` says which step failed
+└── SeatRefused      a `with` block was not entered, since there is no seat; `.reason` says why
 """
 
 from enum import Enum
@@ -12,12 +11,12 @@ from enum import Enum
 from licensing_client.reasons import Reason
 
 
-class Fault(Exception):
-    """Root of all faults. Its text is for people and holds no secret and nothing personal."""
+class ClientError(Exception):
+    """Root of all errors. Its text is for people, and holds no secret and no personal data."""
 
 
 class Flaw(str, Enum):
-    """In which way a token is not what it claims to be."""
+    """How a token fails verification."""
 
     DAMAGED = "damaged"
     FORGED = "forged"
@@ -28,8 +27,8 @@ class Flaw(str, Enum):
     FOREIGN = "foreign"
 
 
-class TokenFault(Fault):
-    """A token is refused before anything that it says is believed."""
+class TokenError(ClientError):
+    """A token fails verification. None of its claims is used."""
 
     def __init__(self, flaw: Flaw, explanation: str) -> None:
         super().__init__(explanation)
@@ -37,7 +36,7 @@ class TokenFault(Fault):
 
 
 class Step(str, Enum):
-    """How far an exchange came before it failed, in the order in which it goes."""
+    """The steps of an exchange, in their order."""
 
     DNS = "dns"
     CONNECT = "connect"
@@ -46,15 +45,15 @@ class Step(str, Enum):
     SERVICE = "service"
 
 
-class NoExchange(Fault):
-    """No reply came. The request may or may not have reached the service."""
+class ExchangeError(ClientError):
+    """No reply came. The service may have received the request all the same."""
 
     def __init__(self, step: Step, explanation: str) -> None:
         super().__init__(explanation)
         self.step = step
 
 
-class SeatRefused(Fault):
+class SeatRefused(ClientError):
     """The program may not run."""
 
     def __init__(self, reason: Reason) -> None:

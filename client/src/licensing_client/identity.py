@@ -1,8 +1,7 @@
-"""Who runs the program, and where, as hashes: names are turned into these here and go no further.
+"""Hashes of the user's and the computer's names. The names themselves go no further than this module.
 
-The hash is base64url(HMAC-SHA-256(salt, kind + ":" + normalized)), with the salt of the license file;
-vectors in tests/vectors/client-hashes.json. Names come from the operating system, not from the environment,
-which anyone can set.
+A hash is base64url(HMAC-SHA-256(salt, kind + ":" + normalized)), with the salt of the license file. Vectors are in
+tests/vectors/client-hashes.json. Names come from the operating system; anyone can set the environment.
 """
 
 import functools
@@ -19,23 +18,23 @@ from typing import Literal
 
 from licensing_client.tokens import base64url
 
-HOST_SECONDS = 1.0
-"""How long the fully qualified name may take to find; some resolvers need half a minute to say no."""
+HOST_LOOKUP_SECONDS = 1.0
+"""Time limit for the fully qualified name; some resolvers take half a minute to fail."""
 
 
 def normalized(name: str) -> str:
-    """A name as it is hashed: NFKC, white space trimmed, case folded, in this order."""
+    """A name as it is hashed: NFKC, then trimmed, then case-folded."""
     return unicodedata.normalize("NFKC", name).strip().casefold()
 
 
 def client_hash(salt: bytes, kind: Literal["user", "host"], name: str) -> str:
-    """43 characters base64url that stand for a name."""
+    """The hash of a name: 43 characters of base64url."""
     return base64url(hmac.digest(salt, f"{kind}:{normalized(name)}".encode(), "sha256"))
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Client hashes of who runs the program and of the computer that it runs on."""
+    """Client hashes of the user and of the computer."""
 
     user: str
     host: str
@@ -43,13 +42,13 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The user's name, and the computer's from the fullest to the shortest. Never stored, logged or sent."""
+    """The user's name, and the computer's names from longest to shortest. Never stored, logged or sent."""
 
     user: str
     hosts: tuple[str, ...]
 
     def person(self, salt: bytes, hosts: Container[str]) -> Person:
-        """The hashes. Where a license lists `hosts`, the name by which it knows this computer is taken."""
+        """The hashes. If the license's `hosts` lists a name of this computer, that name is used."""
         hashes = [client_hash(salt, "host", name) for name in self.hosts]
         return Person(
             user=client_hash(salt, "user", self.user),
@@ -70,24 +69,24 @@ def _user() -> str:
 
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # containers run under numbers that have no name
+    except KeyError:  # containers run under user ids without a name
         return str(os.getuid())
 
 
-def _qualified(short: str) -> str:
-    """The computer's fully qualified name, or `short` where it has none that can be found in time."""
+def _fully_qualified(short: str) -> str:
+    """The computer's fully qualified name, or `short` if none is found in time."""
     found: list[str] = []
-    asking = threading.Thread(
+    lookup = threading.Thread(
         target=lambda: found.append(socket.getfqdn(short)), name="licensing-client-name", daemon=True
     )
-    asking.start()
-    asking.join(HOST_SECONDS)
+    lookup.start()
+    lookup.join(HOST_LOOKUP_SECONDS)
     name = found[0] if found else short
     return name if "." in name and not name.startswith("localhost") else short
 
 
 @functools.cache
 def names() -> Names:
-    """The names of this user and this computer, looked up once."""
+    """The names of this user and this computer. Cached."""
     short = socket.gethostname()
-    return Names(_user(), tuple(dict.fromkeys((_qualified(short), short, short.split(".")[0]))))
+    return Names(_user(), tuple(dict.fromkeys((_fully_qualified(short), short, short.split(".")[0]))))

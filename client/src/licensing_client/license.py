@@ -1,17 +1,17 @@
-"""What a license file says, and whether it covers this program: decided offline, before anybody is asked.
+"""What a license file says, and whether it covers this program. Both are decided offline.
 
-The rules, in this order; the first that fails is the answer:
+The checks, in this order; the first that fails is the answer:
 
-1. the file is one signed line, and a key that is compiled into the program signed it;
-2. its product is the program's;
-3. it has begun and has not expired (half-open: `nbf` <= now < `exp`);
-4. the program was built before the license's maintenance ended;
-5. it has every feature that the program cannot do without;
-6. the user is listed, where it lists users; the host is listed, where it lists hosts.
+1. The file is one signed line, and a key that is compiled into the program signed it.
+2. Its product is the program's.
+3. It has begun and has not expired (`nbf` <= now < `exp`).
+4. The program was built before the license's maintenance ended.
+5. It has every feature that the program needs.
+6. It lists the user, if it lists users; it lists the host, if it lists hosts.
 
-Unknown claims are ignored, so that a newer issuer can add some.
+Unknown claims are ignored, so that newer issuers can add claims.
 
-Left to others: suspension, superseded files, networks and seats, which only the service knows.
+Left to the service: suspension, superseded files, networks and seats.
 """
 
 import datetime
@@ -20,24 +20,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from licensing_client.errors import Flaw, TokenFault
+from licensing_client.errors import Flaw, TokenError
 from licensing_client.identity import Person
 from licensing_client.reasons import Code, Reason, reason
-from licensing_client.tokens import LICENSE_TYPE, LIMIT, Keys, keys_of, unbase64url, verified, xs_of
+from licensing_client.tokens import LICENSE_TYPE, MAX_CHARACTERS, Keys, keys_of, unbase64url, verified_claims, xs_of
 
 FLOATING, NAMED_USER, NODE_LOCKED = "floating", "named-user", "node-locked"
 
-FILE_LIMIT = 64 * 1024
-"""Most bytes of a license file: the signed line and a page of comments for people."""
+FILE_LIMIT_BYTES = 64 * 1024
+"""Maximum size of a license file: the signed line and a page of comments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """What the vendor compiles into a program.
 
-    `issuer_keys`: the `x` (43 characters base64url) of every key that may sign license files. `product`:
-    the claim that must match; None fits any. `built`: the day it was built. `features`: those it cannot do
-    without.
+    `issuer_keys`: the `x` (43 characters of base64url) of every key that may sign license files.
+    `product`: the claim that must match; None matches any. `built`: the day of the build.
+    `features`: the features that the program needs.
     """
 
     issuer_keys: tuple[str, ...]
@@ -46,13 +46,16 @@ class Program:
     features: frozenset[str] = frozenset()
 
     def keys(self) -> Keys:
-        """The issuer keys by their id. ValueError where one is no key."""
+        """The issuer keys by their ids.
+
+        Raises ValueError where one is no key.
+        """
         return keys_of(self.issuer_keys)
 
 
 @dataclass(frozen=True, slots=True)
 class License:
-    """A genuine license. Times are seconds since 1970, UTC; lengths are in seconds."""
+    """A verified license. Times are seconds since 1970, UTC."""
 
     token: str = field(repr=False)
     id: str
@@ -68,14 +71,14 @@ class License:
     maintenance_until: int | None
     collect: bool
     salt: bytes = field(repr=False)
-    grace: int
-    borrow: int
+    grace_seconds: int
+    borrow_seconds: int
     service: str
     lease_keys: Keys = field(repr=False)
 
 
 class _Claims:
-    """Takes claims out of a signed text by name and type."""
+    """Reads claims by name and type."""
 
     def __init__(self, claims: Mapping[str, Any]) -> None:
         self._claims = claims
@@ -83,111 +86,119 @@ class _Claims:
     def text(self, name: str) -> str:
         value = self._claims.get(name)
         if not isinstance(value, str) or not value:
-            raise TokenFault(Flaw.MALFORMED, f"is signed, but its {name} is no text")
+            raise TokenError(Flaw.MALFORMED, f"is signed, but its {name} is no text")
         return value
 
-    def whole(self, name: str, default: int | None = None) -> int:
+    def whole_number(self, name: str, default: int | None = None) -> int:
         value = self._claims.get(name, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise TokenFault(Flaw.MALFORMED, f"is signed, but its {name} is no whole number")
+            raise TokenError(Flaw.MALFORMED, f"is signed, but its {name} is no whole number")
         return value
 
-    def texts(self, name: str) -> frozenset[str]:
+    def text_set(self, name: str) -> frozenset[str]:
         value = self._claims.get(name, [])
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise TokenFault(Flaw.MALFORMED, f"is signed, but its {name} is no list of texts")
+            raise TokenError(Flaw.MALFORMED, f"is signed, but its {name} is no list of texts")
         return frozenset(value)
 
-    def flag(self, name: str, default: bool) -> bool:
+    def boolean(self, name: str, default: bool) -> bool:
         value = self._claims.get(name, default)
         if not isinstance(value, bool):
-            raise TokenFault(Flaw.MALFORMED, f"is signed, but its {name} is neither true nor false")
+            raise TokenError(Flaw.MALFORMED, f"is signed, but its {name} is neither true nor false")
         return value
 
 
 def license_line(text: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor comment. TokenFault if there is none."""
+    """The JWS in a license file: its only line that is neither blank nor a comment.
+
+    Raises TokenError where there is not exactly one.
+    """
     lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) != 1:
-        raise TokenFault(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
+        raise TokenError(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
     return tokens[0]
 
 
 def parse_license(text: str, keys: Keys) -> License:
-    """The license in a file's text, whatever its dates, if one of `keys` signed it; else TokenFault."""
+    """The license in a file's text, whatever its dates.
+
+    Raises TokenError where none of `keys` signed it, or its claims are malformed.
+    """
     token = license_line(text)
-    raw = verified(token, LICENSE_TYPE, keys)
-    claims = _Claims(raw)
-    organization = raw.get("organization")
+    payload = verified_claims(token, LICENSE_TYPE, keys)
+    claims = _Claims(payload)
+    organization = payload.get("organization")
     try:
-        lease_keys = keys_of(xs_of(raw.get("lease_keys")))
+        lease_keys = keys_of(xs_of(payload.get("lease_keys")))
         salt = unbase64url(claims.text("salt"))
     except ValueError:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but its keys or its salt cannot be read") from None
+        raise TokenError(Flaw.MALFORMED, "is signed, but its keys or its salt cannot be read") from None
     license = License(
         token=token,
         id=claims.text("sub"),
         organization=_Claims(organization if isinstance(organization, dict) else {}).text("name"),
         product=claims.text("product"),
-        kind=claims.text("kind") if "kind" in raw else FLOATING,
-        seats=claims.whole("seats", 0),
-        users=claims.texts("users"),
-        hosts=claims.texts("hosts"),
-        features=claims.texts("features"),
-        valid_from=claims.whole("nbf"),
-        valid_until=claims.whole("exp"),
-        maintenance_until=None if raw.get("maintenance_until") is None else claims.whole("maintenance_until"),
-        collect=claims.flag("collect", True),
+        kind=claims.text("kind") if "kind" in payload else FLOATING,
+        seats=claims.whole_number("seats", 0),
+        users=claims.text_set("users"),
+        hosts=claims.text_set("hosts"),
+        features=claims.text_set("features"),
+        valid_from=claims.whole_number("nbf"),
+        valid_until=claims.whole_number("exp"),
+        maintenance_until=None
+        if payload.get("maintenance_until") is None
+        else claims.whole_number("maintenance_until"),
+        collect=claims.boolean("collect", True),
         salt=salt,
-        grace=claims.whole("grace", 259200),
-        borrow=claims.whole("borrow", 0),
+        grace_seconds=claims.whole_number("grace", 259200),
+        borrow_seconds=claims.whole_number("borrow", 0),
         service=claims.text("service").rstrip("/"),
         lease_keys=lease_keys,
     )
     if license.kind == FLOATING and not license.collect:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but its seats float and it asks for no record of them")
+        raise TokenError(Flaw.MALFORMED, "is signed, but its seats float and it asks for no record of them")
     if license.kind not in (FLOATING, NAMED_USER, NODE_LOCKED):
-        raise TokenFault(Flaw.MALFORMED, "is signed, but its kind is not known; a newer program may know it")
+        raise TokenError(Flaw.MALFORMED, "is signed, but its kind is not known; a newer program may know it")
     if (license.kind == NAMED_USER and not license.users) or (license.kind == NODE_LOCKED and not license.hosts):
-        raise TokenFault(Flaw.MALFORMED, "is signed, but does not say to whom it is bound")
+        raise TokenError(Flaw.MALFORMED, "is signed, but does not say to whom it is bound")
     return license
 
 
 def read_license(path: Path, keys: Keys) -> License | Reason:
-    """The license in a file, or why there is none."""
+    """The license in a file, or the reason why there is none."""
     try:
         with path.open("rb") as file:
-            data = file.read(FILE_LIMIT + 1)
-        if len(data) > FILE_LIMIT:
-            raise TokenFault(Flaw.OVERSIZE, f"is larger than {LIMIT} characters")
+            data = file.read(FILE_LIMIT_BYTES + 1)
+        if len(data) > FILE_LIMIT_BYTES:
+            raise TokenError(Flaw.OVERSIZE, f"is larger than {MAX_CHARACTERS} characters")
         return parse_license(data.decode("utf-8"), keys)
     except OSError as error:
         return reason(Code.LICENSE_MISSING, f"({error.strerror or type(error).__name__})")
     except UnicodeDecodeError:
         return reason(Code.LICENSE_MALFORMED, "(It is no UTF-8 text.)")
-    except TokenFault as fault:
-        genuine = fault.flaw in (Flaw.DAMAGED, Flaw.MALFORMED, Flaw.OVERSIZE)
-        return reason(Code.LICENSE_MALFORMED if genuine else Code.LICENSE_INVALID, f"(It {fault}.)")
+    except TokenError as error:
+        malformed = error.flaw in (Flaw.DAMAGED, Flaw.MALFORMED, Flaw.OVERSIZE)
+        return reason(Code.LICENSE_MALFORMED if malformed else Code.LICENSE_INVALID, f"(It {error}.)")
 
 
-def day(moment: float) -> str:
+def utc_day(moment: float) -> str:
     """The UTC day of a time, for people."""
     return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).date().isoformat()
 
 
-def covers(license: License, program: Program, person: Person, now: float) -> Reason | None:
-    """Decide whether a genuine license covers a program, a person and a time: None if so, else why not."""
+def check_license(license: License, program: Program, person: Person, now: float) -> Reason | None:
+    """The reason why a license does not cover a program, a person and a time; None if it does."""
     if program.product is not None and license.product != program.product:
         return reason(Code.PRODUCT_NOT_LICENSED, f"(It is for {license.product}.)")
     if now < license.valid_from:
-        return reason(Code.LICENSE_NOT_YET_VALID, f"(It begins on {day(license.valid_from)}.)")
+        return reason(Code.LICENSE_NOT_YET_VALID, f"(It begins on {utc_day(license.valid_from)}.)")
     if now >= license.valid_until:
-        return reason(Code.LICENSE_EXPIRED, f"(It ended on {day(license.valid_until)}.)")
+        return reason(Code.LICENSE_EXPIRED, f"(It ended on {utc_day(license.valid_until)}.)")
     if program.built is not None and license.maintenance_until is not None:
         built = datetime.datetime.combine(program.built, datetime.time(), datetime.timezone.utc)
         if built.timestamp() > license.maintenance_until:
-            return reason(Code.MAINTENANCE_OVER, f"(It ended on {day(license.maintenance_until)}.)")
+            return reason(Code.MAINTENANCE_OVER, f"(It ended on {utc_day(license.maintenance_until)}.)")
     if missing := sorted(program.features - license.features):
         return reason(Code.FEATURE_NOT_LICENSED, f"(Missing: {', '.join(missing)}.)")
     if license.users and person.user not in license.users:

@@ -1,32 +1,29 @@
-"""Whether the program may run, and what to ask the service when: every decision of the client, without a
-clock, a thread or a network.
+"""Every decision of the client: whether the program may run, and which call to make when.
 
-The rules:
+It uses no clock, thread or network. The rules:
 
-1. A program runs while its lease lasts (`granted`). When the service does not answer, it runs on (`grace`)
-   until the grace of its last lease is over, counted from when that lease was issued, and never past the
-   license's end.
-2. A start that gets no answer within `start_within`, or fails twice before, goes on in grace where a lease is
-   remembered, and is refused where none is.
-3. A service that refuses is obeyed: at a start at once (`refused`), while the program runs (`lost`) when it
-   says so a second time, since a refusal is not signed and an old one might have been played again. There
-   is no grace then, nor later in this run if the user tries again and nobody answers.
-4. Silence proves nothing and changes nothing but when to ask next: 2^(n-1) seconds after the n-th failure
-   in a row, at most `BACKOFF_LIMIT`, times 0.5 to 1 by chance, and never before the service's Retry-After.
-5. Heartbeats come at the server's interval, times 0.8 to 1 by chance, but at least `HEARTBEATS_IN_A_LEASE`
-   in a lease; at once when the computer has slept.
-6. A session that may be held is ended before another is started, so that nobody holds two seats; until a
-   start is answered it is repeated with the same session id, which takes no second one. Requests may be
-   damaged on their way: neither the refusal of a repeated start nor that of a lease proves that the session
-   is not active, so its id is kept; that the id is somebody else's is believed when it was heard twice.
-7. A session that the service does not know any more is started again without a word to the user.
-8. For want of a seat, and where only the clock says that it is over, a program that lost its seat keeps asking;
-   so does one that was refused, if it wants to wait. All other refusals are final.
-9. A license that is not recorded and takes no seat needs no heartbeat: it holds until its end.
-10. The wish to borrow a seat, or to trade it back, is kept until a start that carried it is answered, and the
-    user is told how it went.
+1. A program runs while its lease lasts (`granted`). Without an answer it runs on in `grace`, which counts from the
+   issue of its last lease. Grace never outlasts the license.
+2. A start without an answer is decided after `start_within_seconds`, or after two failures. With a saved lease the
+   program runs in grace; without one it is refused.
+3. A refusal counts at once at a start (`refused`). While the program runs it counts when it comes twice (`lost`):
+   refusals are not signed, so one may be a replay. No grace follows, even if a later retry gets no answer.
+4. A missing answer proves nothing and only sets the time of the next call. The backoff after n failures in a row is
+   2^(n-1) seconds, at most `BACKOFF_LIMIT_SECONDS`, times 0.5 to 1 (jitter), and at least Retry-After.
+5. Heartbeats follow the server's interval, times 0.8 to 1 (jitter), with at least `HEARTBEATS_PER_LEASE` per lease.
+   After the computer slept, one is sent at once.
+6. A session that may be active is ended before another starts, so nobody holds two seats. An unanswered start is
+   retried with the same session id, which is idempotent. Requests may be damaged on their way. So neither a refused
+   retry nor an unaccepted lease proves the session inactive: its id is kept. Only a second reply that the id is
+   somebody else's replaces it.
+7. A session that the service no longer knows is started again without a notice.
+8. A program that lost its seat keeps asking if no seat was free, or if only the clock ended it. So does a refused
+   program with `wait`. All other refusals are final.
+9. A license that is not recorded and takes no seat needs no heartbeat; it holds until its end.
+10. A request to borrow, or to trade back, is kept until a start that carried it is answered. The user learns how it
+    went.
 
-Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what an answer is worth
+Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
 """
 
@@ -37,18 +34,18 @@ from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Ref
 from licensing_client.lease import Lease
 from licensing_client.reasons import Code, Reason, reason
 
-BACKOFF_LIMIT = 300.0
-HEARTBEATS_IN_A_LEASE = 2
-CONFIRM_AFTER = 3.0
-POLL = 15.0
-"""How often the time is looked at, so that a computer that slept is noticed soon."""
-SLEPT = 60.0
-"""A gap this much longer than `POLL` means that the computer slept."""
-REMINDERS = (86400, 3600, 600)
-"""The user is told again that grace runs out when so many seconds are left."""
-FAILURES_AT_START = 2
-FOREIGN = "foreign"
-"""What `State.doubted` says of a session id that is said to be somebody else's."""
+BACKOFF_LIMIT_SECONDS = 300.0
+HEARTBEATS_PER_LEASE = 2
+CONFIRM_AFTER_SECONDS = 3.0
+POLL_SECONDS = 15.0
+"""How often the clock is read, so that sleep is noticed soon."""
+SLEEP_GAP_SECONDS = 60.0
+"""A gap this much longer than `POLL_SECONDS` means that the computer slept."""
+REMINDER_SECONDS = (86400, 3600, 600)
+"""The user gets another notice when grace has this many seconds left."""
+MAX_START_FAILURES = 2
+SESSION_ID_TAKEN = "session-id-taken"
+"""Value of `State.unconfirmed` after a reply that the session id is somebody else's."""
 
 
 class Status(str, Enum):
@@ -65,39 +62,39 @@ class Status(str, Enum):
 RUNNING = frozenset({Status.GRANTED, Status.GRACE})
 
 
-class Hold(Enum):
-    """What the register may hold for us."""
+class Registered(Enum):
+    """What the register may hold for this program."""
 
     NOTHING = "nothing"
-    ASKED = "asked"  # a start was sent, and its answer is not known
+    ASKED = "asked"  # a start was sent, its answer is unknown
     SEAT = "seat"  # the session of the lease
-    STALE = "stale"  # the session of the lease, which has to be ended before another starts
+    STALE = "stale"  # the session of the lease, to be ended before another starts
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change while a program runs. Lengths in seconds."""
+    """What does not change while a program runs."""
 
     valid_until: int
     floating: bool
     wait: bool = False
-    start_within: float = 3.0
+    start_within_seconds: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Luck:
-    """What is left to chance, drawn by the caller: `spread` is evenly distributed in [0, 1)."""
+class Randomness:
+    """Random values, drawn by the caller. `jitter` is uniform in [0, 1)."""
 
-    spread: float
-    session: str
+    jitter: float
+    session_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """Ask for a seat."""
 
-    session: str
-    borrow: int
+    session_id: str
+    borrow_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +116,20 @@ Call = Start | Heartbeat | End
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Everything that is known of one seat at one moment.
+    """Everything known of one seat at one moment.
 
-    `lease` is the last one that was granted, of whichever session; `session` is that of the next or last
-    start; `repeated`: it was sent before, and that was not answered. `call_at`: when to ask next, None for
-    not at all; `not_before`: the earliest that the service allows. `refusal`: what the service said, where it
-    was obeyed. `doubted`: what was heard once and is believed when it is heard twice. `quiet`: no calls are
-    needed. `borrow`: seconds wished for, 0 to trade a borrowed seat back, None for no wish; `carried`: the
-    wish that the last start carried.
+    `lease`: the last lease, of any session. `session_id`: that of the next or last start.
+    `repeated`: that start was sent before, without an answer.
+    `call_at`: when to make the next call, None for never. `not_before`: the earliest time that the service allows.
+    `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
+    `unrecorded`: no calls are needed. `borrow_seconds`: the length asked for, 0 to trade back, None for no request.
+    `sent_borrow_seconds`: the request that the last start carried.
     """
 
     terms: Terms
     status: Status
-    session: str
-    hold: Hold
+    session_id: str
+    registered: Registered
     lease: Lease | None
     began_at: float
     seen_at: float
@@ -141,320 +138,345 @@ class State:
     failures: int = 0
     reason: Reason | None = None
     refusal: Reason | None = None
-    doubted: str | None = None
-    quiet: bool = False
+    unconfirmed: str | None = None
+    unrecorded: bool = False
     repeated: bool = False
-    borrow: int | None = None
-    carried: int | None = None
-    reminders: int = 0
+    borrow_seconds: int | None = None
+    sent_borrow_seconds: int | None = None
+    reminders_given: int = 0
 
 
-# Beginnings.
+# Starting.
 
 
-def begin(terms: Terms, fresh: str, lease: Lease | None, open_session: str | None, borrow: int, now: float) -> State:
-    """A program starts, with what an earlier run left: its last lease, and a session that may not have ended.
+def begin(
+    terms: Terms, session_id: str, lease: Lease | None, open_session_id: str | None, borrow_seconds: int, now: float
+) -> State:
+    """The state at the start, from what an earlier run saved: its last lease, and a session that may not have ended.
 
-    A seat that was borrowed and has not expired is used as it is, without asking first. The session of a program that
-    crashed is ended before another starts. A start that was never answered is repeated. `fresh` is a
-    session id for the rest.
+    A borrowed seat that has not expired is used at once. The session of a crashed program is ended before another
+    starts. An unanswered start is retried. `session_id` is for all other starts.
     """
     state = State(
         terms=terms,
         status=Status.STARTING,
-        session=fresh,
-        hold=Hold.NOTHING,
+        session_id=session_id,
+        registered=Registered.NOTHING,
         lease=lease,
         began_at=now,
         seen_at=now,
         call_at=now,
-        borrow=borrow or None,
+        borrow_seconds=borrow_seconds or None,
     )
-    if open_session is None:
+    if open_session_id is None:
         return state
-    if lease is None or lease.session != open_session:
-        return replace(state, hold=Hold.ASKED, session=open_session)
+    if lease is None or lease.session_id != open_session_id:
+        return replace(state, registered=Registered.ASKED, session_id=open_session_id)
     if lease.borrowed and now < lease.expires_at:
-        return replace(state, hold=Hold.SEAT, status=Status.GRANTED, session=open_session, borrow=None)
-    return replace(state, hold=Hold.STALE)
+        return replace(
+            state, registered=Registered.SEAT, status=Status.GRANTED, session_id=open_session_id, borrow_seconds=None
+        )
+    return replace(state, registered=Registered.STALE)
 
 
-def uncollected(terms: Terms, session: str, now: float) -> State:
-    """A program starts whose license says that nothing is collected: it runs, and nobody is asked."""
-    return replace(begin(terms, session, None, None, 0, now), status=Status.GRANTED, call_at=None, quiet=True)
+def begin_unrecorded(terms: Terms, session_id: str, now: float) -> State:
+    """The state at the start if the license collects nothing: the program runs and makes no call."""
+    return replace(begin(terms, session_id, None, None, 0, now), status=Status.GRANTED, call_at=None, unrecorded=True)
 
 
-def again(state: State, now: float) -> State:
-    """The user tries again after a refusal; too soon, and the answer stays what it was."""
+def retry(state: State, now: float) -> State:
+    """The user tries again after a refusal. Before `not_before`, nothing changes."""
     if state.status is not Status.REFUSED or now < state.not_before:
         return state
     return replace(state, status=Status.STARTING, began_at=now, call_at=now, failures=0, reason=None)
 
 
-def borrow(state: State, seconds: int, now: float, luck: Luck) -> State:
-    """Trade the seat for one that is borrowed for so many seconds; 0 trades it back. Without a seat, nothing."""
+def borrow(state: State, seconds: int, now: float, randomness: Randomness) -> State:
+    """Trade the seat for one borrowed for so many seconds; 0 trades it back. Without a seat, nothing changes."""
     if state.status is Status.STARTING:
-        return replace(state, borrow=seconds)
-    if state.status not in RUNNING or state.quiet:
+        return replace(state, borrow_seconds=seconds)
+    if state.status not in RUNNING or state.unrecorded:
         return state
-    return replace(_anew(state, now, luck), borrow=seconds)
+    return replace(_replace_session(state, now, randomness), borrow_seconds=seconds)
 
 
-# Questions.
+# Questions about a state.
 
 
-def due(state: State, now: float) -> Call | None:
-    """What to ask the service now, if anything."""
+def due_call(state: State, now: float) -> Call | None:
+    """The call to make now, if any."""
     if state.status is Status.ENDED or state.call_at is None or now < state.call_at:
         return None
-    if state.lease is not None and state.hold is Hold.STALE:
+    if state.lease is not None and state.registered is Registered.STALE:
         return End(state.lease)
-    if state.lease is not None and state.hold is Hold.SEAT:
+    if state.lease is not None and state.registered is Registered.SEAT:
         return Heartbeat(state.lease)
-    return Start(state.session, state.borrow or 0)
+    return Start(state.session_id, state.borrow_seconds or 0)
 
 
 def wake_at(state: State) -> float:
-    """When something is to be done next, at the latest."""
-    times = [state.seen_at + POLL]
+    """The latest time of the next step."""
+    times = [state.seen_at + POLL_SECONDS]
     if state.call_at is not None:
         times.append(state.call_at)
     if state.status is Status.STARTING:
-        times.append(state.began_at + state.terms.start_within)
+        times.append(state.began_at + state.terms.start_within_seconds)
     if state.status in RUNNING:
         times.append(float(state.terms.valid_until))
-    if state.lease is not None and not state.quiet:
+    if state.lease is not None and not state.unrecorded:
         if state.status is Status.GRANTED:
             times.append(state.lease.expires_at)
         if state.status is Status.GRACE:
             end = grace_end(state.lease, state.terms)
-            times += [end, *(end - left for left in REMINDERS[state.reminders : state.reminders + 1])]
+            times += [
+                end,
+                *(end - left for left in REMINDER_SECONDS[state.reminders_given : state.reminders_given + 1]),
+            ]
     return min(times)
 
 
 def grace_end(lease: Lease, terms: Terms) -> float:
-    """Until when a program may run on this lease if nothing more is heard."""
-    return min(max(lease.expires_at, lease.issued_at + lease.grace), terms.valid_until)
+    """The time until which a program may run on this lease without another answer."""
+    return min(max(lease.expires_at, lease.issued_at + lease.grace_seconds), terms.valid_until)
 
 
 def runs_until(state: State) -> float | None:
-    """Until when the program may run if nothing more is heard; None where it may not run at all."""
+    """The time until which the program may run without another answer; None if it may not run."""
     if state.status not in RUNNING:
         return None
-    if state.lease is None or state.quiet:
+    if state.lease is None or state.unrecorded:
         return float(state.terms.valid_until)
     return grace_end(state.lease, state.terms)
 
 
-def leaving(state: State) -> Lease | None:
-    """The lease of the session to end when the program closes; a borrowed seat is kept."""
+def lease_to_end(state: State) -> Lease | None:
+    """The lease of the session to end on close. A borrowed seat is kept."""
     if (
-        state.quiet
-        or not _leads_to_it(state)
-        or (state.lease and state.lease.borrowed and state.hold is not Hold.STALE)
+        state.unrecorded
+        or not _can_end_open_session(state)
+        or (state.lease and state.lease.borrowed and state.registered is not Registered.STALE)
     ):
         return None
     return state.lease
 
 
-def open_session(state: State) -> str | None:
-    """The session that the register may hold for us, to be remembered over a crash."""
-    if state.hold is Hold.ASKED:
-        return state.session
-    return state.lease.session if state.lease is not None and state.hold in (Hold.SEAT, Hold.STALE) else None
+def open_session_id(state: State) -> str | None:
+    """The session that the register may hold, to be saved in case of a crash."""
+    if state.registered is Registered.ASKED:
+        return state.session_id
+    return (
+        state.lease.session_id
+        if state.lease is not None and state.registered in (Registered.SEAT, Registered.STALE)
+        else None
+    )
 
 
-def _leads_to_it(state: State) -> bool:
-    """Whether the last lease is that of the session that the register may hold, and can end it."""
-    return state.lease is not None and state.lease.session == open_session(state)
+def _can_end_open_session(state: State) -> bool:
+    """Whether the last lease is that of the open session, and so can end it."""
+    return state.lease is not None and state.lease.session_id == open_session_id(state)
 
 
-def news(before: State, after: State) -> bool:
-    """Whether the user is to be told that a seat stands differently."""
+def should_notify(before: State, after: State) -> bool:
+    """Whether the user should learn of this change."""
     if after.status in (Status.STARTING, Status.ENDED):
         return False
-    if after.status is not before.status or (before.borrow is not None and after.borrow is None):
+    if after.status is not before.status or (before.borrow_seconds is not None and after.borrow_seconds is None):
         return True
     if after.status is Status.GRACE:
-        return after.reminders > before.reminders
+        return after.reminders_given > before.reminders_given
     return after.status in (Status.REFUSED, Status.LOST) and after.reason != before.reason
 
 
-# What happens.
+# Events.
 
 
-def passed(state: State, now: float) -> State:
+def time_passed(state: State, now: float) -> State:
     """Time has passed."""
-    if state.call_at is not None and now - state.seen_at > POLL + SLEPT:
-        # Or the clock was set ahead. In both cases the service is asked before anything is made of it.
+    if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
+        # It slept, or the clock was set ahead: the service is asked before the time is judged.
         return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
     state = replace(state, seen_at=now)
-    if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within:
-        return _without_answer(state, now)
+    if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
+        return _start_unanswered(state, now)
     if state.status in RUNNING:
-        return _lasting(state, now)
+        return _check_lease(state, now)
     return state
 
 
-def asking(state: State, call: Call) -> State:
-    """A call is about to be sent. Once a start is on its way, the register may hold a seat for it."""
+def call_sent(state: State, call: Call) -> State:
+    """A call is being sent. From a start on, the register may hold a seat for it."""
     if not isinstance(call, Start):
         return state
-    return replace(state, hold=Hold.ASKED, repeated=state.hold is Hold.ASKED, carried=state.borrow)
+    return replace(
+        state,
+        registered=Registered.ASKED,
+        repeated=state.registered is Registered.ASKED,
+        sent_borrow_seconds=state.borrow_seconds,
+    )
 
 
-def answered(state: State, answer: Answer, now: float, luck: Luck) -> State:
-    """The service has answered the call that was due, or has not."""
+def answered(state: State, answer: Answer, now: float, randomness: Randomness) -> State:
+    """The call that was due has an answer, or none."""
     if state.status is Status.ENDED:
         return state
     state = replace(state, seen_at=now)
     match answer:
         case Granted():
-            return _granted(state, answer, now, luck)
+            return _granted(state, answer, now, randomness)
         case Refused():
-            return _refused(state, answer, now, luck)
-        case Gone() if state.hold is Hold.ASKED:
-            return _foreign(state, now, luck)
+            return _refused(state, answer, now, randomness)
+        case Gone() if state.registered is Registered.ASKED:
+            return _session_id_taken(state, now, randomness)
         case Gone():
-            return _anew(state, now, luck)
+            return _replace_session(state, now, randomness)
         case Unaccepted():
             return _unaccepted(state, now)
         case Ended():
-            return replace(state, hold=Hold.NOTHING, call_at=now, failures=0)
+            return replace(state, registered=Registered.NOTHING, call_at=now, failures=0)
         case NoAnswer():
-            return _silent(state, answer.retry_after or 0, now, luck)
+            return _no_answer(state, answer.retry_after or 0, now, randomness)
 
 
 def closed(state: State, *, ended: bool) -> State:
-    """The program has ended. `ended`: the service said so of the session that `leaving` named, too."""
-    nothing = state.quiet or ended
-    return replace(state, status=Status.ENDED, call_at=None, hold=Hold.NOTHING if nothing else state.hold)
+    """The program has ended. `ended`: the service confirmed the end of the session of `lease_to_end`."""
+    nothing = state.unrecorded or ended
+    return replace(
+        state, status=Status.ENDED, call_at=None, registered=Registered.NOTHING if nothing else state.registered
+    )
 
 
-def _anew(state: State, now: float, luck: Luck) -> State:
+def _replace_session(state: State, now: float, randomness: Randomness) -> State:
     """End the session and start another."""
-    stale = _leads_to_it(state) and state.hold is not Hold.STALE
+    stale = _can_end_open_session(state) and state.registered is not Registered.STALE
     return replace(
         state,
-        hold=Hold.STALE if stale else state.hold,
-        session=luck.session if stale else state.session,
+        registered=Registered.STALE if stale else state.registered,
+        session_id=randomness.session_id if stale else state.session_id,
         call_at=now,
         failures=0,
-        doubted=None,
+        unconfirmed=None,
     )
 
 
-def _foreign(state: State, now: float, luck: Luck) -> State:
-    """The id of a start is said to be somebody else's: take another, and end what our lease can end."""
-    if state.repeated and state.doubted != FOREIGN:
-        return _silent(replace(state, doubted=FOREIGN), 0, now, luck)
+def _session_id_taken(state: State, now: float, randomness: Randomness) -> State:
+    """The session id is said to be somebody else's: take a new one, and end what our lease can end."""
+    if state.repeated and state.unconfirmed != SESSION_ID_TAKEN:
+        return _no_answer(replace(state, unconfirmed=SESSION_ID_TAKEN), 0, now, randomness)
     state = replace(
         state,
-        hold=Hold.STALE if _leads_to_it(state) else Hold.NOTHING,
-        session=luck.session,
+        registered=Registered.STALE if _can_end_open_session(state) else Registered.NOTHING,
+        session_id=randomness.session_id,
         failures=0 if state.repeated else state.failures,
-        doubted=None,
+        unconfirmed=None,
     )
-    return _silent(state, 0, now, luck)
+    return _no_answer(state, 0, now, randomness)
 
 
 def _unaccepted(state: State, now: float) -> State:
-    """The lease is not accepted, though its session may be active: start that one again.
+    """The lease is not accepted, but its session may be active: start that session again.
 
-    What cannot be ended cannot be traded, so that the wish to do so is given up.
+    A session that cannot be ended cannot be traded, so a request to borrow is dropped.
     """
     if state.lease is None:
         return state
-    state = replace(state, hold=Hold.ASKED, session=state.lease.session, call_at=now, failures=0, doubted=None)
-    if state.status in RUNNING and state.borrow is not None:
-        return replace(state, borrow=None, reason=reason(Code.NO_ANSWER, "The seat stays as it is."))
+    state = replace(
+        state, registered=Registered.ASKED, session_id=state.lease.session_id, call_at=now, failures=0, unconfirmed=None
+    )
+    if state.status in RUNNING and state.borrow_seconds is not None:
+        return replace(state, borrow_seconds=None, reason=reason(Code.NO_ANSWER, "The seat stays as it is."))
     return state
 
 
-def _granted(state: State, answer: Granted, now: float, luck: Luck) -> State:
-    quiet = not answer.recorded and not state.terms.floating
+def _granted(state: State, answer: Granted, now: float, randomness: Randomness) -> State:
+    unrecorded = not answer.recorded and not state.terms.floating
     lease = answer.lease
     interval = float(answer.heartbeat_seconds)
-    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be made longer
-        interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_IN_A_LEASE)
+    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
+        interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_PER_LEASE)
     granted = replace(
         state,
         status=Status.GRANTED,
-        hold=Hold.SEAT,
+        registered=Registered.SEAT,
         lease=lease,
-        quiet=quiet,
-        call_at=None if quiet else now + max(interval, 1.0) * (0.8 + 0.2 * luck.spread),
+        unrecorded=unrecorded,
+        call_at=None if unrecorded else now + max(interval, 1.0) * (0.8 + 0.2 * randomness.jitter),
         not_before=0.0,
         failures=0,
         reason=None,
         refusal=None,
-        doubted=None,
-        borrow=None,
-        reminders=0,
+        unconfirmed=None,
+        borrow_seconds=None,
+        reminders_given=0,
     )
-    if state.borrow is None or quiet:
+    if state.borrow_seconds is None or unrecorded:
         return granted
-    fulfilled = lease.borrowed == (state.borrow > 0)
-    if state.hold is Hold.ASKED and fulfilled:
+    fulfilled = lease.borrowed == (state.borrow_seconds > 0)
+    if state.registered is Registered.ASKED and fulfilled:
         return granted
-    if state.hold is Hold.ASKED and state.carried == state.borrow and not state.repeated:
+    if (
+        state.registered is Registered.ASKED
+        and state.sent_borrow_seconds == state.borrow_seconds
+        and not state.repeated
+    ):
         return replace(granted, reason=reason(Code.BORROWING_NOT_ALLOWED))
-    # It answers a call from before the wish, or repeats what was said before it.
-    return replace(_anew(granted, now, luck), borrow=state.borrow)
+    # The answer is to a call from before the request, or repeats such an answer.
+    return replace(_replace_session(granted, now, randomness), borrow_seconds=state.borrow_seconds)
 
 
-def _refused(state: State, answer: Refused, now: float, luck: Luck) -> State:
+def _refused(state: State, answer: Refused, now: float, randomness: Randomness) -> State:
     code = answer.reason.code
-    if state.hold is Hold.ASKED and not state.repeated:
-        state = replace(state, hold=Hold.NOTHING)
-    if state.status in RUNNING and state.doubted != code:
-        return replace(state, doubted=code, call_at=now + CONFIRM_AFTER * (1 + luck.spread / 2), failures=0)
-    retry = None if answer.retry_after is None else now + answer.retry_after * (1 + luck.spread / 2)
+    if state.registered is Registered.ASKED and not state.repeated:
+        state = replace(state, registered=Registered.NOTHING)
+    if state.status in RUNNING and state.unconfirmed != code:
+        return replace(
+            state, unconfirmed=code, call_at=now + CONFIRM_AFTER_SECONDS * (1 + randomness.jitter / 2), failures=0
+        )
+    retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
     lost = state.status in RUNNING or state.status is Status.LOST
     return replace(
         state,
         status=Status.LOST if lost else Status.REFUSED,
         reason=answer.reason,
         refusal=answer.reason,
-        call_at=retry if lost or state.terms.wait else None,
-        not_before=retry or now,
+        call_at=retry_at if lost or state.terms.wait else None,
+        not_before=retry_at or now,
         failures=0,
-        doubted=None,
+        unconfirmed=None,
     )
 
 
-def _silent(state: State, retry_after: int, now: float, luck: Luck) -> State:
+def _no_answer(state: State, retry_after: int, now: float, randomness: Randomness) -> State:
     failures = state.failures + 1
-    pause = min(2.0 ** min(failures - 1, 16), BACKOFF_LIMIT) * (0.5 + 0.5 * luck.spread)
+    pause = min(2.0 ** min(failures - 1, 16), BACKOFF_LIMIT_SECONDS) * (0.5 + 0.5 * randomness.jitter)
     pause = max(pause, retry_after)
     state = replace(state, failures=failures, call_at=now + pause, not_before=now + pause)
     if state.status is Status.REFUSED and not state.terms.wait:
         return replace(state, call_at=None)
-    if state.status is Status.STARTING and failures >= FAILURES_AT_START:
-        return _without_answer(state, now)
+    if state.status is Status.STARTING and failures >= MAX_START_FAILURES:
+        return _start_unanswered(state, now)
     return state
 
 
-def _without_answer(state: State, now: float) -> State:
-    """A start was not answered in time: go on in grace, or not at all."""
+def _start_unanswered(state: State, now: float) -> State:
+    """A start had no answer in time: run in grace, or be refused."""
     call_at = state.call_at if state.terms.wait else None
     if state.refusal is not None:
         return replace(state, status=Status.REFUSED, reason=state.refusal, call_at=call_at)
     if state.lease is not None and now < grace_end(state.lease, state.terms):
-        return _lasting(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
+        return _check_lease(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
     code = Code.NO_ANSWER if state.lease is None else Code.GRACE_OVER
     more = "It must be reached once before the program can run without it." if state.lease is None else ""
     return replace(state, status=Status.REFUSED, reason=reason(code, more), call_at=call_at)
 
 
-def _lasting(state: State, now: float) -> State:
-    """Look at what a running program runs on."""
+def _check_lease(state: State, now: float) -> State:
+    """Check the lease and the grace of a running program."""
     if now >= state.terms.valid_until:
         return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED))
-    if state.lease is None or state.quiet or (state.status is Status.GRANTED and now < state.lease.expires_at):
+    if state.lease is None or state.unrecorded or (state.status is Status.GRANTED and now < state.lease.expires_at):
         return state
     end = grace_end(state.lease, state.terms)
     if now >= end:
         return replace(state, status=Status.LOST, reason=reason(Code.GRACE_OVER))
-    passed_by = sum(1 for left in REMINDERS if end - now <= left)
-    return replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER), reminders=passed_by)
+    reminders_given = sum(1 for left in REMINDER_SECONDS if end - now <= left)
+    return replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER), reminders_given=reminders_given)

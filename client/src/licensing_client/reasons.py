@@ -1,6 +1,6 @@
 """Why a program may not run, or not for long: a stable code for programs, a sentence for people.
 
-Codes that the service uses, too, have the same meaning there (docs/protocol.md).
+A code that the service also uses has the same meaning there (docs/protocol.md).
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from enum import Enum
 
 
 class Code(str, Enum):
-    """Every reason that there is. Values never change their meaning."""
+    """All reasons. A value never changes its meaning."""
 
     LICENSE_MISSING = "license-missing"
     LICENSE_MALFORMED = "license-malformed"
@@ -53,12 +53,12 @@ _MESSAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A code, and what to tell people: what happened and what to do."""
+    """A code, and a message for people: what happened and what to do."""
 
     code: Code
     message: str
 
 
 def reason(code: Code, more: str = "") -> Reason:
-    """The reason for a code; `more` is a sentence that follows the usual one."""
+    """The reason for a code. `more` is a sentence after the usual message."""
     return Reason(code, f"{_MESSAGES[code]} {more}".rstrip())

@@ -1,9 +1,9 @@
-"""What a program embeds: a seat, taken when it starts and given back when it ends.
+"""What a program embeds: a seat, taken at the start and given back at the end.
 
     with Seat(PROGRAM, "acme.lic") as seat:
         run()
 
-The network is the business of one daemon thread, which lives from `start` to `close`.
+One daemon thread makes all network calls. It lives from `start` to `close`.
 """
 
 import datetime
@@ -16,31 +16,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from licensing_client import endings, machine
+from licensing_client import exit_handlers, machine
 from licensing_client.answers import Policy, Seats
 from licensing_client.clock import SystemClock
 from licensing_client.engine import Engine
 from licensing_client.errors import SeatRefused
 from licensing_client.identity import names
-from licensing_client.license import FLOATING, License, Program, covers, read_license
+from licensing_client.license import FLOATING, License, Program, check_license, read_license
 from licensing_client.machine import RUNNING, State, Status, Terms
-from licensing_client.memory import Slot, Slots
 from licensing_client.reasons import Code, Reason, reason
 from licensing_client.service import Service
+from licensing_client.state_files import StateFile, StateFiles
 from licensing_client.transport import HttpTransport
 
 CLOSE_SECONDS = 2.0
-"""All that closing may take."""
-SETTLE_SECONDS = 1.0
-"""As much of it is left to an answer that is under way, before it is cut."""
+"""Time limit of `close`."""
+CLOSE_WAIT_SECONDS = 1.0
+"""The part of it that an exchange in progress gets before it is cancelled."""
 
 _log = logging.getLogger("licensing_client")
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a seat stands. `until` and `left`: how long the program may run if nothing more is heard; `expires`:
-    how long its lease lasts, and a seat that is borrowed.
+    """Where a seat stands.
+
+    `until` and `left`: how long the program may run without another answer. `expires`: the end of the lease, and of a
+    borrowed seat.
     """
 
     status: Status
@@ -62,10 +64,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The way to the service. `proxy`: a URL, "" for none, None for the system's. `ca_file`: more
-    authorities (PEM).
+    """How to reach the service.
 
-    `service` stands in for the license's own URL.
+    `proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificate authorities (PEM).
+    `service`: a URL in place of the license's own.
     """
 
     proxy: str | None = None
@@ -85,14 +87,17 @@ def _time(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
 
 
-def _silent(_standing: Standing) -> None:
-    """Hear and say nothing."""
+def _ignore(_standing: Standing) -> None:
+    """The default callback: do nothing."""
 
 
 class Seat:
-    """One seat of one license. Callbacks come from the client's thread alone, one by one; any may call `close`.
+    """One seat of one license.
 
-    What `start` decides for want of an answer is told when the exchange that is under way is over.
+    The client's own thread makes all callbacks, one at a time. Any callback may call `close`.
+    If `start` decides without an answer, its callback comes when the exchange in progress is over.
+
+    Raises SeatRefused where a `with` block gets no seat.
     """
 
     def __init__(
@@ -105,15 +110,17 @@ class Seat:
         borrow_seconds: int = 0,
         network: Network | None = None,
         state_directory: Path | None = None,
-        granted: Listener = _silent,
-        refused: Listener = _silent,
-        grace: Listener = _silent,
-        lost: Listener = _silent,
-        restored: Listener = _silent,
+        granted: Listener = _ignore,
+        refused: Listener = _ignore,
+        grace: Listener = _ignore,
+        lost: Listener = _ignore,
+        restored: Listener = _ignore,
     ) -> None:
-        """`wait`: keep asking when all seats are taken or nobody answers. `start_within` is in seconds.
+        """`wait`: keep asking if all seats are taken or no answer comes.
 
-        ValueError where an issuer key is none.
+        `start_within`: seconds until a start is decided.
+
+        Raises ValueError where an issuer key is malformed.
         """
         self._program = program
         self._keys = program.keys()
@@ -131,38 +138,38 @@ class Seat:
         }
         self._restored = restored
         self._was_running = False
-        self._told: Status | None = None
+        self._last_status: Status | None = None
         self._clock = SystemClock()
         self._engine: Engine | None = None
         self._license: License | None = None
         self._refusal: Reason | None = None
-        self._opened = threading.Event()
+        self._license_checked = threading.Event()
         self._closing = threading.Event()
         self._close_by = 0.0
         self._thread: threading.Thread | None = None
 
-    # For the program.
+    # On the program's threads.
 
     def start(self, *, block: bool = True) -> Standing:
-        """Take the seat. With `block` it is decided on return, within `start_within`; else callbacks tell.
+        """Take the seat. With `block` it is decided on return, within `start_within`; without, callbacks follow.
 
-        After a refusal it may be called again. The caller's thread does no input or output; on the client's own,
-        in a callback, it does not wait.
+        After a refusal it may be called again. The caller's thread does no input or output.
+        In a callback, on the client's own thread, it does not wait.
         """
         begun = time.monotonic()
         if self._engine is not None:
-            self._engine.again()
+            self._engine.retry()
         elif self._thread is None or self._refusal is not None:
-            self._begin()
+            self._start_thread()
         if block and self._thread is not threading.current_thread():
-            self._opened.wait(self._start_within)
+            self._license_checked.wait(self._start_within)
             if self._engine is not None:
-                self._engine.settled(max(0.0, begun + self._start_within - time.monotonic()))
+                self._engine.wait_for_decision(max(0.0, begun + self._start_within - time.monotonic()))
         return self.standing
 
     @property
     def standing(self) -> Standing:
-        """Where the seat stands at this moment."""
+        """Where the seat stands now."""
         if self._engine is not None:
             return self._describe(self._engine.state)
         if self._refusal is not None:
@@ -171,37 +178,36 @@ class Seat:
 
     @property
     def license(self) -> License | None:
-        """What the license file says, once it has been read and is genuine."""
+        """The license, once its file is read and verified."""
         return self._license
 
     def borrow(self, seconds: int) -> Reason | None:
-        """Trade the seat for one that is borrowed for a trip, or, with 0, trade it back: why not, or None.
+        """Trade the seat for one borrowed for a trip; 0 trades it back. Returns the reason why not, or None.
 
-        The seat is given back and taken anew, so it needs the network; callbacks tell how it went.
+        It ends the session and starts another, so it needs the network. Callbacks say how it went.
         """
-        if seconds and (self._license is None or not self._license.borrow):
+        if seconds and (self._license is None or not self._license.borrow_seconds):
             return reason(Code.BORROWING_NOT_ALLOWED)
         if self._engine is None or not self._engine.borrow(seconds):
             return self.standing.reason or reason(Code.BORROWING_NOT_ALLOWED)
         return None
 
     def close(self) -> None:
-        """Give the seat back, within two seconds. Closing twice is fine.
+        """Give the seat back, within two seconds. Idempotent.
 
-        A forked child does not have the client's thread, so that closing there gives nothing back.
+        A forked child does not have the client's thread, so closing there gives nothing back.
         """
-        first = not self._closing.is_set()
-        if first:
+        if not self._closing.is_set():
             self._close_by = time.monotonic() + CLOSE_SECONDS
             self._closing.set()
             if self._engine is not None:
                 self._engine.wake()
-        endings.forget(self)
+        exit_handlers.unregister(self)
         if self._thread is None or self._thread is threading.current_thread():
-            return  # the thread sees for itself, as soon as the callback returns
-        self._thread.join(SETTLE_SECONDS)
+            return  # the thread closes the seat as soon as the callback returns
+        self._thread.join(CLOSE_WAIT_SECONDS)
         if self._thread.is_alive() and self._engine is not None:
-            self._engine.cut()
+            self._engine.cancel_exchange()
         self._thread.join(max(0.0, self._close_by - time.monotonic()))
 
     def __enter__(self) -> "Seat":
@@ -216,62 +222,65 @@ class Seat:
     ) -> None:
         self.close()
 
-    def _begin(self) -> None:
-        endings.watch(self)
+    def _start_thread(self) -> None:
+        exit_handlers.register(self)
         self._refusal = None
-        self._opened = threading.Event()
-        run = threading.Thread(target=self._run, args=(self._opened,), name="licensing-client", daemon=True)
-        self._thread = run
+        self._license_checked = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(self._license_checked,), name="licensing-client", daemon=True
+        )
         self._thread.start()
 
     # On the client's thread.
 
-    def _run(self, opened: threading.Event) -> None:
+    def _run(self, license_checked: threading.Event) -> None:
         try:
             self._engine = self._open()
         finally:
-            opened.set()
+            license_checked.set()
         if self._engine is None:
-            self._hear(self._listeners[Status.REFUSED], self.standing)
+            self._call_listener(self._listeners[Status.REFUSED], self.standing)
             return
         while not self._closing.is_set():
-            self._engine.rest(self._engine.step())
+            self._engine.wait(self._engine.step())
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
     def _open(self) -> Engine | None:
-        """Read and check the license offline; an engine where it covers this program, user and computer."""
+        """Read and check the license offline. An engine if it covers this program, user and computer."""
         license = read_license(self._path, self._keys)
         if isinstance(license, Reason):
             self._refusal = license
             return None
         self._license = license
-        slot = Slots(license, self._directory).take() if license.collect else Slot(None, license)
-        memory = slot.read()
+        file = StateFiles(license, self._directory).acquire() if license.collect else StateFile(None, license)
+        saved = file.read()
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        told = memory.timeline(monotonic).now(wall, monotonic)
+        service_time = saved.timeline(monotonic).now(wall, monotonic)
         person = names().person(license.salt, license.hosts)
-        # Either clock may be wrong. Where one admits, the service knows; without it, grace goes by the later one.
-        self._refusal = covers(license, self._program, person, wall) and covers(license, self._program, person, told)
+        # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
+        self._refusal = check_license(license, self._program, person, wall) and check_license(
+            license, self._program, person, service_time
+        )
         if self._refusal is not None:
-            slot.release()
+            file.release()
             return None
         terms = Terms(license.valid_until, license.kind == FLOATING, self._wait, self._start_within)
         return Engine(
             license,
             self._network.to(license),
-            slot,
-            memory,
+            file,
+            saved,
             self._clock,
-            self._tell,
+            self._notify,
             terms=terms,
-            borrow=self._borrow_seconds,
+            borrow_seconds=self._borrow_seconds,
         )
 
     def _describe(self, state: State) -> Standing:
         engine, license = self._engine, self._license
         until = machine.runs_until(state)
         lease = state.lease if state.status in RUNNING else None
-        heard = engine.granted if engine else None
+        grant = engine.last_grant if engine else None
         return Standing(
             status=state.status,
             reason=state.reason,
@@ -281,22 +290,22 @@ class Seat:
             else datetime.timedelta(seconds=max(0, round(until - engine.now()))),
             expires=_time(lease.expires_at) if lease else None,
             features=frozenset(lease.features) if lease else license.features if license else frozenset(),
-            borrowed=lease is not None and lease.borrowed and state.hold is machine.Hold.SEAT,
+            borrowed=lease is not None and lease.borrowed and state.registered is machine.Registered.SEAT,
             overdraft=lease is not None and lease.overdraft,
-            seats=heard.seats if heard else None,
-            policy=heard.policy if heard else None,
+            seats=grant.seats if grant else None,
+            policy=grant.policy if grant else None,
         )
 
-    def _tell(self, state: State) -> None:
+    def _notify(self, state: State) -> None:
         listener = self._listeners[state.status]
-        if state.status is Status.GRANTED and self._was_running and self._told is not Status.GRANTED:
+        if state.status is Status.GRANTED and self._was_running and self._last_status is not Status.GRANTED:
             listener = self._restored
-        self._told = state.status
+        self._last_status = state.status
         self._was_running = self._was_running or state.status in RUNNING
-        self._hear(listener, self._describe(state))
+        self._call_listener(listener, self._describe(state))
 
-    def _hear(self, listener: Listener, standing: Standing) -> None:
+    def _call_listener(self, listener: Listener, standing: Standing) -> None:
         try:
             listener(standing)
-        except BaseException:  # sys.exit, too, would end this thread alone, and the seat with it
+        except BaseException:  # even sys.exit would end this thread alone, and lose the seat
             _log.exception("a callback for %s failed; the seat is not affected", standing.status.value)

@@ -1,13 +1,13 @@
-"""License files and leases are compact JWS (RFC 7515) of one kind only; this reads them and refuses all else.
+"""Verifies license files and leases. Both are compact JWS (RFC 7515) of one kind.
 
-The rules, which hold before a word of a token is believed:
+All of this must hold before any claim is used:
 
-- at most `LIMIT` characters;
-- a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
+- at most `MAX_CHARACTERS` characters;
+- a header of exactly `alg`, `kid` and `typ`, with `alg` EdDSA and the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts;
 - an Ed25519 signature by that key over exactly this header and this payload.
 
-There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0071.
+There is one algorithm, so none can be confused with another. Why no JOSE library: docs/adr/0070.
 """
 
 import base64
@@ -20,11 +20,11 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from licensing_client.errors import Flaw, TokenFault
+from licensing_client.errors import Flaw, TokenError
 
 LICENSE_TYPE = "license+jwt"
 LEASE_TYPE = "lease+jwt"
-LIMIT = 12 * 1024
+MAX_CHARACTERS = 12 * 1024
 
 Keys = Mapping[str, Ed25519PublicKey]
 
@@ -35,7 +35,10 @@ def base64url(data: bytes) -> str:
 
 
 def unbase64url(text: str) -> bytes:
-    """Decode text without padding. ValueError for padding and foreign characters."""
+    """Decode text without padding.
+
+    Raises ValueError where it has padding or foreign characters.
+    """
     if "=" in text:
         raise ValueError("padding is not allowed")
     return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -47,7 +50,10 @@ def thumbprint(x: str) -> str:
 
 
 def keys_of(xs: Iterable[str]) -> dict[str, Ed25519PublicKey]:
-    """Public keys by their id, from their `x`: 43 characters base64url each. ValueError for anything else."""
+    """Public keys by their ids, from their `x` (43 characters of base64url each).
+
+    Raises ValueError where one is no key.
+    """
     try:
         return {thumbprint(x): Ed25519PublicKey.from_public_bytes(unbase64url(x)) for x in xs}
     except ValueError:
@@ -55,7 +61,10 @@ def keys_of(xs: Iterable[str]) -> dict[str, Ed25519PublicKey]:
 
 
 def xs_of(jwks: object) -> tuple[str, ...]:
-    """The `x` of every Ed25519 key in a parsed JWKS; other keys are left out. ValueError if none is left."""
+    """The `x` of every Ed25519 key in a parsed JWKS; other keys are left out.
+
+    Raises ValueError where none is left.
+    """
     keys = jwks.get("keys") if isinstance(jwks, dict) else None
     xs = tuple(
         key["x"]
@@ -75,26 +84,29 @@ def _json_object(part: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def verified(token: str, typ: str, keys: Keys) -> dict[str, Any]:
-    """The claims of a genuine token of one type. TokenFault says what is wrong with any other."""
-    if len(token) > LIMIT:
-        raise TokenFault(Flaw.OVERSIZE, f"is larger than {LIMIT} characters")
+def verified_claims(token: str, typ: str, keys: Keys) -> dict[str, Any]:
+    """The claims of a token of this type that one of `keys` signed.
+
+    Raises TokenError where verification fails.
+    """
+    if len(token) > MAX_CHARACTERS:
+        raise TokenError(Flaw.OVERSIZE, f"is larger than {MAX_CHARACTERS} characters")
     parts = token.split(".")
     header = _json_object(parts[0]) if len(parts) == 3 else None
     if header is None:
-        raise TokenFault(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one")
+        raise TokenError(Flaw.DAMAGED, "is damaged: it is not a signed text, or not a whole one")
     if header.keys() != {"alg", "kid", "typ"} or header["alg"] != "EdDSA":
-        raise TokenFault(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
+        raise TokenError(Flaw.FORGED, "is forged: it is not signed in the way that genuine ones are")
     if header["typ"] != typ:
-        raise TokenFault(Flaw.WRONG_TYPE, f"is of another type than {typ}")
+        raise TokenError(Flaw.WRONG_TYPE, f"is of another type than {typ}")
     key = keys.get(header["kid"]) if isinstance(header["kid"], str) else None
     if key is None:
-        raise TokenFault(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
+        raise TokenError(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
     try:
         key.verify(unbase64url(parts[2]), f"{parts[0]}.{parts[1]}".encode())
     except (InvalidSignature, binascii.Error, ValueError):
-        raise TokenFault(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged") from None
     claims = _json_object(parts[1])
     if claims is None:
-        raise TokenFault(Flaw.MALFORMED, "is signed, but holds no claims")
+        raise TokenError(Flaw.MALFORMED, "is signed, but holds no claims")
     return claims

@@ -1,15 +1,14 @@
-"""The network's border: one HTTP exchange, within a total time, through whatever lies between.
+"""The network: one HTTP exchange, within a time limit.
 
-- HTTPS only, but for a service on this computer itself. Certificates are checked against the operating
-  system's store, where companies put their own authorities, and against `ca_file` if one is given.
-- A proxy is taken from the settings of the system (`HTTPS_PROXY`, Windows, macOS), or as given; a name and
-  a password in its URL are sent to it alone (Basic). A service on this computer is reached without it.
-- IPv6 and IPv4 addresses are tried in turn, and none may use up the time of the others.
-- Redirects are not followed, nothing is retried, connections are not kept: an exchange is a handful of
-  packets every few minutes. The time limit holds for the whole exchange, from the name's look-up on, so that
-  a drop now and then does not keep it alive.
+- HTTPS only, except for a service on this computer. Certificates are checked against the operating system's store,
+  which includes company authorities, and against `ca_file`.
+- The proxy is the one given, or the system's (`HTTPS_PROXY`, Windows, macOS). A name and a password in its URL are
+  sent to it alone (Basic). A service on this computer is reached without it.
+- IPv6 and IPv4 addresses are tried in turn; none may use up the time of the others.
+- Redirects are not followed, nothing is retried, connections are not kept.
+- The time limit covers the whole exchange from the name lookup on, however slowly bytes arrive.
 
-Foreign exceptions stop here: `NoExchange` says how far it came.
+Foreign exceptions stop here and become `ExchangeError`.
 """
 
 import base64
@@ -29,19 +28,19 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import truststore
 
-from licensing_client.errors import NoExchange, Step
+from licensing_client.errors import ExchangeError, Step
 
-REPLY_LIMIT = 64 * 1024
-ADDRESSES = 4
-"""So many addresses of a name are tried at most."""
-LOOK_SECONDS = 0.1
-"""How soon it is seen that a line was cut while a name is looked up."""
+REPLY_LIMIT_BYTES = 64 * 1024
+MAX_ADDRESSES = 4
+"""How many addresses of a name are tried."""
+CANCEL_CHECK_SECONDS = 0.1
+"""How often a name lookup checks whether it is cancelled."""
 USER_AGENT = "licensing-client/0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is sent. `url` is absolute; `body` is JSON, or empty."""
+    """A request. `url` is absolute; `body` is JSON or empty."""
 
     method: str
     url: str
@@ -51,57 +50,66 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back, whoever sent it. Header names are in lower case."""
+    """A reply from any sender. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-class Line:
-    """One exchange, which another thread may cut."""
+class Cancellation:
+    """Lets another thread cancel one exchange."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._cut = False
+        self._cancelled = False
 
-    def hold(self, connection: socket.socket) -> None:
-        """Say which socket the exchange waits on. OSError if the line is cut already."""
+    def attach(self, connection: socket.socket) -> None:
+        """Name the socket that the exchange waits on.
+
+        Raises OSError where the exchange is cancelled.
+        """
         with self._lock:
-            self._drop()
+            self._close_socket()
             self.check()
-            self._socket = connection.dup()  # a handle of our own: TLS takes the other one over
+            self._socket = connection.dup()  # our own handle, since TLS takes over the other one
 
     def check(self) -> None:
-        """OSError if the line is cut."""
-        if self._cut:
-            raise OSError("the line was cut")
+        """Stop a cancelled exchange.
 
-    def cut(self) -> None:
-        """End the exchange at once, wherever it is."""
+        Raises OSError where the exchange is cancelled.
+        """
+        if self._cancelled:
+            raise OSError("the exchange was cancelled")
+
+    def cancel(self) -> None:
+        """End the exchange at once, at any step."""
         with self._lock:
-            self._cut = True
+            self._cancelled = True
             if self._socket is not None:
-                with contextlib.suppress(OSError):  # not connected yet, or not any more
+                with contextlib.suppress(OSError):  # not connected yet, or no longer
                     self._socket.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """The exchange is over."""
+        """Close the socket handle; the exchange is over."""
         with self._lock:
-            self._drop()
+            self._close_socket()
 
-    def _drop(self) -> None:
+    def _close_socket(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
 
 class Transport(Protocol):
-    """What carries exchanges."""
+    """Carries exchanges."""
 
-    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
-        """Send a request and take the reply, within a total time. NoExchange where none came."""
+    def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        """Send a request and return the reply, within a time limit.
+
+        Raises ExchangeError where no reply came.
+        """
 
 
 class _Deadline:
@@ -109,7 +117,10 @@ class _Deadline:
         self._at = time.monotonic() + seconds
 
     def left(self, shares: int = 1) -> float:
-        """Seconds left, for one of so many to come. TimeoutError when there are none."""
+        """The seconds left, divided by `shares`.
+
+        Raises TimeoutError where none are left.
+        """
         left = self._at - time.monotonic()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -117,7 +128,7 @@ class _Deadline:
 
 
 class _Reader(io.RawIOBase):
-    """A socket's read side, for http.client. It gives up at the deadline, however slowly bytes drip in."""
+    """A socket's read side, for http.client. It stops at the deadline, however slowly bytes arrive."""
 
     def __init__(self, connection: socket.socket, deadline: _Deadline) -> None:
         super().__init__()
@@ -142,8 +153,8 @@ def _is_this_computer(host: str) -> bool:
         return host == "localhost"
 
 
-def _why(error: Exception) -> str:
-    """What the operating system says of a failure, without addresses."""
+def _describe(error: Exception) -> str:
+    """The operating system's message for an error, without addresses."""
     if isinstance(error, TimeoutError):
         return "no reply in time"
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -160,10 +171,10 @@ class _Proxy:
     authorization: str | None
 
 
-def _proxy_of(url: str) -> _Proxy:
+def _parse_proxy(url: str) -> _Proxy:
     parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.scheme != "http" or not parts.hostname:
-        raise NoExchange(Step.PROXY, f"Proxies of the kind {parts.scheme} are not supported; name an HTTP proxy.")
+        raise ExchangeError(Step.PROXY, f"Proxies of the kind {parts.scheme} are not supported; name an HTTP proxy.")
     credentials = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
@@ -172,11 +183,11 @@ def _proxy_of(url: str) -> _Proxy:
 
 
 def system_proxy(host: str) -> str | None:
-    """The proxy that this computer's settings name for a host."""
+    """The proxy for a host in this computer's settings."""
     from urllib.request import (
         getproxies,
         proxy_bypass,
-    )  # here, since it takes its time and few starts need it
+    )  # slow to import, and few starts need it
 
     proxies = getproxies()
     url = proxies.get("https") or proxies.get("all")
@@ -184,58 +195,61 @@ def system_proxy(host: str) -> str | None:
 
 
 class HttpTransport:
-    """Exchanges over the network of this computer."""
+    """Exchanges over this computer's network."""
 
     def __init__(self, proxy: str | None = None, ca_file: str | None = None) -> None:
-        """`proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificates (PEM) to trust."""
+        """`proxy`: a URL, "" for none, None for the system's. `ca_file`: more certificate authorities (PEM)."""
         self._proxy = proxy
         self._ca_file = ca_file
         self._context: ssl.SSLContext | None = None
 
     def proxy_for(self, host: str) -> str | None:
-        """The URL of the proxy on the way to a host, if there is one."""
+        """The URL of the proxy for a host; None for a direct connection."""
         if _is_this_computer(host):
             return None
         return system_proxy(host) if self._proxy is None else self._proxy or None
 
-    def exchange(self, request: Request, seconds: float, line: Line) -> Reply:
-        """Send a request and take the reply, within a total time. NoExchange where none came."""
-        deadline = _Deadline(seconds)
+    def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        """Send a request and return the reply, within a time limit.
+
+        Raises ExchangeError where no reply came.
+        """
+        deadline = _Deadline(timeout_seconds)
         try:
             url = urlsplit(request.url)
         except ValueError:
-            raise NoExchange(Step.CONNECT, "The license service's address cannot be read.") from None
+            raise ExchangeError(Step.CONNECT, "The license service's address cannot be read.") from None
         host = url.hostname or ""
         if url.scheme != "https" and not (url.scheme == "http" and _is_this_computer(host)):
-            raise NoExchange(Step.CONNECT, "The license service must have an https address.")
+            raise ExchangeError(Step.CONNECT, "The license service must have an https address.")
         try:
-            with self._connect(url, host, deadline, line) as connection:
-                return _converse(connection, request, url, host, deadline)
+            with self._connect(url, host, deadline, cancellation) as connection:
+                return _send_and_receive(connection, request, url, host, deadline)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise NoExchange(Step.SERVICE, f"{host} did not reply: {_why(error)}.") from None
+            raise ExchangeError(Step.SERVICE, f"{host} did not reply: {_describe(error)}.") from None
         finally:
-            line.release()
+            cancellation.release()
 
-    def _connect(self, url: SplitResult, host: str, deadline: _Deadline, line: Line) -> socket.socket:
+    def _connect(self, url: SplitResult, host: str, deadline: _Deadline, cancellation: Cancellation) -> socket.socket:
         port = url.port or (443 if url.scheme == "https" else 80)
         proxy_url = self.proxy_for(host)
         if proxy_url is None:
-            connection = _dial(host, port, deadline, line)
+            connection = _open_socket(host, port, deadline, cancellation)
         else:
-            proxy = _proxy_of(proxy_url)
-            connection = _dial(proxy.host, proxy.port, deadline, line)
+            proxy = _parse_proxy(proxy_url)
+            connection = _open_socket(proxy.host, proxy.port, deadline, cancellation)
             _tunnel(connection, proxy, f"[{host}]:{port}" if ":" in host else f"{host}:{port}", deadline)
         if url.scheme == "http":
             return connection
         try:
             connection.settimeout(deadline.left())
-            return self._trust().wrap_socket(connection, server_hostname=host)
+            return self._tls_context().wrap_socket(connection, server_hostname=host)
         except (OSError, ValueError) as error:
             connection.close()
-            raise NoExchange(Step.TLS, f"{host} cannot be trusted: {_why(error)}.") from None
+            raise ExchangeError(Step.TLS, f"{host} cannot be trusted: {_describe(error)}.") from None
 
-    def _trust(self) -> ssl.SSLContext:
-        """The operating system's trust, read once and not before it is needed."""
+    def _tls_context(self) -> ssl.SSLContext:
+        """TLS with the operating system's trust store. Created on first use, since that is slow."""
         if self._context is None:
             context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -248,54 +262,54 @@ class HttpTransport:
 _Address = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 
 
-def _look_up(host: str, port: int, deadline: _Deadline, line: Line) -> Sequence[_Address]:
-    """A name's addresses. The system's resolver knows no time limit: the thread that asks it is left behind."""
+def _resolve(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> Sequence[_Address]:
+    """A name's addresses. The system's resolver has no time limit, so a late lookup thread is abandoned."""
     found: list[Sequence[_Address]] = []
-    faults: list[Exception] = []
+    errors: list[Exception] = []
 
-    def ask() -> None:
+    def resolve() -> None:
         try:
             found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
         except (OSError, UnicodeError) as error:
-            faults.append(error)
+            errors.append(error)
 
-    asking = threading.Thread(target=ask, name="licensing-client-resolver", daemon=True)
-    asking.start()
-    while asking.is_alive():
-        line.check()
-        asking.join(min(LOOK_SECONDS, deadline.left()))
-    if faults:
-        raise faults[0]
+    resolver = threading.Thread(target=resolve, name="licensing-client-resolver", daemon=True)
+    resolver.start()
+    while resolver.is_alive():
+        cancellation.check()
+        resolver.join(min(CANCEL_CHECK_SECONDS, deadline.left()))
+    if errors:
+        raise errors[0]
     return found[0]
 
 
-def _dial(host: str, port: int, deadline: _Deadline, line: Line) -> socket.socket:
-    """Connect to a name; its addresses of both families take turns and share the time."""
+def _open_socket(host: str, port: int, deadline: _Deadline, cancellation: Cancellation) -> socket.socket:
+    """Connect to a name. Its IPv6 and IPv4 addresses alternate and share the time."""
     try:
-        found = _look_up(host, port, deadline, line)
+        found = _resolve(host, port, deadline, cancellation)
     except (OSError, UnicodeError) as error:
-        raise NoExchange(Step.DNS, f"The name {host} cannot be found: {_why(error)}.") from None
+        raise ExchangeError(Step.DNS, f"The name {host} cannot be found: {_describe(error)}.") from None
     families = list(dict.fromkeys(entry[0] for entry in found))
     queues = [[entry for entry in found if entry[0] == family] for family in families]
-    turns = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:ADDRESSES]
-    failure: Exception = OSError("it has no address")
-    for index, (family, kind, protocol, _, address) in enumerate(turns):
+    addresses = [entry for entry in chain.from_iterable(zip_longest(*queues)) if entry is not None][:MAX_ADDRESSES]
+    last_error: Exception = OSError("it has no address")
+    for index, (family, kind, protocol, _, address) in enumerate(addresses):
         try:
             connection = socket.socket(family, kind, protocol)
-        except OSError as error:  # a family that this system does not have
-            failure = error
+        except OSError as error:  # the system does not support this family
+            last_error = error
             continue
         try:
-            line.hold(connection)
-            connection.settimeout(deadline.left(len(turns) - index))
+            cancellation.attach(connection)
+            connection.settimeout(deadline.left(len(addresses) - index))
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as error:
             connection.close()
-            failure = error
+            last_error = error
         else:
             return connection
-    raise NoExchange(Step.CONNECT, f"{host} cannot be reached on port {port}: {_why(failure)}.") from None
+    raise ExchangeError(Step.CONNECT, f"{host} cannot be reached on port {port}: {_describe(last_error)}.") from None
 
 
 def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _Deadline) -> None:
@@ -306,19 +320,21 @@ def _tunnel(connection: socket.socket, proxy: _Proxy, target: str, deadline: _De
     try:
         connection.settimeout(deadline.left())
         connection.sendall("\r\n".join([*lines, "", ""]).encode("ascii"))
-        # HTTPResponse wants a socket only to call makefile on it.
+        # HTTPResponse needs a socket only for makefile.
         with http.client.HTTPResponse(_Reader(connection, deadline), method="CONNECT") as response:  # type: ignore[arg-type]
             response.begin()
     except (OSError, http.client.HTTPException, ValueError) as error:
         connection.close()
-        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} did not reply: {_why(error)}.") from None
+        raise ExchangeError(Step.PROXY, f"The proxy {proxy.host} did not reply: {_describe(error)}.") from None
     if response.status != 200:
         connection.close()
         hint = " It wants a name and a password." if response.status == 407 else ""
-        raise NoExchange(Step.PROXY, f"The proxy {proxy.host} refused (HTTP {response.status}).{hint}")
+        raise ExchangeError(Step.PROXY, f"The proxy {proxy.host} refused (HTTP {response.status}).{hint}")
 
 
-def _converse(connection: socket.socket, request: Request, url: SplitResult, host: str, deadline: _Deadline) -> Reply:
+def _send_and_receive(
+    connection: socket.socket, request: Request, url: SplitResult, host: str, deadline: _Deadline
+) -> Reply:
     client = http.client.HTTPConnection(host, url.port)
     client.sock = connection
     connection.settimeout(deadline.left())
@@ -334,8 +350,8 @@ def _converse(connection: socket.socket, request: Request, url: SplitResult, hos
     client.request(request.method, path, body=request.body or None, headers=headers)
     with http.client.HTTPResponse(_Reader(connection, deadline), method=request.method) as response:  # type: ignore[arg-type]
         response.begin()
-        body = response.read(REPLY_LIMIT + 1)
-    if len(body) > REPLY_LIMIT:
+        body = response.read(REPLY_LIMIT_BYTES + 1)
+    if len(body) > REPLY_LIMIT_BYTES:
         raise ValueError("the reply is too large")
     length = response.getheader("Content-Length")
     if length is not None and length.isdigit() and len(body) < int(length):

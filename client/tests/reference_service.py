@@ -1,0 +1,220 @@
+"""A reference implementation of the service's side of the protocol, in memory. It signs, counts seats and refuses.
+
+With it the client is tested alone; `tests/client/` of the project runs the client against the real service.
+"""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from factories import ISSUER_KEY, SERVICE_KEY, lease_claims, sign, x_of
+from licensing_client.errors import TokenError
+from licensing_client.tokens import keys_of, verified_claims
+from licensing_client.transport import Reply, Request
+
+TITLES = {
+    400: "Bad",
+    401: "Not accepted",
+    403: "Forbidden",
+    404: "Not found",
+    409: "No seat",
+    410: "Gone",
+    503: "Unavailable",
+}
+
+
+@dataclass
+class Row:
+    license: str
+    user: str
+    host: str
+    started_at: float
+    expires_at: float
+    borrowed: bool
+
+
+class ReferenceService:
+    """Sessions by id; `clock` gives seconds since 1970."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.active: dict[str, Row] = {}
+        self.ended: set[str] = set()
+        self.suspended = False
+        self.retry_after = 10
+        self.peak = 0
+        self.requests: list[tuple[float, Request, int]] = []
+        self._license_claims: dict[str, dict[str, Any]] = {}
+        self._lock = threading.Lock()
+
+    def handle(self, request: Request) -> Reply:
+        with self._lock:
+            reply = self._route(request)
+            self.requests.append((self.clock(), request, reply.status))
+            return reply
+
+    def _route(self, request: Request) -> Reply:
+        path = request.url.split("/api", 1)[1]
+        body = json.loads(request.body) if request.body else {}
+        if path == "/health":
+            return self._json(200, {"status": "ok", "region": "local", "version": "0"})
+        if request.method == "POST" and path == "/sessions":
+            return self._start(body)
+        session = path.split("/")[2]
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        try:
+            lease = verified_claims(token, "lease+jwt", keys_of([x_of(SERVICE_KEY)]))
+        except TokenError:
+            return self.problem(401, "lease-invalid")
+        if lease["sub"] != session:
+            return self.problem(401, "lease-invalid")
+        match request.method, path.endswith("/heartbeat"):
+            case "PUT", True:
+                return self._heartbeat(session, lease, body)
+            case "DELETE", False:
+                self._end(session)
+                return Reply(204, {}, b"")
+            case "GET", False:
+                return self._read(session)
+        return self.problem(404, "not-found")
+
+    def _start(self, body: dict[str, Any]) -> Reply:
+        now = self.clock()
+        try:
+            license_claims = verified_claims(body["license"], "license+jwt", keys_of([x_of(ISSUER_KEY)]))
+        except TokenError:
+            return self.problem(401, "license-invalid")
+        self._license_claims[license_claims["sub"]] = license_claims
+        if self.suspended:
+            return self.problem(403, "license-suspended")
+        if now >= license_claims["exp"]:
+            return self.problem(403, "license-expired")
+        session = body["session"]
+        row = self.active.get(session)
+        floating = license_claims["kind"] == "floating"
+        if row is None:
+            self.sweep(now)
+            if floating and len(self.active) >= license_claims["seats"]:
+                return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
+            length = max(license_claims["lease"], min(body.get("borrow_seconds", 0), license_claims["borrow"]))
+            expires_at = min(now + length, license_claims["exp"])
+            row = Row(
+                license_claims["sub"], body["user"], body["host"], now, expires_at, length > license_claims["lease"]
+            )
+            self.active[session] = row
+            self.peak = max(self.peak, len(self.active))
+            return self._running(201, session, row, license_claims, body["nonce"])
+        if (row.user, row.host) != (body["user"], body["host"]):
+            return self.problem(400, "malformed-request")
+        row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+        return self._running(200, session, row, license_claims, body["nonce"])
+
+    def _heartbeat(self, session: str, lease: dict[str, Any], body: dict[str, Any]) -> Reply:
+        now = self.clock()
+        license_claims = self._license_claims[lease["aud"]]
+        if self.suspended:
+            return self.problem(403, "license-suspended")
+        if now >= license_claims["exp"]:
+            return self.problem(403, "license-expired")
+        row = self.active.get(session)
+        if row is None:
+            return self.problem(410, "session-gone")
+        row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+        return self._running(200, session, row, license_claims, body["nonce"])
+
+    def _read(self, session: str) -> Reply:
+        row = self.active.get(session)
+        if row is None:
+            return self.problem(410, "session-gone")
+        return self._json(200, {"session": session, "license": row.license, "user": row.user[:22]})
+
+    def _end(self, session: str) -> None:
+        if self.active.pop(session, None):
+            self.ended.add(session)
+
+    def sweep(self, now: float) -> None:
+        for session in [name for name, row in self.active.items() if row.expires_at <= now]:
+            self._end(session)
+
+    def _running(self, status: int, session: str, row: Row, license_claims: dict[str, Any], nonce: str) -> Reply:
+        claims = lease_claims(
+            sub=session,
+            aud=license_claims["sub"],
+            iat=int(self.clock()),
+            exp=int(row.expires_at),
+            nonce=nonce,
+            grace=license_claims["grace"],
+            features=license_claims["features"],
+            borrowed=row.borrowed,
+        )
+        return self._json(
+            status,
+            {
+                "session": session,
+                "lease": sign("lease+jwt", claims, SERVICE_KEY),
+                "expires_at": "2027-01-01T00:00:00Z",
+                "heartbeat_seconds": license_claims["heartbeat"],
+                "seats": {"in_use": len(self.active), "total": license_claims["seats"]},
+                "overdraft": False,
+                "recorded": True,
+                "policy": {"version": "1", "url": "https://example.com/privacy"},
+            },
+        )
+
+    @staticmethod
+    def _json(status: int, body: dict[str, Any], media: str = "application/json") -> Reply:
+        return Reply(status, {"content-type": media}, json.dumps(body).encode())
+
+    @staticmethod
+    def problem(status: int, code: str, headers: dict[str, str] | None = None) -> Reply:
+        body = {"type": f"urn:licensing:problem:{code}", "title": TITLES[status], "status": status, "code": code}
+        reply = ReferenceService._json(status, body | {"detail": ""}, "application/problem+json")
+        return Reply(status, {**reply.headers, **(headers or {})}, reply.body)
+
+
+Handle = Callable[[Request], Reply]
+
+
+@contextmanager
+def serving(handle: Handle, host: str = "127.0.0.1") -> Iterator[str]:
+    """Serve `handle` over HTTP on a free port. Yields the base URL, which ends in /api."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _answer(self) -> None:
+            length = int(self.headers.get("Content-Length", 0))
+            url = f"http://{self.headers['Host']}{self.path}"
+            reply = handle(Request(self.command, url, dict(self.headers), self.rfile.read(length)))
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            """A client that hangs up is not an error of the server."""
+
+    if ":" in host:
+        Server.address_family = socket.AF_INET6
+    server = Server((host, 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{f'[{host}]' if ':' in host else host}:{server.server_address[1]}/api"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

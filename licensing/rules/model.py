@@ -1,0 +1,189 @@
+"""The values that seats are decided on: what the register holds of a license, its sessions and its people.
+
+A row that was read is a `Versioned` value. A row that is not there is None. A row that was not read is `UNKNOWN`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Final, Generic, TypeVar
+
+from licensing.rules.license import Billing, Kind, License, Sharing, lease_end
+
+Value = TypeVar("Value", covariant=True)
+
+
+class Unknown(Enum):
+    """A row that was not read; None is a row that was read and is not there."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned(Generic[Value]):
+    """A value and the ETag it was read at."""
+
+    value: Value
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the register keeps of a license file."""
+
+    serial: int
+    organization_id: str
+    organization_name: str
+    product: str
+    kind: Kind
+    seats: int
+    overdraft: int
+    sharing: Sharing
+    heartbeat_seconds: int
+    lease_seconds: int
+    borrow_seconds: int
+    valid_from: datetime
+    valid_until: datetime
+    project: str
+    billing: Billing
+
+    @classmethod
+    def of(cls, license: License) -> "Terms":
+        """The terms of a license file."""
+        return cls(
+            serial=license.serial,
+            organization_id=license.organization.id,
+            organization_name=license.organization.name,
+            product=license.product,
+            kind=license.kind,
+            seats=license.seats,
+            overdraft=license.overdraft,
+            sharing=license.sharing,
+            heartbeat_seconds=license.heartbeat,
+            lease_seconds=license.lease,
+            borrow_seconds=license.borrow,
+            valid_from=license.valid_from,
+            valid_until=license.valid_until,
+            project=license.project or "",
+            billing=license.billing,
+        )
+
+    @property
+    def capacity(self) -> int:
+        """How many holders there may be; a license that is not floating counts none."""
+        return self.seats + self.overdraft
+
+    def lease_end(self, now: datetime, wanted_seconds: int = 0) -> tuple[datetime, bool]:
+        """When a lease granted now ends (UTC), and whether it is a borrowing (`rules.license.lease_end`)."""
+        return lease_end(
+            now,
+            lease=self.lease_seconds,
+            borrow=self.borrow_seconds,
+            wanted=wanted_seconds,
+            valid_until=self.valid_until,
+        )
+
+
+class Status(StrEnum):
+    """Whether an operator has suspended a license."""
+
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class LicenseState:
+    """The row that every change of a license's seats goes through. `in_use` counts the seats held."""
+
+    terms: Terms
+    status: Status = Status.ACTIVE
+    collect: bool = True
+    in_use: int = 0
+
+    @property
+    def suspended(self) -> bool:
+        """Whether programs are refused until an operator reinstates the license."""
+        return self.status is Status.SUSPENDED
+
+    @property
+    def recorded(self) -> bool:
+        """Whether sessions are stored: always for a floating license, whose seats rest on them."""
+        return self.collect or self.terms.kind is Kind.FLOATING
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """The caller of a request: pseudonyms under the pepper that is named."""
+
+    user: str
+    host: str
+    ip: str
+    pepper: str
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session as the register holds it. `holder` is empty for a license that is not floating. Times are UTC."""
+
+    id: str
+    started_at: datetime
+    heartbeat_at: datetime
+    expires_at: datetime
+    user: str
+    host: str
+    ip: str
+    pepper: str
+    holder: str
+    borrowed: bool = False
+    overdraft: bool = False
+
+    @property
+    def shares(self) -> bool:
+        """Whether its seat has a row of its own, which counts the sessions on it."""
+        return self.holder not in ("", self.id)
+
+
+class EndReason(StrEnum):
+    """How a session came to its end."""
+
+    ENDED = "ended"
+    LAPSED = "lapsed"
+    RELEASED = "released"
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSession:
+    """A session that has ended, when (UTC), and why."""
+
+    session: Session
+    ended_at: datetime
+    reason: EndReason
+
+
+def ended_session(session: Session, reason: EndReason, now: datetime) -> EndedSession:
+    """A session as it ends now; never before it began.
+
+    A lapsed session ended at its last heartbeat. A borrowed one that lapsed ended with its lease: until then no
+    heartbeat was due, and nobody else could have its seat.
+    """
+    last_sign = session.expires_at if session.borrowed else session.heartbeat_at
+    ended_at = last_sign if reason is EndReason.LAPSED else now
+    return EndedSession(session, max(ended_at, session.started_at), reason)
+
+
+def holder_of(session_id: str, person: Person, terms: Terms) -> str:
+    """The holder of the seat that a start takes: none, the session itself, or the one that sharing names."""
+    if terms.kind is not Kind.FLOATING:
+        return ""
+    match terms.sharing:
+        case Sharing.NONE:
+            return session_id
+        case Sharing.USER:
+            return person.user
+        case Sharing.HOST:
+            return person.host
+        case Sharing.USER_HOST:
+            return f"{person.user}.{person.host}"

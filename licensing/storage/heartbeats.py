@@ -1,0 +1,103 @@
+"""Heartbeats: they need no license state, and must not queue behind a batch that competes for it.
+
+A heartbeat merges its active row if that is there. A missing row is the truth: the session is gone.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from licensing.errors import ConflictError, Mismatch, UnavailableError
+from licensing.storage.register import Register, heartbeat_change
+from licensing.storage.retry import backoff, batch_deadline
+from licensing.storage.tables import TRANSACTION_ROWS
+
+MOST_GONE: Final = 3
+"""After so many sessions of a batch that are gone, the others are noted one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The session runs at `at`, and may until `expires_at` (UTC)."""
+
+    session_id: str
+    at: datetime
+    expires_at: datetime
+
+
+class HeartbeatWriter:
+    """Handles the heartbeats of one license in batches, one batch at a time."""
+
+    def __init__(self, register: Register, license_id: str) -> None:
+        self._register = register
+        self._license_id = license_id
+
+    async def handle(self, heartbeats: Sequence[Heartbeat]) -> dict[int, bool]:
+        """Note heartbeats; by place, whether the session is active.
+
+        Raises UnavailableError if that does not succeed in time.
+        """
+        latest: dict[str, Heartbeat] = {}
+        for heartbeat in heartbeats:
+            if heartbeat.session_id in latest or len(latest) < TRANSACTION_ROWS:
+                latest[heartbeat.session_id] = heartbeat
+        gone = await self._note(latest)
+        return {
+            place: heartbeat.session_id not in gone
+            for place, heartbeat in enumerate(heartbeats)
+            if heartbeat.session_id in latest
+        }
+
+    async def _note(self, heartbeats: dict[str, Heartbeat]) -> set[str]:
+        """Note one heartbeat for each session; the sessions that are gone."""
+        gone: set[str] = set()
+        together = True
+        deadline = batch_deadline()
+        for attempt in itertools.count():
+            alive = [heartbeat for session_id, heartbeat in heartbeats.items() if session_id not in gone]
+            try:
+                if alive and together and len(gone) < MOST_GONE:
+                    await self._merge(alive)
+                else:
+                    gone.update(await self._gone_among(alive))
+                break
+            except ConflictError as conflict:
+                if conflict.index is None:
+                    together = False
+                else:
+                    gone.add(alive[conflict.index].session_id)
+            except UnavailableError:
+                if time.monotonic() > deadline:
+                    raise
+                await backoff(attempt, 0.1)
+        return gone
+
+    async def _gone_among(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
+        """Note heartbeats one by one; the sessions that are gone."""
+
+        async def is_gone(heartbeat: Heartbeat) -> bool:
+            try:
+                await self._merge([heartbeat])
+            except ConflictError:
+                return True
+            return False
+
+        gone = await asyncio.gather(*map(is_gone, heartbeats))
+        return [each.session_id for each, is_gone in zip(heartbeats, gone, strict=True) if is_gone]
+
+    async def _merge(self, heartbeats: Sequence[Heartbeat]) -> None:
+        """Note heartbeats in one transaction.
+
+        Raises ConflictError if a session is gone, and for no other reason: heartbeats demand no version.
+        """
+        changes = [heartbeat_change(each.session_id, each.at, each.expires_at) for each in heartbeats]
+        try:
+            await self._register.commit(self._license_id, changes)
+        except ConflictError as conflict:
+            if conflict.mismatch is Mismatch.GONE:
+                raise
+            raise UnavailableError("the store refuses a write that demands no version") from None

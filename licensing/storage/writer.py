@@ -1,0 +1,193 @@
+"""Group commit: one writer per process and license decides a batch of requests and commits it as one transaction.
+
+The first write of a transaction is the license state, If-Match the ETag that the plan rests on. A transaction can lose
+by each kind of row:
+
+- the license state: another process has written it. Everything is read and decided again, after a backoff.
+- an active session or a shared seat: it is not as the plan assumed. That row is read; from the second loss on, all
+  rows of the batch are.
+- a denial: the wait began before. Its row is merged instead of inserted.
+- an ended session: its id ended before, at this very microsecond. It ends a microsecond later.
+
+If no answer comes, the transaction may have been done (a lost reply). Everything is read again. A state that bears one
+of the batch's commit ids says that it was done; if another process has written since, the rows say so.
+"""
+
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from licensing.errors import ConflictError, UnavailableError
+from licensing.rules.model import EndedSession, LicenseState, Versioned
+from licensing.rules.requests import Outcome, Request
+from licensing.rules.seats import Facts, Plan, Questions, decide
+from licensing.storage.reads import Reads, in_use
+from licensing.storage.register import (
+    Change,
+    Register,
+    RowKind,
+    denial_change,
+    end_changes,
+    new_commit_id,
+    renewal_change,
+    seat_change,
+    start_change,
+    state_change,
+)
+from licensing.storage.retry import backoff, batch_deadline
+from licensing.storage.state_cache import StateCache
+from licensing.storage.tables import TRANSACTION_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of a request, and the license state after it (None: there is no such license)."""
+
+    outcome: Outcome
+    state: LicenseState | None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What a batch of requests has learned and tried so far.
+
+    `attempts` are the plans that were sent, by their commit ids. `denied` are sessions with a denial of today.
+    `delays` are the microseconds by which a session's end is put off.
+    """
+
+    requests: Sequence[Request]
+    facts: Facts
+    attempts: dict[str, Plan] = field(default_factory=dict)
+    conflicts: int = 0
+    denied: set[str] = field(default_factory=set)
+    delays: Counter[str] = field(default_factory=Counter)
+
+
+class Writer:
+    """Handles the batches of one license, one at a time."""
+
+    def __init__(self, register: Register, license_id: str, cache: StateCache, clock: Callable[[], datetime]) -> None:
+        self._register = register
+        self._license_id = license_id
+        self._cache = cache
+        self._clock = clock
+        self._reads = Reads(register, license_id, clock)
+
+    async def handle(self, requests: Sequence[Request]) -> dict[int, Decision]:
+        """Decide and commit a batch; decisions by place, at least one.
+
+        Raises UnavailableError if that does not succeed in time.
+        """
+        batch = _Batch(requests, self._cache.facts())
+        deadline = batch_deadline()
+        for attempt in itertools.count():
+            try:
+                plan = await self._attempt(batch)
+            except UnavailableError:
+                self._cache.clear()
+                batch.facts = Facts()
+                if time.monotonic() > deadline:
+                    raise
+                await backoff(attempt, 0.1)
+                continue
+            if plan is not None:
+                return {place: Decision(outcome, plan.state) for place, outcome in plan.outcomes.items()}
+            if time.monotonic() > deadline:
+                break
+        raise UnavailableError("too many others change this license at once")
+
+    async def _attempt(self, batch: _Batch) -> Plan | None:
+        """Decide and commit; None where the batch has learned something and must be decided again."""
+        decided = decide(batch.facts, batch.requests, self._clock(), TRANSACTION_ROWS - 1)
+        if isinstance(decided, Questions):
+            return await self._learn(batch, decided)
+        commit_id = new_commit_id()
+        changes = self._changes(batch, decided, commit_id)
+        await self._add_to_directory(decided)
+        if changes:
+            # Noted before it is sent. If the reply is lost, a state with this id says that the commit succeeded.
+            batch.attempts[commit_id] = decided
+            try:
+                etags = await self._register.commit(self._license_id, changes)
+            except ConflictError as conflict:
+                await self._learn_from(batch, decided, changes, conflict)
+                return None
+            if decided.state and decided.changes_state:
+                self._cache.store(Versioned(decided.state, etags[0]))
+        return decided
+
+    async def _learn(self, batch: _Batch, questions: Questions) -> Plan | None:
+        """Read what is asked. An earlier attempt turns out to have succeeded where the state bears its id."""
+        facts = batch.facts
+        if questions.state:
+            # Alone, and before the rows: a license is full only by a state that is older than what the rows say.
+            state = await self._cache.read()
+            facts.state, facts.fresh, facts.no_lapse_before = state, True, self._cache.no_lapse_before
+            facts.complete = state is None  # then there are no sessions
+            return batch.attempts.get(state.commit_id) if state else None
+        await self._reads.answer(facts, questions)
+        if questions.survey:
+            self._cache.no_lapse_before = facts.no_lapse_before
+        return None
+
+    # Commit.
+
+    def _changes(self, batch: _Batch, plan: Plan, commit_id: str) -> list[Change]:
+        """The transaction of a plan, the license state first: if that has changed, nothing else matters."""
+        now = self._clock()
+        changes = []
+        if plan.state and plan.changes_state:
+            changes.append(state_change(plan.before, plan.state, commit_id))
+        changes += map(start_change, plan.started)
+        changes += map(renewal_change, plan.renewed)
+        for row in plan.ended:
+            changes += end_changes(_delayed(row, batch.delays))
+        changes += (seat_change(holder, change) for holder, change in plan.seats.items() if change.writes)
+        changes += (denial_change(session, now, again=session in batch.denied) for session in plan.denied)
+        return changes
+
+    async def _add_to_directory(self, plan: Plan) -> None:
+        """Note a license whose terms are new, before its state: maintenance then finds all that have sessions."""
+        if plan.state and (plan.before is None or plan.before.value.terms != plan.state.terms):
+            await self._register.add_license(self._license_id, plan.state.terms)
+
+    # Lost transactions.
+
+    async def _learn_from(self, batch: _Batch, plan: Plan, changes: Sequence[Change], conflict: ConflictError) -> None:
+        """Learn from a lost transaction; a store that names no row is taken to mean the state."""
+        lost = None if conflict.index is None else changes[conflict.index]
+        batch.conflicts += 1
+        match lost:
+            case None | Change(kind=RowKind.STATE):
+                self._cache.clear()
+                batch.facts = Facts()
+                await backoff(batch.conflicts, 0.005)
+            case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
+                await self._reads.answer(batch.facts, _about(batch, plan, lost))
+            case Change(kind=RowKind.ENDED, name=session_id):
+                batch.delays[session_id] += 1
+            case Change(kind=RowKind.DENIED, name=session_id):
+                await self._read_denials(batch, [session_id] if batch.conflicts == 1 else plan.denied)
+
+    async def _read_denials(self, batch: _Batch, session_ids: Sequence[str]) -> None:
+        today = self._clock().astimezone(UTC).date()
+        found = await self._register.denied(self._license_id, session_ids, today, in_use(batch.facts))
+        batch.denied.difference_update(session_ids)
+        batch.denied |= found
+
+
+def _about(batch: _Batch, plan: Plan, lost: Change) -> Questions:
+    """What to read after a loss by a session's or a seat's row: that row, or from the second loss on all rows."""
+    if batch.conflicts == 1:
+        return Questions(sessions={lost.name}) if lost.kind is RowKind.ACTIVE else Questions(seats={lost.name})
+    sessions = {request.session_id for request in batch.requests} | {row.value.session.id for row in plan.ended}
+    return Questions(sessions=sessions, seats=set(plan.seats))
+
+
+def _delayed(row: Versioned[EndedSession], delays: Mapping[str, int]) -> Versioned[EndedSession]:
+    """An end at a time at which no earlier use of the same id has ended."""
+    delay = timedelta(microseconds=delays.get(row.value.session.id, 0))
+    return Versioned(replace(row.value, ended_at=row.value.ended_at + delay), row.etag) if delay else row

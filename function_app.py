@@ -8,12 +8,12 @@ import os
 import azure.functions as func
 from azure.functions.warmup import WarmUpContext
 
-from licensing.api.app import create_app, service_of
+from licensing.api.app import create_app, service_factory
 from licensing.api.functions import Bridge
 from licensing.services.retention import run_retention
 from licensing.services.sweep import sweep as run_sweep
 
-service = service_of(os.environ)
+service = service_factory(os.environ)
 api = Bridge(create_app(service))
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 

@@ -6,7 +6,7 @@ import sys
 from benchmarks.common import ROOT, Bench, Line
 
 LIBRARIES = (
-    "azure.functions, azure.data.tables.aio, aiohttp, fastapi, jwt, cryptography.hazmat.primitives.asymmetric.ed25519"
+    "azure.functions, azure.data.tables.aio, aiohttp, fastapi, cryptography.hazmat.primitives.asymmetric.ed25519"
 )
 MEASURED = """
 import time

@@ -53,13 +53,13 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
 
     def lease(session: str) -> str:
         own = Lease(
-            session=session,
-            license=license.id,
+            session_id=session,
+            license_id=license.id,
             issued_at=now,
             expires_at=now + timedelta(seconds=license.lease_seconds),
             nonce=support.new_nonce(),
             features=license.features,
-            grace=license.grace_seconds,
+            grace_seconds=license.grace_seconds,
             borrowed=False,
             overdraft=False,
         )

@@ -7,10 +7,10 @@ param location string
 @description('Workspace that the queries read.')
 param workspaceId string
 
-@description('Who is told.')
+@description('Mail addresses that alerts go to.')
 param emails string[]
 
-@description('Name of the environment, told in every message.')
+@description('Name of the environment, named in every message.')
 param environmentName string
 
 @description('Tags.')

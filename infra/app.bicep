@@ -32,7 +32,7 @@ param vaultName string
 @description('Where telemetry goes.')
 param insightsConnectionString string
 
-@description('Subnet that the app reaches storage and vault from; null where they are reached over the public network.')
+@description('Subnet from which the app reaches storage and vault; null: over the public network.')
 param subnetId string?
 
 @description('Instances that are always running, so that no start waits for one.')
@@ -50,17 +50,17 @@ param issuerKeys publicKeySet
 @description('Proxies of ours in front of the app; Azure\'s own front end is the first.')
 param trustedHops int
 
-@description('Version of the privacy policy, told in every start reply.')
+@description('Version of the privacy policy, sent in every start reply.')
 param policyVersion string
 
 @description('Where the privacy policy can be read.')
 param policyUrl string
 
-@description('Groups of fewer people than this are left out of figures that outlive the year.')
+@description('Groups of fewer people than this are left out of totals that outlive the year.')
 param smallGroup int
 
-@description('Seconds that a heartbeat may trust a remembered license head.')
-param headSeconds int
+@description('Seconds for which heartbeats may use a cached license state.')
+param statusCacheSeconds int
 
 @description('Tags.')
 param tags { *: string }
@@ -106,7 +106,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
         instanceMemoryMB: instanceMemory
         maximumInstanceCount: maximumInstances
         alwaysReady: alwaysReady > 0 ? [{ name: 'http', instanceCount: alwaysReady }] : []
-        // Python's default is one request at a time. Group commit lives on requests that wait together.
+        // Python's default is one request at a time. Batches form from requests that wait together.
         triggers: { http: { perInstanceConcurrency: 100 } }
       }
     }
@@ -120,7 +120,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
       AzureWebJobsStorage__blobServiceUri: hostBlobEndpoint
       AzureWebJobsStorage__clientId: identityClientId
       AzureWebJobsStorage__credential: 'managedidentity'
-      LICENSING_STATUS_CACHE_SECONDS: string(headSeconds)
+      LICENSING_STATUS_CACHE_SECONDS: string(statusCacheSeconds)
       LICENSING_ISSUER_KEYS: string(issuerKeys)
       // No version in the reference: a rotated secret is taken up within a day, or at once by a restart.
       LICENSING_LEASE_KEYS: '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=lease-keys)'
@@ -134,7 +134,7 @@ resource site 'Microsoft.Web/sites@2025-03-01' = {
     }
   }
 
-  // Deployments come with an Entra token; the publishing passwords are another way in, so they are shut.
+  // Deployments use an Entra token. The publishing passwords would be a second way in, so they are off.
   resource deploymentPassword 'basicPublishingCredentialsPolicies' = {
     name: 'scm'
     properties: { allow: false }

@@ -15,7 +15,7 @@ param amount int
 @description('First day of the month that it starts in. Azure does not let it change later.')
 param start string
 
-@description('Who is told.')
+@description('Mail addresses that warnings go to.')
 param emails string[]
 
 resource budget 'Microsoft.Consumption/budgets@2026-06-01' = {

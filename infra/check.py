@@ -1,8 +1,8 @@
 """Checks the templates with the real Bicep compiler: format, lint, build, and the snapshot kept in git.
 
-    python infra/check.py             check; without a compiler, say loudly that nothing was checked
+    python infra/check.py             check; without a compiler, warn that nothing was checked
     python infra/check.py --require   the same, but a missing compiler is a failure (for CI)
-    python infra/check.py --update    write the snapshot anew after a change that is meant
+    python infra/check.py --update    write the snapshot after an intended change
 
 The compiler is the program that the environment variable BICEP names, or `bicep` on PATH, or the one that
 `az bicep install` has put into Azure's configuration folder.
@@ -40,13 +40,13 @@ NO_COMPILER = """
 
 
 class CompilerError(Exception):
-    """The compiler that was asked for is not there, or it ended with an error; the text is what it said."""
+    """The compiler is missing or failed; the text is its output."""
 
 
 def find_compiler() -> str | None:
-    """The path of a Bicep compiler, or None where this machine has none.
+    """The path of a Bicep compiler, or None if this machine has none.
 
-    Raises CompilerError when BICEP names one that is not there: a check that was asked for is never skipped.
+    Raises CompilerError if BICEP names one that is missing: a check that was asked for is never skipped.
     """
     named = os.environ.get("BICEP")
     if named:
@@ -58,9 +58,9 @@ def find_compiler() -> str | None:
 
 
 def bicep(compiler: str, *arguments: str | Path) -> str:
-    """Run the compiler and return what it wrote to standard output.
+    """Run the compiler and return its standard output.
 
-    Raises CompilerError with its words when it fails or has any remark to make: warnings are errors.
+    Raises CompilerError with its output if it fails or warns.
     """
     done = subprocess.run([compiler, *arguments], capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode != 0 or done.stderr.strip():
@@ -69,7 +69,7 @@ def bicep(compiler: str, *arguments: str | Path) -> str:
 
 
 def check_format(compiler: str) -> None:
-    """Raises CompilerError naming the files that are not as `bicep format` would write them."""
+    """Raises CompilerError, which names the files, if `bicep format` would change any."""
     with TemporaryDirectory() as folder:
         copy = copy_templates(Path(folder))
         bicep(compiler, "format", "--pattern", f"{copy}/*.bicep*")
@@ -87,8 +87,8 @@ def copy_templates(folder: Path) -> Path:
 def snapshot(compiler: str, parameters: Path) -> dict[str, Any]:
     """Resolve the deployment that `parameters`, a .bicepparam file, describes.
 
-    The compiler writes it into a file beside `parameters`. Under `predictedResources` are the resources as Azure would
-    be asked for them, under `outputs` what the deployment tells.
+    The compiler writes the result into a file beside `parameters`: the resources under `predictedResources`, the
+    deployment's outputs under `outputs`.
     """
     bicep(compiler, "snapshot", parameters, "--mode", "overwrite", *DEPLOYMENT)
     resolved: dict[str, Any] = json.loads(parameters.with_suffix(".snapshot.json").read_text(encoding="utf-8"))
@@ -96,7 +96,7 @@ def snapshot(compiler: str, parameters: Path) -> dict[str, Any]:
 
 
 def check_snapshot(compiler: str, update: bool) -> None:
-    """Raises CompilerError with the differences from the snapshot in git; with `update`, writes that anew."""
+    """Raises CompilerError with the differences if the snapshot in git is another; with `update`, writes it first."""
     with TemporaryDirectory() as folder:
         resolved = snapshot(compiler, copy_templates(Path(folder)) / REFERENCE.name)
     # The compiler writes outputs in any order, which would show as a change in every review.
@@ -107,13 +107,13 @@ def check_snapshot(compiler: str, update: bool) -> None:
     kept = SNAPSHOT.read_text(encoding="utf-8")
     if kept != text:
         lines = difflib.unified_diff(kept.splitlines(), text.splitlines(), SNAPSHOT.name, "now", lineterm="")
-        raise CompilerError("\n".join(lines) + "\nIf that is meant: python infra/check.py --update")
+        raise CompilerError("\n".join(lines) + "\nIf that is intended: python infra/check.py --update")
 
 
 def main() -> int:
-    """Run every check, tell what fails, and return the exit code."""
+    """Run every check, print what fails, and return the exit code."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--require", action="store_true", help="fail where there is no compiler")
+    arguments.add_argument("--require", action="store_true", help="fail if there is no compiler")
     arguments.add_argument("--update", action="store_true", help="write the snapshot anew")
     options = arguments.parse_args()
 

@@ -1,4 +1,4 @@
-// Who the service is, to everything that it reaches. There is no password and no key to it.
+// The identity of the service. It has no password and no key.
 
 @description('Region.')
 param location string

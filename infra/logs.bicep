@@ -1,4 +1,4 @@
-// The workspace that every log goes to: requests, the jobs' own lines, and the record of who reached the register.
+// The workspace that every log goes to: requests, the jobs' own lines, and the log of who accessed the register.
 
 import { principal, roles } from 'types.bicep'
 

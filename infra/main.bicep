@@ -1,6 +1,6 @@
-// The whole deployment. Two resource groups, because they have two lives: `rg-<env>` runs the service and may be
-// torn down and made again at any time; `rg-<env>-register` holds what must outlive it: the register, the keys, and
-// the record of who reached them.
+// The whole deployment. Two resource groups with two lifetimes: `rg-<env>` runs the service and may be deleted and
+// made again at any time; `rg-<env>-register` holds what must outlive it: the register, the keys, and the log of who
+// accessed them.
 
 targetScope = 'subscription'
 
@@ -63,20 +63,20 @@ param policyVersion string
 @minLength(1)
 param policyUrl string
 
-@description('Proxies in front of the app, Azure\'s own included (LICENSING_TRUSTED_HOPS). A wrong number takes the caller\'s word for its address.')
+@description('Proxies in front of the app, Azure\'s own included (LICENSING_TRUSTED_HOPS). With a wrong number, callers choose their own address.')
 @minValue(1)
 @maxValue(10)
 param trustedHops int = 1
 
-@description('Groups of fewer people are left out of figures that outlive the year (LICENSING_SMALL_GROUP).')
+@description('Groups of fewer people are left out of totals that outlive the year (LICENSING_SMALL_GROUP).')
 @minValue(2)
 @maxValue(1000)
 param smallGroup int = 3
 
-@description('Seconds until a suspension bites on heartbeats (LICENSING_STATUS_CACHE_SECONDS).')
+@description('Seconds until a suspension takes effect on heartbeats (LICENSING_STATUS_CACHE_SECONDS).')
 @minValue(0)
 @maxValue(60)
-param headSeconds int = 60
+param statusCacheSeconds int = 60
 
 @description('People who operate the service: read and write the register, put keys into the vault, read the logs.')
 param operators principal[] = []
@@ -273,7 +273,7 @@ module app 'app.bicep' = {
     policyVersion: policyVersion
     policyUrl: policyUrl
     smallGroup: smallGroup
-    headSeconds: headSeconds
+    statusCacheSeconds: statusCacheSeconds
     tags: tags
   }
   // The app must find its roles in place when it starts.

@@ -1,4 +1,4 @@
-// Optional isolation: storage and vault are reached from this network alone. The app itself stays public, for
+// Optional isolation: storage and vault are reached from this network alone. The app itself stays public, because
 // desktops everywhere call it.
 
 @description('Region.')
@@ -47,14 +47,14 @@ resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
         properties: {
           addressPrefix: cidrSubnet(addressSpace, 25, 0)
           delegations: [{ name: 'flex', properties: { serviceName: 'Microsoft.App/environments' } }]
-          networkSecurityGroup: { id: guard.id }
+          networkSecurityGroup: { id: securityGroup.id }
         }
       }
       {
         name: 'endpoints'
         properties: {
           addressPrefix: cidrSubnet(addressSpace, 25, 1)
-          networkSecurityGroup: { id: guard.id }
+          networkSecurityGroup: { id: securityGroup.id }
           privateEndpointNetworkPolicies: 'NetworkSecurityGroupEnabled'
         }
       }
@@ -65,8 +65,8 @@ resource network 'Microsoft.Network/virtualNetworks@2025-05-01' = {
   resource endpointSubnet 'subnets' existing = { name: 'endpoints' }
 }
 
-// Azure's default rules are what is wanted: in from the network itself, nothing in from the internet.
-resource guard 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
+// Azure's default rules are the right ones: in from the network itself, nothing in from the internet.
+resource securityGroup 'Microsoft.Network/networkSecurityGroups@2025-05-01' = {
   name: '${name}-guard'
   location: location
   tags: tags

@@ -1,4 +1,4 @@
-// The register: its three tables, who may read and write them, the record of who did, and the lock that keeps them.
+// The register: its three tables, who may read and write them, the log of who did, and the lock against deletion.
 
 import { principal, roles } from 'types.bicep'
 
@@ -14,7 +14,7 @@ param operators principal[]
 @description('People who look at the register and change nothing.')
 param auditors principal[]
 
-@description('Log Analytics workspace that keeps the record of every access.')
+@description('Log Analytics workspace that logs every access.')
 param workspaceId string
 
 @description('Whether a lock keeps the account from being deleted.')

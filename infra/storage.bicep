@@ -1,4 +1,4 @@
-// One storage account, shut: no keys, no public blobs, no old TLS. The register and the host each get one.
+// One closed storage account: no keys, no public blobs, no old TLS. The register and the host each get one.
 
 @description('Region, and so where the data is.')
 param location string

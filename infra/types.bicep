@@ -1,6 +1,6 @@
-// Types and role numbers that several modules share.
+// Types and role ids that several modules share.
 
-@description('Somebody of the vendor, or a group of them, by the object id in Microsoft Entra ID.')
+@description('A person or group of the vendor, by the object id in Microsoft Entra ID.')
 @export()
 type principal = {
   @description('Object id, a GUID.')

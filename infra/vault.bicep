@@ -16,7 +16,7 @@ param appPrincipalId string
 @description('People who put keys in and rotate them.')
 param operators principal[]
 
-@description('Log Analytics workspace that keeps the record of every access.')
+@description('Log Analytics workspace that logs every access.')
 param workspaceId string
 
 @description('Whether the vault is reached through a private endpoint alone.')

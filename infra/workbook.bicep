@@ -1,4 +1,4 @@
-// The operator's page: what was asked, how fast it was answered, what the jobs did, and who reached the register.
+// The operator's page: what was asked, how fast it was answered, what the jobs did, and who accessed the register.
 
 import { principal, roles } from 'types.bicep'
 

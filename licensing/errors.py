@@ -1,28 +1,28 @@
-"""Faults: what went wrong that nobody asked for. Refusals are values (see `licensing.rules`), not faults.
+"""What can go wrong. A refusal is no error: it is a value (see `licensing.rules`).
 
 LicensingError
-├── SettingsError       a setting is missing, malformed or weak
-├── TokenError          a license file, lease or report token is not genuine; `.flaw` says in which way
-├── VaultError          the key vault did not do what was asked
-├── PepperError         people cannot be looked for everywhere; `.pepper` is the id of the pepper that is missing
-└── StorageError        the store did not do what was asked
-    ├── ConflictError        a row was not as the write demanded; nothing was written
-    └── UnavailableError     no answer, or none that can be used; what was sent may have been done
+├── SettingsError           a setting is missing, malformed or weak
+├── TokenError              a license file, lease or report pass is not genuine: `.flaw`
+├── PepperError             a pepper that sessions are stored under is missing: `.pepper`
+├── VaultError              the key vault did not do what was asked
+└── StorageError            the store did not do what was asked
+    ├── ConflictError       a conditional write lost: `.mismatch`, `.index`
+    └── UnavailableError    the store gave no usable answer
 """
 
 from enum import StrEnum
 
 
 class LicensingError(Exception):
-    """Root of all faults. Its text is for people and holds no secret and nothing personal."""
+    """The root of all errors. Its text is for people and holds no secret and nothing personal."""
 
 
 class SettingsError(LicensingError):
-    """A setting keeps the service from starting. The text names the setting, never its value."""
+    """A setting is missing, malformed or weak. The text names the setting, never its value."""
 
 
 class Flaw(StrEnum):
-    """In which way a token is not what it claims to be."""
+    """Why a token is not genuine."""
 
     DAMAGED = "damaged"
     FORGED = "forged"
@@ -34,7 +34,7 @@ class Flaw(StrEnum):
 
 
 class TokenError(LicensingError):
-    """A token is refused before anything that it says is believed."""
+    """A token is not genuine, so nothing that it says is used."""
 
     def __init__(self, flaw: Flaw, explanation: str) -> None:
         super().__init__(explanation)
@@ -42,12 +42,12 @@ class TokenError(LicensingError):
 
 
 class PepperError(LicensingError):
-    """Sessions are stored under a pepper that is not at hand, so that whoever is in them would not be found."""
+    """Sessions are stored under a pepper that is missing, so a search for a person would overlook them."""
 
-    def __init__(self, organization: str, pepper: str) -> None:
+    def __init__(self, organization_id: str, pepper: str) -> None:
         super().__init__(
-            f"sessions of {organization} are stored under the pepper {pepper}, which is not among those at hand; "
-            "whoever is in them would not be found"
+            f"sessions of {organization_id} are stored under the pepper {pepper}, which is missing here; "
+            "people in them would not be found"
         )
         self.pepper = pepper
 
@@ -61,7 +61,7 @@ class StorageError(LicensingError):
 
 
 class Mismatch(StrEnum):
-    """How a row differed from what a conditional write demanded."""
+    """How a row differed from what a conditional write required."""
 
     EXISTS = "exists"
     CHANGED = "changed"
@@ -69,9 +69,9 @@ class Mismatch(StrEnum):
 
 
 class ConflictError(StorageError):
-    """A conditional write lost; the whole transaction was left undone.
+    """A conditional write lost, and its whole transaction was undone.
 
-    `index` is the place of the losing operation in the transaction, or None where the store did not say.
+    `index` is the place of the losing operation in the transaction; None if the store did not say.
     """
 
     def __init__(self, mismatch: Mismatch, index: int | None) -> None:
@@ -81,4 +81,4 @@ class ConflictError(StorageError):
 
 
 class UnavailableError(StorageError):
-    """The store gave no usable answer in time; a write that was sent may or may not have been done."""
+    """The store gave no usable answer in time; a write that was sent may have been done."""

@@ -1,4 +1,7 @@
-"""The environment as one frozen value; whatever is missing, malformed or weak stops the start.
+"""The environment as one frozen value; a setting that is missing, malformed or weak stops the start.
+
+`SETTINGS` is the one table of the settings: their names, how their texts are read, their defaults. A test holds the
+manual, the templates and the home to it; docs/operations.md says what each setting means.
 
 Every text of a `SettingsError` names the setting and what to do, never the value.
 """
@@ -9,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import urlsplit
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
@@ -17,7 +20,6 @@ from licensing.crypto.pseudonyms import Peppers
 from licensing.errors import SettingsError
 
 PEPPER_BYTES: Final = 32
-STORES: Final = ("LICENSING_STORAGE", "LICENSING_STORAGE__tableServiceUri", "LICENSING_STORAGE__clientId")
 DEVELOPMENT: Final = "UseDevelopmentStorage=true"
 LOCAL_SETTINGS: Final = "local.settings.json"
 
@@ -37,132 +39,17 @@ REGIONS: Final = frozenset(
         "denmarkeast",
     }
 )
-"""Azure's regions inside the EU/EEA (policy, section 9); infra/ has the same list."""
-
-Parsed = TypeVar("Parsed")
-
-
-@dataclass(frozen=True, slots=True)
-class StorageSettings:
-    """Where the tables are: a connection string, or a URL to be used with an Entra identity."""
-
-    connection_string: str = ""
-    endpoint: str = ""
-    client_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """All that the service is told from outside. `region` is empty on a local machine."""
-
-    storage: StorageSettings
-    issuer_keys: VerifyingKeys
-    lease_keys: SigningKeys
-    peppers: Peppers
-    trusted_hops: int
-    policy_version: str
-    policy_url: str
-    small_group: int
-    status_cache_seconds: float
-    region: str
-
-    @classmethod
-    def load(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read the settings (docs/operations.md lists them) from an environment; SettingsError where they do not do."""
-        values = with_home(environment)
-        return cls(
-            storage=storage_settings(values),
-            issuer_keys=_parsed(values, "LICENSING_ISSUER_KEYS", lambda text: VerifyingKeys(_json(text))),
-            lease_keys=_parsed(values, "LICENSING_LEASE_KEYS", lambda text: SigningKeys(_json(text))),
-            peppers=peppers(values),
-            trusted_hops=_parsed(values, "LICENSING_TRUSTED_HOPS", _whole(0, 10)),
-            policy_version=_parsed(values, "LICENSING_POLICY_VERSION", _text),
-            policy_url=_parsed(values, "LICENSING_POLICY_URL", _https),
-            small_group=small_group(values),
-            status_cache_seconds=_parsed(values, "LICENSING_STATUS_CACHE_SECONDS", _whole(0, 60), default="60"),
-            region=_region(values),
-        )
-
-
-def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Fill what an environment leaves out from the local settings in LICENSING_HOME, which only a local machine has.
-
-    An environment that names a store means that one alone, and not the home's.
-    """
-    home = environment.get("LICENSING_HOME", "")
-    if not home:
-        return environment
-    if environment.get("REGION_NAME"):
-        raise SettingsError("LICENSING_HOME is for local machines; in the cloud, secrets come from the key vault")
-    file = Path(home) / LOCAL_SETTINGS
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))["Values"]
-        if not all(isinstance(value, str) for value in values.values()):
-            raise ValueError
-    except FileNotFoundError:
-        raise SettingsError(f"LICENSING_HOME holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SettingsError(
-            f"the {LOCAL_SETTINGS} in LICENSING_HOME cannot be read; its Values must be texts by name"
-        ) from None
-    if names_store(environment):
-        values = {name: value for name, value in values.items() if name not in STORES}
-    return {**values, **environment}
-
-
-def peppers(values: Mapping[str, str]) -> Peppers:
-    """The service's secret keys for pseudonyms; SettingsError where they are missing, malformed or weak."""
-    return _parsed(values, "LICENSING_PEPPERS", _peppers)
-
-
-def names_store(values: Mapping[str, str]) -> bool:
-    """Whether settings say where the tables are."""
-    return any(values.get(name) for name in STORES[:2])
-
-
-def names_deployment(values: Mapping[str, str]) -> bool:
-    """Whether they name a deployed service's store, which goes by a URL."""
-    return bool(values.get("LICENSING_STORAGE__tableServiceUri"))
-
-
-def small_group(values: Mapping[str, str]) -> int:
-    """How many people make a group in which nobody stands out."""
-    return _parsed(values, "LICENSING_SMALL_GROUP", _whole(1, 1000), default="3")
-
-
-def storage_settings(values: Mapping[str, str]) -> StorageSettings:
-    """Where the tables are; SettingsError where that is not said, or said twice, or cannot be."""
-    connection_string = values.get("LICENSING_STORAGE", "")
-    endpoint = values.get("LICENSING_STORAGE__tableServiceUri", "")
-    if bool(connection_string) == bool(endpoint):
-        raise SettingsError(
-            "set one of LICENSING_STORAGE (a connection string) and LICENSING_STORAGE__tableServiceUri (a URL)"
-        )
-    if connection_string:
-        _parsed(values, "LICENSING_STORAGE", _connection_string)
-    else:
-        _parsed(values, "LICENSING_STORAGE__tableServiceUri", _https)
-    return StorageSettings(connection_string, endpoint, values.get("LICENSING_STORAGE__clientId", ""))
+"""Azure's regions inside the EU/EEA (policy, section 9); the templates allow the same ones."""
 
 
 def is_web_address(text: str, *schemes: str) -> bool:
-    """Whether a text is a URL with a host, and with one of the schemes."""
+    """Whether a text is a URL with a host and one of the schemes, without a password."""
     try:
         parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port  # which must be a number, where there is one
+        host, _ = parts.hostname, parts.port  # ValueError unless the port is a number
     except ValueError:
         return False
     return parts.scheme in schemes and bool(host) and "@" not in parts.netloc and text.isprintable() and " " not in text
-
-
-def _parsed(values: Mapping[str, str], name: str, parse: Callable[[str], Parsed], default: str | None = None) -> Parsed:
-    text = values.get(name) or default
-    if not text:
-        raise SettingsError(f"{name} is not set")
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise SettingsError(f"{name} {error}") from None
 
 
 def _json(text: str) -> Any:
@@ -204,18 +91,18 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
 
 def _text(text: str) -> str:
     if len(text) > 200 or not text.isprintable():
-        raise ValueError("must be a short text")
+        raise ValueError("must be one line of at most 200 characters")
     return text
 
 
 def _https(text: str) -> str:
     if not is_web_address(text, "https"):
-        raise ValueError("must be the URL of a host, by https")
+        raise ValueError("must be an https URL")
     return text
 
 
 def _connection_string(text: str) -> str:
-    """One that the Tables SDK can use, by its own rules: to ask the SDK would be to import it for every command."""
+    """Check by the Tables SDK's own rules; asking the SDK would mean to import it for every command."""
     if text.casefold() == DEVELOPMENT.casefold():
         return text
     pairs = [pair.split("=", 1) for pair in text.strip().rstrip(";").split(";")]
@@ -223,7 +110,7 @@ def _connection_string(text: str) -> str:
         raise ValueError(f"must be {DEVELOPMENT} or a connection string (Name=value;Name=value)")
     parts = {name.lower(): value for name, value in pairs}
     if len(parts) != len(pairs):
-        raise ValueError("says something twice")
+        raise ValueError("names one of its parts twice")
     account = parts.get("accountname", "")
     if account and "accountkey" in parts:
         try:
@@ -232,7 +119,7 @@ def _connection_string(text: str) -> str:
             raise ValueError("holds an AccountKey that is not base64") from None
     elif "sharedaccesssignature" not in parts:
         raise ValueError("must hold AccountName and AccountKey, or a SharedAccessSignature")
-    # The SDK makes the URL from the account's name where none is given.
+    # Without a URL, the SDK makes one from the account's name.
     scheme, suffix = parts.get("defaultendpointsprotocol", "https"), parts.get("endpointsuffix", "core.windows.net")
     endpoint = parts.get("tableendpoint") or (account and f"{scheme}://{account}.table.{suffix}")
     if not is_web_address(endpoint, "http", "https"):
@@ -240,8 +127,153 @@ def _connection_string(text: str) -> str:
     return text
 
 
-def _region(values: Mapping[str, str]) -> str:
-    region = values.get("REGION_NAME", "")
-    if region and region.replace(" ", "").casefold() not in REGIONS:
-        raise SettingsError("REGION_NAME is not a region inside the EU/EEA; the register may not be there")
-    return region
+def _region(text: str) -> str:
+    if text.replace(" ", "").casefold() not in REGIONS:
+        raise ValueError("is not a region inside the EU/EEA; the register may not be there")
+    return text
+
+
+Parsed = TypeVar("Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting(Generic[Parsed]):
+    """One setting. `parse` raises ValueError, whose text follows the name; without a default it must be set."""
+
+    name: str
+    parse: Callable[[str], Parsed]
+    default: Parsed | None = None
+
+    def read(self, values: Mapping[str, str]) -> Parsed:
+        """The value of this setting.
+
+        Raises SettingsError if it is missing, malformed or weak.
+        """
+        text = values.get(self.name)
+        if not text and self.default is not None:
+            return self.default
+        if not text:
+            raise SettingsError(f"{self.name} is not set")
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise SettingsError(f"{self.name} {error}") from None
+
+
+STORAGE: Final = Setting("LICENSING_STORAGE", _connection_string, default="")
+TABLE_SERVICE_URI: Final = Setting("LICENSING_STORAGE__tableServiceUri", _https, default="")
+CLIENT_ID: Final = Setting("LICENSING_STORAGE__clientId", str, default="")
+ISSUER_KEYS: Final = Setting("LICENSING_ISSUER_KEYS", lambda text: VerifyingKeys(_json(text)))
+LEASE_KEYS: Final = Setting("LICENSING_LEASE_KEYS", lambda text: SigningKeys(_json(text)))
+PEPPERS: Final = Setting("LICENSING_PEPPERS", _peppers)
+TRUSTED_HOPS: Final = Setting("LICENSING_TRUSTED_HOPS", _whole(0, 10))
+POLICY_VERSION: Final = Setting("LICENSING_POLICY_VERSION", _text)
+POLICY_URL: Final = Setting("LICENSING_POLICY_URL", _https)
+SMALL_GROUP: Final = Setting("LICENSING_SMALL_GROUP", _whole(1, 1000), default=3)
+STATUS_CACHE_SECONDS: Final = Setting("LICENSING_STATUS_CACHE_SECONDS", _whole(0, 60), default=60)
+REGION_NAME: Final = Setting("REGION_NAME", _region, default="")
+
+SETTINGS: Final[tuple[Setting[Any], ...]] = (
+    *(STORAGE, TABLE_SERVICE_URI, CLIENT_ID),
+    *(ISSUER_KEYS, LEASE_KEYS, PEPPERS),
+    *(TRUSTED_HOPS, POLICY_VERSION, POLICY_URL, SMALL_GROUP, STATUS_CACHE_SECONDS, REGION_NAME),
+)
+STORES: Final = (STORAGE.name, TABLE_SERVICE_URI.name, CLIENT_ID.name)
+HOME: Final = "LICENSING_HOME"
+"""Names the folder that has the other settings, on a local machine."""
+
+peppers, small_group = PEPPERS.read, SMALL_GROUP.read
+"""For commands that need one setting alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageSettings:
+    """Where the tables are: a connection string, or a URL to be used with an Entra identity."""
+
+    connection_string: str = ""
+    endpoint: str = ""
+    client_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of the service. `region` is empty on a local machine."""
+
+    storage: StorageSettings
+    issuer_keys: VerifyingKeys
+    lease_keys: SigningKeys
+    peppers: Peppers
+    trusted_hops: int
+    policy_version: str
+    policy_url: str
+    small_group: int
+    status_cache_seconds: float
+    region: str
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the settings from an environment.
+
+        Raises SettingsError if one is missing, malformed or weak.
+        """
+        values = with_home(environment)
+        return cls(
+            storage=storage_settings(values),
+            issuer_keys=ISSUER_KEYS.read(values),
+            lease_keys=LEASE_KEYS.read(values),
+            peppers=PEPPERS.read(values),
+            trusted_hops=TRUSTED_HOPS.read(values),
+            policy_version=POLICY_VERSION.read(values),
+            policy_url=POLICY_URL.read(values),
+            small_group=SMALL_GROUP.read(values),
+            status_cache_seconds=STATUS_CACHE_SECONDS.read(values),
+            region=REGION_NAME.read(values),
+        )
+
+
+def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """An environment, filled up from the local settings in LICENSING_HOME, if it names one.
+
+    If the environment names a store, the home's store is left out.
+
+    Raises SettingsError if the home cannot be read, or if the environment is the cloud's.
+    """
+    home = environment.get(HOME, "")
+    if not home:
+        return environment
+    if environment.get(REGION_NAME.name):
+        raise SettingsError(f"{HOME} is for local machines; in the cloud, secrets come from the key vault")
+    file = Path(home) / LOCAL_SETTINGS
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))["Values"]
+        if not all(isinstance(value, str) for value in values.values()):
+            raise ValueError
+    except FileNotFoundError:
+        raise SettingsError(f"{HOME} holds no {LOCAL_SETTINGS}; make one with `licensing init`") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise SettingsError(
+            f"the {LOCAL_SETTINGS} in {HOME} cannot be read; its Values must be texts by name"
+        ) from None
+    if names_store(environment):
+        values = {name: value for name, value in values.items() if name not in STORES}
+    return {**values, **environment}
+
+
+def names_store(values: Mapping[str, str]) -> bool:
+    """Whether settings say where the tables are."""
+    return bool(values.get(STORAGE.name) or values.get(TABLE_SERVICE_URI.name))
+
+
+def names_deployment(values: Mapping[str, str]) -> bool:
+    """Whether settings name a deployed service's store, which has a URL."""
+    return bool(values.get(TABLE_SERVICE_URI.name))
+
+
+def storage_settings(values: Mapping[str, str]) -> StorageSettings:
+    """Where the tables are.
+
+    Raises SettingsError if that is missing, said twice or malformed.
+    """
+    if bool(values.get(STORAGE.name)) == bool(values.get(TABLE_SERVICE_URI.name)):
+        raise SettingsError(f"set one of {STORAGE.name} (a connection string) and {TABLE_SERVICE_URI.name} (a URL)")
+    return StorageSettings(STORAGE.read(values), TABLE_SERVICE_URI.read(values), CLIENT_ID.read(values))

@@ -2,15 +2,18 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from licensing.cli.home import Home, Issuer
 from licensing.crypto.keys import new_private_jwk, public_jwk
 from licensing.errors import SettingsError
-from licensing.settings import LOCAL_SETTINGS, REGIONS, Settings, StorageSettings
+from licensing.settings import HOME, LOCAL_SETTINGS, REGIONS, SETTINGS, Settings, StorageSettings
 from licensing.storage.tables import Tables
+from tests.infra import policy
 
 KEY = new_private_jwk()
 PEPPER = base64.b64encode(bytes(range(100, 132))).decode()
@@ -302,3 +305,66 @@ def test_a_home_that_cannot_be_read_says_so(tmp_path: Path, content: object) -> 
 def test_a_home_that_is_no_text_says_so(tmp_path: Path) -> None:
     (tmp_path / LOCAL_SETTINGS).write_bytes(b"\xff\xfe{}")
     refused("LICENSING_HOME", LICENSING_HOME=str(tmp_path))
+
+
+# The table, and what else names a setting.
+
+ROOT = Path(__file__).parents[1]
+MANUAL = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+PARAMETERS = json.loads((ROOT / "infra" / "main.parameters.json").read_text(encoding="utf-8"))["parameters"]
+TEMPLATE = (ROOT / "infra" / "main.bicep").read_text(encoding="utf-8")
+TABLE = {setting.name: setting for setting in SETTINGS}
+
+
+class Asked(dict[str, str]):
+    """An environment that notes what it is asked for."""
+
+    names: set[str]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        self.names.add(name)
+        return super().get(name, default)
+
+
+def first_column(heading: str) -> dict[str, str]:
+    """The names in the first column of a table of the manual, each with the second column."""
+    section = MANUAL.split(f"\n### {heading}\n")[1].split("\n#")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
+    return {name: row[1].strip() for row in rows for name in re.findall(r"`(\w+)`", row[0])}
+
+
+def test_the_service_reads_the_settings_of_the_table_and_no_other() -> None:
+    environment = Asked(WHOLE)
+    environment.names = set()
+    Settings.load(environment)
+    assert environment.names == {*TABLE, HOME}
+
+
+def test_the_manual_names_every_setting_of_the_app() -> None:
+    assert first_column("Settings of the app").keys() == policy.SETTINGS | {"REGION_NAME"}
+    assert "`LICENSING_STORAGE`" in MANUAL
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if f"${{{name}}}" in json.dumps(PARAMETERS)])
+def test_a_parameter_has_the_default_of_the_manual_and_bounds_that_the_service_takes(name: str) -> None:
+    setting = TABLE[name]
+    (parameter,) = (key for key, entry in PARAMETERS.items() if entry["value"] == f"${{{name}}}")
+    found = re.search(rf"((?:^@.*\n)+)^param {parameter} \w+(?: = (\w+))?$", TEMPLATE, re.MULTILINE)
+    assert found, f"main.bicep has no parameter {parameter}"
+    decorators, default = found.groups()
+    assert f"({name})" in decorators
+    assert first_column("Parameters")[name] == (f"`{default}`" if default else "asked")
+    assert default in (None, str(setting.default)) or setting.default is None
+    for text in (default, *re.findall(r"^@(?:minValue|maxValue)\((\d+)\)", decorators, re.MULTILINE)):
+        if text:
+            assert str(setting.parse(text)) == text
+
+
+def test_a_home_sets_what_has_no_default_and_a_store_and_no_more(tmp_path: Path) -> None:
+    Home(tmp_path).create(Issuer("Vendor", "http://127.0.0.1:7071/api"), 10002)
+    values = json.loads((tmp_path / LOCAL_SETTINGS).read_text(encoding="utf-8"))["Values"]
+    required = {name for name, setting in TABLE.items() if setting.default is None}
+    assert {name for name in values if name.startswith("LICENSING_")} == {*required, "LICENSING_STORAGE"}
+    example = json.loads((ROOT / "local.settings.example.json").read_text(encoding="utf-8"))["Values"]
+    assert values.keys() | example.keys() <= {*TABLE, HOME, "AzureWebJobsStorage", "FUNCTIONS_WORKER_RUNTIME"}
+    Settings.load({**example, HOME: str(tmp_path)})

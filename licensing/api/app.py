@@ -1,4 +1,4 @@
-"""The app: routes, problem replies and the contract as OpenAPI, within the guard."""
+"""The app: routes, problem replies and the contract as OpenAPI, inside the middleware."""
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp
 
@@ -20,29 +20,31 @@ from licensing.services.service import Service
 from licensing.settings import Settings
 
 
-def service_of(environment: Mapping[str, str]) -> Callable[[], Service]:
-    """What gives the one service of this process, and makes it when first asked, on the event loop that asks.
+def service_factory(environment: Mapping[str, str]) -> Callable[[], Service]:
+    """A function that returns the one service of this process. Its first call makes it, on the caller's event loop.
 
-    Settings are read at once where the environment has any, so that a service that cannot serve does not start
-    (SettingsError); an environment with none is that of a tool which only looks at the operations.
+    If the environment has any settings, they are read at once, so that a service that cannot serve does not start.
+    A tool that only looks at the operations has none.
+
+    Raises SettingsError if a setting is missing, malformed or weak.
     """
-    meant = any(name.startswith("LICENSING_") or name == "REGION_NAME" for name in environment)
-    settings = Settings.load(environment) if meant else None
+    has_settings = any(name.startswith("LICENSING_") or name == "REGION_NAME" for name in environment)
+    settings = Settings.load(environment) if has_settings else None
     return cache(lambda: Service(settings or Settings.load(environment)))
 
 
 def create_app(service: Callable[[], Service]) -> ASGIApp:
-    """The app over the service that `service` gives."""
+    """The app, which calls `service` for its service when it starts."""
     return RequestMiddleware(api(service))
 
 
 def local_app() -> ASGIApp:
-    """The app as a local server runs it, with the settings of this process's environment."""
-    return create_app(service_of(os.environ))
+    """The app for a local server, with the settings of this process's environment."""
+    return create_app(service_factory(os.environ))
 
 
 def api(service: Callable[[], Service]) -> FastAPI:
-    """The app without its guard."""
+    """The app without the middleware."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,40 +60,39 @@ def api(service: Callable[[], Service]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Where somebody has set up OpenTelemetry, it would be given the messages and variables of whatever goes wrong.
+        # With OpenTelemetry set up, FastAPI would pass it the messages and variables of errors.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         exception_handlers=problems.HANDLERS,
     )
     app.state.service = service
-    # As routes of the app's own: each router that is included is another layer for every request to pass.
-    app.router.routes.extend([*sessions.routes, *usage.routes])
-
-    @app.get("/api/openapi.json", summary="This contract", responses=problems.documented())
-    async def openapi() -> Response:
-        """The contract of this service, from its code."""
-        return JSONResponse(contract(app))
-
-    @app.get(
-        "/api/docs",
-        summary="This contract, for people",
-        response_class=HTMLResponse,
-        responses=problems.documented(),
-    )
-    async def docs(_: Request) -> Response:
-        """The contract as a page that loads nothing from anywhere."""
-        html, policy = docs_page(contract(app))
-        return HTMLResponse(html, headers={"Content-Security-Policy": policy})
-
+    # Not include_router: each included router adds a layer to every request.
+    app.router.routes.extend([*sessions.routes, *usage.routes, *router.routes])
     return app
+
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/openapi.json", summary="This contract", responses=problems.documented())
+async def openapi(request: Request) -> Response:
+    """The contract of this service, from its code."""
+    return JSONResponse(contract(request.app))
+
+
+@router.get("/docs", summary="This contract, for people", response_class=HTMLResponse, responses=problems.documented())
+async def docs(request: Request) -> Response:
+    """The contract as a page that loads nothing from anywhere."""
+    html, policy = docs_page(contract(request.app))
+    return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
 
 @cache
 def contract(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI as it is true.
+    """FastAPI's OpenAPI document, corrected.
 
-    FastAPI adds 422 replies, of which there are none, gives problems the media type of a success, and says that a
-    parameter may be null where it may be left out.
+    FastAPI adds 422 replies, which do not exist, gives problems the media type of a success, and calls a parameter
+    nullable if it may be left out.
     """
     document = app.openapi()
     document["components"]["securitySchemes"] = schemas.SECURITY_SCHEMES

@@ -9,15 +9,15 @@ from licensing.api.middleware import HEADERS
 
 
 class Bridge(func.AsgiMiddleware):
-    """The SDK's middleware, which raises on what it cannot read itself: to the caller that would be a 500."""
+    """The SDK's middleware. It raises on a request that it cannot read; this answers 400 in place of a 500."""
 
     def __init__(self, app: object) -> None:
         super().__init__(app)
-        # It logs the header that it cannot read.
+        # It logs headers that it cannot read.
         logging.getLogger("azure.functions").setLevel(logging.ERROR)
 
     async def handle_async(self, req: func.HttpRequest, context: func.Context | None = None) -> func.HttpResponse:
-        """Serve one request. ValueError is what a path or a header that is no text or no number gives."""
+        """Serve one request. The SDK raises ValueError for a path that is no text and a header that is no number."""
         try:
             return await super().handle_async(req, context)
         except ValueError:

@@ -1,9 +1,9 @@
-"""The outermost layer: what holds for every request, whatever becomes of it inside.
+"""The outermost layer: what holds for every request.
 
-- A body of more than 16 KiB, or a query of more than one, is refused before anything looks at it.
-- Whatever nobody foresaw becomes a problem reply; what is logged of it is its kind and where it arose, never its
-  message, which could hold what the caller sent.
-- Replies are not to be stored, guessed at or framed.
+- A body of more than 16 KiB, or a query of more than one, is refused before anything parses it.
+- An unexpected error becomes a problem reply. Its type and place are logged, never its message, which could hold what
+  the caller sent.
+- Every reply forbids caching, guessing at its media type, and telling its address to other sites.
 """
 
 import logging
@@ -16,7 +16,7 @@ from licensing.api import problems
 
 BODY_LIMIT: Final = 16 * 1024
 QUERY_LIMIT: Final = 1024
-"""The longest query that means anything is a tenth of it; to take a long one apart costs a hundred refusals."""
+"""The longest valid query has a tenth of it. Parsing a long one costs as much as a hundred refusals."""
 
 HEADERS: Final = {
     "cache-control": "no-store",
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 
 class _Message(dict[str, object]):
-    """A message whose text does not show its contents: the Functions middleware logs every message at DEBUG."""
+    """A message whose `repr` hides its contents: the Functions middleware logs every message at DEBUG."""
 
     def __repr__(self) -> str:
         return f"<{self['type']}>"
 
 
 class RequestMiddleware:
-    """An ASGI app around another one."""
+    """The ASGI middleware around the app."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,17 +65,17 @@ class RequestMiddleware:
                 await problems.problem("request-too-large")(scope, receive, reply)
                 return
             await self.app(scope, _replay(body, receive), reply)
-        except Exception as fault:
-            where = traceback.extract_tb(fault.__traceback__)[-1]
-            _log.error("unexpected %s in %s line %s", type(fault).__name__, where.name, where.lineno)
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            _log.error("unexpected %s in %s line %s", type(error).__name__, where.name, where.lineno)
             if not started:
                 await problems.unexpected()(scope, receive, reply)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body, None where it is too large."""
+    """The whole body, or None if it is too large."""
     for name, value in scope["headers"]:
-        # Nine digits tell; what is no number, or claims less than there is, is found out below.
+        # Nine digits are enough. A false or missing length is found out below.
         if name == b"content-length" and value.isdigit() and int(value[:9]) > BODY_LIMIT:
             return None
     body = b""

@@ -1,8 +1,8 @@
-"""Problem replies (RFC 9457), and the one place where outcomes and faults become statuses and codes."""
+"""Problem replies (RFC 9457): the one place where outcomes and errors become statuses and codes."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +17,7 @@ from licensing.services.sessions import Gone, NoSeat
 
 URN: Final = "urn:licensing:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
-STORAGE_RETRY_SECONDS: Final = 5
+RETRY_SECONDS: Final = 5
 
 
 class Seats(BaseModel):
@@ -40,27 +40,40 @@ class Problem(BaseModel):
     seats: Seats | None = None
 
 
-CODES: Final[Mapping[str, tuple[int, str, str]]] = {
-    "malformed-request": (400, "Malformed request", "The request is not as the protocol says."),
-    "license-invalid": (401, "License file not accepted", "The license file is not genuine."),
-    "lease-invalid": (401, "Lease not accepted", "Send the session's lease as a bearer token."),
-    "token-invalid": (401, "Report link not accepted", "The link to this report has expired or is damaged."),
-    Refusal.NOT_YET_VALID: (403, "License not yet valid", "The license has not begun."),
-    Refusal.EXPIRED: (403, "License expired", "The license has expired; ask your license administrator to renew it."),
-    Refusal.SUSPENDED: (403, "License suspended", "The vendor has suspended this license."),
-    Refusal.SUPERSEDED: (403, "License superseded", "There is a newer license file; ask your administrator for it."),
-    Refusal.USER: (403, "User not allowed", "The license lists its users, and you are not among them."),
-    Refusal.HOST: (403, "Computer not allowed", "The license lists its computers, and this one is not among them."),
-    Refusal.NETWORK: (403, "Network not allowed", "The license may be used in certain networks only."),
-    "not-found": (404, "Not found", "There is nothing at this address."),
-    "method-not-allowed": (405, "Method not allowed", "This address does not take this method."),
-    "no-seat-available": (409, "No seat available", "All seats are taken; try again later."),
-    "session-gone": (410, "Session gone", "The session has ended; start again."),
-    "request-too-large": (413, "Request too large", "A request may have 16 KiB at most."),
-    "storage-unavailable": (503, "Storage unavailable", "The register cannot be used now; try again shortly."),
-    "service-unavailable": (503, "Service unavailable", "The service cannot answer now; try again shortly."),
+class Meaning(NamedTuple):
+    """A problem code's status, its title, and its detail where the case has no detail of its own."""
+
+    status: int
+    title: str
+    detail: str
+
+
+_REFUSALS: Final[Mapping[Refusal, tuple[str, str]]] = {
+    Refusal.NOT_YET_VALID: ("License not yet valid", "The license has not begun."),
+    Refusal.EXPIRED: ("License expired", "The license has expired; ask your license administrator to renew it."),
+    Refusal.SUSPENDED: ("License suspended", "The vendor has suspended this license."),
+    Refusal.SUPERSEDED: ("License superseded", "There is a newer license file; ask your administrator for it."),
+    Refusal.USER: ("User not allowed", "The license lists its users, and you are not among them."),
+    Refusal.HOST: ("Computer not allowed", "The license lists its computers, and this one is not among them."),
+    Refusal.NETWORK: ("Network not allowed", "The license may be used in certain networks only."),
 }
-"""Each problem code with its status, its title, and what is said where there is nothing more particular to say."""
+
+CODES: Final[Mapping[str, Meaning]] = {
+    "malformed-request": Meaning(400, "Malformed request", "The request is not as the protocol says."),
+    "license-invalid": Meaning(401, "License file not accepted", "The license file is not genuine."),
+    "lease-invalid": Meaning(401, "Lease not accepted", "Send the session's lease as a bearer token."),
+    "token-invalid": Meaning(401, "Report link not accepted", "The link to this report has expired or is damaged."),
+    # Each refusal has its texts, or the service does not start: an unknown code would look like no answer to programs.
+    **{refusal: Meaning(403, *_REFUSALS[refusal]) for refusal in Refusal},
+    "not-found": Meaning(404, "Not found", "There is nothing at this address."),
+    "method-not-allowed": Meaning(405, "Method not allowed", "This address does not take this method."),
+    "no-seat-available": Meaning(409, "No seat available", "All seats are taken; try again later."),
+    "session-gone": Meaning(410, "Session gone", "The session has ended; start again."),
+    "request-too-large": Meaning(413, "Request too large", "A request may have 16 KiB at most."),
+    "storage-unavailable": Meaning(503, "Storage unavailable", "The register cannot be used now; try again shortly."),
+    "service-unavailable": Meaning(503, "Service unavailable", "The service cannot answer now; try again shortly."),
+}
+"""The one table of problem codes. tests/api/test_codes.py holds the contract, the protocol and the client to it."""
 
 _BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
 
@@ -74,14 +87,20 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A problem reply; `retry_after` in seconds."""
-    status, title, usual = CODES[code]
-    body = Problem(type=URN + code, title=title, status=status, detail=detail or usual, code=str(code), seats=seats)
+    body = _body(code, detail, seats)
     sent = dict(headers or {})
     if retry_after is not None:
         sent["Retry-After"] = str(retry_after)
-    if status == HTTPStatus.UNAUTHORIZED:
+    if body.status == HTTPStatus.UNAUTHORIZED:
         sent["WWW-Authenticate"] = "Bearer"
-    return Response(body.model_dump_json(exclude_none=True), status, sent, MEDIA_TYPE)
+    return Response(body.model_dump_json(exclude_none=True), body.status, sent, MEDIA_TYPE)
+
+
+def _body(code: str, detail: str = "", seats: Seats | None = None) -> Problem:
+    status, title, usual_detail = CODES[code]
+    return Problem(
+        type=URN + code, title=title, status=status, detail=detail or usual_detail, code=str(code), seats=seats
+    )
 
 
 def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
@@ -102,9 +121,25 @@ def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
             return problem("session-gone")
 
 
-def malformed(fault: RequestValidationError) -> Response:
-    """Say which part of a request is wrong, and how, without a word of what was sent."""
-    first = fault.errors()[0]
+def unavailable() -> Response:
+    """The reply while the store cannot be used."""
+    return problem("storage-unavailable", retry_after=RETRY_SECONDS)
+
+
+def unexpected() -> Response:
+    """The reply to an unexpected error: the client keeps its lease or its grace, and retries."""
+    return problem("service-unavailable", retry_after=RETRY_SECONDS)
+
+
+def not_genuine(code: str, error: TokenError) -> Response:
+    """The reply to a license file, a lease or a report pass that is not genuine."""
+    noun = {"license-invalid": "The license file", "lease-invalid": "The lease", "token-invalid": "The link"}[code]
+    return problem(code, f"{noun} {error}.")
+
+
+async def _on_malformed(_: Request, error: RequestValidationError) -> Response:
+    """The reply that names the wrong part of a request and what is wrong with it, but quotes nothing of it."""
+    first = error.errors()[0]
     if first["type"] == "extra_forbidden":
         return problem("malformed-request", "The request has a field that the protocol does not know.")
     if first["type"] == "json_invalid":
@@ -115,51 +150,25 @@ def malformed(fault: RequestValidationError) -> Response:
     return problem("malformed-request", f"{where or 'The body'}: {first['msg']}.")
 
 
-async def on_invalid(_: Request, fault: Exception) -> Response:
-    """Handle what FastAPI refuses to pass on."""
-    return malformed(fault) if isinstance(fault, RequestValidationError) else problem("malformed-request")
+async def _on_http(_: Request, error: HTTPException) -> Response:
+    """What Starlette refuses to route or parse."""
+    headers = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
+    return problem(_BY_STATUS.get(error.status_code, "malformed-request"), headers=headers)
 
 
-async def on_http(_: Request, fault: Exception) -> Response:
-    """Handle what Starlette refuses to route or parse."""
-    status = fault.status_code if isinstance(fault, HTTPException) else 400
-    headers = {}
-    if isinstance(fault, HTTPException) and fault.headers and "Allow" in fault.headers:
-        headers["Allow"] = fault.headers["Allow"]
-    return problem(_BY_STATUS.get(status, "malformed-request"), headers=headers)
-
-
-async def on_unavailable(_: Request, __: Exception) -> Response:
-    """Handle a store that does not answer."""
+async def _on_unavailable(_: Request, __: UnavailableError) -> Response:
     return unavailable()
 
 
-def unavailable() -> Response:
-    """The reply while the store cannot be used."""
-    return problem("storage-unavailable", retry_after=STORAGE_RETRY_SECONDS)
-
-
-async def on_unexpected(_: Request, __: Exception) -> Response:
-    """Handle what nobody foresaw; the guard logs it."""
-    return unexpected()
-
-
-def unexpected() -> Response:
-    """The reply to what nobody foresaw: the client keeps its lease or its grace, and comes back."""
-    return problem("service-unavailable", retry_after=STORAGE_RETRY_SECONDS)
-
-
-def not_genuine(code: str, fault: TokenError) -> Response:
-    """The reply to a license file, lease or report token that is refused before anything it says is believed."""
-    noun = {"license-invalid": "The license file", "lease-invalid": "The lease", "token-invalid": "The link"}[code]
-    return problem(code, f"{noun} {fault}.")
+async def _on_unexpected(_: Request, __: Exception) -> Response:
+    return unexpected()  # the middleware logs it
 
 
 HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
-    RequestValidationError: on_invalid,
-    HTTPException: on_http,
-    UnavailableError: on_unavailable,
-    Exception: on_unexpected,
+    RequestValidationError: _on_malformed,
+    HTTPException: _on_http,
+    UnavailableError: _on_unavailable,
+    Exception: _on_unexpected,
 }
 
 
@@ -167,24 +176,17 @@ EVERYWHERE: Final = ("malformed-request", "request-too-large", "service-unavaila
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` of an operation: its own problem codes and those that every operation has."""
+    """OpenAPI's `responses` of an operation: its own problem codes, and those that every operation can give."""
     responses: dict[int | str, dict[str, Any]] = {}
     for code in (*codes, *EVERYWHERE):
-        status, title, detail = CODES[code]
+        example = _body(code, seats=Seats(in_use=5, total=5) if code == "no-seat-available" else None)
+        status = example.status
         reply = responses.setdefault(
             status, {"model": Problem, "description": "", "content": {MEDIA_TYPE: {"examples": {}}}}
         )
         reply["description"] = f"{reply['description']}, `{code}`" if reply["description"] else f"`{code}`"
-        example: dict[str, Any] = {
-            "type": URN + code,
-            "title": title,
-            "status": status,
-            "detail": detail,
-            "code": str(code),
-        }
-        if code == "no-seat-available":
-            example["seats"] = {"in_use": 5, "total": 5}
-        reply["content"][MEDIA_TYPE]["examples"][str(code)] = {"summary": title, "value": example}
+        examples = reply["content"][MEDIA_TYPE]["examples"]
+        examples[example.code] = {"summary": example.title, "value": example.model_dump(exclude_none=True)}
         if status in (409, 503):
             reply["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 0}}}
     return responses

@@ -1,4 +1,4 @@
-"""The operations. Each is also a named trigger in `function_app.py`; a test holds the two against each other."""
+"""The operations. Each is also a named trigger in `function_app.py`; a test compares the two."""
 
 from typing import Annotated, Any
 
@@ -8,25 +8,13 @@ from starlette.responses import Response
 import licensing
 from licensing.api import problems, schemas
 from licensing.errors import TokenError
+from licensing.rules.license import Refusal
 from licensing.services.service import Service
 from licensing.services.sessions import Gone, Running
 
 router = APIRouter(prefix="/api")
 
-Session = Annotated[schemas.SessionId, Path(description="the session's id")]
-
-_LICENSE_CODES = (
-    "license-invalid",
-    "license-not-yet-valid",
-    "license-expired",
-    "license-suspended",
-    "license-superseded",
-    "user-not-allowed",
-    "host-not-allowed",
-    "network-not-allowed",
-    "no-seat-available",
-    "storage-unavailable",
-)
+SessionId = Annotated[schemas.SessionId, Path(alias="session", description="the session's id")]
 
 
 def service_of(request: Request) -> Service:
@@ -47,7 +35,7 @@ def _json(body: Any, status: int = 200) -> Response:
     response_model=schemas.RunningReply,
     responses={
         200: {"model": schemas.RunningReply, "description": "The start was granted before; this is the same session"},
-        **problems.documented(*_LICENSE_CODES),
+        **problems.documented("license-invalid", *Refusal, "no-seat-available", "storage-unavailable"),
     },
     summary="A program starts",
 )
@@ -57,8 +45,8 @@ async def session_start(body: schemas.StartBody, request: Request) -> Response:
     address = schemas.caller_address(request, service.settings.trusted_hops)
     try:
         outcome = await service.sessions.start(body.value(), address)
-    except TokenError as fault:
-        return problems.not_genuine("license-invalid", fault)
+    except TokenError as error:
+        return problems.not_genuine("license-invalid", error)
     if not isinstance(outcome, Running):
         return problems.refusal(outcome)
     return _json(schemas.RunningReply.of(outcome, service.settings), 200 if outcome.repeat else 201)
@@ -68,18 +56,18 @@ async def session_start(body: schemas.StartBody, request: Request) -> Response:
     "/sessions/{session}/heartbeat",
     response_model=schemas.RunningReply,
     responses=problems.documented(
-        "lease-invalid", "license-suspended", "license-expired", "session-gone", "storage-unavailable"
+        "lease-invalid", Refusal.SUSPENDED, Refusal.EXPIRED, "session-gone", "storage-unavailable"
     ),
     summary="A program still runs",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_heartbeat(session: Session, body: schemas.HeartbeatBody, request: Request) -> Response:
+async def session_heartbeat(session_id: SessionId, body: schemas.HeartbeatBody, request: Request) -> Response:
     """Renew the lease. On `session-gone`, start again with a new session id."""
     service = service_of(request)
     try:
-        outcome = await service.sessions.heartbeat(schemas.bearer_token(request), session, body.nonce)
-    except TokenError as fault:
-        return problems.not_genuine("lease-invalid", fault)
+        outcome = await service.sessions.heartbeat(schemas.bearer_token(request), session_id, body.nonce)
+    except TokenError as error:
+        return problems.not_genuine("lease-invalid", error)
     if not isinstance(outcome, Running):
         return problems.refusal(outcome)
     return _json(schemas.RunningReply.of(outcome, service.settings))
@@ -92,12 +80,12 @@ async def session_heartbeat(session: Session, body: schemas.HeartbeatBody, reque
     summary="A program ends",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_end(session: Session, request: Request) -> Response:
+async def session_end(session_id: SessionId, request: Request) -> Response:
     """Give the seat back. Also fine when the session has ended before."""
     try:
-        await service_of(request).sessions.end(schemas.bearer_token(request), session)
-    except TokenError as fault:
-        return problems.not_genuine("lease-invalid", fault)
+        await service_of(request).sessions.end(schemas.bearer_token(request), session_id)
+    except TokenError as error:
+        return problems.not_genuine("lease-invalid", error)
     return Response(status_code=204)
 
 
@@ -108,12 +96,12 @@ async def session_end(session: Session, request: Request) -> Response:
     summary="What the register holds on a program that runs",
     openapi_extra=schemas.asks_for("lease"),
 )
-async def session_read(session: Session, request: Request) -> Response:
+async def session_read(session_id: SessionId, request: Request) -> Response:
     """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
     try:
-        outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session)
-    except TokenError as fault:
-        return problems.not_genuine("lease-invalid", fault)
+        outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session_id)
+    except TokenError as error:
+        return problems.not_genuine("lease-invalid", error)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(schemas.SessionReply.of(outcome))
 
 

@@ -1,6 +1,4 @@
-"""Bodies of requests and replies, as the contract has them; the caller's token, and its address, as the front end tells
-it.
-"""
+"""Bodies of requests and replies; the caller's token and its address."""
 
 import ipaddress
 from datetime import UTC, datetime
@@ -33,7 +31,7 @@ Time = Annotated[
 
 
 def rfc3339(moment: datetime) -> str:
-    """An instant as the contract writes it: UTC, with microseconds where there are any."""
+    """An instant in the contract's form: UTC, with microseconds if it has any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
@@ -54,7 +52,7 @@ class StartBody(_Body):
     ] = 0
 
     def value(self) -> StartRequest:
-        """The request as the use case takes it."""
+        """The request in the use case's form."""
         return StartRequest(self.license, self.session, self.user, self.host, self.nonce, self.borrow_seconds)
 
 
@@ -116,7 +114,7 @@ class SessionReply(BaseModel):
 
     @classmethod
     def of(cls, held: Held) -> "SessionReply":
-        """The reply to a program that asks what is held on it."""
+        """The reply to a program that asks what the register holds on it."""
         session = held.session
         return cls(
             license=held.license_id,
@@ -146,25 +144,25 @@ SECURITY_SCHEMES: Final = {
     "lease": {"type": "http", "scheme": "bearer", "description": "the session's lease"},
     "report": {"type": "http", "scheme": "bearer", "description": "the token of a report's link"},
 }
-"""The tokens that operations ask for, as OpenAPI describes them."""
+"""The tokens that operations need, in OpenAPI's form."""
 
 
 def asks_for(scheme: str) -> dict[str, Any]:
-    """What an operation's documentation says where it asks for a token. FastAPI's own way would read it dearly."""
+    """The `security` of an operation that needs a token, for OpenAPI. FastAPI's own way costs time at each request."""
     return {"security": [{scheme: []}]}
 
 
 def bearer_token(request: Request) -> str:
-    """The token that a request bears (RFC 6750, section 2.1), empty where there is none."""
+    """The bearer token of a request (RFC 6750, section 2.1), or an empty text."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""
 
 
 def caller_address(request: Request, trusted_hops: int) -> Address | None:
-    """The public address of the caller, None where it cannot be told.
+    """The public address of the caller, or None if it is unknown.
 
-    Each trusted proxy appends whom it heard from to X-Forwarded-For; what stands further left is the caller's own
-    claim. With no trusted proxy it is the socket's address. IPv4-mapped addresses are unmapped.
+    Each trusted proxy appends its peer's address to X-Forwarded-For; entries further left are the caller's claims.
+    Without a trusted proxy it is the socket's address. IPv4-mapped addresses are unmapped.
     """
     if trusted_hops == 0:
         return _address(request.client.host) if request.client else None

@@ -1,4 +1,4 @@
-"""The customer's operations: the page on the use of its licenses, and the figures on it."""
+"""The customer's operations: the usage page, and the report that it shows."""
 
 import re
 from datetime import date
@@ -20,21 +20,21 @@ from licensing.services.reports import oldest_day, span
 
 router = APIRouter(prefix="/api")
 
-USUAL_DAYS = 90
+DEFAULT_DAYS = 90
 CSV_ROWS = (
     "CSV: of each license a row for each day, then one for each month. A day's has no `month`; "
     "a month's no `day`, and nothing where a small group's figures were not kept"
 )
 
 
-def _plain(text: object) -> object:
-    # Pydantic would take numbers for seconds since 1970, too.
+def _iso_day(text: object) -> object:
+    # Pydantic would take numbers for seconds since 1970.
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise PydanticCustomError("day", "write a day as in 2026-11-30")
     return text
 
 
-Day = Annotated[date, BeforeValidator(_plain)]
+Day = Annotated[date, BeforeValidator(_iso_day)]
 
 
 @router.get("/usage", summary="The customer's usage page", response_class=HTMLResponse, responses=problems.documented())
@@ -60,7 +60,7 @@ async def usage_data(
     last: Annotated[Day | None, Query(alias="to", description="the last UTC day; by default today")] = None,
     format: Annotated[Literal["json", "csv"], Query(description=CSV_ROWS)] = "json",  # noqa: A002
 ) -> Response:
-    """Figures of days and months. Days are kept for a year; the last 90 are told where none are named.
+    """Figures of days and months. Days are kept for a year; by default the reply has the last 90.
 
     They are at most a minute old. An organization that has not used a license yet has no licenses here.
     """
@@ -69,13 +69,13 @@ async def usage_data(
     try:
         report_pass = read_report_pass(schemas.bearer_token(request), service.settings.issuer_keys, now)
         zone = _zone(report_pass.time_zone)
-    except TokenError as fault:
-        return problems.not_genuine("token-invalid", fault)
-    days = span(first, last, USUAL_DAYS, now)
+    except TokenError as error:
+        return problems.not_genuine("token-invalid", error)
+    days = span(first, last, DEFAULT_DAYS, now)
     if days is None:
-        told = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
-        return problems.problem("malformed-request", f"{told}; the first must not come after the last.")
-    report = service.reports.report(await service.reports.cached(report_pass.organization), *days, zone)
+        kept = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
+        return problems.problem("malformed-request", f"{kept}; the first must not come after the last.")
+    report = service.reports.report(await service.reports.cached(report_pass.organization_id), *days, zone)
     if Format(format) is Format.CSV:
         return Response(to_csv(report), media_type="text/csv")
     return Response(to_json(report), media_type="application/json")

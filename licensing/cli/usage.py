@@ -79,7 +79,7 @@ def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
     try:
         report_pass = ReportPass(
             issuer=issuer.name,
-            organization=organization_id,
+            organization_id=organization_id,
             issued_at=now,
             expires_at=now + timedelta(days=days),
             time_zone=zone.key,

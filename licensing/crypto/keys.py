@@ -1,20 +1,19 @@
 """Ed25519 keys as JSON Web Keys (RFC 7517, RFC 8037).
 
-A key's id is its thumbprint (RFC 7638), so that nobody has to invent or register one.
+A key's id is its thumbprint (RFC 7638), so that no id has to be chosen or registered.
 """
 
 import hashlib
 import json
-from collections.abc import Container, Iterator
-from typing import Any
+from collections.abc import Callable, Container
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from jwt.algorithms import OKPAlgorithm
-from jwt.exceptions import InvalidKeyError
 
-from licensing.crypto.pseudonyms import base64url
+from licensing.crypto.pseudonyms import base64url, from_base64url
 
 Jwk = dict[str, Any]
+Key = TypeVar("Key")
 
 
 def thumbprint(jwk: Jwk) -> str:
@@ -24,8 +23,10 @@ def thumbprint(jwk: Jwk) -> str:
 
 
 def new_private_jwk() -> Jwk:
-    """Make a key pair; the result holds both halves."""
-    jwk = dict(OKPAlgorithm.to_jwk(Ed25519PrivateKey.generate(), as_dict=True))
+    """A new key pair, both halves in one JWK."""
+    key = Ed25519PrivateKey.generate()
+    x, d = base64url(key.public_key().public_bytes_raw()), base64url(key.private_bytes_raw())
+    jwk = {"kty": "OKP", "crv": "Ed25519", "x": x, "d": d}
     return {**jwk, "kid": thumbprint(jwk), "alg": "EdDSA", "use": "sig"}
 
 
@@ -34,50 +35,59 @@ def public_jwk(jwk: Jwk) -> Jwk:
     return {name: value for name, value in jwk.items() if name != "d"}
 
 
-def _members(jwks: object, *, private: bool) -> Iterator[tuple[str, Ed25519PrivateKey | Ed25519PublicKey]]:
-    keys = jwks.get("keys") if isinstance(jwks, dict) else None
-    if not isinstance(keys, list) or not keys:
+def _public(jwk: Jwk) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(from_base64url(jwk["x"]))
+
+
+def _private(jwk: Jwk) -> Ed25519PrivateKey:
+    key = Ed25519PrivateKey.from_private_bytes(from_base64url(jwk["d"]))
+    if key.public_key() != _public(jwk):
+        raise ValueError("the halves belong to two keys")
+    return key
+
+
+def _keys(jwks: object, read: Callable[[Jwk], Key], *, private: bool) -> dict[str, Key]:
+    entries = jwks.get("keys") if isinstance(jwks, dict) else None
+    if not isinstance(entries, list) or not entries:
         raise ValueError('must be a JSON Web Key Set, {"keys": [...]}, with at least one key')
-    kids: set[str] = set()
-    for jwk in keys:
+    keys: dict[str, Key] = {}
+    for jwk in entries:
         if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519":
             raise ValueError("every key must be an Ed25519 key (kty OKP, crv Ed25519)")
         if not isinstance(jwk.get("kid"), str) or not jwk["kid"]:
             raise ValueError("every key must have a kid")
         if private != ("d" in jwk):
             raise ValueError("every key must be private" if private else "no key may be private")
-        try:
-            key = OKPAlgorithm.from_jwk(jwk)
-        except (InvalidKeyError, ValueError, TypeError):
-            raise ValueError("a key cannot be read") from None
-        if not isinstance(key, Ed25519PrivateKey | Ed25519PublicKey):
-            raise ValueError("every key must be an Ed25519 key (kty OKP, crv Ed25519)")
-        if jwk["kid"] in kids:
+        if jwk["kid"] in keys:
             raise ValueError("two keys have the same kid")
-        kids.add(jwk["kid"])
-        yield jwk["kid"], key
+        try:
+            keys[jwk["kid"]] = read(jwk)
+        except (KeyError, TypeError, ValueError):
+            raise ValueError("a key cannot be read") from None
+    return keys
 
 
 class VerifyingKeys:
-    """Public keys by their id."""
+    """Public keys by their id.
+
+    Raises ValueError, whose text is for people and shows no key, if `jwks` is no parsed public JWKS.
+    """
 
     def __init__(self, jwks: object) -> None:
-        """Take a parsed public JWKS. ValueError, in words for people and without its contents, where it is none."""
-        self.keys: dict[str, Ed25519PublicKey] = {
-            kid: key for kid, key in _members(jwks, private=False) if isinstance(key, Ed25519PublicKey)
-        }
+        self.keys = _keys(jwks, _public, private=False)
 
 
 class SigningKeys(VerifyingKeys):
-    """Private keys by their id: the first is current, all verify."""
+    """Private keys by their id: the first is current, all verify.
+
+    Raises ValueError, as `VerifyingKeys` does, if `jwks` is no parsed private JWKS.
+    """
 
     def __init__(self, jwks: object) -> None:
-        """Take a parsed private JWKS. ValueError as for `VerifyingKeys`."""
-        pairs = {kid: key for kid, key in _members(jwks, private=True) if isinstance(key, Ed25519PrivateKey)}
-        self.keys = {kid: key.public_key() for kid, key in pairs.items()}
-        self.private = pairs
-        self.kid = next(iter(pairs))
+        self.private = _keys(jwks, _private, private=True)
+        self.keys = {kid: key.public_key() for kid, key in self.private.items()}
+        self.kid = next(iter(self.private))
 
     def chosen(self, trusted: Container[str]) -> str:
-        """Which key signs for somebody who trusts certain ids: the first of them; the current one where none is."""
+        """The id of the first key whose id is in `trusted`; the current key's if none is."""
         return next((kid for kid in self.private if kid in trusted), self.kid)

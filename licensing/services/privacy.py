@@ -11,8 +11,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 
-from licensing.crypto.pseudonyms import Kind as PseudonymKind
-from licensing.crypto.pseudonyms import Peppers, network_of
+from licensing.crypto.pseudonyms import Peppers, PseudonymKind, network_of
 from licensing.errors import ConflictError, PepperError
 from licensing.rules.license import Address, Kind
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session

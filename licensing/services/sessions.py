@@ -117,15 +117,15 @@ class Sessions:
                 return Refusal.SUSPENDED
             return Refusal.EXPIRED if state is not None and now >= state.terms.valid_until else None
 
-        refused = await self._confirmed(lease.license, refusal)
+        refused = await self._confirmed(lease.license_id, refusal)
         if refused:
             return Refused(refused)
-        state = await self._ledger.state(lease.license, self._settings.status_cache_seconds)
-        if state is None and (state := await self._ledger.state(lease.license)) is None:
+        state = await self._ledger.state(lease.license_id, self._settings.status_cache_seconds)
+        if state is None and (state := await self._ledger.state(lease.license_id)) is None:
             return Gone()  # not by the cache either: its first start may just have been made elsewhere
         renewed = self._renewed(lease, state.terms, nonce, now)
         heartbeat = Heartbeat(session_id, now, renewed.expires_at)
-        if state.recorded and not await self._ledger.heartbeat(lease.license, heartbeat):
+        if state.recorded and not await self._ledger.heartbeat(lease.license_id, heartbeat):
             return Gone()
         return self._running(state.terms, state.in_use, renewed, signed_by(token), recorded=state.recorded)
 
@@ -135,7 +135,7 @@ class Sessions:
         Raises TokenError for a lease that is not this session's.
         """
         lease = self._authenticated(token, session_id)
-        decision = await self._ledger.submit(lease.license, End(session_id))
+        decision = await self._ledger.submit(lease.license_id, End(session_id))
         if not isinstance(decision.outcome, Ended):
             raise AssertionError(f"no decision on an end: {decision.outcome}")
 
@@ -145,12 +145,12 @@ class Sessions:
         Raises TokenError for a lease that is not this session's.
         """
         lease = self._authenticated(token, session_id)
-        session = await self._ledger.session(lease.license, session_id)
-        return Held(lease.license, session) if session else Gone()
+        session = await self._ledger.session(lease.license_id, session_id)
+        return Held(lease.license_id, session) if session else Gone()
 
     def _authenticated(self, token: str, session_id: str) -> Lease:
         lease = read_lease(token, self._settings.lease_keys)
-        if lease.session != session_id:
+        if lease.session_id != session_id:
             raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")
         return lease
 
@@ -171,13 +171,13 @@ class Sessions:
             state.terms,
             state.in_use,
             Lease(
-                session=request.session_id,
-                license=license.id,
+                session_id=request.session_id,
+                license_id=license.id,
                 issued_at=now,
                 expires_at=granted.expires_at,
                 nonce=request.nonce,
                 features=license.features,
-                grace=license.grace_seconds,
+                grace_seconds=license.grace_seconds,
                 borrowed=session.borrowed if session else granted.expires_at > ordinary_end,
                 overdraft=session.overdraft if session else False,
             ),
@@ -220,7 +220,7 @@ class Sessions:
         self, terms: Terms, in_use: int, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False
     ) -> Running:
         return Running(
-            session_id=lease.session,
+            session_id=lease.session_id,
             lease_token=write_lease(lease, self._settings.lease_keys, kid),
             expires_at=lease.expires_at,
             heartbeat_seconds=terms.heartbeat_seconds,

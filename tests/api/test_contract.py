@@ -288,9 +288,9 @@ def documented(operation: dict[str, Any]) -> dict[str, int]:
 
 
 def test_what_is_documented_is_what_can_be_provoked() -> None:
-    told = {name: set(documented(operation)) for name, operation in CONTRACT.operations().items()}
+    published = {name: set(documented(operation)) for name, operation in CONTRACT.operations().items()}
 
-    assert told == {name: set(outcomes) for name, outcomes in PROVOKED.items()}
+    assert published == {name: set(outcomes) for name, outcomes in PROVOKED.items()}
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     started = await host.send("POST", "/sessions", packed(body))
     assert (started.status_code, started.mimetype) == (201, "application/json")
     bearer = {"authorization": f"Bearer {said(started)['lease']}"}
-    beat = await host.send("PUT", f"/sessions/{session}/heartbeat", packed({"nonce": support.new_nonce()}), bearer)
+    heartbeat = await host.send("PUT", f"/sessions/{session}/heartbeat", packed({"nonce": support.new_nonce()}), bearer)
     read = await host.send("GET", f"/sessions/{session}", headers=bearer)
     ended = await host.send("DELETE", f"/sessions/{session}", headers=bearer)
     gone = await host.send("GET", f"/sessions/{session}", headers=bearer)
@@ -120,7 +120,7 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     docs = await host.send("GET", "/docs")
     unknown = await host.send("GET", "/nothing/here")
 
-    replies = (beat, read, ended, gone, page, usage, health, contract, docs, unknown)
+    replies = (heartbeat, read, ended, gone, page, usage, health, contract, docs, unknown)
     assert [reply.status_code for reply in replies] == [200, 200, 204, 410, 200, 200, 200, 200, 200, 404]
     peppers = host.module.service().settings.peppers
     assert said(read)["ip"] == peppers.pseudonym(peppers.current, "acme", "ip", CALLER)
@@ -370,7 +370,9 @@ async def life(host: Host, issue: Issue) -> set[str]:
     lease = said(started)["lease"]
     bearer = {"authorization": f"Bearer {lease}"}
     path = f"/sessions/{mine['session']}"
-    beat = await host.send("PUT", f"{path}/heartbeat", packed({"nonce": support.new_nonce()}), {**bearer, **caller})
+    heartbeat = await host.send(
+        "PUT", f"{path}/heartbeat", packed({"nonce": support.new_nonce()}), {**bearer, **caller}
+    )
     second = await host.send("POST", "/sessions", packed({**mine, "session": support.new_session()}), caller)
     assert second.status_code == 201
     replies = [
@@ -392,7 +394,7 @@ async def life(host: Host, issue: Issue) -> set[str]:
         *(held["user"], held["host"], held["ip"]),
         *license.split("."),
         *lease.split("."),
-        said(beat)["lease"].rpartition(".")[2],
+        said(heartbeat)["lease"].rpartition(".")[2],
     }
 
 
@@ -435,7 +437,7 @@ def test_a_cold_start_imports_what_it_needs_and_nothing_more() -> None:
         # the client of the tables
         *("aiohttp", "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache", "yarl"),
         # signatures
-        *("jwt", "cryptography", "_cffi_backend"),
+        *("cryptography", "_cffi_backend"),
     }
     of_python_itself = {"__main__", "cython_runtime", "_openssl", "_distutils_hack", "sitecustomize"}
     made_on_the_fly = {name for name in brought if name.startswith(("_cython_", "_sysconfigdata_"))}

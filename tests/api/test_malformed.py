@@ -193,7 +193,7 @@ async def test_a_wrong_method_is_told_the_right_one(api: Api, method: str, path:
 
 
 async def chunks(body: bytes) -> AsyncIterator[bytes]:
-    """A body in pieces, whose length is not told beforehand."""
+    """A body in pieces, whose length is not sent first."""
     for start in range(0, len(body), 1000):
         yield body[start : start + 1000]
 

@@ -40,13 +40,13 @@ def lease_of(api: Api, session: str) -> str:
     """A lease that the service could have given."""
     now = utc_now()
     lease = Lease(
-        session=session,
-        license=support.new_id(),
+        session_id=session,
+        license_id=support.new_id(),
         issued_at=now,
         expires_at=now,
         nonce=support.new_nonce(),
         features=(),
-        grace=0,
+        grace_seconds=0,
         borrowed=False,
         overdraft=False,
     )
@@ -54,7 +54,7 @@ def lease_of(api: Api, session: str) -> str:
 
 
 async def call(api: Api, name: str, issue: Issue) -> Any:
-    """Make a call that would succeed or be told that the session is gone."""
+    """Make a call that would succeed, or get `session-gone`."""
     session = support.new_session()
     return await CALLS[name](api, session, lease_of(api, session), issue())
 
@@ -98,7 +98,7 @@ async def fail(*_: object, **__: object) -> Any:
 
 
 def reporting(*_: object) -> Any:
-    """In place of an OpenTelemetry that the platform has set up, which whoever wants to report asks for."""
+    """Stands for an OpenTelemetry that the platform has set up, which libraries ask for to report."""
     raise AssertionError("something wants to report to OpenTelemetry")
 
 

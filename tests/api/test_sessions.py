@@ -20,7 +20,7 @@ RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 
 @pytest.fixture
 async def late(home: Home, azurite: str) -> AsyncIterator[tuple[Api, Clock]]:
-    """An app whose clock can be put forward, and which remembers no head."""
+    """An app whose clock can be put forward, and which caches no license state."""
     clock = Clock()
     async with running(support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0"), clock) as opened:
         yield opened, clock
@@ -57,9 +57,14 @@ async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, 
     assert RFC3339_UTC.fullmatch(said["expires_at"])
     expires_at = datetime.fromisoformat(said["expires_at"])
     assert timedelta(seconds=180) <= expires_at - before < timedelta(seconds=240)
-    assert (lease.session, lease.nonce) == (body["session"], body["nonce"])
+    assert (lease.session_id, lease.nonce) == (body["session"], body["nonce"])
     assert lease.expires_at == expires_at.replace(microsecond=0)
-    assert (lease.features, lease.grace, lease.borrowed, lease.overdraft) == (("sewer", "2d"), 7200, False, False)
+    assert (lease.features, lease.grace_seconds, lease.borrowed, lease.overdraft) == (
+        ("sewer", "2d"),
+        7200,
+        False,
+        False,
+    )
 
 
 async def test_a_repeated_start_is_the_same_session_and_takes_no_second_seat(
@@ -125,7 +130,7 @@ async def test_a_license_that_forbids_to_collect_leaves_no_trace(
 
     assert reply.status_code == 201
     assert (reply.json()["recorded"], reply.json()["seats"]) == (False, {"in_use": 0, "total": 1})
-    assert lease_in(reply, home).session == reply.json()["session"]
+    assert lease_in(reply, home).session_id == reply.json()["session"]
     assert [call.partition(" ")[0] for call in await storage_calls.since(mark)] == ["GET"]
 
 
@@ -314,8 +319,8 @@ async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, i
         "overdraft": False,
     }
     assert all(RFC3339_UTC.fullmatch(value) for value in times.values())
-    started, beat, expires = (datetime.fromisoformat(value) for value in times.values())
-    assert started == beat
+    started, heartbeat, expires = (datetime.fromisoformat(value) for value in times.values())
+    assert started == heartbeat
     assert abs(started - now) < timedelta(minutes=1)
     assert expires - started == timedelta(seconds=900)
 

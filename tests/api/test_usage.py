@@ -1,4 +1,4 @@
-"""The customer's figures over HTTP: to whom they are told, that they are true, and what asking costs."""
+"""The customer's report over HTTP: who may read it, that it is true, and what reading costs."""
 
 import asyncio
 import csv
@@ -50,7 +50,7 @@ def ago(days: int) -> date:
     return TODAY - timedelta(days=days)
 
 
-# To whom figures are told.
+# Who may read the report.
 
 
 async def test_a_genuine_token_opens_the_figures_of_its_organization(
@@ -150,9 +150,9 @@ async def test_days_are_told_from_the_first_to_the_last(service: Api, home: Home
     async def days(**query: str) -> list[str]:
         reply = await service.usage(token(home, customer.organization), **query)
         assert reply.status_code == 200, reply.text
-        told = [day["day"] for day in reply.json()["licenses"][0]["days"]]
-        assert (reply.json()["from"], reply.json()["to"]) == (told[0], told[-1])
-        return told
+        days = [day["day"] for day in reply.json()["licenses"][0]["days"]]
+        assert (reply.json()["from"], reply.json()["to"]) == (days[0], days[-1])
+        return days
 
     def every(first: int, last: int) -> list[str]:
         return [str(ago(number)) for number in range(first, last - 1, -1)]
@@ -220,13 +220,13 @@ async def test_the_csv_has_a_row_for_each_day_and_month_of_a_license(
     report = (await service.usage(token(home, customer.organization), **asked)).json()
 
     assert reply.headers["content-type"] == "text/csv; charset=utf-8"
-    told = list(csv.DictReader(reply.text.splitlines()))
-    assert [row["day"] or row["month"] for row in told] == [str(ago(2)), str(ago(1)), f"{ago(1):%Y-%m}"]
-    assert {row["license"] for row in told} == {customer.license}
+    rows = list(csv.DictReader(reply.text.splitlines()))
+    assert [row["day"] or row["month"] for row in rows] == [str(ago(2)), str(ago(1)), f"{ago(1):%Y-%m}"]
+    assert {row["license"] for row in rows} == {customer.license}
     (license,) = report["licenses"]
-    for row, figures in zip(told, [*license["days"], *license["months"]], strict=True):
+    for row, figures in zip(rows, [*license["days"], *license["months"]], strict=True):
         assert {name: row[name] for name in FIGURES} == {name: str(figures[name]) for name in FIGURES}
-    assert told[1]["seat_seconds"] == "5400"
+    assert rows[1]["seat_seconds"] == "5400"
 
 
 # That they are true.
@@ -299,10 +299,10 @@ async def test_a_session_over_http_is_in_the_figures_while_it_runs_and_when_it_h
     async with running(support.settings(home, azurite)) as after:
         (ended,) = (await after.usage(report_token)).json()["licenses"]
 
-    for told in (running_, ended):
-        assert sum(day["sessions"] for day in told["days"][-2:]) >= 1
-        assert told["months"][-1]["users"] == 1
-        assert max(day["peak"] for day in told["days"]) == 1
+    for license in (running_, ended):
+        assert sum(day["sessions"] for day in license["days"][-2:]) >= 1
+        assert license["months"][-1]["users"] == 1
+        assert max(day["peak"] for day in license["days"]) == 1
 
 
 async def test_each_person_counts_once_in_a_month_over_all_licenses(
@@ -468,7 +468,7 @@ async def test_a_forged_token_costs_the_store_nothing(
     assert await storage_calls.since(before) == []
 
 
-async def test_a_reading_that_failed_is_not_remembered(
+async def test_a_reading_that_failed_is_not_cached(
     service: Api, home: Home, customer: Customer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await customer.used()

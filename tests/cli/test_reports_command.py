@@ -164,7 +164,7 @@ def test_a_link_opens_one_organizations_figures_for_as_long_as_it_says(licensing
     assert "acme" in said.err
     assert token not in said.err
     report_pass = read_report_pass(token, Home(Path(".local")).trusted_keys(), datetime.now(UTC))
-    assert (report_pass.organization, report_pass.time_zone) == ("acme", "Europe/Helsinki")
+    assert (report_pass.organization_id, report_pass.time_zone) == ("acme", "Europe/Helsinki")
     assert report_pass.expires_at - report_pass.issued_at == timedelta(days=7)
     usual = licensing("usage", "link", "acme").out.strip().split("#")[1]
     report_pass = read_report_pass(usual, Home(Path(".local")).trusted_keys(), datetime.now(UTC))

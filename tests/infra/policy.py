@@ -1,9 +1,9 @@
-"""What every deployment must be, told from the resources that it would make.
+"""What every deployment must be, judged by the resources that it would make.
 
 Each rule is a function from the resources of one deployment to its violations, one sentence each.
 
 - Everything lies inside the EU/EEA, copies included; services without a region are listed, with the reason.
-- Storage takes no keys, no public blobs, no old TLS; beside a network of ours, nothing but that network.
+- Storage takes no keys, no public blobs, no old TLS; with a network of ours, it is reached from there alone.
 - The vault uses roles, keeps what is deleted, and holds every secret that a setting needs.
 - Each role goes to those it is meant for, on the kind of resource it is meant for; there is no other role.
 - Every access to the register and the vault is recorded, for less than the year that sessions are kept.
@@ -16,6 +16,8 @@ It judges resolved resources, never the text of a template. What Azure itself wo
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from licensing import settings
 
 Resource = dict[str, Any]
 Rule = Callable[[list[Resource]], Iterator[str]]
@@ -50,6 +52,7 @@ WITHOUT_REGION = {
 APP, OPERATOR, AUDITOR = "the app", "operators", "auditors"
 ACCOUNT, VAULT = "Microsoft.Storage/storageAccounts", "Microsoft.KeyVault/vaults"
 COMPONENT, WORKSPACE = "Microsoft.Insights/components", "Microsoft.OperationalInsights/workspaces"
+SECURITY_GROUP = "Microsoft.Network/networkSecurityGroups"
 
 # Role → the kind of resource that it may be given on. Names are Azure's own.
 ROLES = {
@@ -83,22 +86,14 @@ HOLDERS = {
 OPERATOR_ID = "00000000-0000-0000-0000-00000000000a"
 AUDITOR_ID = "00000000-0000-0000-0000-00000000000b"
 
-# The settings of the service and of the host, to the letter. Secrets come from the vault.
+# The exact settings of the app: the service's (without those of a local store and of Azure's region), and the host's.
 SECRET_SETTINGS = {"LICENSING_LEASE_KEYS", "LICENSING_PEPPERS"}
-SETTINGS = SECRET_SETTINGS | {
+SETTINGS = {setting.name for setting in settings.SETTINGS} - {"LICENSING_STORAGE", "REGION_NAME"} | {
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "AzureWebJobsStorage__blobServiceUri",
     "AzureWebJobsStorage__clientId",
     "AzureWebJobsStorage__credential",
-    "LICENSING_STATUS_CACHE_SECONDS",
-    "LICENSING_ISSUER_KEYS",
-    "LICENSING_POLICY_URL",
-    "LICENSING_POLICY_VERSION",
-    "LICENSING_SMALL_GROUP",
-    "LICENSING_STORAGE__clientId",
-    "LICENSING_STORAGE__tableServiceUri",
-    "LICENSING_TRUSTED_HOPS",
 }
 
 
@@ -194,6 +189,9 @@ def network_is_the_only_way_in(resources: list[Resource]) -> Iterator[str]:
     for site in of_type(resources, "Microsoft.Web/sites"):
         if isolated != bool(site["properties"].get("virtualNetworkSubnetId")):
             yield f"{site['name']} cannot reach storage and vault: it must be in the network if there is one"
+    for group in of_type(resources, SECURITY_GROUP):
+        if group.get("properties", {}).get("securityRules") or of_type(resources, f"{SECURITY_GROUP}/securityRules"):
+            yield f"{group['name']} has rules of its own: the default ones let nothing in from the internet"
 
 
 def roles_are_narrow(resources: list[Resource]) -> Iterator[str]:
@@ -272,6 +270,8 @@ def app_is_as_designed(resources: list[Resource]) -> Iterator[str]:
             yield f"{site['name']} does not run on Python 3.13"
         if properties.get("httpsOnly") is not True or properties["siteConfig"].get("minTlsVersion") != "1.2":
             yield f"{site['name']} can be called without TLS 1.2"
+        if properties["siteConfig"].get("remoteDebuggingEnabled") or properties["siteConfig"].get("cors"):
+            yield f"{site['name']} is open to debuggers or to scripts of other sites"
         if site["identity"]["type"] != "UserAssigned":
             yield f"{site['name']} must run as the user-assigned identity that the roles are given to"
         identities = list(site["identity"]["userAssignedIdentities"])

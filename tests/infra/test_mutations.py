@@ -81,6 +81,18 @@ MUTATIONS = {
     "TLS of the app lowered": Mutation(
         "app.bicep", "minTlsVersion: '1.2'", "minTlsVersion: '1.0'", "can be called without TLS 1.2"
     ),
+    "remote debugging on": Mutation(
+        "app.bicep",
+        "minTlsVersion: '1.2' }",
+        "minTlsVersion: '1.2', remoteDebuggingEnabled: true }",
+        "open to debuggers or to scripts",
+    ),
+    "scripts of other sites let in": Mutation(
+        "app.bicep",
+        "minTlsVersion: '1.2' }",
+        "minTlsVersion: '1.2', cors: { allowedOrigins: ['*'] } }",
+        "open to debuggers or to scripts",
+    ),
     "plain HTTP": Mutation("app.bicep", "httpsOnly: true", "httpsOnly: false", "can be called without TLS 1.2"),
     "register and host in one account": Mutation(
         "main.bicep",
@@ -104,6 +116,15 @@ MUTATIONS = {
     ),
     "app outside its network": Mutation(
         "app.bicep", "virtualNetworkSubnetId: subnetId", "", "it must be in the network", {"isolated": True}
+    ),
+    "network open to the internet": Mutation(
+        "network.bicep",
+        "  name: '${name}-guard'\n",
+        "  name: '${name}-guard'\n  properties: { securityRules: [{ name: 'in', properties: { priority: 100, "
+        "direction: 'Inbound', access: 'Allow', protocol: 'Tcp', sourceAddressPrefix: '*', sourcePortRange: '*', "
+        "destinationAddressPrefix: '*', destinationPortRange: '22' } }] }\n",
+        "has rules of its own",
+        {"isolated": True},
     ),
     "vault with access policies": Mutation(
         "vault.bicep",

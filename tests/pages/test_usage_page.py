@@ -29,20 +29,20 @@ def assert_quiet(seen: Seen, service: Service) -> None:
 async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, service: Service) -> None:
     async with opened(browser) as (page, seen):
         await visit(page, service)
-        for license_ in service.report.licenses:
-            section = page.get_by_role("region", name=license_.product, exact=True)
-            await expect(section.locator(".verdict")).to_contain_text(license_.verdict.sentence)
+        for license in service.report.licenses:
+            section = page.get_by_role("region", name=license.product, exact=True)
+            await expect(section.locator(".verdict")).to_contain_text(license.verdict.sentence)
         assert_quiet(seen, service)
 
 
 async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page) -> None:
-    told = REPORT.licenses[0]
-    section = shown.get_by_role("region", name=told.product, exact=True)
+    license = REPORT.licenses[0]
+    section = shown.get_by_role("region", name=license.product, exact=True)
     rows = await section.locator(".peaks details tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
-    assert len(rows) == len(told.days)
-    for row, day in zip(reversed(rows), told.days, strict=True):
+    assert len(rows) == len(license.days)
+    for row, day in zip(reversed(rows), license.days, strict=True):
         at = day.peak_at.astimezone(sample.ZONE).strftime("%H:%M") if day.peak_at else "–"
         assert row[1:5] == [str(day.peak), at, str(day.users), str(day.sessions)]
         assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
@@ -50,31 +50,33 @@ async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page)
     months = await section.locator(".months tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
-    assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in told.months]
+    assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in license.months]
 
 
 async def test_the_picture_shows_each_days_peak_against_the_seats(shown: Page) -> None:
-    told = REPORT.licenses[0]
-    plot = shown.get_by_role("region", name=told.product, exact=True).locator(".plot")
+    license = REPORT.licenses[0]
+    plot = shown.get_by_role("region", name=license.product, exact=True).locator(".plot")
     bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
     line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
     heights = await plot.locator("svg > g").evaluate_all(
         "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
         ".reduce((sum, part) => sum + part.height.baseVal.value, 0))"
     )
-    assert [round(height / (bottom - line) * told.seats, 3) for height in heights] == [day.peak for day in told.days]
-    assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in told.days)
+    assert [round(height / (bottom - line) * license.seats, 3) for height in heights] == [
+        day.peak for day in license.days
+    ]
+    assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in license.days)
 
 
 async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Service) -> None:
     service.report = sample.report(days=365)
     async with opened(browser, 360) as (page, _):
         await visit(page, service)
-        told = service.report.licenses[0]
-        section = page.get_by_role("region", name=told.product, exact=True)
+        license = service.report.licenses[0]
+        section = page.get_by_role("region", name=license.product, exact=True)
         await expect(section.get_by_role("heading", name="Most seats taken at once, by week")).to_be_visible()
         weeks: dict[tuple[int, int], int] = {}
-        for day in told.days:
+        for day in license.days:
             week = day.day.isocalendar()[:2]
             weeks[week] = max(weeks.get(week, 0), day.peak)
         titles = await section.locator(".plot title").all_text_contents()
@@ -82,13 +84,13 @@ async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Ser
 
 
 async def test_the_heat_map_has_every_hour_of_the_week(shown: Page) -> None:
-    told = REPORT.licenses[0]
-    heat = shown.get_by_role("region", name=told.product, exact=True).locator(".heat tbody tr")
+    license = REPORT.licenses[0]
+    heat = shown.get_by_role("region", name=license.product, exact=True).locator(".heat tbody tr")
     means = await heat.evaluate_all(
         "rows => rows.map(row => [...row.querySelectorAll('td')].map(c => parseFloat(c.textContent)))"
     )
-    assert told.busy is not None
-    assert means == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in told.busy]
+    assert license.busy is not None
+    assert means == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in license.busy]
 
 
 async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page) -> None:
@@ -99,11 +101,11 @@ async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page)
 
 
 async def test_every_hour_of_the_week_can_be_read_without_a_mouse(browser: Browser, service: Service) -> None:
-    told = service.report.licenses[0]
-    assert told.busy is not None
+    license = service.report.licenses[0]
+    assert license.busy is not None
     async with opened(browser, 360, has_touch=True) as (page, seen):
         await visit(page, service)
-        section = page.get_by_role("region", name=told.product, exact=True)
+        section = page.get_by_role("region", name=license.product, exact=True)
         hours = section.get_by_role("region", name="Every hour as a table")
         await expect(hours).to_be_hidden()
         await section.get_by_text("Every hour as a table").tap()
@@ -119,7 +121,7 @@ async def test_every_hour_of_the_week_can_be_read_without_a_mouse(browser: Brows
         assert_quiet(seen, service)
     assert len(rows) == 24
     for at, row in enumerate(rows):
-        for cell, day in zip(row, told.busy, strict=True):
+        for cell, day in zip(row, license.busy, strict=True):
             mean, most = re.fullmatch(r"([\d.]+)(?: \((\d+)\))?", cell).groups("0")  # type: ignore[union-attr]
             assert float(mean) == pytest.approx(day[at].mean, abs=0.051)
             assert int(most) == day[at].most
@@ -242,7 +244,7 @@ async def test_the_csv_is_downloaded_with_the_token(browser: Browser, service: S
         await download.save_as(tmp_path / "usage.csv")
         assert download.suggested_filename == "usage-2026-10-19-to-2026-11-22.csv"
         rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
-        assert len(rows) == sum(len(license_.days) + len(license_.months) for license_ in service.report.licenses)
+        assert len(rows) == sum(len(license.days) + len(license.months) for license in service.report.licenses)
         assert_quiet(seen, service)
 
 
@@ -374,7 +376,7 @@ async def test_a_table_that_was_opened_is_printed_whole(browser: Browser, servic
             "  if (getComputedStyle(node).breakInside === 'avoid') return true; }).length"
         )
         assert kept_whole == 0
-        days = sum(len(license_.days) for license_ in service.report.licenses[:4])
+        days = sum(len(license.days) for license in service.report.licenses[:4])
         assert pages(await page.pdf()) >= closed + days // 90  # each on more than the rest of its page
 
 

@@ -45,7 +45,7 @@ def trusted(license: str, reply: dict[str, Any]) -> bool:
     """Whether a program with a license file believes a reply."""
     claims = json.loads(from_base64url(license.split(".")[1]))
     lease = read_lease(reply["lease"], VerifyingKeys(claims["lease_keys"]))
-    return bool(lease.session == reply["session"])
+    return bool(lease.session_id == reply["session"])
 
 
 async def test_a_new_lease_key_cuts_no_session_and_ends_no_license_file(

@@ -159,38 +159,57 @@ def case(name: str, key: Json, typ: str, claims: Json, payload: Json | None = No
     return {"name": name, "writes": payload is None, "payload": text, "claims": claims, "jws": jws(key, typ, text)}
 
 
+FLOATING: Json = {
+    "iss": "Fluidit",
+    "sub": "acme-water-1",
+    "serial": 1793534400,
+    "iat": 1793534400,
+    "nbf": 1793534400,
+    "exp": 1830297600,
+    "organization": {"id": "acme", "name": "Acme Water Oy"},
+    "product": "Fluidit Water",
+    "kind": "floating",
+    "seats": 5,
+    "overdraft": 1,
+    "sharing": "user-host",
+    "users": [client_hash("user", "ada")],
+    "hosts": [client_hash("host", "pc-17.acme.example")],
+    "networks": ["198.51.100.0/24", "2001:db8:1::/48"],
+    "features": ["network", "quality"],
+    "maintenance_until": 1825027200,
+    "project": "Harbour",
+    "billing": "project",
+    "collect": True,
+    "salt": base64url(SALT),
+    "heartbeat": 300,
+    "lease": 900,
+    "grace": 259200,
+    "borrow": 86400,
+    "service": "https://licensing.example/api",
+    "lease_keys": {"keys": [public(LEASE), public(OLD_LEASE)]},
+}
+
+# What a reader takes for claims that were left out.
+DEFAULTS: Json = {
+    "kind": "floating",
+    "overdraft": 0,
+    "sharing": "none",
+    "users": [],
+    "hosts": [],
+    "networks": [],
+    "features": [],
+    "billing": "none",
+    "collect": True,
+    "heartbeat": 300,
+    "lease": 900,
+    "grace": 259200,
+    "borrow": 0,
+}
+
+
 def licenses() -> Json:
-    floating: Json = {
-        "iss": "Fluidit",
-        "sub": "acme-water-1",
-        "serial": 1793534400,
-        "iat": 1793534400,
-        "nbf": 1793534400,
-        "exp": 1830297600,
-        "organization": {"id": "acme", "name": "Acme Water Oy"},
-        "product": "Fluidit Water",
-        "kind": "floating",
-        "seats": 5,
-        "overdraft": 1,
-        "sharing": "user-host",
-        "users": [client_hash("user", "ada")],
-        "hosts": [client_hash("host", "pc-17.acme.example")],
-        "networks": ["198.51.100.0/24", "2001:db8:1::/48"],
-        "features": ["network", "quality"],
-        "maintenance_until": 1825027200,
-        "project": "Harbour",
-        "billing": "project",
-        "collect": True,
-        "salt": base64url(SALT),
-        "heartbeat": 300,
-        "lease": 900,
-        "grace": 259200,
-        "borrow": 86400,
-        "service": "https://licensing.example/api",
-        "lease_keys": {"keys": [public(LEASE), public(OLD_LEASE)]},
-    }
     named = {
-        **floating,
+        **FLOATING,
         "sub": "brook-sewer.2",
         "organization": {"id": "brook", "name": "Bäche & Söhne GmbH 王"},
         "kind": "named-user",
@@ -200,23 +219,8 @@ def licenses() -> Json:
         "collect": False,
     }
     required = ("iss", "sub", "serial", "iat", "nbf", "exp", "organization", "product", "seats", "salt", "service")
-    least = {name: floating[name] for name in (*required, "lease_keys")}
-    defaults = {
-        "kind": "floating",
-        "overdraft": 0,
-        "sharing": "none",
-        "users": [],
-        "hosts": [],
-        "networks": [],
-        "features": [],
-        "billing": "none",
-        "collect": True,
-        "heartbeat": 300,
-        "lease": 900,
-        "grace": 259200,
-        "borrow": 0,
-    }
-    newer = {"colour": {"unknown": ["to", "this", "reader"]}, **floating}
+    least = {name: FLOATING[name] for name in (*required, "lease_keys")}
+    newer = {"colour": {"unknown": ["to", "this", "reader"]}, **FLOATING}
     typ = "license+jwt"
     return {
         "about": "License files' JWS, typ license+jwt. TEST KEYS: they sign nothing that is real.",
@@ -224,11 +228,11 @@ def licenses() -> Json:
         "trusted": {"keys": [public(ISSUER), public(OLD_ISSUER)]},
         "private_test_keys": {"keys": [ISSUER, OLD_ISSUER]},
         "cases": [
-            case("floating, with every claim", ISSUER, typ, floating),
+            case("floating, with every claim", ISSUER, typ, FLOATING),
             case("named users, with letters beyond ASCII, unrecorded", ISSUER, typ, named),
-            case("no more than the required claims", ISSUER, typ, {**least, **defaults}, least),
-            case("a claim that this reader does not know", ISSUER, typ, floating, newer),
-            case("signed with the key that was used before", OLD_ISSUER, typ, floating, floating),
+            case("no more than the required claims", ISSUER, typ, {**least, **DEFAULTS}, least),
+            case("a claim that this reader does not know", ISSUER, typ, FLOATING, newer),
+            case("signed with the key that was used before", OLD_ISSUER, typ, FLOATING, FLOATING),
         ],
     }
 

@@ -26,7 +26,7 @@ POLICY: Final = "default-src 'none'; style-src 'sha256-{}'; base-uri 'none'; for
 
 
 def docs_page(contract: dict[str, Any]) -> tuple[str, str]:
-    """The page for an OpenAPI document, and the Content-Security-Policy that it is to be sent with."""
+    """The page for an OpenAPI document, and the Content-Security-Policy to send with it."""
     digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
     title = escape(contract["info"]["title"])
     body = "\n".join(_operations(contract))
@@ -47,35 +47,35 @@ def _operations(contract: dict[str, Any]) -> Iterator[str]:
             yield f"<p><strong>{escape(operation['summary'])}.</strong> {_prose(operation.get('description', ''))}</p>"
             parameters = [(p["name"], p["schema"], p["description"]) for p in operation.get("parameters", ())]
             for scheme in (name for needed in operation.get("security", ()) for name in needed):
-                about = contract["components"]["securitySchemes"][scheme]
-                parameters.append(("Authorization", {"type": "Bearer token"}, about["description"]))
+                description = contract["components"]["securitySchemes"][scheme]["description"]
+                parameters.append(("Authorization", {"type": "Bearer token"}, description))
             if parameters:
                 yield "<h3>Parameters</h3>" + _fields(contract, parameters)
             if "requestBody" in operation:
                 yield "<h3>Request</h3>" + _schema(contract, operation["requestBody"])
             yield "<h3>Replies</h3>"
             for status, reply in operation["responses"].items():
-                kinds = " or ".join(f"<code>{escape(kind)}</code>" for kind in reply.get("content", ()))
-                yield f"<details><summary><strong>{status}</strong> {_prose(reply['description'])} {kinds}</summary>"
+                media = " or ".join(f"<code>{escape(name)}</code>" for name in reply.get("content", ()))
+                yield f"<details><summary><strong>{status}</strong> {_prose(reply['description'])} {media}</summary>"
                 yield _examples(reply) or _schema(contract, reply)
                 yield "</details>"
 
 
-def _schema(contract: dict[str, Any], holder: dict[str, Any]) -> str:
-    """The fields of a body, then those of the objects in it."""
-    if not holder.get("content"):
+def _schema(contract: dict[str, Any], message: dict[str, Any]) -> str:
+    """The fields of a request's or reply's body, then those of the objects in it."""
+    if not message.get("content"):
         return '<p class="soft">No body.</p>'
-    body = holder["content"].get("application/json", {}).get("schema", {})
+    body = message["content"].get("application/json", {}).get("schema", {})
     tables: list[str] = []
     for name, schema in _objects(contract, body):
-        fields = [(field, about, about.get("description", "")) for field, about in schema["properties"].items()]
+        fields = [(field, value, value.get("description", "")) for field, value in schema["properties"].items()]
         heading = f"<h3>{escape(name)}</h3><p>{_prose(schema['description'])}</p>" if tables else ""
         tables.append(heading + _fields(contract, fields))
     return "".join(tables)
 
 
 def _objects(contract: dict[str, Any], schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The named objects that a schema tells of, itself first, each once."""
+    """The named objects in a schema, itself first, each once."""
     schemas = contract["components"]["schemas"]
     names = _references(schema)
     for name in names:
@@ -91,21 +91,21 @@ def _references(schema: dict[str, Any]) -> list[str]:
 
 def _fields(contract: dict[str, Any], fields: list[tuple[str, dict[str, Any], str]]) -> str:
     rows = "".join(
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(contract, schema))}</td>"
-        f"<td>{_prose(about)}</td></tr>"
-        for name, schema, about in fields
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_type_name(contract, schema))}</td>"
+        f"<td>{_prose(description)}</td></tr>"
+        for name, schema, description in fields
     )
     return f'<div class="wide"><table><tr><th>name</th><th>type</th><th>what it is</th></tr>{rows}</table></div>'
 
 
-def _kind(contract: dict[str, Any], schema: dict[str, Any]) -> str:
+def _type_name(contract: dict[str, Any], schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         name = str(schema["$ref"].rpartition("/")[2])
         return " or ".join(contract["components"]["schemas"][name].get("enum", [name]))
     if "anyOf" in schema:
-        return " or ".join(_kind(contract, choice) for choice in schema["anyOf"])
+        return " or ".join(_type_name(contract, choice) for choice in schema["anyOf"])
     if schema.get("type") == "array":
-        return f"list of {_kind(contract, schema['items'])}" if "items" in schema else "list"
+        return f"list of {_type_name(contract, schema['items'])}" if "items" in schema else "list"
     return str(schema.get("format") or schema.get("type", ""))
 
 

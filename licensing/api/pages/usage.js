@@ -1,5 +1,5 @@
 // Draws a usage report: the one embedded in the page, or the one that the report token in the link opens.
-// The token comes in the URL's fragment, which browsers never send, and lives only as long as the page is open.
+// The token comes in the URL's fragment, which browsers never send. It is kept only while the page is open.
 
 const byId = (id) => document.getElementById(id);
 const slot = (within, name) => within.querySelector(`[data-slot="${name}"]`);
@@ -31,14 +31,14 @@ const UNKNOWN = "–";
 
 const hours = (seconds) => (seconds < 36000 ? TENTHS : NUMBER).format(seconds / 3600);
 const count = (number, noun) => `${NUMBER.format(number)} ${noun}${number === 1 ? "" : "s"}`;
-const total = (days, figure) => days.reduce((sum, day) => sum + day[figure], 0);
-const known = (figure, format = NUMBER.format) => (figure === null ? UNKNOWN : format(figure));
+const total = (days, column) => days.reduce((sum, day) => sum + day[column], 0);
+const orUnknown = (value, format = NUMBER.format) => (value === null ? UNKNOWN : format(value));
 
 function element(name, attributes = {}, ...children) {
   return fill(document.createElement(name), attributes, children);
 }
 
-function drawn(name, attributes = {}, ...children) {
+function svgElement(name, attributes = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, children);
 }
 
@@ -52,7 +52,7 @@ function fill(node, attributes, children) {
 
 function show(report) {
   const days = [report.from, report.to].map((day) => DAY.format(new Date(day)));
-  say(`Figures from ${days.join(" to ")} are shown.`);
+  announce(`Figures from ${days.join(" to ")} are shown.`);
   document.title = `License usage – ${report.organization.name}`;
   byId("organization").textContent = report.organization.name;
   byId("period").textContent = days.join(" to ");
@@ -150,7 +150,7 @@ function terms(license, floating) {
 function tiles(license, floating) {
   const peak = Math.max(0, ...license.days.map((day) => day.peak));
   const overdraft = total(license.days, "overdraft_seconds");
-  const made = [
+  const shown = [
     tile("Most at once", NUMBER.format(peak), floating ? `of ${count(license.seats, "seat")}` : ""),
     tile(
       "Hours used",
@@ -159,22 +159,22 @@ function tiles(license, floating) {
     ),
   ];
   if (floating) {
-    made.push(tile("Starts refused", NUMBER.format(total(license.days, "denials"))));
-    made.push(tile("Served after a wait", NUMBER.format(total(license.days, "waits"))));
+    shown.push(tile("Starts refused", NUMBER.format(total(license.days, "denials"))));
+    shown.push(tile("Served after a wait", NUMBER.format(total(license.days, "waits"))));
   } else {
-    made.push(
+    shown.push(
       tile("Most users in a day", NUMBER.format(Math.max(0, ...license.days.map((day) => day.users)))),
     );
   }
-  return made;
+  return shown;
 }
 
-function tile(term, figure, remark = "") {
+function tile(term, value, remark = "") {
   return element(
     "div",
     {},
     element("dt", {}, term),
-    element("dd", {}, figure, " ", element("small", {}, remark)),
+    element("dd", {}, value, " ", element("small", {}, remark)),
   );
 }
 
@@ -188,7 +188,7 @@ function dayRow(day, time) {
     rowHeader(DAY.format(new Date(day.day))),
     ...cells([
       NUMBER.format(day.peak),
-      known(day.peak_at, (at) => time.format(new Date(at))),
+      orUnknown(day.peak_at, (at) => time.format(new Date(at))),
       NUMBER.format(day.users),
       NUMBER.format(day.sessions),
       hours(day.seat_seconds),
@@ -205,10 +205,10 @@ function monthRow(month) {
     rowHeader(MONTH.format(new Date(month.month))),
     ...cells([
       NUMBER.format(month.users),
-      known(month.sessions),
-      known(month.seat_seconds, hours),
-      known(month.peak),
-      known(month.denials),
+      orUnknown(month.sessions),
+      orUnknown(month.seat_seconds, hours),
+      orUnknown(month.peak),
+      orUnknown(month.denials),
     ]),
   );
 }
@@ -223,31 +223,31 @@ const LABEL_WIDTH = 52;
 
 function showPeaks(section, license, floating) {
   const plot = slot(section, "plot");
-  const what = floating ? "Most seats taken at once" : "Most sessions at once";
+  const measure = floating ? "Most seats taken at once" : "Most sessions at once";
   const seats = floating ? license.seats : null;
   const draw = (width) => {
     const perWeek = license.days.length * NARROWEST_BAR > width - MARGIN.left - MARGIN.right;
-    slot(section, "peaks-title").textContent = `${what}, by ${perWeek ? "week" : "day"}`;
+    slot(section, "peaks-title").textContent = `${measure}, by ${perWeek ? "week" : "day"}`;
     slot(section, "peaks-legend").replaceChildren(
       ...peaksLegend(license, seats, perWeek ? "all taken at times" : "all taken"),
     );
     plot.replaceChildren(
-      peaksChart(width, perWeek ? weeks(license.days) : license.days, seats, what, license),
+      peaksChart(width, perWeek ? weeks(license.days) : license.days, seats, measure, license),
     );
   };
   new ResizeObserver(([entry]) => draw(Math.max(240, Math.round(entry.contentRect.width)))).observe(plot);
 }
 
 function peaksLegend({ days }, seats, allTaken) {
-  const signs = [];
-  const sign = (look, text) =>
-    signs.push(element("span", {}, element("i", { class: look, "aria-hidden": "true" }), text));
-  if (seats === null) return signs;
-  sign("free", "seats left");
-  if (days.some((day) => day.peak >= seats)) sign("full", allTaken);
-  if (days.some((day) => day.peak > seats)) sign("beyond", "overdraft");
-  if (days.some((day) => day.denials)) sign("refused", "starts refused");
-  return signs;
+  const entries = [];
+  const add = (className, text) =>
+    entries.push(element("span", {}, element("i", { class: className, "aria-hidden": "true" }), text));
+  if (seats === null) return entries;
+  add("free", "seats left");
+  if (days.some((day) => day.peak >= seats)) add("full", allTaken);
+  if (days.some((day) => day.peak > seats)) add("beyond", "overdraft");
+  if (days.some((day) => day.denials)) add("refused", "starts refused");
+  return entries;
 }
 
 function weeks(days) {
@@ -269,35 +269,41 @@ function group(items, key) {
   return groups;
 }
 
-function peaksChart(width, bars, seats, what, license) {
+function peaksChart(width, bars, seats, measure, license) {
   const top = Math.max(seats ?? 0, 1, ...bars.map((bar) => bar.peak));
   const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
   const y = (value) => MARGIN.top + inner.height * (1 - value / top);
   const step = inner.width / bars.length;
   const x = (index) => MARGIN.left + index * step;
-  const svg = drawn("svg", {
+  const svg = svgElement("svg", {
     viewBox: `0 0 ${width} ${HEIGHT}`,
     role: "img",
-    "aria-label": `${what}. ${license.verdict.sentence} The figures are in the table below.`,
+    "aria-label": `${measure}. ${license.verdict.sentence} The figures are in the table below.`,
   });
   for (const value of ticks(top)) {
     svg.append(
-      drawn("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(value), y2: y(value) }),
-      drawn("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, NUMBER.format(value)),
+      svgElement("line", {
+        class: "grid",
+        x1: MARGIN.left,
+        x2: width - MARGIN.right,
+        y1: y(value),
+        y2: y(value),
+      }),
+      svgElement("text", { x: MARGIN.left - 8, y: y(value) + 4, "text-anchor": "end" }, NUMBER.format(value)),
     );
   }
   svg.append(...dateLabels(bars, x, step));
   bars.forEach((bar, index) => svg.append(peakBar(bar, x(index), step, y, seats)));
   if (seats !== null) {
     svg.append(
-      drawn("line", {
+      svgElement("line", {
         class: "seats",
         x1: MARGIN.left,
         x2: width - MARGIN.right,
         y1: y(seats),
         y2: y(seats),
       }),
-      drawn(
+      svgElement(
         "text",
         { class: "seats-label", x: width - MARGIN.right, y: y(seats) - 6, "text-anchor": "end" },
         count(seats, "seat"),
@@ -309,34 +315,40 @@ function peaksChart(width, bars, seats, what, license) {
 
 function peakBar(bar, left, step, y, seats) {
   const gap = Math.max(step * 0.15, step - WIDEST_BAR);
-  const rect = (from, to, look) =>
-    drawn("rect", { class: look, x: left + gap / 2, width: step - gap, y: y(to), height: y(from) - y(to) });
-  const within = seats === null ? bar.peak : Math.min(bar.peak, seats);
+  const rect = (from, to, className) =>
+    svgElement("rect", {
+      class: className,
+      x: left + gap / 2,
+      width: step - gap,
+      y: y(to),
+      height: y(from) - y(to),
+    });
+  const withinSeats = seats === null ? bar.peak : Math.min(bar.peak, seats);
   const full = seats !== null && bar.peak >= seats;
   const when = bar.week ? `Week of ${DAY.format(new Date(bar.day))}` : DAY.format(new Date(bar.day));
   const refused = bar.denials ? `, ${count(bar.denials, "start")} refused` : "";
-  const made = drawn(
+  const drawing = svgElement(
     "g",
     {},
-    drawn("title", {}, `${when}: ${bar.peak} at once${refused}`),
-    drawn("rect", { class: "hit", x: left, width: step, y: 0, height: y(0) }),
+    svgElement("title", {}, `${when}: ${bar.peak} at once${refused}`),
+    svgElement("rect", { class: "hit", x: left, width: step, y: 0, height: y(0) }),
   );
-  if (within) made.append(rect(0, within, full ? "bar full" : "bar"));
-  if (bar.peak > within) made.append(rect(within, bar.peak, "bar beyond"));
+  if (withinSeats) drawing.append(rect(0, withinSeats, full ? "bar full" : "bar"));
+  if (bar.peak > withinSeats) drawing.append(rect(withinSeats, bar.peak, "bar beyond"));
   if (bar.denials) {
     const middle = left + step / 2;
     const half = Math.min(5, Math.max(3.5, step * 0.4));
-    made.append(
-      drawn("path", { class: "refused", d: `M${middle - half} 2h${2 * half}l${-half} ${1.6 * half}z` }),
+    drawing.append(
+      svgElement("path", { class: "refused", d: `M${middle - half} 2h${2 * half}l${-half} ${1.6 * half}z` }),
     );
   }
-  return made;
+  return drawing;
 }
 
 function ticks(top) {
-  const rough = top / 4;
-  const size = 10 ** Math.floor(Math.log10(Math.max(1, rough)));
-  const step = [1, 2, 5, 10].map((times) => times * size).find((candidate) => candidate >= rough);
+  const roughStep = top / 4;
+  const size = 10 ** Math.floor(Math.log10(Math.max(1, roughStep)));
+  const step = [1, 2, 5, 10].map((times) => times * size).find((candidate) => candidate >= roughStep);
   return Array.from({ length: Math.floor(top / step) + 1 }, (_, number) => number * step);
 }
 
@@ -344,19 +356,19 @@ function dateLabels(bars, x, step) {
   const byMonth = bars.length > 45 || bars[0]?.week;
   const everyDay = bars.length <= 14;
   const monthOf = (bar) => bar?.day.slice(0, 7);
-  const due = (bar, before) =>
-    everyDay || (byMonth ? monthOf(bar) !== monthOf(before) : new Date(bar.day).getUTCDay() === 1);
+  const hasLabel = (bar, previous) =>
+    everyDay || (byMonth ? monthOf(bar) !== monthOf(previous) : new Date(bar.day).getUTCDay() === 1);
   const labels = [];
-  let free = -Infinity;
+  let nextFree = -Infinity;
   // The rest of a first month may be too short to be labelled beside the second.
-  const second = bars.findIndex((bar, index) => index > 0 && due(bar, bars[index - 1]));
+  const second = bars.findIndex((bar, index) => index > 0 && hasLabel(bar, bars[index - 1]));
   bars.forEach((bar, index) => {
-    if (!due(bar, bars[index - 1]) || x(index) < free) return;
+    if (!hasLabel(bar, bars[index - 1]) || x(index) < nextFree) return;
     if (byMonth && index === 0 && second > 0 && second * step < LABEL_WIDTH) return;
     const text = (byMonth ? MONTH_NAME : SHORT_DAY).format(new Date(bar.day));
     const place = everyDay ? { x: x(index) + step / 2, "text-anchor": "middle" } : { x: x(index) + 1 };
-    labels.push(drawn("text", { ...place, y: HEIGHT - 6 }, text));
-    free = x(index) + LABEL_WIDTH;
+    labels.push(svgElement("text", { ...place, y: HEIGHT - 6 }, text));
+    nextFree = x(index) + LABEL_WIDTH;
   });
   return labels;
 }
@@ -380,8 +392,8 @@ function showBusyHours(section, license, report, floating) {
         floating ? "none to all taken" : `none to ${full}`,
       ),
     );
-    const ever = floating && license.busy.flat().some((hour) => hour.most >= full);
-    if (ever)
+    const everFull = floating && license.busy.flat().some((hour) => hour.most >= full);
+    if (everFull)
       legend.append(
         element("span", {}, element("i", { class: "ever", "aria-hidden": "true" }), "all taken at times"),
       );
@@ -390,7 +402,7 @@ function showBusyHours(section, license, report, floating) {
   }
 }
 
-// Short for the eye, whole for a screen reader.
+// Short on the screen, whole for screen readers.
 const weekday = (name) => [
   element("span", { "aria-hidden": "true" }, name.slice(0, 3)),
   element("span", { class: "hidden" }, name),
@@ -399,7 +411,7 @@ const mostAtOnce = (floating) => `the most ${floating ? "seats taken" : "session
 
 function fillHours(within, busy, floating) {
   const part = (name) => within.querySelector(name);
-  const figures = ({ mean, most }) => (most ? `${TENTHS.format(mean)} (${most})` : "0");
+  const cellText = ({ mean, most }) => (most ? `${TENTHS.format(mean)} (${most})` : "0");
   part("p").textContent =
     `Average of ${mostAtOnce(floating)} in each hour, and in brackets the highest`;
   part("thead").append(
@@ -412,7 +424,7 @@ function fillHours(within, busy, floating) {
   );
   part("tbody").append(
     ...busy[0].map((_, hour) =>
-      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...cells(busy.map((day) => figures(day[hour])))),
+      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...cells(busy.map((day) => cellText(day[hour])))),
     ),
   );
 }
@@ -446,16 +458,16 @@ function drawHeat(table, busy, full, floating) {
 }
 
 function heatCell({ mean, most }, full, floating, when) {
-  const ever = floating && most >= full;
+  const everFull = floating && most >= full;
   const level = full && Math.min(5, Math.ceil((5 * mean) / full));
   return element(
     "td",
     {
       "data-level": level,
-      class: ever ? "ever" : "",
+      class: everFull ? "ever" : "",
       title: `${when}: ${TENTHS.format(mean)} on average, ${most} at most`,
     },
-    element("span", { class: "hidden" }, TENTHS.format(mean) + (ever ? ", all taken at times" : "")),
+    element("span", { class: "hidden" }, TENTHS.format(mean) + (everFull ? ", all taken at times" : "")),
   );
 }
 
@@ -472,8 +484,8 @@ function takeToken() {
   return true;
 }
 
-// What a screen reader is to say, where the eye sees it anyway.
-function say(text) {
+// For screen readers alone: the page shows it anyway.
+function announce(text) {
   byId("notice").className = "hidden";
   byId("notice").replaceChildren(element("p", {}, text));
 }

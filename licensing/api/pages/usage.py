@@ -1,8 +1,7 @@
 """The customer's usage page, put together from its three sources.
 
-`usage.html` is a page like any other, which names its style sheet and its script; here both are put inside
-it, so that it arrives in one piece and a Content-Security-Policy can allow these two by their hashes, and
-nothing else. Nothing is ever loaded from anywhere but the service itself.
+`usage.html` names its style sheet and its script, and here both are put inside it. So the page arrives in one piece,
+and its Content-Security-Policy allows these two by their hashes and nothing else. Nothing comes from any other site.
 """
 
 from base64 import b64encode
@@ -27,15 +26,15 @@ class Page(NamedTuple):
 
 @cache
 def usage_page() -> Page:
-    """The live page: its script reads the figures from `usage/data`, beside the page."""
+    """The live page: its script reads the report from `usage/data`, beside the page."""
     html, policy = _assembled()
     return Page(html, f"{policy}; connect-src 'self'; frame-ancestors 'none'")
 
 
 def usage_report(report: Report) -> str:
-    """The page with a report inside, for a file: it connects to nothing, and its policy is inside, too."""
+    """The page with a report inside, for a file: it connects to nothing, and holds its own policy."""
     html, policy = _assembled()
-    # Within JSON, `<` can only stand in a string; escaped, nothing in a report can end the element.
+    # In JSON, `<` only occurs in strings. Escaped, nothing in a report can end the element.
     data = to_json(report).replace("<", "\\u003c")
     html = _put(html, CHARSET, f'{CHARSET}\n<meta http-equiv="Content-Security-Policy" content="{policy}">')
     return _put(html, "</body>", f'<script type="application/json" id="data">{data}</script>\n</body>')

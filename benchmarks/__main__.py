@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Bench, Line, azurite, machine
 from licensing.services.service import utc_now
-from tests import support
+from tests import factories
 
 BENCHMARKS = ("storm", "heartbeats", "day", "growth", "cold_start", "retention", "client")
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -34,7 +34,7 @@ def measure(name: str, quick: bool) -> Sequence[Line]:
         folder = Path(scratch)
         log = folder / "azurite.log"
         with azurite(log) as storage:
-            bench = Bench(storage, log, support.new_home(folder / "home"), folder, quick)
+            bench = Bench(storage, log, factories.new_home(folder / "home"), folder, quick)
             lines: Sequence[Line] = asyncio.run(benchmark.run(bench))
     return lines
 
@@ -45,7 +45,7 @@ def table(lines: Sequence[Line]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def keep(name: str, part: str) -> None:
+def save(name: str, part: str) -> None:
     """Put one benchmark's part into RESULTS.md, in place of that of an earlier run."""
     kept = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else ""
     parts = {
@@ -85,7 +85,7 @@ def main() -> None:
         sys.stdout.write(f"{part}\n")
         sys.stdout.flush()
         if not options.quick:
-            keep(name, part)
+            save(name, part)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from licensing_client.tokens import xs_of
 from licensing_client.transport import Cancellation, HttpTransport
 
 from benchmarks.common import ROOT, Bench, Line
-from tests import support
-from tests.stories.service import serving
+from tests import factories
+from tests.processes import serving
 
 SECONDS = 10.0
 STANDARD = "ssl, http.client, json, threading"
@@ -36,34 +36,34 @@ Costs = defaultdict[str, list[float]]
 
 async def run(bench: Bench) -> list[Line]:
     """Import, start, heartbeat and end, in turn with the naive way."""
-    turns, times = bench.choose(9, 3), bench.choose(50, 10)
+    rounds, times = bench.choose(9, 3), bench.choose(50, 10)
     client, naive = Costs(list), Costs(list)
-    for _ in range(turns):
+    for _ in range(rounds):
         client["import"].append(imported("licensing_client"))
         naive["import"].append(imported(STANDARD))
     with serving(bench.home, bench.storage, log=bench.folder / "client.log") as served:
         file = bench.folder / "acme.lic"
-        file.write_text(support.issue(bench.home, seats=10_000, service=served.url), encoding="utf-8")
+        file.write_text(factories.issue(bench.home, seats=10_000, service=served.url), encoding="utf-8")
         keys = xs_of(json.loads((bench.home.folder / "issuer-keys.json").read_text(encoding="utf-8")))
         program = Program(keys)
         license = read_license(file, program.keys())
         if not isinstance(license, License):
             raise TypeError(f"the license file was not accepted: {license.code}")
-        for turn in range(-1, turns):  # the first is for warming up
-            spent = (client, naive) if turn >= 0 else (Costs(list), Costs(list))
+        for number in range(-1, rounds):  # the first is for warming up
+            spent = (client, naive) if number >= 0 else (Costs(list), Costs(list))
             for _ in range(times):
                 by_the_client(spent[0], program, license, lambda: Seat(program, file, state_directory=bench.folder))
                 by_hand(spent[1], served.url, license)
 
     def lines(name: str, what: str) -> list[Line]:
         return [
-            Line(f"{what}: {kind} time (naive: {how})", "ms", per_turn(client, key), per_turn(naive, key))
+            Line(f"{what}: {kind} time (naive: {how})", "ms", per_round(client, key), per_round(naive, key))
             for kind in ("wall", "processor")
             for key, how in ((f"{name} {kind}", "the same request by http.client"),)
         ]
 
-    def per_turn(costs: Costs, key: str) -> list[float]:
-        return [sum(costs[key][first : first + times]) / times * 1000 for first in range(0, turns * times, times)]
+    def per_round(costs: Costs, key: str) -> list[float]:
+        return [sum(costs[key][first : first + times]) / times * 1000 for first in range(0, rounds * times, times)]
 
     return [
         Line(
@@ -105,20 +105,20 @@ def by_the_client(costs: Costs, program: Program, license: License, seat: Callab
         raise RuntimeError(f"the seat was refused: {taken.standing.reason}")
     timed(costs, "close", taken.close)
     service = Service(license, names().person(license.salt, license.hosts), HttpTransport())
-    started = service.ask(Start(support.new_session(), 0), SECONDS, Cancellation())
+    started = service.ask(Start(factories.new_session_id(), 0), SECONDS, Cancellation())
     if not isinstance(started, Granted):
         raise TypeError(f"no seat: {started}")
-    beat = timed(costs, "heartbeat", lambda: service.ask(Heartbeat(started.lease), SECONDS, Cancellation()))
-    if not isinstance(beat, Granted):
-        raise TypeError(f"no heartbeat: {beat}")
+    again = timed(costs, "heartbeat", lambda: service.ask(Heartbeat(started.lease), SECONDS, Cancellation()))
+    if not isinstance(again, Granted):
+        raise TypeError(f"no heartbeat: {again}")
 
 
 def by_hand(costs: Costs, base: str, license: License) -> None:
     """The same, without a look at what comes back."""
-    start = support.start(license.token)
+    start = factories.start_body(license.token)
     session = start["session"]
     lease = timed(costs, "start", lambda: exchange(base, "POST", "/sessions", start))["lease"]
-    nonce = {"nonce": support.new_nonce()}
+    nonce = {"nonce": factories.new_nonce()}
     timed(costs, "heartbeat", lambda: exchange(base, "PUT", f"/sessions/{session}/heartbeat", nonce, lease))
     timed(costs, "close", lambda: exchange(base, "DELETE", f"/sessions/{session}", None, lease))
 
@@ -128,7 +128,7 @@ def exchange(base: str, method: str, path: str, body: Any, lease: str = "") -> d
     address = urlsplit(base)
     connection = HTTPConnection(address.netloc, timeout=SECONDS)
     data = json.dumps(body, separators=(",", ":")) if body else None
-    headers = {"Content-Type": "application/json", **(support.bearer(lease) if lease else {})}
+    headers = {"Content-Type": "application/json", **(factories.bearer(lease) if lease else {})}
     connection.request(method, address.path + path, data, headers)
     reply = connection.getresponse()
     said = reply.read()

@@ -22,13 +22,13 @@ async def run(bench: Bench) -> list[Line]:
     """In fresh processes, one after the other."""
     seconds: dict[str, list[float]] = {"function_app": [], LIBRARIES: []}
     memory: dict[str, list[float]] = {"function_app": [], LIBRARIES: []}
-    for turn in range(-1, bench.choose(11, 3)):  # the first fills the caches of files
+    for number in range(-1, bench.choose(11, 3)):  # the first fills the caches of files
         for modules in seconds:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", MEASURED.format(modules=modules), stdout=asyncio.subprocess.PIPE, cwd=ROOT
             )
             answer, _ = await process.communicate()
-            if turn >= 0:
+            if number >= 0:
                 cpu, resident = map(float, answer.split())
                 seconds[modules].append(cpu)
                 memory[modules].append(resident)

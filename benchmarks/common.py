@@ -13,7 +13,7 @@ from pathlib import Path
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables
-from tests.support import StorageCalls
+from tests.stores import StorageCalls
 
 ROOT = Path(__file__).parents[1]
 
@@ -61,11 +61,11 @@ class Line:
 
 def spread(values: Sequence[float]) -> str:
     """The median, and in brackets the least and the most where there are several."""
-    middle = figure(statistics.median(values))
-    return middle if len(values) == 1 else f"{middle} [{figure(min(values))}–{figure(max(values))}]"
+    middle = digits(statistics.median(values))
+    return middle if len(values) == 1 else f"{middle} [{digits(min(values))}–{digits(max(values))}]"
 
 
-def figure(value: float) -> str:
+def digits(value: float) -> str:
     """A number, cut to the three digits that say something."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
@@ -114,8 +114,8 @@ class Bench:
 def azurite(log: Path) -> Iterator[str]:
     """An Azurite that keeps its rows in memory and writes a line for each call; its connection string."""
     port = free_port()
-    patience = ROOT / "benchmarks" / "patience.cjs"
-    os.environ["NODE_OPTIONS"] = f'--max-old-space-size={AZURITE_MEBIBYTES} --require "{patience}"'
+    timeouts = ROOT / "benchmarks" / "timeouts.cjs"
+    os.environ["NODE_OPTIONS"] = f'--max-old-space-size={AZURITE_MEBIBYTES} --require "{timeouts}"'
     with log.open("wb") as lines:
         process = start_azurite(port, None, lines)
     try:
@@ -137,7 +137,7 @@ def resident_mebibytes(pid: int) -> float:
 
 
 class Worker:
-    """A process of a benchmark that says when it is ready, goes when told to, and answers with one line."""
+    """A process of a benchmark that says when it is ready, goes on a word, and answers with one line."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process

@@ -1,8 +1,8 @@
 """A day in short: programs start, run and end on many licenses, ten heartbeats to a session, over HTTP.
 
-Those heartbeats come back to back, when the head of the license has just been read. In a real day they come further
-apart than a head is remembered, which costs calls of its own: these are counted on sessions at a real day's pace, with
-all times a sixtieth of the defaults (300 s between heartbeats, a head remembered for 60 s).
+Those heartbeats come back to back, when the license state has just been read. In a real day they come further
+apart than a state is cached, which costs calls of its own: these are counted on sessions at a real day's pace, with
+all times a sixtieth of the defaults (300 s between heartbeats, a state cached for 60 s).
 """
 
 import asyncio
@@ -17,15 +17,15 @@ import aiohttp
 from benchmarks.common import Bench, Line, cpu_seconds
 from benchmarks.programs import fill, many_connections
 from licensing.storage.tables import Tables
-from tests import support
-from tests.stories.service import end, heartbeat, serving, start
+from tests import factories
+from tests.processes import end, heartbeat, serving, start
 
 HEARTBEATS = 10
 AT_ONCE = 8
 """Programs that call at the same time: few, so that what is timed is the service and not the queue before it."""
 
-PACE, REMEMBERED = 5, 1
-"""Seconds between the heartbeats of a session at a real day's pace, and how long a head is then remembered."""
+PACE, CACHED = 5, 1
+"""Seconds between the heartbeats of a session at a real day's pace, and how long a state is then cached."""
 SHARED = 50
 """Sessions of the license that many use."""
 
@@ -35,7 +35,7 @@ Answer = TypeVar("Answer")
 async def run(bench: Bench) -> list[Line]:
     """One quiet session first, whose calls are counted; then the day; then sessions at a real day's pace."""
     licenses, sessions = bench.choose(200, 40), bench.choose(600, 100)
-    files = [support.issue(bench.home, seats=10) for _ in range(licenses)]
+    files = [factories.issue(bench.home, seats=10) for _ in range(licenses)]
     alone: list[list[float]] = []
     calls, busy, middle, slow = [], [], [], []
     async with bench.tables() as tables, many_connections() as http:
@@ -49,7 +49,7 @@ async def run(bench: Bench) -> list[Line]:
                     times.append(time.perf_counter() - began)
                     return answer
 
-                status, reply = await timed(start(http, served.url, support.start(file)))
+                status, reply = await timed(start(http, served.url, factories.start_body(file)))
                 if status == 409:
                     return
                 for _ in range(HEARTBEATS):
@@ -64,10 +64,10 @@ async def run(bench: Bench) -> list[Line]:
                 return answer
 
             for _ in range(bench.choose(3, 2)):
-                file = support.issue(bench.home, seats=5)
+                file = factories.issue(bench.home, seats=5)
                 await fill(bench, tables, file, 1)
                 alone.append([])
-                status, reply = await counting(start(http, served.url, support.start(file)))
+                status, reply = await counting(start(http, served.url, factories.start_body(file)))
                 for _ in range(HEARTBEATS):
                     status, reply = await counting(heartbeat(http, served.url, reply))
                 if status != 200 or await counting(end(http, served.url, reply)) != 204:
@@ -92,7 +92,7 @@ async def run(bench: Bench) -> list[Line]:
         lone, shared = [await paced(bench, tables, http, running) for running in (1, SHARED)]
     what = f"{sessions} sessions on {licenses} licenses"
     quiet = "on a quiet license that this process has not seen"
-    pace = f"at a real day's pace ({PACE * 60} s apart, a head remembered for {REMEMBERED * 60} s)"
+    pace = f"at a real day's pace ({PACE * 60} s apart, a state cached for {CACHED * 60} s)"
     return [
         Line(f"start, ten heartbeats, end {quiet}: storage calls", "", [sum(counts) for counts in alone], (), 14),
         Line("of these, the start", "", [counts[0] for counts in alone]),
@@ -109,14 +109,14 @@ async def run(bench: Bench) -> list[Line]:
 
 async def paced(bench: Bench, tables: Tables, http: aiohttp.ClientSession, sessions: int) -> float:
     """Storage calls per heartbeat on a license with so many sessions, whose heartbeats are spread evenly."""
-    counted, beats = bench.calls(tables), bench.choose(HEARTBEATS, 3)
-    running = await fill(bench, tables, support.issue(bench.home, seats=sessions), sessions)
-    log, remembered = bench.folder / "paced.log", str(REMEMBERED)
-    with serving(bench.home, bench.storage, log=log, LICENSING_STATUS_CACHE_SECONDS=remembered) as served:
+    counted, heartbeats = bench.calls(tables), bench.choose(HEARTBEATS, 3)
+    running = await fill(bench, tables, factories.issue(bench.home, seats=sessions), sessions)
+    log, cached = bench.folder / "paced.log", str(CACHED)
+    with serving(bench.home, bench.storage, log=log, LICENSING_STATUS_CACHE_SECONDS=cached) as served:
 
         async def program(place: int, reply: dict[str, Any]) -> None:
             await asyncio.sleep(PACE * place / sessions)
-            for _ in range(beats):
+            for _ in range(heartbeats):
                 status, _ = await heartbeat(http, served.url, reply)
                 if status != 200:
                     raise RuntimeError(f"a heartbeat was answered with {status}")
@@ -124,4 +124,4 @@ async def paced(bench: Bench, tables: Tables, http: aiohttp.ClientSession, sessi
 
         mark = await counted.mark()
         await asyncio.gather(*(program(place, one.reply()) for place, one in enumerate(running)))
-        return len(await counted.since(mark)) / (sessions * beats)
+        return len(await counted.since(mark)) / (sessions * heartbeats)

@@ -18,36 +18,36 @@ from benchmarks.common import Bench, Line, Worker, await_go, cpu_seconds
 from benchmarks.programs import IN_FLIGHT, Program, all_at_once, fill, many_connections
 from licensing.services.service import utc_now
 from licensing.storage import register as rows
-from tests import support
-from tests.stories.service import heartbeat, serving
+from tests import factories
+from tests.processes import heartbeat, serving
 
 SESSIONS = 5000
 LICENSES = 500
 TRIES = 3
-"""On a busy machine Azurite may be silent for so long that a program is told to come back."""
+"""On a busy machine Azurite may be silent for so long that a program is answered 503."""
 
 
 async def run(bench: Bench) -> list[Line]:
     """Measure, in turn, so that a busy machine is unfair to all alike."""
-    beats = bench.choose(3000, 1000)
+    count = bench.choose(3000, 1000)
     measured: dict[str, list[tuple[float, float]]] = {"naive": [], "busy": [], "spread": []}
     async with bench.tables() as tables, many_connections() as http:
-        file = support.issue(bench.home, seats=SESSIONS)
+        file = factories.issue(bench.home, seats=SESSIONS)
         busy = await fill(bench, tables, file, SESSIONS)
         spread: list[Program] = []
         for _ in range(LICENSES):
-            spread += await fill(bench, tables, support.issue(bench.home, seats=10), SESSIONS // LICENSES)
+            spread += await fill(bench, tables, factories.issue(bench.home, seats=10), SESSIONS // LICENSES)
         with serving(bench.home, bench.storage, log=bench.folder / "heartbeats.log") as served:
-            await beat(http, served.url, random.sample(spread, 500))  # so that connections and code are warm
+            await heartbeat_each(http, served.url, random.sample(spread, 500))  # so that connections and code are warm
             for _ in range(bench.choose(7, 3)):
-                naive = await Worker.start("benchmarks.heartbeats", bench.storage, busy[0].license, beats)
+                naive = await Worker.start("benchmarks.heartbeats", bench.storage, busy[0].license, count)
                 cpu, wall = map(float, (await naive.go()).split())
-                measured["naive"].append((cpu / beats, wall / beats))
+                measured["naive"].append((cpu / count, wall / count))
                 for name, programs in (("busy", busy), ("spread", spread)):
                     cpu, wall = cpu_seconds(served.process.pid), time.perf_counter()
-                    await beat(http, served.url, random.sample(programs, beats))
+                    await heartbeat_each(http, served.url, random.sample(programs, count))
                     cpu, wall = cpu_seconds(served.process.pid) - cpu, time.perf_counter() - wall
-                    measured[name].append((cpu / beats, wall / beats))
+                    measured[name].append((cpu / count, wall / count))
 
     def line(what: str, name: str, column: int, goal: float | None = None) -> Line:
         values, naive = ([pair[column] * 1000 for pair in measured[key]] for key in (name, "naive"))
@@ -62,7 +62,7 @@ async def run(bench: Bench) -> list[Line]:
     ]
 
 
-async def beat(http: aiohttp.ClientSession, url: str, programs: list[Program]) -> None:
+async def heartbeat_each(http: aiohttp.ClientSession, url: str, programs: list[Program]) -> None:
     """Each program sends one heartbeat."""
 
     async def one(program: Program) -> None:

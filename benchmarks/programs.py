@@ -17,7 +17,7 @@ from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests import support
+from tests import factories
 
 IN_FLIGHT = 100
 """Requests at once: what the templates allow an instance of the service (infra/, `perInstanceConcurrency`)."""
@@ -40,10 +40,10 @@ class Program:
 
 async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[Program]:
     """Start sessions under a license file, past HTTP, which is not what is measured."""
-    settings = Settings.load(support.environment(bench.home, bench.storage))
+    settings = Settings.load(factories.environment(bench.home, bench.storage))
     license = read_license(file, settings.issuer_keys)
     terms, ledger = Terms.of(license), Ledger(Register(tables), utc_now)
-    names = [support.new_session() for _ in range(sessions)]
+    names = [factories.new_session_id() for _ in range(sessions)]
     for first in range(0, sessions, CHUNK):
         starts = [Start(name, terms, (Person(name, name, name, "p1"),)) for name in names[first : first + CHUNK]]
         decision = await asyncio.gather(*(ledger.submit(license.id, start) for start in starts))
@@ -57,7 +57,7 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
             license_id=license.id,
             issued_at=now,
             expires_at=now + timedelta(seconds=license.lease_seconds),
-            nonce=support.new_nonce(),
+            nonce=factories.new_nonce(),
             features=license.features,
             grace_seconds=license.grace_seconds,
             borrowed=False,

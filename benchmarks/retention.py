@@ -30,7 +30,7 @@ from licensing.storage.bulk import PARALLEL
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, put
-from tests.storage.desk import new_license, terms
+from tests.factories import new_license_id, terms
 
 QUICK_ROWS = 20_000
 FEW_ROWS = (10_000, 2_000)
@@ -78,20 +78,20 @@ async def side_by_side(stores: dict[str, str], count: int, overdue: int) -> dict
         for (way, storage), license in zip(stores.items(), licenses, strict=True)
     ]
     answers = await asyncio.gather(*(worker.go() for worker in workers))
-    told = [tuple(map(float, answer.split())) for answer in answers]
-    return {way: (overdue / seconds, mebibytes) for way, (seconds, mebibytes) in zip(stores, told, strict=True)}
+    parsed = [tuple(map(float, answer.split())) for answer in answers]
+    return {way: (overdue / seconds, mebibytes) for way, (seconds, mebibytes) in zip(stores, parsed, strict=True)}
 
 
 async def age(storage: str, count: int, overdue: int, now: datetime) -> str:
     """A license with so many sessions, of which some are past their year, as earlier nights would have left it."""
-    license, bought = new_license(), terms()
+    license, bought = new_license_id(), terms()
     yesterday = (now - timedelta(days=1)).date()
-    head = put(
+    state = put(
         rows.STATE, {**rows.STATES.encode(LicenseState(bought)), rows.FINAL_DAY: str(yesterday), "commit": "made"}
     )
     tables = Tables.from_connection_string(storage)
     await Register(tables).add_license(license, bought)
-    await tables.commit("register", license, [head])
+    await tables.commit("register", license, [state])
     await past.fill(tables, license, overdue, year_before(now))
     await past.fill(tables, license, count - overdue, now)
     await tables.close()

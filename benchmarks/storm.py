@@ -23,7 +23,7 @@ from licensing.services.service import utc_now
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests.support import new_id, new_session
+from tests.factories import new_license_id, new_session_id
 
 
 async def run(bench: Bench) -> list[Line]:
@@ -49,7 +49,7 @@ async def run(bench: Bench) -> list[Line]:
 
 async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: int, seats: int) -> tuple[float, float]:
     """Seconds until all are answered, and storage calls per start."""
-    words = (way, bench.storage, new_id(), starts // processes, seats)
+    words = (way, bench.storage, new_license_id(), starts // processes, seats)
     workers = [await Worker.start("benchmarks.storm", *words) for _ in range(processes)]
     mark = await bench.calls(tables).mark()
     began = time.perf_counter()
@@ -86,7 +86,7 @@ async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> 
     await_go()
     persons = (Person("user", "host", "ip", "p1"),)
     decision = await asyncio.gather(
-        *(ledger.submit(license, Start(new_session(), terms, persons)) for _ in range(starts))
+        *(ledger.submit(license, Start(new_session_id(), terms, persons)) for _ in range(starts))
     )
     await tables.close()
     return sum(isinstance(one.outcome, Granted) for one in decision)
@@ -96,9 +96,9 @@ async def naively(storage: str, license: str, starts: int, seats: int) -> int:
     """The same, each start by itself."""
     async with TableServiceClient.from_connection_string(storage) as service:
         table = service.get_table_client("register")
-        head = {"PartitionKey": license, "RowKey": "license", "in_use": 0}
+        row = {"PartitionKey": license, "RowKey": "license", "in_use": 0}
         with suppress(ResourceExistsError):  # where another process was first
-            await table.create_entity(head)
+            await table.create_entity(row)
         await_go()
         granted = await asyncio.gather(*(_start(table, license, seats) for _ in range(starts)))
     return sum(granted)
@@ -107,12 +107,12 @@ async def naively(storage: str, license: str, starts: int, seats: int) -> int:
 async def _start(table: TableClient, license: str, seats: int) -> bool:
     while True:
         try:
-            head = await table.get_entity(license, "license")
-            if head["in_use"] >= seats:
+            row = await table.get_entity(license, "license")
+            if row["in_use"] >= seats:
                 return False
-            raised = {"PartitionKey": license, "RowKey": "license", "in_use": head["in_use"] + 1}
-            condition = {"etag": head.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
-            session = {"PartitionKey": license, "RowKey": f"active:{new_session()}", "started_at": utc_now()}
+            raised = {"PartitionKey": license, "RowKey": "license", "in_use": row["in_use"] + 1}
+            condition = {"etag": row.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
+            session = {"PartitionKey": license, "RowKey": f"active:{new_session_id()}", "started_at": utc_now()}
             await table.submit_transaction([("update", raised, condition), ("create", session)])
         except TableTransactionError:
             await asyncio.sleep(random.uniform(0, 0.02))

@@ -1,7 +1,6 @@
 """One home for all tests, and one Azurite, on which each file of tests has an account of its own.
 
-So nobody sweeps, counts or pages through what other tests have left: Azurite looks through all rows of a table for each
-query.
+So no test sweeps, counts or pages through the rows of others: Azurite looks through all rows of a table for each query.
 """
 
 import re
@@ -15,7 +14,10 @@ import pytest
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables
-from tests import support
+from tests.api.client import Api, running
+from tests.factories import issue as issue_file
+from tests.factories import new_home, settings
+from tests.stores import StorageCalls
 
 # A commit is judged by the same examples each time; --hypothesis-profile=default looks for new ones.
 hypothesis.settings.register_profile("the same each time", derandomize=True)
@@ -61,18 +63,25 @@ async def tables(azurite: str) -> AsyncIterator[Tables]:
 
 
 @pytest.fixture
-def storage_calls(azurite_log: Path, tables: Tables) -> support.StorageCalls:
+def storage_calls(azurite_log: Path, tables: Tables) -> StorageCalls:
     """The calls that reach that Azurite."""
-    return support.StorageCalls(azurite_log, tables)
+    return StorageCalls(azurite_log, tables)
 
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     """An initialized home, whose keys sign and verify everything."""
-    return support.new_home(tmp_path_factory.mktemp("home") / "local")
+    return new_home(tmp_path_factory.mktemp("home") / "local")
 
 
 @pytest.fixture
 def issue(home: Home) -> Callable[..., str]:
     """Issue a license with any claims: the JWS of its file."""
-    return lambda **claims: support.issue(home, **claims)
+    return lambda **claims: issue_file(home, **claims)
+
+
+@pytest.fixture(scope="module")
+async def api(home: Home, azurite: str) -> AsyncIterator[Api]:
+    """The app, which takes the socket's address for the caller's."""
+    async with running(settings(home, azurite)) as opened:
+        yield opened

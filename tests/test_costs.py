@@ -8,7 +8,7 @@ import pytest
 MANUAL = (Path(__file__).parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
 COST = MANUAL.split("\n## Cost\n")[1].split("\n## ")[0]
 
-HOURS, DAYS, STARTS, HEAD_SECONDS, LOG_DAYS = 8, 21, 2, 60, 90
+HOURS, DAYS, STARTS, CACHE_SECONDS, LOG_DAYS = 8, 21, 2, 60, 90
 TIMERS = 12 * 24 * 30 + 30
 """Runs of sweep and of retention in a month."""
 
@@ -21,7 +21,7 @@ def rows(heading: str) -> dict[str, list[str]]:
 
 
 def assumed(name: str) -> float:
-    """A figure of the table of assumptions."""
+    """A number of the table of assumptions."""
     (found,) = (cells[0] for first, cells in rows("assumption").items() if first.startswith(name))
     return float(found.split()[0])
 
@@ -31,8 +31,8 @@ def month(seats: int, licenses: int, heartbeat: int) -> dict[str, float]:
     seconds = DAYS * HOURS * 3600
     heartbeats, starts = seats * seconds / heartbeat, seats * DAYS * STARTS
     requests = heartbeats + 2 * starts
-    heads = min(heartbeats, licenses * seconds / HEAD_SECONDS)
-    calls = 2 * starts + heartbeats + heads + 2 * starts + (TIMERS - 30) * (licenses + 1)
+    state_reads = min(heartbeats, licenses * seconds / CACHE_SECONDS)
+    calls = 2 * starts + heartbeats + state_reads + 2 * starts + (TIMERS - 30) * (licenses + 1)
     executions = requests + TIMERS
     request_logs, call_logs = executions * assumed("row of `AppRequests`"), calls * assumed("row of `StorageTableLogs`")
     gigabytes = (request_logs + call_logs) / 1e6

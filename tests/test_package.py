@@ -19,7 +19,7 @@ from licensing import settings
 from licensing.cli.home import Home
 from licensing.services.retention import RetentionResult
 from licensing.services.sweep import Swept
-from tests import support
+from tests import factories
 from tests.infra import policy
 
 ROOT = Path(__file__).parents[1]
@@ -79,10 +79,10 @@ def python_of_the_cloud() -> str | None:
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found += map(str, sorted(root.glob("versions/3.13.*/bin/python")))
     for python in filter(None, found):
-        told = subprocess.run(
+        version = subprocess.run(
             [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
         )
-        if told.returncode == 0 and told.stdout.split() == ["3", "13"]:
+        if version.returncode == 0 and version.stdout.split() == ["3", "13"]:
             return python
     return None
 
@@ -138,8 +138,8 @@ def worker(package: Path, alone: Path, home: Home, account: Callable[[], str]) -
     if python_of_the_cloud() is None:
         pytest.skip("NOT TESTED AS AZURE RUNS IT: there is no Python 3.13 on this machine")
     install(alone, "requirements.txt", "requirements-worker.txt")
-    environment = {**bare(), **support.environment(home, account(), LICENSING_TRUSTED_HOPS="1")}
-    body = json.dumps(support.start(support.issue(home)))
+    environment = {**bare(), **factories.environment(home, account(), LICENSING_TRUSTED_HOPS="1")}
+    body = json.dumps(factories.start_body(factories.issue(home)))
     command = [str(alone), str(ROOT / "tests" / "worker.py"), str(package)]
     answered: dict[str, Any] = json.loads(run(command, environment, body))
     return answered

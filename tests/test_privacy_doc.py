@@ -22,8 +22,9 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests import support
-from tests.storage.desk import Clock, OneCustomer, new_license, new_session, start, terms
+from tests import factories
+from tests.factories import Clock, new_license_id, new_session_id, start, terms
+from tests.stores import OneCustomer
 
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "privacy.md"
@@ -67,32 +68,34 @@ def listed_columns() -> dict[tuple[str, str], set[str]]:
 
 async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     """What the store holds after a story in which every kind of row comes to be, by table and kind."""
-    organization, license, other = support.new_id("org"), new_license(), new_license()
+    organization, license, other = factories.new_id("org"), new_license_id(), new_license_id()
     store, clock = OneCustomer(tables, organization), Clock()
     ledger = Ledger(Register(store), clock)
     bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, overdraft=0)
     clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
-    first = new_session()
+    first = new_session_id()
     await ledger.submit(license, start(first, bought))
-    await ledger.submit(license, start(new_session(), bought, user="another"))
+    await ledger.submit(license, start(new_session_id(), bought, user="another"))
     clock.forward(3600)
     await ledger.submit(license, End(first))
     clock.forward(62 * 86400)
     await run_retention(Register(store), ledger, clock(), 3)
-    running = new_session()
+    running = new_session_id()
     await ledger.submit(license, start(running, bought))
-    await ledger.submit(license, start(new_session(), bought, user="another"))
-    await ledger.submit(other, Start(new_session(), bought, start("", bought).persons))
+    await ledger.submit(license, start(new_session_id(), bought, user="another"))
+    await ledger.submit(other, Start(new_session_id(), bought, start("", bought).persons))
     async with recorded(Register(store), clock, "operator", "test", license):
         pass
     pseudonyms = Peppers({"p1": bytes(range(32))})
-    hashes = support.user_hash(), support.host_hash()
-    again = Start(new_session(), terms(organization_id=organization), pseudonyms.persons(organization, *hashes, None))
-    corrected = new_license()
+    hashes = factories.user_hash(), factories.host_hash()
+    again = Start(
+        new_session_id(), terms(organization_id=organization), pseudonyms.persons(organization, *hashes, None)
+    )
+    corrected = new_license_id()
     await ledger.submit(corrected, again)
     await ledger.submit(corrected, End(again.session_id))
     await Privacy(Register(store), ledger, pseudonyms, clock).move(
-        PersonQuery(organization, hashes[0]), support.user_hash("eve")
+        PersonQuery(organization, hashes[0]), factories.user_hash("eve")
     )
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
     for each in (license, other, corrected):
@@ -116,9 +119,9 @@ async def test_every_column_of_every_row_is_listed_and_no_other(tables: Tables) 
 
 def test_every_kind_of_row_that_the_code_can_name_is_listed() -> None:
     """A prefix of a key that `rows.py` knows, and no story makes, would be missed above."""
-    known = {value.rstrip(":") for value in vars(rows).values() if isinstance(value, str) and value.endswith(":")}
-    assert known <= {kind for _, kind in listed_columns()}
-    assert known >= {"active", "ended", "seat", "denied", "day", "month"}
+    kinds = {value.rstrip(":") for value in vars(rows).values() if isinstance(value, str) and value.endswith(":")}
+    assert kinds <= {kind for _, kind in listed_columns()}
+    assert kinds >= {"active", "ended", "seat", "denied", "day", "month"}
 
 
 def logged() -> dict[str, str]:

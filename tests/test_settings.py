@@ -169,7 +169,7 @@ def test_a_malformed_or_weak_setting_is_named_and_not_shown(name: str, value: st
 
 
 @pytest.mark.parametrize("name", ["LICENSING_ISSUER_KEYS", "LICENSING_LEASE_KEYS", "LICENSING_PEPPERS"])
-def test_a_key_vault_reference_that_was_not_resolved_is_told_as_such(name: str) -> None:
+def test_a_key_vault_reference_that_was_not_resolved_is_named_as_such(name: str) -> None:
     reference = "@Microsoft.KeyVault(SecretUri=https://vault.example/secrets/pepper/)"
     assert "Key Vault reference" in refused(name, **{name: reference})
 

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 
 from licensing.cli.home import Home
-from tests import support
+from tests import factories
 from tests.api.client import Api, assert_problem, running
 
 Issue = Callable[..., str]
@@ -59,9 +59,9 @@ async def start(
 ) -> tuple[int, str]:
     """Start under a license for one network; the status, and the address's pseudonym that the register then holds."""
     hops, socket, forwarded = case
-    async with running(support.settings(home, azurite, LICENSING_TRUSTED_HOPS=str(hops)), socket=socket) as api:
+    async with running(factories.settings(home, azurite, LICENSING_TRUSTED_HOPS=str(hops)), socket=socket) as api:
         headers = [("X-Forwarded-For", entry) for entry in forwarded]
-        reply = await api.start(support.start(issue(networks=[network] if network else [])), headers=headers)
+        reply = await api.start(factories.start_body(issue(networks=[network] if network else [])), headers=headers)
         if reply.status_code != 201:
             assert_problem(reply, "network-not-allowed", 403)
             return 403, ""
@@ -71,7 +71,7 @@ async def start(
 
 def pseudonym(home: Home, address: str) -> str:
     """The pseudonym of an address, or of a /64 as its first address."""
-    peppers = support.settings(home, "UseDevelopmentStorage=true").peppers
+    peppers = factories.settings(home, "UseDevelopmentStorage=true").peppers
     return peppers.pseudonym(peppers.current, "acme", "ip", address)
 
 
@@ -87,7 +87,7 @@ async def test_the_address_that_the_trusted_proxies_saw_counts(
 
 
 @pytest.mark.parametrize(("hops", "socket", "forwarded"), UNKNOWN)
-async def test_an_address_that_cannot_be_told_is_in_no_network_and_has_no_pseudonym(
+async def test_an_address_that_cannot_be_read_is_in_no_network_and_has_no_pseudonym(
     home: Home, azurite: str, issue: Issue, hops: int, socket: str, forwarded: list[str]
 ) -> None:
     case = (hops, socket, forwarded)

@@ -23,9 +23,9 @@ from licensing.api.functions import Bridge
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port
 from licensing.storage import retry
-from tests import support
-from tests.api.client import CONTRACT, PROBLEM, Api, Clock, running
-from tests.api.host import Context
+from tests import factories
+from tests.api.client import CONTRACT, PROBLEM, Api, Context, running
+from tests.factories import OffsetClock
 
 START: Final = ("POST", "/api/sessions")
 HEARTBEAT: Final = ("PUT", "/api/sessions/{session}/heartbeat")
@@ -42,12 +42,12 @@ Operation = tuple[str, str]
 
 
 @dataclass
-class World:
+class Setup:
     """Where every reply can be provoked."""
 
     home: Home
     api: Api
-    clock: Clock
+    clock: OffsetClock
     unreachable: Api
     patch: pytest.MonkeyPatch
 
@@ -59,115 +59,115 @@ class World:
 
     def license(self, **claims: Any) -> str:
         """A license with any claims."""
-        return support.issue(self.home, **claims)
+        return factories.issue(self.home, **claims)
 
     async def call(self, operation: Operation, session: str, lease: str, api: Api | None = None) -> httpx.Response:
         """Make a well-formed call other than a start."""
         method, path = operation
-        body = {"nonce": support.new_nonce()} if operation == HEARTBEAT else None
+        body = {"nonce": factories.new_nonce()} if operation == HEARTBEAT else None
         path = path.replace("{session}", session).removeprefix("/api")
-        return await (api or self.api).send(method, path, headers=support.bearer(lease), json=body)
+        return await (api or self.api).send(method, path, headers=factories.bearer(lease), json=body)
 
 
 @pytest.fixture
-async def world(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def setup(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Setup]:
     """An app with a clock that can be put forward, and one that cannot reach its store."""
-    clock = Clock()
-    settings = support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0")
+    clock = OffsetClock()
+    settings = factories.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0")
     async with (
         running(settings, clock) as api,
-        running(support.settings(home, local_storage(free_port()))) as unreachable,
+        running(factories.settings(home, local_storage(free_port()))) as unreachable,
     ):
-        yield World(home, api, clock, unreachable, monkeypatch)
+        yield Setup(home, api, clock, unreachable, monkeypatch)
 
 
-Provoke = Callable[[World, Operation], Awaitable[httpx.Response]]
+Provoke = Callable[[Setup, Operation], Awaitable[httpx.Response]]
 
 
 # Starts.
 
 
-async def started(world: World, _: Operation) -> httpx.Response:
-    return await world.api.start(support.start(world.license()))
+async def started(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.api.start(factories.start_body(setup.license()))
 
 
-async def repeated(world: World, _: Operation) -> httpx.Response:
-    body = support.start(world.license())
-    await world.api.start(body)
-    return await world.api.start(body)
+async def repeated(setup: Setup, _: Operation) -> httpx.Response:
+    body = factories.start_body(setup.license())
+    await setup.api.start(body)
+    return await setup.api.start(body)
 
 
-async def full(world: World, _: Operation) -> httpx.Response:
-    return await world.api.start(support.start(world.license(seats=0)))
+async def full(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.api.start(factories.start_body(setup.license(seats=0)))
 
 
 def under(**claims: Any) -> Provoke:
     """A start under a license with such claims; times are seconds from now."""
 
-    async def start(world: World, _: Operation) -> httpx.Response:
-        now = int(world.clock().timestamp())
+    async def start(setup: Setup, _: Operation) -> httpx.Response:
+        now = int(setup.clock().timestamp())
         moments = {name: now + claims[name] for name in ("nbf", "exp") if name in claims}
-        return await world.api.start(support.start(world.license(**(claims | moments))))
+        return await setup.api.start(factories.start_body(setup.license(**(claims | moments))))
 
     return start
 
 
-async def forged(world: World, _: Operation) -> httpx.Response:
-    return await world.api.start(support.start(world.license()[:-4]))
+async def forged(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.api.start(factories.start_body(setup.license()[:-4]))
 
 
-async def suspended(world: World, _: Operation) -> httpx.Response:
-    id = support.new_id()
-    license = world.license(sub=id, seats=2)
-    await world.api.begin(license)
-    await world.api.service.ledger.set_status(id, suspended=True)
-    return await world.api.start(support.start(license))
+async def suspended(setup: Setup, _: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    license = setup.license(sub=id, seats=2)
+    await setup.api.begin(license)
+    await setup.api.service.ledger.set_status(id, suspended=True)
+    return await setup.api.start(factories.start_body(license))
 
 
-async def superseded(world: World, _: Operation) -> httpx.Response:
-    id = support.new_id()
-    await world.api.begin(world.license(sub=id, serial=2))
-    return await world.api.start(support.start(world.license(sub=id, serial=1)))
+async def superseded(setup: Setup, _: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    await setup.api.begin(setup.license(sub=id, serial=2))
+    return await setup.api.start(factories.start_body(setup.license(sub=id, serial=1)))
 
 
-async def started_without_store(world: World, _: Operation) -> httpx.Response:
-    return await world.cut_off.start(support.start(world.license()))
+async def started_without_store(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.cut_off.start(factories.start_body(setup.license()))
 
 
 # Calls with a lease.
 
 
-async def running_session(world: World, operation: Operation) -> httpx.Response:
-    return await world.call(operation, *await world.api.begin(world.license()))
+async def running_session(setup: Setup, operation: Operation) -> httpx.Response:
+    return await setup.call(operation, *await setup.api.begin(setup.license()))
 
 
-async def with_another_lease(world: World, operation: Operation) -> httpx.Response:
-    _, lease = await world.api.begin(world.license())
-    return await world.call(operation, support.new_session(), lease)
+async def with_another_lease(setup: Setup, operation: Operation) -> httpx.Response:
+    _, lease = await setup.api.begin(setup.license())
+    return await setup.call(operation, factories.new_session_id(), lease)
 
 
-async def after_the_end(world: World, operation: Operation) -> httpx.Response:
-    session, lease = await world.api.begin(world.license())
-    await world.api.end(session, lease)
-    return await world.call(operation, session, lease)
+async def after_the_end(setup: Setup, operation: Operation) -> httpx.Response:
+    session, lease = await setup.api.begin(setup.license())
+    await setup.api.end(session, lease)
+    return await setup.call(operation, session, lease)
 
 
-async def after_a_suspension(world: World, operation: Operation) -> httpx.Response:
-    id = support.new_id()
-    session, lease = await world.api.begin(world.license(sub=id))
-    await world.api.service.ledger.set_status(id, suspended=True)
-    return await world.call(operation, session, lease)
+async def after_a_suspension(setup: Setup, operation: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    session, lease = await setup.api.begin(setup.license(sub=id))
+    await setup.api.service.ledger.set_status(id, suspended=True)
+    return await setup.call(operation, session, lease)
 
 
-async def after_the_license_expired(world: World, operation: Operation) -> httpx.Response:
-    session, lease = await world.api.begin(world.license())
-    world.clock.ahead = timedelta(days=31)
-    return await world.call(operation, session, lease)
+async def after_the_license_expired(setup: Setup, operation: Operation) -> httpx.Response:
+    session, lease = await setup.api.begin(setup.license())
+    setup.clock.ahead = timedelta(days=31)
+    return await setup.call(operation, session, lease)
 
 
-async def without_store(world: World, operation: Operation) -> httpx.Response:
-    session, lease = await world.api.begin(world.license())
-    return await world.call(operation, session, lease, world.cut_off)
+async def without_store(setup: Setup, operation: Operation) -> httpx.Response:
+    session, lease = await setup.api.begin(setup.license())
+    return await setup.call(operation, session, lease, setup.cut_off)
 
 
 # Calls with a report token.
@@ -176,63 +176,63 @@ async def without_store(world: World, operation: Operation) -> httpx.Response:
 def with_token(format_: str = "json", **claims: Any) -> Provoke:
     """A call with a token that has such claims."""
 
-    async def ask(world: World, _: Operation) -> httpx.Response:
-        organization = support.new_id("org")
-        await world.api.begin(world.license(organization={"id": organization, "name": "Acme Water Oy"}))
-        return await world.api.usage(support.report_token(world.home, organization, **claims), format=format_)
+    async def ask(setup: Setup, _: Operation) -> httpx.Response:
+        organization = factories.new_id("org")
+        await setup.api.begin(setup.license(organization={"id": organization, "name": "Acme Water Oy"}))
+        return await setup.api.usage(factories.report_token(setup.home, organization, **claims), format=format_)
 
     return ask
 
 
-async def usage_without_store(world: World, _: Operation) -> httpx.Response:
-    return await world.cut_off.usage(support.report_token(world.home, "acme"))
+async def usage_without_store(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.cut_off.usage(factories.report_token(setup.home, "acme"))
 
 
 # Any call.
 
 
-async def plain(world: World, operation: Operation) -> httpx.Response:
-    return await world.call(operation, "", "")
+async def plain(setup: Setup, operation: Operation) -> httpx.Response:
+    return await setup.call(operation, "", "")
 
 
-async def plain_without_store(world: World, operation: Operation) -> httpx.Response:
-    return await world.call(operation, "", "", world.cut_off)
+async def plain_without_store(setup: Setup, operation: Operation) -> httpx.Response:
+    return await setup.call(operation, "", "", setup.cut_off)
 
 
-async def malformed(world: World, operation: Operation) -> httpx.Response:
+async def malformed(setup: Setup, operation: Operation) -> httpx.Response:
     """Junk in the body or the path; where there is neither, a header that the Functions middleware cannot read."""
     method, path = operation
     if operation in (START, *WITH_LEASE):
-        return await world.api.send(method, path.removeprefix("/api").replace("{session}", "junk"))
+        return await setup.api.send(method, path.removeprefix("/api").replace("{session}", "junk"))
     headers = {"x-forwarded-port": "9" * 5000}
     request = func.HttpRequest(method, f"https://test{path}", headers=headers, body=b"")
-    reply = await Bridge(create_app(lambda: world.api.service)).handle_async(request, Context("any"))
+    reply = await Bridge(create_app(lambda: setup.api.service)).handle_async(request, Context("any"))
     CONTRACT.check(method, path, reply.status_code, reply.headers, reply.get_body())
     return httpx.Response(reply.status_code, headers=dict(reply.headers), content=reply.get_body())
 
 
-async def too_large(world: World, operation: Operation) -> httpx.Response:
+async def too_large(setup: Setup, operation: Operation) -> httpx.Response:
     method, path = operation
-    path = path.removeprefix("/api").replace("{session}", support.new_session())
-    return await world.api.send(method, path, content=b" " * 16_385)
+    path = path.removeprefix("/api").replace("{session}", factories.new_session_id())
+    return await setup.api.send(method, path, content=b" " * 16_385)
 
 
-async def unforeseen(world: World, operation: Operation) -> httpx.Response:
+async def unforeseen(setup: Setup, operation: Operation) -> httpx.Response:
     def broken(*_: object) -> None:
         raise RuntimeError
 
     for name in ("start", "heartbeat", "end", "read"):
-        world.patch.setattr(world.api.service.sessions, name, broken)
-    world.patch.setattr(world.api.service, "healthy", broken)
-    world.patch.setattr(app_module, "contract", broken)
-    world.patch.setattr(usage_module, "usage_page", broken)
-    world.patch.setattr(usage_module, "read_report_pass", broken)
+        setup.patch.setattr(setup.api.service.sessions, name, broken)
+    setup.patch.setattr(setup.api.service, "healthy", broken)
+    setup.patch.setattr(app_module, "contract", broken)
+    setup.patch.setattr(usage_module, "usage_page", broken)
+    setup.patch.setattr(usage_module, "read_report_pass", broken)
     if operation == START:
-        return await started(world, operation)
-    return await world.call(operation, support.new_session(), "")
+        return await started(setup, operation)
+    return await setup.call(operation, factories.new_session_id(), "")
 
 
-DAY: Final = support.DAY
+DAY: Final = factories.DAY
 OTHER: Final = "x" * 43
 ANY: Final[dict[str, Provoke]] = {
     "malformed-request": malformed,
@@ -296,8 +296,8 @@ def test_what_is_documented_is_what_can_be_provoked() -> None:
 @pytest.mark.parametrize(
     ("operation", "outcome"), [(operation, outcome) for operation, outcomes in PROVOKED.items() for outcome in outcomes]
 )
-async def test_each_documented_reply_comes_as_documented(world: World, operation: Operation, outcome: str) -> None:
-    reply = await PROVOKED[operation][outcome](world, operation)
+async def test_each_documented_reply_comes_as_documented(setup: Setup, operation: Operation, outcome: str) -> None:
+    reply = await PROVOKED[operation][outcome](setup, operation)
 
     assert reply.status_code == documented(CONTRACT.operations()[operation])[outcome]
     if outcome != str(reply.status_code):
@@ -316,7 +316,7 @@ def test_each_call_says_which_token_it_wants() -> None:
     assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {"lease": "bearer", "report": "bearer"}
 
 
-def test_figures_come_as_json_or_csv_and_problems_never_do() -> None:
+def test_totals_come_as_json_or_csv_and_problems_never_do() -> None:
     replies = CONTRACT.operations()[USAGE]["responses"]
     kinds = {status: set(reply["content"]) for status, reply in replies.items()}
 

@@ -23,9 +23,9 @@ from licensing.cli.home import Home
 from licensing.services.service import utc_now
 from licensing.storage import register as rows
 from licensing.storage.tables import Tables, merge
-from tests import support
-from tests.api.client import CONTRACT, never_asked
-from tests.api.host import CALLER, ROOT, Host, is_http, load, triggers
+from tests import factories
+from tests.api.client import CALLER, CONTRACT, ROOT, Host, is_http, load, never_asked, triggers
+from tests.stores import StorageCalls
 
 Issue = Callable[..., str]
 CATCH_ALL: Final = "zz_unknown"
@@ -35,7 +35,7 @@ CATCH_ALL: Final = "zz_unknown"
 async def host(home: Home, azurite: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     """A worker that has loaded the app with the settings that it would have on Azure."""
     changes = {"LICENSING_TRUSTED_HOPS": "1", "LICENSING_STATUS_CACHE_SECONDS": "0"}
-    module = load(support.environment(home, azurite, **changes), monkeypatch)
+    module = load(factories.environment(home, azurite, **changes), monkeypatch)
     yield Host(module)
     await module.service().close()
 
@@ -102,17 +102,19 @@ def test_anybody_may_call_since_the_license_is_the_key(monkeypatch: pytest.Monke
 
 
 async def test_a_whole_session_through_every_trigger(host: Host, home: Home, issue: Issue) -> None:
-    body = support.start(issue(networks=[f"{CALLER}/32"]))
+    body = factories.start_body(issue(networks=[f"{CALLER}/32"]))
     session = body["session"]
 
     started = await host.send("POST", "/sessions", packed(body))
     assert (started.status_code, started.mimetype) == (201, "application/json")
     bearer = {"authorization": f"Bearer {said(started)['lease']}"}
-    heartbeat = await host.send("PUT", f"/sessions/{session}/heartbeat", packed({"nonce": support.new_nonce()}), bearer)
+    heartbeat = await host.send(
+        "PUT", f"/sessions/{session}/heartbeat", packed({"nonce": factories.new_nonce()}), bearer
+    )
     read = await host.send("GET", f"/sessions/{session}", headers=bearer)
     ended = await host.send("DELETE", f"/sessions/{session}", headers=bearer)
     gone = await host.send("GET", f"/sessions/{session}", headers=bearer)
-    token = support.report_token(home, support.new_id("org"))
+    token = factories.report_token(home, factories.new_id("org"))
     page = await host.send("GET", "/usage")
     usage = await host.send("GET", "/usage/data?format=csv", headers={"authorization": f"Bearer {token}"})
     health = await host.send("GET", "/health")
@@ -132,7 +134,7 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
 
 
 async def test_of_all_operations_start_heartbeat_and_end_alone_write(
-    host: Host, home: Home, issue: Issue, storage_calls: support.StorageCalls
+    host: Host, home: Home, issue: Issue, storage_calls: StorageCalls
 ) -> None:
     wrote = []
 
@@ -144,12 +146,12 @@ async def test_of_all_operations_start_heartbeat_and_end_alone_write(
             wrote.append((method, re.sub("/sessions/[^/]+", "/sessions/{session}", path)))
         return reply
 
-    body = support.start(issue())
+    body = factories.start_body(issue())
     place = f"/sessions/{body['session']}"
     lease = said(await ask("POST", "/sessions", packed(body)))["lease"]
     await ask("GET", place, bearer=lease)
-    await ask("PUT", f"{place}/heartbeat", packed({"nonce": support.new_nonce()}), lease)
-    await ask("GET", "/usage/data", bearer=support.report_token(home, "acme"))
+    await ask("PUT", f"{place}/heartbeat", packed({"nonce": factories.new_nonce()}), lease)
+    await ask("GET", "/usage/data", bearer=factories.report_token(home, "acme"))
     for path in ("/usage", "/health", "/openapi.json", "/docs"):
         await ask("GET", path)
     await ask("DELETE", place, bearer=lease)
@@ -165,7 +167,7 @@ async def test_of_all_operations_start_heartbeat_and_end_alone_write(
 async def test_a_refusal_keeps_its_headers(host: Host, issue: Issue) -> None:
     license = issue(seats=0)
 
-    full = await host.send("POST", "/sessions", packed(support.start(license)))
+    full = await host.send("POST", "/sessions", packed(factories.start_body(license)))
 
     assert (full.status_code, said(full)["code"]) == (409, "no-seat-available")
     assert 10 <= int(full.headers["retry-after"]) <= 60
@@ -228,7 +230,7 @@ async def test_an_unforeseen_exception_does_not_leave_the_function(
 
     monkeypatch.setattr(host.module.service().sessions, "start", fail)
 
-    reply = await host.send("POST", "/sessions", packed(support.start(issue())))
+    reply = await host.send("POST", "/sessions", packed(factories.start_body(issue())))
 
     assert (reply.status_code, said(reply)["code"]) == (503, "service-unavailable")
 
@@ -237,8 +239,8 @@ async def test_an_unforeseen_exception_does_not_leave_the_function(
 
 
 async def test_the_timer_ends_what_has_lapsed(host: Host, tables: Tables, issue: Issue) -> None:
-    id, service = support.new_id(), host.module.service()
-    body = support.start(issue(sub=id))
+    id, service = factories.new_license_id(), host.module.service()
+    body = factories.start_body(issue(sub=id))
     await host.send("POST", "/sessions", packed(body))
     silent = {"heartbeat_at": utc_now() - timedelta(hours=1), "expires_at": utc_now() - timedelta(minutes=1)}
     await tables.commit("register", id, [merge(rows.ACTIVE + body["session"], silent)])
@@ -246,11 +248,11 @@ async def test_the_timer_ends_what_has_lapsed(host: Host, tables: Tables, issue:
     await host.module.sweep.build().get_user_function()(TimerRequest(past_due=True))
 
     assert await tables.get("register", id, rows.ACTIVE + body["session"]) is None
-    head = await service.ledger.state(id)
-    assert head.in_use == 0
+    state = await service.ledger.state(id)
+    assert state.in_use == 0
 
 
-async def test_the_warm_up_connects_to_the_store(host: Host, storage_calls: support.StorageCalls) -> None:
+async def test_the_warm_up_connects_to_the_store(host: Host, storage_calls: StorageCalls) -> None:
     mark = await storage_calls.mark()
 
     await host.module.warmup.build().get_user_function()(None)
@@ -289,7 +291,9 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
 def test_a_weak_pepper_keeps_the_app_from_loading_and_is_not_shown(home: Home) -> None:
     weak = "c2VjcmV0LXBlcHBlcg=="
 
-    process = loaded(**support.environment(home, "UseDevelopmentStorage=true", LICENSING_PEPPERS=f'{{"1": "{weak}"}}'))
+    process = loaded(
+        **factories.environment(home, "UseDevelopmentStorage=true", LICENSING_PEPPERS=f'{{"1": "{weak}"}}')
+    )
 
     assert process.returncode != 0
     assert "LICENSING_PEPPERS" in process.stderr.splitlines()[-1]
@@ -362,8 +366,8 @@ async def life(host: Host, issue: Issue) -> set[str]:
     """A session from start to end with some refusals on the way; everything in it that must stay private."""
     license = issue(seats=1, sharing="user-host")  # whose seats bear pseudonyms in their keys
     mine, others = (
-        support.start(license, "augusta.king"),
-        support.start(license, "charles.babbage", "pc-2.acme.example"),
+        factories.start_body(license, "augusta.king"),
+        factories.start_body(license, "charles.babbage", "pc-2.acme.example"),
     )
     caller = {"x-forwarded-for": f"{ADDRESS}:50123", "client-ip": f"{ADDRESS}:50123"}
     started = await host.send("POST", "/sessions", packed(mine), caller)
@@ -371,9 +375,9 @@ async def life(host: Host, issue: Issue) -> set[str]:
     bearer = {"authorization": f"Bearer {lease}"}
     path = f"/sessions/{mine['session']}"
     heartbeat = await host.send(
-        "PUT", f"{path}/heartbeat", packed({"nonce": support.new_nonce()}), {**bearer, **caller}
+        "PUT", f"{path}/heartbeat", packed({"nonce": factories.new_nonce()}), {**bearer, **caller}
     )
-    second = await host.send("POST", "/sessions", packed({**mine, "session": support.new_session()}), caller)
+    second = await host.send("POST", "/sessions", packed({**mine, "session": factories.new_session_id()}), caller)
     assert second.status_code == 201
     replies = [
         await host.send("POST", "/sessions", packed(others), caller),

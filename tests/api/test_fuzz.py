@@ -17,9 +17,9 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.result import Ok
 
 from licensing.cli.home import Home
-from tests import support
+from tests import factories
 from tests.api.client import CONTRACT
-from tests.stories.service import Served, serving
+from tests.processes import Served, serving
 
 EXAMPLES: Final = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 """How many requests of each kind; FUZZ_EXAMPLES=2000 by hand."""
@@ -100,14 +100,14 @@ def test_requests_made_from_the_contract(
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if "{session}" in name])
 def test_a_lease_that_was_attacked_opens_nothing(home: Home, served: Served, http: requests.Session, name: str) -> None:
     """A session is started, used with its own lease in any way that the contract has, and attacked by all others."""
-    license = support.issue(home, seats=100_000)
+    license = factories.issue(home, seats=100_000)
 
     @few
     @given(case=OPERATIONS[name].as_strategy(), seed=st.integers(0), genuine=st.booleans())
     def attack(case: Any, seed: int, genuine: bool) -> None:
         chance = random.Random(seed)
-        begun = http.post(f"{served.url}/sessions", json=support.start(license)).json()
-        other = http.post(f"{served.url}/sessions", json=support.start(license)).json()
+        begun = http.post(f"{served.url}/sessions", json=factories.start_body(license)).json()
+        other = http.post(f"{served.url}/sessions", json=factories.start_body(license)).json()
         wrong = [mangled(begun["lease"], chance), other["lease"], license, mangled(license, chance)]
         token = begun["lease"] if genuine else chance.choice(wrong).encode().decode("latin-1")
         case.path_parameters["session"] = begun["session"]
@@ -115,20 +115,20 @@ def test_a_lease_that_was_attacked_opens_nothing(home: Home, served: Served, htt
         status = hold_against_contract(served, http, case)
         assert status in ((200, 204) if genuine else (400, 401))
         # Whatever was sent, the session is there unless its own lease ended it.
-        read = http.get(f"{served.url}/sessions/{begun['session']}", headers=support.bearer(begun["lease"]))
+        read = http.get(f"{served.url}/sessions/{begun['session']}", headers=factories.bearer(begun["lease"]))
         assert read.status_code == (410 if genuine and case.method == "DELETE" else 200)
 
     attack()
 
 
 def test_a_license_file_that_was_attacked_starts_nothing(home: Home, served: Served, http: requests.Session) -> None:
-    license = support.issue(home, seats=100_000)
+    license = factories.issue(home, seats=100_000)
 
     @few
     @given(seed=st.integers(0))
     def attack(seed: int) -> None:
         wrong = mangled(license, random.Random(seed))
-        reply = http.post(f"{served.url}/sessions", json=support.start(wrong))
+        reply = http.post(f"{served.url}/sessions", json=factories.start_body(wrong))
         assert reply.status_code in (400, 401, 413), reply.text
 
     attack()

@@ -13,8 +13,10 @@ from licensing.crypto.keys import SigningKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import from_base64url
 from licensing.crypto.tokens import LEASE_TYPE, LICENSE_TYPE, sign
 from licensing.services.service import utc_now
-from tests import support
-from tests.api.client import Api, Clock, assert_problem, running
+from tests import factories
+from tests.api.client import Api, assert_problem, running
+from tests.factories import OffsetClock
+from tests.stores import StorageCalls
 
 Issue = Callable[..., str]
 Call = Callable[[Api, str, str], Awaitable[httpx.Response]]
@@ -36,7 +38,7 @@ def claims(session: str, license: str, **changes: Any) -> dict[str, Any]:
         "aud": license,
         "iat": now,
         "exp": now + 3600,
-        "nonce": support.new_nonce(),
+        "nonce": factories.new_nonce(),
         "features": [],
         "grace": 0,
         "borrowed": False,
@@ -53,7 +55,7 @@ def altered(token: str) -> str:
 
 @each_call
 async def test_the_lease_of_another_session_of_the_same_license_opens_nothing(
-    api: Api, issue: Issue, storage_calls: support.StorageCalls, call: Call
+    api: Api, issue: Issue, storage_calls: StorageCalls, call: Call
 ) -> None:
     license = issue(seats=2)
     victim, victims_lease = await api.begin(license)
@@ -77,7 +79,7 @@ FORGERIES: dict[str, Callable[[str, str, Home], str]] = {
     ),
     "issuer's key": lambda session, _lease, home: sign(claims(session, "lic"), LEASE_TYPE, home.issuer_keys()),
     "of another type": lambda session, _lease, home: sign(claims(session, "lic"), LICENSE_TYPE, lease_keys(home)),
-    "a license": lambda session, _lease, home: support.issue(home, sub=session),
+    "a license": lambda session, _lease, home: factories.issue(home, sub=session),
     "without claims": lambda _session, _lease, home: sign({}, LEASE_TYPE, lease_keys(home)),
     "too large": lambda session, _lease, home: sign(
         claims(session, "lic", features=["f" * 12_288]), LEASE_TYPE, lease_keys(home)
@@ -88,7 +90,7 @@ FORGERIES: dict[str, Callable[[str, str, Home], str]] = {
 
 def lease_keys(home: Home) -> SigningKeys:
     """The keys that the service signs leases with."""
-    return support.settings(home, "UseDevelopmentStorage=true").lease_keys
+    return factories.settings(home, "UseDevelopmentStorage=true").lease_keys
 
 
 @each_call
@@ -97,7 +99,7 @@ async def test_what_is_no_lease_of_ours_is_refused_before_storage_is_touched(
     api: Api,
     home: Home,
     issue: Issue,
-    storage_calls: support.StorageCalls,
+    storage_calls: StorageCalls,
     call: Call,
     forge: Callable[[str, str, Home], str],
 ) -> None:
@@ -138,14 +140,14 @@ async def test_a_license_file_is_not_accepted_where_a_lease_is_and_the_other_way
     session, lease = await api.begin(license)
 
     assert_problem(await api.read(session, license), "lease-invalid", 401)
-    assert_problem(await api.start(support.start(lease)), "license-invalid", 401)
+    assert_problem(await api.start(factories.start_body(lease)), "license-invalid", 401)
 
 
 async def test_an_expired_lease_still_authenticates_because_the_row_decides(
     home: Home, azurite: str, issue: Issue
 ) -> None:
-    clock = Clock()
-    async with running(support.settings(home, azurite), clock) as api:
+    clock = OffsetClock()
+    async with running(factories.settings(home, azurite), clock) as api:
         session, lease = await api.begin(issue())
         clock.ahead = timedelta(hours=9)
 
@@ -165,12 +167,12 @@ async def test_a_stolen_lease_of_an_ended_session_brings_nothing_back(api: Api, 
 LICENSE_FORGERIES: dict[str, Callable[[str, Home], str]] = {
     "altered": lambda license, _home: altered(license),
     "own key": lambda _license, home: sign(
-        support.claims(home), LICENSE_TYPE, SigningKeys({"keys": [new_private_jwk()]})
+        factories.claims(home), LICENSE_TYPE, SigningKeys({"keys": [new_private_jwk()]})
     ),
-    "lease key": lambda _license, home: sign(support.claims(home), LICENSE_TYPE, lease_keys(home)),
-    "of another type": lambda _license, home: sign(support.claims(home), LEASE_TYPE, home.issuer_keys()),
-    "contradicts itself": lambda _license, home: support.issue(home, heartbeat=900, lease=900),
-    "too large": lambda _license, home: support.issue(home, users=[support.user_hash()] * 200),
+    "lease key": lambda _license, home: sign(factories.claims(home), LICENSE_TYPE, lease_keys(home)),
+    "of another type": lambda _license, home: sign(factories.claims(home), LEASE_TYPE, home.issuer_keys()),
+    "contradicts itself": lambda _license, home: factories.issue(home, heartbeat=900, lease=900),
+    "too large": lambda _license, home: factories.issue(home, users=[factories.user_hash()] * 200),
     "with its comments": lambda license, _home: f"# a license\n{license}\n",
     "junk": lambda _license, _home: "ü.{}.\u0000",
 }
@@ -178,12 +180,12 @@ LICENSE_FORGERIES: dict[str, Callable[[str, Home], str]] = {
 
 @pytest.mark.parametrize("forge", LICENSE_FORGERIES.values(), ids=LICENSE_FORGERIES)
 async def test_what_is_no_genuine_license_is_refused_before_storage_is_touched(
-    api: Api, home: Home, issue: Issue, storage_calls: support.StorageCalls, forge: Callable[[str, Home], str]
+    api: Api, home: Home, issue: Issue, storage_calls: StorageCalls, forge: Callable[[str, Home], str]
 ) -> None:
     forged = forge(issue(), home)
     mark = await storage_calls.mark()
 
-    assert_problem(await api.start(support.start(forged)), "license-invalid", 401)
+    assert_problem(await api.start(factories.start_body(forged)), "license-invalid", 401)
     assert await storage_calls.since(mark) == []
 
 
@@ -207,7 +209,7 @@ async def test_a_program_whose_file_does_not_know_the_new_lease_key_gets_leases_
     older_file = issue(lease_keys={"keys": [public_jwk(old)]})
     newer_file = issue(lease_keys={"keys": [public_jwk(old), public_jwk(new)]})
     foreign_file = issue(lease_keys={"keys": [public_jwk(new_private_jwk())]})
-    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+    async with running(factories.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
         for file, expected in ((older_file, old), (newer_file, new), (foreign_file, new)):
             session, lease = await api.begin(file)
             assert kid_of(lease) == expected["kid"]
@@ -220,9 +222,9 @@ async def test_a_session_keeps_its_lease_key_when_the_service_gets_a_new_one(
 ) -> None:
     old, new = new_private_jwk(), new_private_jwk()
     license = issue(lease_keys={"keys": [public_jwk(new), public_jwk(old)]})
-    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(old))) as api:
+    async with running(factories.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(old))) as api:
         session, lease = await api.begin(license)
-    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+    async with running(factories.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
         renewed = await api.heartbeat(session, lease)
         assert (renewed.status_code, kid_of(renewed.json()["lease"])) == (200, old["kid"])
         assert (await api.end(session, renewed.json()["lease"])).status_code == 204
@@ -233,9 +235,9 @@ async def test_an_unrecorded_start_is_answered_under_a_key_of_its_file_too(
 ) -> None:
     old, new = new_private_jwk(), new_private_jwk()
     license = issue(
-        kind="named-user", users=[support.user_hash()], collect=False, lease_keys={"keys": [public_jwk(old)]}
+        kind="named-user", users=[factories.user_hash()], collect=False, lease_keys={"keys": [public_jwk(old)]}
     )
-    async with running(support.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
+    async with running(factories.settings(home, azurite, LICENSING_LEASE_KEYS=jwks(new, old))) as api:
         _, lease = await api.begin(license)
     assert kid_of(lease) == old["kid"]
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from licensing.crypto.pseudonyms import base64url
-from tests import support
+from tests import factories
 from tests.api.client import Api, assert_problem
+from tests.stores import StorageCalls
 
 Issue = Callable[..., str]
 
@@ -22,7 +23,7 @@ JSON: Final = {"Content-Type": "application/json"}
 
 def fields(**changes: Any) -> dict[str, Any]:
     """The fields of a start that is well-formed, though its license is not genuine."""
-    return {**support.start("not.genuine."), **changes}
+    return {**factories.start_body("not.genuine."), **changes}
 
 
 def without(name: str) -> dict[str, Any]:
@@ -88,7 +89,7 @@ BODIES: Final[dict[str, bytes]] = {
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 async def test_a_start_that_is_not_as_the_protocol_says_is_malformed(
-    api: Api, storage_calls: support.StorageCalls, body: bytes
+    api: Api, storage_calls: StorageCalls, body: bytes
 ) -> None:
     mark = await storage_calls.mark()
 
@@ -105,7 +106,7 @@ async def test_a_start_that_is_not_as_the_protocol_says_is_malformed(
 )
 async def test_a_heartbeat_that_is_not_as_the_protocol_says_is_malformed(api: Api, issue: Issue, body: bytes) -> None:
     session, lease = await api.begin(issue())
-    headers = {**JSON, **support.bearer(lease)}
+    headers = {**JSON, **factories.bearer(lease)}
 
     reply = await api.send("PUT", f"/sessions/{session}/heartbeat", content=body, headers=headers)
 
@@ -116,7 +117,7 @@ async def test_a_heartbeat_that_is_not_as_the_protocol_says_is_malformed(api: Ap
     "media_type", ["", "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "/"]
 )
 async def test_a_body_that_does_not_say_it_is_json_is_malformed(api: Api, issue: Issue, media_type: str) -> None:
-    body = json.dumps(support.start(issue())).encode()
+    body = json.dumps(factories.start_body(issue())).encode()
 
     reply = await api.send("POST", "/sessions", content=body, headers={"Content-Type": media_type})
 
@@ -124,7 +125,7 @@ async def test_a_body_that_does_not_say_it_is_json_is_malformed(api: Api, issue:
 
 
 async def test_a_key_that_comes_twice_counts_once(api: Api, issue: Issue) -> None:
-    body = json.dumps(support.start(issue())).encode()
+    body = json.dumps(factories.start_body(issue())).encode()
 
     reply = await api.send("POST", "/sessions", content=b'{"nonce": "0123456789abcdef", ' + body[1:], headers=JSON)
 
@@ -148,7 +149,7 @@ async def test_a_key_that_comes_twice_counts_once(api: Api, issue: Issue) -> Non
     ],
 )
 async def test_a_path_with_junk_for_a_session_is_malformed_or_leads_nowhere(api: Api, method: str, junk: str) -> None:
-    reply = await api.send(method, f"/sessions/{junk}", headers=support.bearer(CANARY))
+    reply = await api.send(method, f"/sessions/{junk}", headers=factories.bearer(CANARY))
 
     assert reply.json()["code"] in ("malformed-request", "not-found")
     assert CANARY not in reply.text
@@ -182,7 +183,7 @@ async def test_outside_of_api_there_is_nothing(api: Api) -> None:
         ("DELETE", "/docs", "GET"),
     ],
 )
-async def test_a_wrong_method_is_told_the_right_one(api: Api, method: str, path: str, allowed: str) -> None:
+async def test_a_wrong_method_gets_the_right_one(api: Api, method: str, path: str, allowed: str) -> None:
     reply = await api.send(method, path)
 
     assert_problem(reply, "method-not-allowed", 405, allow=allowed)
@@ -200,7 +201,7 @@ async def chunks(body: bytes) -> AsyncIterator[bytes]:
 
 def of_size(license: str, size: int) -> bytes:
     """A start with blanks up to a size."""
-    return json.dumps(support.start(license)).encode().ljust(size)
+    return json.dumps(factories.start_body(license)).encode().ljust(size)
 
 
 @pytest.mark.parametrize("sent", [lambda body: body, chunks], ids=["Content-Length", "in chunks"])
@@ -240,7 +241,7 @@ async def test_a_length_that_is_not_true_does_not_let_more_in(api: Api, issue: I
 async def test_a_body_where_none_is_expected_does_no_harm(api: Api, issue: Issue, method: str) -> None:
     session, lease = await api.begin(issue())
 
-    reply = await api.send(method, f"/sessions/{session}", content=b"{" * 100, headers=support.bearer(lease))
+    reply = await api.send(method, f"/sessions/{session}", content=b"{" * 100, headers=factories.bearer(lease))
 
     assert reply.status_code in (200, 204)
 

@@ -14,13 +14,14 @@ from licensing.cli.processes import free_port
 from licensing.crypto.tokens import Lease, write_lease
 from licensing.services.service import utc_now
 from licensing.storage import retry
-from tests import support
+from tests import factories
 from tests.api.client import Api, assert_problem, running
+from tests.stores import StorageCalls
 
 Issue = Callable[..., str]
 
 CALLS: Final = {
-    "start": lambda api, session, lease, license: api.start(support.start(license)),
+    "start": lambda api, session, lease, license: api.start(factories.start_body(license)),
     "heartbeat": lambda api, session, lease, license: api.heartbeat(session, lease),
     "end": lambda api, session, lease, license: api.end(session, lease),
     "read": lambda api, session, lease, license: api.read(session, lease),
@@ -32,7 +33,7 @@ each_call = pytest.mark.parametrize("name", CALLS)
 async def cut_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Api]:
     """An app whose store is at a port where nobody listens, and which does not try for long."""
     monkeypatch.setattr(retry, "BATCH_SECONDS", 0.1)
-    async with running(support.settings(home, local_storage(free_port()))) as opened:
+    async with running(factories.settings(home, local_storage(free_port()))) as opened:
         yield opened
 
 
@@ -41,10 +42,10 @@ def lease_of(api: Api, session: str) -> str:
     now = utc_now()
     lease = Lease(
         session_id=session,
-        license_id=support.new_id(),
+        license_id=factories.new_license_id(),
         issued_at=now,
         expires_at=now,
-        nonce=support.new_nonce(),
+        nonce=factories.new_nonce(),
         features=(),
         grace_seconds=0,
         borrowed=False,
@@ -55,7 +56,7 @@ def lease_of(api: Api, session: str) -> str:
 
 async def call(api: Api, name: str, issue: Issue) -> Any:
     """Make a call that would succeed, or get `session-gone`."""
-    session = support.new_session()
+    session = factories.new_session_id()
     return await CALLS[name](api, session, lease_of(api, session), issue())
 
 
@@ -72,15 +73,15 @@ async def test_without_its_store_the_service_is_not_healthy(cut_off: Api) -> Non
 
 
 async def test_without_its_store_refusals_by_signature_and_terms_stay_what_they_are(cut_off: Api, issue: Issue) -> None:
-    assert_problem(await cut_off.start(support.start("forged")), "license-invalid", 401)
-    assert_problem(await cut_off.start(support.start(issue(users=["x" * 43]))), "user-not-allowed", 403)
-    assert_problem(await cut_off.read(support.new_session(), "forged"), "lease-invalid", 401)
+    assert_problem(await cut_off.start(factories.start_body("forged")), "license-invalid", 401)
+    assert_problem(await cut_off.start(factories.start_body(issue(users=["x" * 43]))), "user-not-allowed", 403)
+    assert_problem(await cut_off.read(factories.new_session_id(), "forged"), "lease-invalid", 401)
 
 
 async def test_nobody_makes_the_store_work_by_asking_for_health(
-    home: Home, azurite: str, storage_calls: support.StorageCalls
+    home: Home, azurite: str, storage_calls: StorageCalls
 ) -> None:
-    async with running(support.settings(home, azurite)) as api:
+    async with running(factories.settings(home, azurite)) as api:
         mark = await storage_calls.mark()
 
         replies = [await api.send("GET", "/health") for _ in range(20)]
@@ -124,7 +125,7 @@ async def test_an_unforeseen_exception_is_a_problem_reply_and_a_log_line_without
 
 
 @pytest.mark.parametrize("path", ["/docs", "/openapi.json"])
-async def test_a_fault_in_a_page_is_a_problem_reply_too(api: Api, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+async def test_an_error_in_a_page_is_a_problem_reply_too(api: Api, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     def broken(_: object) -> None:
         raise RuntimeError(SECRET)
 
@@ -133,7 +134,7 @@ async def test_a_fault_in_a_page_is_a_problem_reply_too(api: Api, monkeypatch: p
     assert_problem(await api.send("GET", path), "service-unavailable", 503)
 
 
-async def test_a_fault_in_health_is_a_problem_reply_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_error_in_health_is_a_problem_reply_too(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.service, "healthy", fail)
 
     assert_problem(await api.send("GET", "/health"), "service-unavailable", 503)

@@ -11,18 +11,20 @@ from licensing.cli.home import Home
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import Peppers
 from licensing.crypto.tokens import Lease, read_lease
-from tests import support
-from tests.api.client import SOCKET, Api, Clock, assert_problem, running
+from tests import factories
+from tests.api.client import SOCKET, Api, assert_problem, running
+from tests.factories import OffsetClock
+from tests.stores import StorageCalls
 
 Issue = Callable[..., str]
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 
 
 @pytest.fixture
-async def late(home: Home, azurite: str) -> AsyncIterator[tuple[Api, Clock]]:
+async def late(home: Home, azurite: str) -> AsyncIterator[tuple[Api, OffsetClock]]:
     """An app whose clock can be put forward, and which caches no license state."""
-    clock = Clock()
-    async with running(support.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0"), clock) as opened:
+    clock = OffsetClock()
+    async with running(factories.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="0"), clock) as opened:
         yield opened, clock
 
 
@@ -35,7 +37,7 @@ def lease_in(reply: Any, home: Home) -> Lease:
 
 
 async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, home: Home, issue: Issue) -> None:
-    body = support.start(issue(seats=3, heartbeat=60, lease=180, features=["sewer", "2d"], grace=7200))
+    body = factories.start_body(issue(seats=3, heartbeat=60, lease=180, features=["sewer", "2d"], grace=7200))
     before = datetime.now(UTC)
 
     reply = await api.start(body)
@@ -70,7 +72,7 @@ async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, 
 async def test_a_repeated_start_is_the_same_session_and_takes_no_second_seat(
     api: Api, home: Home, issue: Issue
 ) -> None:
-    body = support.start(issue())
+    body = factories.start_body(issue())
     first = await api.start(body)
 
     again = await api.start({**body, "nonce": "another_nonce_than_before"})
@@ -81,7 +83,7 @@ async def test_a_repeated_start_is_the_same_session_and_takes_no_second_seat(
 
 
 async def test_a_session_id_is_one_id_in_capitals_too(api: Api, issue: Issue) -> None:
-    body = support.start(issue())
+    body = factories.start_body(issue())
     await api.start(body)
 
     again = await api.start({**body, "session": body["session"].upper()})
@@ -93,7 +95,7 @@ async def test_a_full_house_refuses_and_says_when_to_come_back(api: Api, issue: 
     license = issue(seats=1)
     await api.begin(license)
 
-    reply = await api.start(support.start(license, user="bob"))
+    reply = await api.start(factories.start_body(license, user="bob"))
 
     problem = assert_problem(reply, "no-seat-available", 409)
     assert problem["seats"] == {"in_use": 1, "total": 1}
@@ -101,11 +103,11 @@ async def test_a_full_house_refuses_and_says_when_to_come_back(api: Api, issue: 
     assert problem["detail"] == f"The one seat is taken; try again in {reply.headers['retry-after']} seconds."
 
 
-async def test_a_seat_beyond_those_bought_is_granted_and_told(api: Api, home: Home, issue: Issue) -> None:
+async def test_a_seat_beyond_those_bought_is_granted_and_marked(api: Api, home: Home, issue: Issue) -> None:
     license = issue(seats=1, overdraft=1)
     await api.begin(license)
 
-    reply = await api.start(support.start(license, user="bob"))
+    reply = await api.start(factories.start_body(license, user="bob"))
 
     assert reply.status_code == 201
     assert (reply.json()["overdraft"], reply.json()["seats"]) == (True, {"in_use": 2, "total": 1})
@@ -113,7 +115,7 @@ async def test_a_seat_beyond_those_bought_is_granted_and_told(api: Api, home: Ho
 
 
 async def test_a_borrowed_seat_is_cut_to_what_the_license_allows(api: Api, home: Home, issue: Issue) -> None:
-    reply = await api.start(support.start(issue(borrow=7200), borrow_seconds=31_622_400))
+    reply = await api.start(factories.start_body(issue(borrow=7200), borrow_seconds=31_622_400))
 
     lease = lease_in(reply, home)
     assert lease.borrowed
@@ -121,12 +123,12 @@ async def test_a_borrowed_seat_is_cut_to_what_the_license_allows(api: Api, home:
 
 
 async def test_a_license_that_forbids_to_collect_leaves_no_trace(
-    api: Api, home: Home, issue: Issue, storage_calls: support.StorageCalls
+    api: Api, home: Home, issue: Issue, storage_calls: StorageCalls
 ) -> None:
-    license = issue(kind="named-user", users=[support.user_hash()], collect=False)
+    license = issue(kind="named-user", users=[factories.user_hash()], collect=False)
     mark = await storage_calls.mark()
 
-    reply = await api.start(support.start(license))
+    reply = await api.start(factories.start_body(license))
 
     assert reply.status_code == 201
     assert (reply.json()["recorded"], reply.json()["seats"]) == (False, {"in_use": 0, "total": 1})
@@ -135,9 +137,9 @@ async def test_a_license_that_forbids_to_collect_leaves_no_trace(
 
 
 async def test_a_license_for_named_users_takes_no_seat(api: Api, issue: Issue) -> None:
-    license = issue(kind="named-user", users=[support.user_hash()], seats=0)
+    license = issue(kind="named-user", users=[factories.user_hash()], seats=0)
 
-    replies = [await api.start(support.start(license)) for _ in range(3)]
+    replies = [await api.start(factories.start_body(license)) for _ in range(3)]
 
     assert [reply.status_code for reply in replies] == [201, 201, 201]
     assert {reply.json()["seats"]["in_use"] for reply in replies} == {0}
@@ -150,8 +152,8 @@ OTHER = "x" * 43
 @pytest.mark.parametrize(
     ("code", "claims"),
     [
-        ("license-not-yet-valid", {"nbf": NOW + support.DAY}),
-        ("license-expired", {"nbf": NOW - 2 * support.DAY, "exp": NOW - 1}),
+        ("license-not-yet-valid", {"nbf": NOW + factories.DAY}),
+        ("license-expired", {"nbf": NOW - 2 * factories.DAY, "exp": NOW - 1}),
         ("user-not-allowed", {"users": [OTHER]}),
         ("user-not-allowed", {"kind": "named-user", "users": [OTHER]}),
         ("host-not-allowed", {"hosts": [OTHER]}),
@@ -160,41 +162,41 @@ OTHER = "x" * 43
     ],
 )
 async def test_whom_the_license_does_not_admit_is_refused_before_storage_is_touched(
-    api: Api, issue: Issue, storage_calls: support.StorageCalls, code: str, claims: dict[str, Any]
+    api: Api, issue: Issue, storage_calls: StorageCalls, code: str, claims: dict[str, Any]
 ) -> None:
     mark = await storage_calls.mark()
 
-    reply = await api.start(support.start(issue(**claims)))
+    reply = await api.start(factories.start_body(issue(**claims)))
 
     assert_problem(reply, code, 403)
     assert await storage_calls.since(mark) == []
 
 
 async def test_a_suspended_license_starts_nothing_until_it_is_reinstated(api: Api, issue: Issue) -> None:
-    id = support.new_id()
+    id = factories.new_license_id()
     license = issue(sub=id, seats=5)
     await api.begin(license)
     await api.service.ledger.set_status(id, suspended=True)
 
-    assert_problem(await api.start(support.start(license)), "license-suspended", 403)
+    assert_problem(await api.start(factories.start_body(license)), "license-suspended", 403)
 
     await api.service.ledger.set_status(id, suspended=False)
-    assert (await api.start(support.start(license))).status_code == 201
+    assert (await api.start(factories.start_body(license))).status_code == 201
 
 
 async def test_an_older_license_file_is_refused_once_a_newer_one_was_seen(api: Api, issue: Issue) -> None:
-    id = support.new_id()
+    id = factories.new_license_id()
     older, newer = issue(sub=id, serial=1, seats=5), issue(sub=id, serial=2, seats=6)
     await api.begin(newer)
 
-    assert_problem(await api.start(support.start(older)), "license-superseded", 403)
+    assert_problem(await api.start(factories.start_body(older)), "license-superseded", 403)
 
 
 async def test_a_session_id_that_another_program_uses_is_not_given_away(api: Api, issue: Issue) -> None:
     license = issue(seats=5)
     session, _ = await api.begin(license)
 
-    reply = await api.start(support.start(license, user="mallory", session=session))
+    reply = await api.start(factories.start_body(license, user="mallory", session=session))
 
     assert_problem(reply, "malformed-request", 400)
 
@@ -203,10 +205,10 @@ async def test_a_session_id_that_another_program_uses_is_not_given_away(api: Api
 
 
 async def test_a_heartbeat_renews_the_lease_with_its_own_nonce(
-    late: tuple[Api, Clock], home: Home, issue: Issue
+    late: tuple[Api, OffsetClock], home: Home, issue: Issue
 ) -> None:
     api, clock = late
-    begun = await api.start(support.start(issue(seats=2)))
+    begun = await api.start(factories.start_body(issue(seats=2)))
     session, lease = begun.json()["session"], begun.json()["lease"]
     clock.ahead = timedelta(seconds=300)
 
@@ -230,7 +232,9 @@ async def test_a_heartbeat_sent_twice_is_as_good_as_once(api: Api, issue: Issue)
     assert [reply.json()["seats"]["in_use"] for reply in replies] == [1, 1]
 
 
-async def test_a_late_heartbeat_revives_a_session_that_nobody_has_swept(late: tuple[Api, Clock], issue: Issue) -> None:
+async def test_a_late_heartbeat_revives_a_session_that_nobody_has_swept(
+    late: tuple[Api, OffsetClock], issue: Issue
+) -> None:
     api, clock = late
     session, lease = await api.begin(issue())
     clock.ahead = timedelta(hours=2)
@@ -238,7 +242,7 @@ async def test_a_late_heartbeat_revives_a_session_that_nobody_has_swept(late: tu
     assert (await api.heartbeat(session, lease)).status_code == 200
 
 
-async def test_a_heartbeat_of_an_ended_session_is_told_to_start_again(api: Api, issue: Issue) -> None:
+async def test_a_heartbeat_of_an_ended_session_means_a_new_start(api: Api, issue: Issue) -> None:
     session, lease = await api.begin(issue())
     await api.end(session, lease)
 
@@ -246,19 +250,19 @@ async def test_a_heartbeat_of_an_ended_session_is_told_to_start_again(api: Api, 
 
 
 async def test_a_suspension_stops_a_running_program_at_its_next_heartbeat(
-    late: tuple[Api, Clock], issue: Issue
+    late: tuple[Api, OffsetClock], issue: Issue
 ) -> None:
     api, _ = late
-    id = support.new_id()
+    id = factories.new_license_id()
     session, lease = await api.begin(issue(sub=id))
     await api.service.ledger.set_status(id, suspended=True)
 
     assert_problem(await api.heartbeat(session, lease), "license-suspended", 403)
 
 
-async def test_a_program_stops_when_its_license_expires(late: tuple[Api, Clock], issue: Issue) -> None:
+async def test_a_program_stops_when_its_license_expires(late: tuple[Api, OffsetClock], issue: Issue) -> None:
     api, clock = late
-    begun = await api.start(support.start(issue(exp=NOW + 600)))
+    begun = await api.start(factories.start_body(issue(exp=NOW + 600)))
     assert begun.json()["expires_at"] == datetime.fromtimestamp(NOW + 600, UTC).isoformat().replace("+00:00", "Z")
     clock.ahead = timedelta(seconds=601)
 
@@ -278,34 +282,36 @@ async def test_an_end_gives_the_seat_back_and_may_be_sent_twice(api: Api, issue:
 
     assert [(reply.status_code, reply.content) for reply in replies] == [(204, b""), (204, b"")]
     assert "content-type" not in replies[0].headers
-    assert (await api.start(support.start(license, user="bob"))).status_code == 201
+    assert (await api.start(factories.start_body(license, user="bob"))).status_code == 201
 
 
-async def test_an_end_after_the_license_expired_still_frees_the_seat(late: tuple[Api, Clock], issue: Issue) -> None:
+async def test_an_end_after_the_license_expired_still_frees_the_seat(
+    late: tuple[Api, OffsetClock], issue: Issue
+) -> None:
     api, clock = late
-    id = support.new_id()
+    id = factories.new_license_id()
     session, lease = await api.begin(issue(sub=id, exp=NOW + 600))
     clock.ahead = timedelta(days=2)
 
     assert (await api.end(session, lease)).status_code == 204
-    head = await api.service.ledger.state(id)
-    assert head is not None
-    assert head.in_use == 0
+    state = await api.service.ledger.state(id)
+    assert state is not None
+    assert state.in_use == 0
 
 
 # What the register holds.
 
 
 async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, issue: Issue) -> None:
-    id, now = support.new_id(), datetime.now(UTC)
+    id, now = factories.new_license_id(), datetime.now(UTC)
     session, lease = await api.begin(issue(sub=id, sharing="user-host"))
 
     reply = await api.read(session, lease)
 
     assert reply.status_code == 200
     held, peppers = reply.json(), api.service.settings.peppers
-    user = peppers.pseudonym(peppers.current, "acme", "user", support.user_hash())
-    host = peppers.pseudonym(peppers.current, "acme", "host", support.host_hash())
+    user = peppers.pseudonym(peppers.current, "acme", "user", factories.user_hash())
+    host = peppers.pseudonym(peppers.current, "acme", "host", factories.host_hash())
     times = {name: held.pop(name) for name in ("started_at", "heartbeat_at", "expires_at")}
     assert held == {
         "license": id,
@@ -341,6 +347,6 @@ async def test_the_register_holds_nothing_more_on_a_session_that_ended(api: Api,
 
 
 async def test_health_says_where_the_service_runs(home: Home, azurite: str) -> None:
-    async with running(support.settings(home, azurite)) as api:
+    async with running(factories.settings(home, azurite)) as api:
         local = await api.send("GET", "/health")
         assert local.json() == {"status": "ok", "region": "local", "version": "0.1.0"}

@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from licensing.crypto.pseudonyms import base64url
-from tests import support
+from tests import factories
 from tests.api.client import Api
 
 MOST: Final = 50
@@ -17,7 +17,7 @@ MOST: Final = 50
 
 TRIES: Final = 7
 JSON: Final = {"Content-Type": "application/json"}
-SESSION: Final = support.new_session()
+SESSION: Final = factories.new_session_id()
 
 Request = tuple[str, str, Mapping[str, Any]]
 
@@ -27,7 +27,7 @@ def post(body: bytes, **headers: str) -> Request:
 
 
 def fields(**changes: Any) -> bytes:
-    return json.dumps({**support.start("a.b.c"), **changes}).encode()
+    return json.dumps({**factories.start_body("a.b.c"), **changes}).encode()
 
 
 def full(piece: bytes, before: bytes = b"", after: bytes = b"") -> bytes:
@@ -56,11 +56,11 @@ HOSTILE: Final[dict[str, Request]] = {
     "a token of dots": post(fields(license="." * 15_000)),
     "a token with a deep header": post(fields(license=f"{base64url(b'[' * 10_000)}.e30.AA")),
     "a token with a long kid": post(fields(license=token({"alg": "EdDSA", "kid": "k" * 9_000}))),
-    "a lease of dots": ("GET", f"/sessions/{SESSION}", {"headers": support.bearer("." * 15_000)}),
+    "a lease of dots": ("GET", f"/sessions/{SESSION}", {"headers": factories.bearer("." * 15_000)}),
     "a lease with a deep header": (
         "GET",
         f"/sessions/{SESSION}",
-        {"headers": support.bearer(f"{base64url(b'[' * 10_000)}.e30.AA")},
+        {"headers": factories.bearer(f"{base64url(b'[' * 10_000)}.e30.AA")},
     ),
     "a long path": ("GET", f"/sessions/{'~' * 15_000}", {}),
     "a path of many parts": ("GET", "/a" * 7_000, {}),

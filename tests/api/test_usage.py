@@ -16,15 +16,16 @@ from licensing.rules.usage import Denial, Use
 from licensing.services.reports import oldest_day
 from licensing.storage import register as rows
 from licensing.storage.tables import Tables, put
-from tests import support
+from tests import factories
 from tests.api.client import Api, assert_problem, running
-from tests.customer import Customer, at, new_customer, use
-from tests.reckoner import Reckoner
-from tests.storage.desk import terms
+from tests.factories import at, terms, use
+from tests.reference import ReferenceTotals
+from tests.register_rows import Customer, new_customer
+from tests.stores import StorageCalls
 
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()
-FIGURES: Final = ("sessions", "users", "hosts", "seat_seconds", "peak", "denials", "waits", "overdraft_seconds")
+TOTALS: Final = ("sessions", "users", "hosts", "seat_seconds", "peak", "denials", "waits", "overdraft_seconds")
 
 
 @pytest.fixture
@@ -36,13 +37,13 @@ def customer(tables: Tables) -> Customer:
 @pytest.fixture
 async def service(home: Home, azurite: str) -> AsyncIterator[Api]:
     """An app at `NOW`, which remembers nothing yet."""
-    async with running(support.settings(home, azurite), lambda: NOW) as opened:
+    async with running(factories.settings(home, azurite), lambda: NOW) as opened:
         yield opened
 
 
 def token(home: Home, organization: str, **claims: Any) -> str:
     """A report token that is good at `NOW`."""
-    return support.report_token(home, organization, **{"exp": int(NOW.timestamp()) + 60, **claims})
+    return factories.report_token(home, organization, **{"exp": int(NOW.timestamp()) + 60, **claims})
 
 
 def ago(days: int) -> date:
@@ -53,7 +54,7 @@ def ago(days: int) -> date:
 # Who may read the report.
 
 
-async def test_a_genuine_token_opens_the_figures_of_its_organization(
+async def test_a_genuine_token_opens_the_totals_of_its_organization(
     service: Api, home: Home, customer: Customer
 ) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9))])
@@ -83,7 +84,7 @@ async def test_a_token_that_is_not_good_opens_nothing(
         "expired": (token(home, organization, exp=int(NOW.timestamp()) - 1), "expired"),
         "expires now": (token(home, organization, exp=int(NOW.timestamp())), "expired"),
         "altered": (f"{header}.{token(home, 'brook').split('.')[1]}.{signature}", "forged"),
-        "another's key": (token(support.new_home(tmp_path / "other"), organization), "not trusted"),
+        "another's key": (token(factories.new_home(tmp_path / "other"), organization), "not trusted"),
         "cut short": (f"{header}.{payload}", "damaged"),
         "no organization": (token(home, "no id"), "no link"),
         "no zone": (token(home, organization, time_zone="Mars/Olympus"), "time zone"),
@@ -96,16 +97,16 @@ async def test_a_token_that_is_not_good_opens_nothing(
 
 
 async def test_a_license_or_a_lease_is_no_token_for_a_report_nor_the_other_way(api: Api, home: Home) -> None:
-    organization = {"id": support.new_id("org"), "name": "Acme"}
-    license = support.issue(home, organization=organization)
+    organization = {"id": factories.new_id("org"), "name": "Acme"}
+    license = factories.issue(home, organization=organization)
     session, lease = await api.begin(license)
-    report = support.report_token(home, organization["id"])
+    report = factories.report_token(home, organization["id"])
 
     for other in (license, lease):
         problem = assert_problem(await api.usage(other), "token-invalid", 401)
         assert "of another type" in problem["detail"] or "not trusted" in problem["detail"]
     assert_problem(await api.heartbeat(session, report), "lease-invalid", 401)
-    assert_problem(await api.start(support.start(report)), "license-invalid", 401)
+    assert_problem(await api.start(factories.start_body(report)), "license-invalid", 401)
     assert (await api.usage(report)).status_code == 200
 
 
@@ -117,9 +118,9 @@ async def test_a_token_in_the_address_is_not_accepted(service: Api, home: Home, 
     assert_problem(reply, "token-invalid", 401)
 
 
-async def test_another_organizations_figures_are_never_seen(service: Api, home: Home, tables: Tables) -> None:
+async def test_another_organizations_totals_are_never_seen(service: Api, home: Home, tables: Tables) -> None:
     # Each id is the beginning of the next, as key ranges would confuse them.
-    stem = support.new_id("org")
+    stem = factories.new_id("org")
     for name in (stem, f"{stem}-2", f"{stem}0"):
         other = Customer(tables, terms(organization_id=name, organization_name=name), f"{name}-water")
         await other.used([use("s", at(ago(1), 8), at(ago(1), 9))])
@@ -132,7 +133,7 @@ async def test_another_organizations_figures_are_never_seen(service: Api, home: 
 
 
 async def test_a_customer_who_has_not_begun_sees_that_and_no_error(service: Api, home: Home) -> None:
-    organization = support.new_id("org")
+    organization = factories.new_id("org")
 
     reply = await service.usage(token(home, organization))
 
@@ -144,7 +145,7 @@ async def test_a_customer_who_has_not_begun_sees_that_and_no_error(service: Api,
 # What is asked for.
 
 
-async def test_days_are_told_from_the_first_to_the_last(service: Api, home: Home, customer: Customer) -> None:
+async def test_days_are_reported_from_the_first_to_the_last(service: Api, home: Home, customer: Customer) -> None:
     await customer.used([use(f"s{number}", at(ago(number), 8), at(ago(number), 9)) for number in range(1, 40)])
 
     async def days(**query: str) -> list[str]:
@@ -163,7 +164,7 @@ async def test_days_are_told_from_the_first_to_the_last(service: Api, home: Home
     assert await days(from_=str(ago(3)), to="2099-01-01") == every(3, 0)
 
 
-async def test_of_days_that_are_no_longer_kept_nothing_is_told_rather_than_no_use(
+async def test_of_days_that_are_no_longer_kept_nothing_is_reported_rather_than_no_use(
     service: Api, home: Home, customer: Customer
 ) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9))])
@@ -224,8 +225,8 @@ async def test_the_csv_has_a_row_for_each_day_and_month_of_a_license(
     assert [row["day"] or row["month"] for row in rows] == [str(ago(2)), str(ago(1)), f"{ago(1):%Y-%m}"]
     assert {row["license"] for row in rows} == {customer.license}
     (license,) = report["licenses"]
-    for row, figures in zip(rows, [*license["days"], *license["months"]], strict=True):
-        assert {name: row[name] for name in FIGURES} == {name: str(figures[name]) for name in FIGURES}
+    for row, totals in zip(rows, [*license["days"], *license["months"]], strict=True):
+        assert {name: row[name] for name in TOTALS} == {name: str(totals[name]) for name in TOTALS}
     assert rows[1]["seat_seconds"] == "5400"
 
 
@@ -249,7 +250,7 @@ def eventful() -> tuple[list[Use], list[Denial]]:
 
 
 @pytest.mark.parametrize("nights", [(), (24,), (10, 24)], ids=["no night yet", "after a night", "after some nights"])
-async def test_figures_equal_what_the_sessions_say(
+async def test_totals_equal_what_the_sessions_say(
     service: Api, home: Home, customer: Customer, nights: tuple[int, ...]
 ) -> None:
     uses, refused = eventful()
@@ -260,14 +261,14 @@ async def test_figures_equal_what_the_sessions_say(
     report = (await service.usage(token(home, customer.organization))).json()
 
     (license,) = report["licenses"]
-    reckoner = Reckoner(uses, refused, NOW, tick=timedelta(minutes=1))
+    reference = ReferenceTotals(uses, refused, NOW, tick=timedelta(minutes=1))
     for day in license["days"]:
-        expected = reckoner.day(date.fromisoformat(day["day"]))
-        assert {name: day[name] for name in FIGURES} == {name: expected[name] for name in FIGURES}, day["day"]
+        expected = reference.day(date.fromisoformat(day["day"]))
+        assert {name: day[name] for name in TOTALS} == {name: expected[name] for name in TOTALS}, day["day"]
     assert len(license["days"]) == 90
     for month in license["months"]:
-        expected = reckoner.month(month["month"])
-        assert {name: month[name] for name in FIGURES} == {name: expected[name] for name in FIGURES}
+        expected = reference.month(month["month"])
+        assert {name: month[name] for name in TOTALS} == {name: expected[name] for name in TOTALS}
     assert [month["month"] for month in license["months"]] == ["2026-10", "2026-11"]
     assert report["months"] == [{"month": each["month"], "users": each["users"]} for each in license["months"]]
 
@@ -286,17 +287,17 @@ async def test_final_days_come_from_their_rows_and_later_ones_from_the_sessions(
     assert [day["seat_seconds"] for day in report["licenses"][0]["days"]] == [7 * 3600, 3600, 3600]
 
 
-async def test_a_session_over_http_is_in_the_figures_while_it_runs_and_when_it_has_ended(
+async def test_a_session_over_http_is_in_the_totals_while_it_runs_and_when_it_has_ended(
     home: Home, azurite: str
 ) -> None:
-    organization = support.new_id("org")
-    license = support.issue(home, organization={"id": organization, "name": "Acme"}, seats=2)
-    report_token = support.report_token(home, organization)
-    async with running(support.settings(home, azurite)) as before:
+    organization = factories.new_id("org")
+    license = factories.issue(home, organization={"id": organization, "name": "Acme"}, seats=2)
+    report_token = factories.report_token(home, organization)
+    async with running(factories.settings(home, azurite)) as before:
         session, lease = await before.begin(license)
         (running_,) = (await before.usage(report_token)).json()["licenses"]
         assert (await before.end(session, lease)).status_code == 204
-    async with running(support.settings(home, azurite)) as after:
+    async with running(factories.settings(home, azurite)) as after:
         (ended,) = (await after.usage(report_token)).json()["licenses"]
 
     for license in (running_, ended):
@@ -326,7 +327,7 @@ async def test_a_month_that_is_final_for_some_licenses_only_still_counts_the_oth
     await customer.used([use("a", at(last, 8), at(last, 9), "ada"), use("b", at(last, 8), at(last, 9), "bob")])
     await other.used([use("c", at(last, 8), at(last, 9), "cid")])
     await customer.night(at(ago(1), 2.5), other)
-    # A lease of some days kept this license's figures from being final.
+    # A lease of some days kept this license's totals from being final.
     unfinished = put(rows.STATE, {**rows.STATES.encode(LicenseState(other.terms)), rows.FINAL_DAY: "2026-10-29"})
     await tables.commit("register", other.license, [unfinished])
 
@@ -387,7 +388,7 @@ async def test_a_small_groups_month_tells_its_users_alone(service: Api, home: Ho
     assert (new["month"], new["sessions"]) == ("2026-11", 1)
 
 
-async def test_nobody_can_be_told_from_another(service: Api, home: Home, customer: Customer) -> None:
+async def test_nobody_can_be_distinguished(service: Api, home: Home, customer: Customer) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9), "pseudonym-of-ada")])
 
     for format_ in ("json", "csv"):
@@ -423,12 +424,12 @@ async def test_the_time_zone_in_the_token_moves_the_busy_hours_and_not_the_days(
 
 
 async def test_asking_again_and_again_costs_the_store_nothing_for_a_minute(
-    home: Home, azurite: str, customer: Customer, storage_calls: support.StorageCalls
+    home: Home, azurite: str, customer: Customer, storage_calls: StorageCalls
 ) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9))])
     now = [NOW]
     good = token(home, customer.organization, exp=int(NOW.timestamp()) + 3600)
-    async with running(support.settings(home, azurite), lambda: now[0]) as service:
+    async with running(factories.settings(home, azurite), lambda: now[0]) as service:
         before = await storage_calls.mark()
         replies = await asyncio.gather(*(service.usage(good) for _ in range(50)))
         first = await storage_calls.since(before)
@@ -448,7 +449,7 @@ async def test_asking_again_and_again_costs_the_store_nothing_for_a_minute(
 
 
 async def test_a_new_customers_year_costs_no_call_for_each_day_of_it(
-    service: Api, home: Home, customer: Customer, storage_calls: support.StorageCalls
+    service: Api, home: Home, customer: Customer, storage_calls: StorageCalls
 ) -> None:
     await customer.used([use("s", at(ago(1), 8), at(ago(1), 9))])
 
@@ -459,7 +460,7 @@ async def test_a_new_customers_year_costs_no_call_for_each_day_of_it(
 
 
 async def test_a_forged_token_costs_the_store_nothing(
-    service: Api, customer: Customer, storage_calls: support.StorageCalls
+    service: Api, customer: Customer, storage_calls: StorageCalls
 ) -> None:
     before = await storage_calls.mark()
 

@@ -8,8 +8,7 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.settings import Settings
-from tests.cli.conftest import Licensing, Said
-from tests.cli.vault import Vault
+from tests.cli.conftest import Licensing, Said, Vault
 
 KINDS = ("pepper", "lease", "issuer")
 
@@ -271,9 +270,7 @@ def test_a_vault_of_a_made_up_name_is_never_called(kept: Home, licensing: Licens
     assert "not the name of a key vault" in said.err
 
 
-def test_a_vaults_change_is_not_told_to_the_local_services_audit(
-    made: Path, licensing: Licensing, vault: Vault
-) -> None:
+def test_a_vaults_change_is_not_in_the_local_services_audit(made: Path, licensing: Licensing, vault: Vault) -> None:
     said = licensing("keys", "create", "--vault", "kv-test")  # with the home's store not running
     assert said.code == 0, said.err
     assert "audit" in said.err

@@ -29,10 +29,10 @@ from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import AuditEntry, Register
 from licensing.storage.tables import Tables
-from tests import support
-from tests.cli.conftest import Licensing, Said, in_a_process
-from tests.cli.vault import Vault
-from tests.storage.desk import Clock, OneCustomer, new_license, new_session, terms
+from tests import factories
+from tests.cli.conftest import Licensing, Said, Vault, in_a_process
+from tests.factories import Clock, new_license_id, new_session_id, terms
+from tests.stores import OneCustomer
 
 ADA, EVE, PC = "canary-ada", "canary-eve", "canary-pc.acme.example"
 ADDRESS = "203.0.113.77"
@@ -74,12 +74,12 @@ class Customer:
     def use(self, user: str, *, ends: bool = True, at: datetime | None = None, kind: Kind = Kind.FLOATING) -> str:
         """A program is used for ten minutes, or still runs; its session."""
         settings = Settings.load({"LICENSING_HOME": ".local", "LICENSING_STORAGE": self.storage})
-        known = Home(Path(".local")).customer(self.id)
-        assert known is not None
-        salt = from_base64url(known.salt)
+        record = Home(Path(".local")).customer(self.id)
+        assert record is not None
+        salt = from_base64url(record.salt)
         hashes = client_hash(salt, "user", user), client_hash(salt, "host", PC)
         persons = settings.peppers.persons(self.id, *hashes, ip_address(ADDRESS))
-        session, clock = new_session(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
+        session, clock = new_session_id(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
 
         async def used(tables: Tables) -> None:
             ledger = Ledger(Register(tables), clock)
@@ -109,11 +109,11 @@ class Customer:
 @pytest.fixture
 def customer(made: Path, licensing: Licensing, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Customer:
     """A new customer, to whom a license was issued from this home."""
-    id = support.new_id("org")
+    id = factories.new_id("org")
     least = ("--organization-name", "Acme", "--product", "Water", "--until", "2099-12-31", "--out", "acme.lic")
     assert licensing("license", "issue", "--organization", id, *least).code == 0
     monkeypatch.setenv("LICENSING_STORAGE", azurite)
-    return Customer(licensing, monkeypatch, azurite, id, new_license())
+    return Customer(licensing, monkeypatch, azurite, id, new_license_id())
 
 
 def silent(*said: Said) -> bool:
@@ -172,7 +172,7 @@ def test_a_file_that_says_something_else_is_refused_and_not_shown(customer: Cust
     assert silent(said)
 
 
-def test_a_file_that_is_not_there_is_told(customer: Customer) -> None:
+def test_a_file_that_is_not_there_is_reported(customer: Customer) -> None:
     said = customer.privacy("erase", "--from-file", "nowhere.txt")
     assert (said.code, said.err) == (1, "nowhere.txt cannot be read as text.\n")
 
@@ -268,7 +268,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     assert session["ended_at"] == "2026-03-10T12:05:00Z"
 
 
-def test_running_sessions_are_told(customer: Customer) -> None:
+def test_running_sessions_are_reported(customer: Customer) -> None:
     customer.use(ADA, ends=False)
     said = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
     assert said.code == 1
@@ -373,7 +373,7 @@ def test_an_empty_name_of_a_vault_does_not_mean_the_home(customer: Customer) -> 
 
 
 @pytest.mark.parametrize("kept", [None, "{}"])
-def test_a_vault_without_peppers_is_told(customer: Customer, vault: Vault, kept: str | None) -> None:
+def test_a_vault_without_peppers_is_reported(customer: Customer, vault: Vault, kept: str | None) -> None:
     vault.secrets["peppers"] = [kept] if kept else []
     said = customer.privacy("erase", "--vault", "kv-test", typed=f"{ADA}\n")
     assert (said.code, said.out) == (1, "")

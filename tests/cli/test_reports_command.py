@@ -28,8 +28,8 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.register import AuditEntry, Register
 from licensing.storage.tables import Tables, delete, merge
 from tests.cli.conftest import Licensing, Said, in_a_process
-from tests.customer import Customer, at, new_customer, use
-from tests.storage.desk import look, new_session
+from tests.factories import at, new_session_id, use
+from tests.register_rows import Customer, look, new_customer
 
 NOW: Final = datetime.now(UTC)
 TODAY: Final = NOW.date()
@@ -156,7 +156,7 @@ def test_usage_of_what_is_not_in_the_register_is_not_found(licensing: Licensing,
     assert "no license of nobody in the register" in refused(licensing("usage", "--organization", "nobody"))
 
 
-def test_a_link_opens_one_organizations_figures_for_as_long_as_it_says(licensing: Licensing, do: Do[Any]) -> None:
+def test_a_link_opens_one_organizations_totals_for_as_long_as_it_says(licensing: Licensing, do: Do[Any]) -> None:
     said = licensing("usage", "link", "acme", "--days", "7", "--time-zone", "Europe/Helsinki")
 
     link, token = said.out.removesuffix("\n").split("#")
@@ -212,7 +212,7 @@ def statement(licensing: Licensing, *options: str) -> dict[str, Any]:
     return result
 
 
-def test_a_statement_equals_the_day_figures_and_its_checksum_verifies(licensing: Licensing, do: Do[Any]) -> None:
+def test_a_statement_equals_the_day_totals_and_its_checksum_verifies(licensing: Licensing, do: Do[Any]) -> None:
     first = LAST_DAY.replace(day=1)
     acme = customer(
         do,
@@ -320,7 +320,7 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
 
 
 @pytest.mark.parametrize("format_", ["table", "csv", "json"])
-def test_minutes_of_sessions_that_are_gone_are_not_told_and_it_is_said_why(
+def test_minutes_of_sessions_that_are_gone_are_left_out_with_the_reason(
     licensing: Licensing, do: Do[Any], format_: str
 ) -> None:
     gone, stays = (use(name, at(LAST_DAY, 8), at(LAST_DAY, 9)) for name in "ab")
@@ -397,7 +397,7 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
 ) -> None:
     monkeypatch.setattr("licensing.cli.license.operator", lambda: "olga")
     monkeypatch.setattr("licensing.cli.maintenance.operator", lambda: "otto")
-    session = new_session()
+    session = new_session_id()
     acme = customer(do, use(session, at(TODAY, 0), None, holder=session), in_use=1)
 
     for command in ("suspend", "reinstate"):
@@ -491,11 +491,11 @@ def test_a_month_without_changes_is_empty_and_what_is_no_month_is_wrong_usage(
 # maintenance
 
 SWEPT: Final = r"sweep licenses=\d+ lapsed={} failed=0 seconds=\d+\.\d\n"
-RETAINED: Final = r"retention licenses=\d+ days={} months={} deleted={} oldest=\S+ overdue=0 failed=0 seconds=\d+\.\d\n"
+RESULT: Final = r"retention licenses=\d+ days={} months={} deleted={} oldest=\S+ overdue=0 failed=0 seconds=\d+\.\d\n"
 
 
 def test_sweep_says_how_many_lapsed_and_a_dry_run_ends_none(licensing: Licensing, do: Do[Any]) -> None:
-    lapsed = new_session()
+    lapsed = new_session_id()
     long_ago = at(YESTERDAY, 8)
 
     async def write(tables: Tables) -> Customer:
@@ -512,7 +512,7 @@ def test_sweep_says_how_many_lapsed_and_a_dry_run_ends_none(licensing: Licensing
     assert re.fullmatch(SWEPT.format(1), bare(licensing("maintenance", "sweep")))
     assert re.fullmatch(SWEPT.format(0), bare(licensing("maintenance", "sweep")))
     after = do(lambda tables: look(tables, acme.license))
-    assert (after.active, list(after.ended), after.head["in_use"]) == ({}, [lapsed], 0)
+    assert (after.active, list(after.ended), after.state["in_use"]) == ({}, [lapsed], 0)
 
 
 def test_retention_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_finds_nothing(
@@ -528,14 +528,14 @@ def test_retention_says_what_it_did_a_dry_run_does_nothing_and_a_second_run_find
     before = do(keys)
     would = bare(licensing("maintenance", "retention", "--dry-run"))
     assert do(keys) == before
-    assert re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", 1), would)
+    assert re.fullmatch("would run " + RESULT.format(r"\d+", r"\d+", 1), would)
 
     did = bare(licensing("maintenance", "retention"))
-    assert re.fullmatch(RETAINED.format(r"\d+", r"\d+", 1), did)  # the session; figures past their year are not made
+    assert re.fullmatch(RESULT.format(r"\d+", r"\d+", 1), did)  # the session; totals past their year are not made
     after = do(keys)
     assert not any(key.startswith(("ended:", "day:")) and f"{old:%Y%m%d}" in key.replace("-", "") for key in after)
     assert {f"day:{YESTERDAY}", f"month:{old:%Y-%m}"} <= after
-    assert re.fullmatch(RETAINED.format(0, 0, 0), bare(licensing("maintenance", "retention")))
+    assert re.fullmatch(RESULT.format(0, 0, 0), bare(licensing("maintenance", "retention")))
     assert do(keys) == after
 
 
@@ -546,7 +546,7 @@ def test_retention_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing:
 
     def deleted(as_of: datetime) -> int:
         printed = bare(licensing("maintenance", "retention", "--dry-run", "--as-of", as_of.isoformat()))
-        found = re.fullmatch("would run " + RETAINED.format(r"\d+", r"\d+", r"(\d+)"), printed)
+        found = re.fullmatch("would run " + RESULT.format(r"\d+", r"\d+", r"(\d+)"), printed)
         assert found
         return int(found[1])
 
@@ -554,9 +554,11 @@ def test_retention_as_of_a_day_to_come_lets_go_of_what_is_due_by_then(licensing:
 
 
 @pytest.mark.parametrize("command", ["sweep", "retention"])
-def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing, do: Do[Any], command: str) -> None:
+def test_what_is_due_at_a_time_to_come_is_reported_and_not_done(
+    licensing: Licensing, do: Do[Any], command: str
+) -> None:
     """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
-    session = new_session()
+    session = new_session_id()
     ended = year_before(at(TODAY + timedelta(days=2), 9))
     acme = customer(do, use("old", ended - timedelta(hours=1), ended), use(session, at(TODAY, 0), None), in_use=1)
     days_ahead = ("--as-of", f"{TODAY + timedelta(days=3)}")
@@ -565,14 +567,14 @@ def test_what_is_due_at_a_time_to_come_is_told_and_not_done(licensing: Licensing
 
     assert "--as-of takes a future time only with --dry-run" in said
     after = do(lambda tables: look(tables, acme.license))
-    assert (list(after.active), list(after.ended), after.head["in_use"]) == ([session], ["old"], 1)
+    assert (list(after.active), list(after.ended), after.state["in_use"]) == ([session], ["old"], 1)
     would = bare(licensing("maintenance", command, *days_ahead, "--dry-run"))
     assert re.search(r" (lapsed|deleted)=[1-9]", would)
     assert session in do(lambda tables: look(tables, acme.license)).active
 
 
 def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Licensing, do: Do[Any]) -> None:
-    session = new_session()
+    session = new_session_id()
     acme = customer(do, use(session, at(TODAY, 0), None), in_use=1)
 
     said = licensing("maintenance", "verify", acme.license)
@@ -654,9 +656,9 @@ LONG: Final = (
 def test_long_work_shows_a_bar_on_a_terminal_and_nowhere_else(
     do: Do[Any], made: Path, azurite: str, arguments: tuple[str, ...], watched: bool
 ) -> None:
-    known = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+    used = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
     settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite}
-    words = [{"ORG": known.organization, "ID": known.license}.get(word, word) for word in arguments]
+    words = [{"ORG": used.organization, "ID": used.license}.get(word, word) for word in arguments]
 
     code, out, messages = in_a_process(*words, settings=settings, watched=watched)
 

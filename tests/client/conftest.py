@@ -1,4 +1,4 @@
-"""The real service, once as its users run it and once in told time."""
+"""The real service, once as its users run it and once in simulated time."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ from licensing.cli.processes import free_port
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import Count, verify
-from tests import support
+from tests import factories
 
 Result = TypeVar("Result")
 
@@ -39,14 +39,14 @@ def issuer_keys(home: Home) -> tuple[str, ...]:
     return xs_of(json.loads((home.folder / "issuer-keys.json").read_text()))
 
 
-class ToldService:
-    """The real service in this process, on a clock that tests move; its calls come over real sockets."""
+class TimedService:
+    """The real service in this process, on a simulated clock; its calls come over real sockets."""
 
     def __init__(self, home: Home, storage: str, clock: SimulatedClock) -> None:
         self.home = home
         self.clock = clock
         self._loop = asyncio.new_event_loop()
-        settings = support.settings(home, storage)
+        settings = factories.settings(home, storage)
         self._service = cache(lambda: Service(settings, lambda: datetime.fromtimestamp(clock.true, UTC)))
         self._socket = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(self._service), log_level="warning", access_log=False)
@@ -76,10 +76,10 @@ class ToldService:
         """A license that has just been issued; programs reach the service at `base`."""
         now = int(self.clock.true)
         given = {"iat": now, "nbf": now, "exp": now + 30 * 86400, "service": base or self.base, **claims}
-        return parse_license(support.issue(self.home, **given), Program(issuer_keys(self.home)).keys())
+        return parse_license(factories.issue(self.home, **given), Program(issuer_keys(self.home)).keys())
 
-    def world(self, disk: Path, license: License) -> Simulation:
-        """A world around this service."""
+    def simulation(self, disk: Path, license: License) -> Simulation:
+        """A simulation of programs around this service."""
         return Simulation(disk, self.clock, license, self.handle)
 
     def _await(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -99,9 +99,9 @@ class ToldService:
 
 
 @pytest.fixture(scope="session")
-def told(home: Home, account: Callable[[], str]) -> Iterator[ToldService]:
-    """The service in told time."""
-    service = ToldService(home, account(), SimulatedClock(float(int(time.time()))))
+def service(home: Home, account: Callable[[], str]) -> Iterator[TimedService]:
+    """The service in simulated time."""
+    service = TimedService(home, account(), SimulatedClock(float(int(time.time()))))
     yield service
     service.close()
 

@@ -1,6 +1,6 @@
 """The real service behind a proxy that does what networks do on a bad day, and a working day on few seats.
 
-Time is told: an hour without network passes in the time that its calls take.
+Time is simulated: an hour without network passes in the time that its calls take.
 """
 
 import os
@@ -18,104 +18,104 @@ from licensing_client.transport import Cancellation, HttpTransport, Reply, Reque
 from simulation import Computer, Simulation, simulate_day
 
 from licensing.cli.home import Home
-from tests import support
-from tests.client.conftest import ToldService
+from tests import factories
+from tests.client.conftest import TimedService
 
 HOUR = 3600.0
 PEOPLE, SEATS = 50, 20
 DAY_HOURS = float(os.environ.get("DAY_HOURS", "2"))
-"""How long a working day is told here: a quarter of one, since every call is a real one. DAY_HOURS=8 for a whole."""
+"""How long the simulated working day is: a quarter of one, since every call is a real one. DAY_HOURS=8 for a whole."""
 
 
 @pytest.fixture
-def proxy(told: ToldService) -> Iterator[tuple[FaultProxy, str]]:
-    with start_fault_proxy(told.base) as pair:
+def proxy(service: TimedService) -> Iterator[tuple[FaultProxy, str]]:
+    with start_fault_proxy(service.base) as pair:
         yield pair
 
 
-def through(told: ToldService, base: str, disk: Path, **claims: object) -> Simulation:
-    """A world whose programs reach the service through the proxy alone."""
+def through(service: TimedService, base: str, disk: Path, **claims: object) -> Simulation:
+    """A simulation whose programs reach the service through the proxy alone."""
     transport = HttpTransport()
 
     def handle(request: Request) -> Reply:
         return transport.exchange(request, 10.0, Cancellation())
 
-    license = told.license(base, organization={"id": support.new_id("org"), "name": "Acme"}, **claims)
-    return Simulation(disk, told.clock, license, handle)
+    license = service.license(base, organization={"id": factories.new_id("org"), "name": "Acme"}, **claims)
+    return Simulation(disk, service.clock, license, handle)
 
 
-def sessions(told: ToldService, license: License) -> int:
-    count = told.count(license)
+def sessions(service: TimedService, license: License) -> int:
+    count = service.count(license)
     assert not count.flaws
     return count.sessions
 
 
 def test_the_hours_of_a_bad_day_stop_nobody_and_give_nobody_two_seats(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=2)
-    ann = world.computer().start().run(1000)
+    simulation = through(service, base, tmp_path, seats=2)
+    ann = simulation.computer().start().run(1000)
     for fault in FAULTS:
         fault_proxy.fault = fault
         for _ in range(12):
             ann.run(HOUR / 12)
             assert ann.running, f"{fault} stopped the program"
-            assert sessions(told, world.license) <= 1, f"{fault} gave a second seat"
-        told.sweep(world.license)
+            assert sessions(service, simulation.license) <= 1, f"{fault} gave a second seat"
+        service.sweep(simulation.license)
         fault_proxy.fault = "fine"
         ann.run(1000)
         assert ann.has_status(Status.GRANTED), f"the seat did not come back after {fault}"
-        assert sessions(told, world.license) == 1
+        assert sessions(service, simulation.license) == 1
     ann.stop()
-    assert sessions(told, world.license) == 0
+    assert sessions(service, simulation.license) == 0
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault not in ("delay", "stripped")])
 def test_a_bad_day_at_the_start_gives_nobody_a_seat_for_nothing_nor_two(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path, fault: str
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path, fault: str
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=2)
-    other = world.computer("bob").start().run(5)  # the proxy now has something to replay
+    simulation = through(service, base, tmp_path, seats=2)
+    other = simulation.computer("bob").start().run(5)  # the proxy now has something to replay
     fault_proxy.fault = fault
-    ann = world.computer("ann").start().run(3)
+    ann = simulation.computer("ann").start().run(3)
     assert ann.has_status(Status.REFUSED)
-    assert sessions(told, world.license) <= 2
+    assert sessions(service, simulation.license) <= 2
     ann.stop()
     fault_proxy.fault = "fine"
     ann.start().run(5)
     assert ann.has_status(Status.GRANTED)
-    assert sessions(told, world.license) == 2
+    assert sessions(service, simulation.license) == 2
     ann.stop()
     other.stop()
-    assert sessions(told, world.license) == 0
+    assert sessions(service, simulation.license) == 0
 
 
 def test_a_proxy_that_takes_leases_away_gives_a_program_one_seat_however_often_it_starts(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=4)
-    ann = world.computer()
+    simulation = through(service, base, tmp_path, seats=4)
+    ann = simulation.computer()
     fault_proxy.fault = "stripped"
     for number in range(4):
         ann.start(seed=number).run(600)
         assert ann.has_status(Status.GRANTED)
         ann.stop()
-        assert sessions(told, world.license) == 1
+        assert sessions(service, simulation.license) == 1
     fault_proxy.fault = "fine"
     ann.start(seed=9).run(10).stop()
-    assert sessions(told, world.license) == 0
+    assert sessions(service, simulation.license) == 0
 
 
 def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=2)
+    simulation = through(service, base, tmp_path, seats=2)
     fault_proxy.fault = "lost"
-    ann = world.computer().start().run(0.1)
+    ann = simulation.computer().start().run(0.1)
     fault_proxy.fault = "damaged"
     ann.run(3)
     assert ann.has_status(Status.REFUSED)
@@ -123,73 +123,73 @@ def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
     fault_proxy.fault = "fine"
     ann.start(seed=2).run(5)
     assert ann.has_status(Status.GRANTED)
-    assert sessions(told, world.license) == 1
+    assert sessions(service, simulation.license) == 1
     ann.stop()
-    assert sessions(told, world.license) == 0
+    assert sessions(service, simulation.license) == 0
 
 
 def test_after_grace_the_program_stops_and_not_before(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=1, grace=7200)
-    ann = world.computer().start().run(600)
+    simulation = through(service, base, tmp_path, seats=1, grace=7200)
+    ann = simulation.computer().start().run(600)
     assert ann.engine
     lease = ann.engine.state.lease
     assert lease
     fault_proxy.fault = "off"
-    ann.run(lease.issued_at + 7199 - told.clock.true)
+    ann.run(lease.issued_at + 7199 - service.clock.true)
     assert ann.has_status(Status.GRACE)
     ann.run(2)
     assert ann.has_status(Status.LOST)
 
 
 def test_a_server_that_stalls_costs_no_more_than_an_exchange_may(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "EXCHANGE_SECONDS", 0.1)
     fault_proxy, base = proxy
-    world = Simulation(tmp_path, told.clock, told.license(base), told.handle)
-    ann = Computer(world, tmp_path / "ann")
+    simulation = Simulation(tmp_path, service.clock, service.license(base), service.handle)
+    ann = Computer(simulation, tmp_path / "ann")
     ann.network.exchange = HttpTransport().exchange  # type: ignore[method-assign]
     fault_proxy.fault = "delay"
     ann.start().run(3)
     assert ann.has_status(Status.REFUSED)
 
 
-def test_nothing_on_the_wire_or_on_disk_holds_a_name(
-    told: ToldService, proxy: tuple[FaultProxy, str], tmp_path: Path
+def test_nothing_on_the_network_or_on_disk_holds_a_name(
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
 ) -> None:
     fault_proxy, base = proxy
-    world = through(told, base, tmp_path, seats=2)
-    ann = Computer(world, tmp_path / "disk", "Zoë Öberg", "oberg-pc.acme.example")
+    simulation = through(service, base, tmp_path, seats=2)
+    ann = Computer(simulation, tmp_path / "disk", "Zoë Öberg", "oberg-pc.acme.example")
     ann.start().run(HOUR).stop()
-    wire = b"".join(fault_proxy.traffic).decode("utf-8", "replace").casefold()
+    traffic = b"".join(fault_proxy.traffic).decode("utf-8", "replace").casefold()
     disk = "".join(file.name + file.read_text("utf-8") for file in (tmp_path / "disk").iterdir()).casefold()
-    assert "heartbeat" in wire
+    assert "heartbeat" in traffic
     assert "lease" in disk
     for word in ("zoë", "öberg", "oberg", "zo\\u00eb", "zo%c3%ab"):
-        assert word not in wire
+        assert word not in traffic
         assert word not in disk
 
 
-def test_a_working_day_serves_everyone_or_says_why_not(told: ToldService, home: Home, tmp_path: Path) -> None:
-    world = told.world(tmp_path, told.license(seats=SEATS))
-    computers = [world.computer(f"user{number}") for number in range(PEOPLE)]
+def test_a_working_day_serves_everyone_or_says_why_not(service: TimedService, home: Home, tmp_path: Path) -> None:
+    simulation = service.simulation(tmp_path, service.license(seats=SEATS))
+    computers = [simulation.computer(f"user{number}") for number in range(PEOPLE)]
 
     changes = count()
 
     def in_use() -> int:
         """Recount the register, which takes longer than a change of it, at every 25th."""
-        return sessions(told, world.license) if next(changes) % 25 == 0 else 0
+        return sessions(service, simulation.license) if next(changes) % 25 == 0 else 0
 
-    day = simulate_day(computers, world.clock, in_use, SEATS, seed=11, hours=DAY_HOURS * HOUR)
+    day = simulate_day(computers, simulation.clock, in_use, SEATS, seed=11, hours=DAY_HOURS * HOUR)
     assert day.starts > PEOPLE
     assert day.peak_granted == SEATS
     assert min(day.events[kind] for kind in ("crash", "sleep", "network")) > 10
     assert not day.too_often
     assert not day.wrongly_stopped
-    told.clock.true += 900
-    told.sweep(world.license)
-    assert sessions(told, world.license) == 0
+    service.clock.true += 900
+    service.sweep(simulation.license)
+    assert sessions(service, simulation.license) == 0
     assert threading.active_count() < 10

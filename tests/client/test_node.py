@@ -39,7 +39,7 @@ def seat(served: Served, folder: Path, file: Path, seconds: float) -> subprocess
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def told(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+def messages(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     output, _ = process.communicate(timeout=60)
     return [json.loads(line) for line in output.splitlines()]
 
@@ -68,20 +68,20 @@ def test_a_program_in_another_language_holds_a_seat_past_its_first_lease(served:
     time.sleep(4.5)
     held = sessions(served, "node")
     process.send_signal(signal.SIGTERM)
-    assert [line["what"] for line in told(process)] == ["ended"]
+    assert [line["what"] for line in messages(process)] == ["ended"]
     assert process.returncode == 0
     assert held == 1
     assert sessions(served, "node") == 0
 
 
-def test_it_is_told_when_all_seats_are_taken(served: Served, tmp_path: Path) -> None:
+def test_it_is_refused_when_all_seats_are_taken(served: Served, tmp_path: Path) -> None:
     file = served.issue(tmp_path / "acme.lic", "--id", "node-full")
     first = seat(served, tmp_path, file, 30)
     assert first.stdout
     assert json.loads(first.stdout.readline())["what"] == "granted"
-    assert told(seat(served, tmp_path, file, 5)) == [{"what": "refused", "code": "no-seat-available"}]
+    assert messages(seat(served, tmp_path, file, 5)) == [{"what": "refused", "code": "no-seat-available"}]
     first.send_signal(signal.SIGTERM)
-    assert [line["what"] for line in told(first)] == ["ended"]
+    assert [line["what"] for line in messages(first)] == ["ended"]
     assert sessions(served, "node-full") == 0
 
 

@@ -92,8 +92,8 @@ def test_a_license_that_collects_nothing_is_never_heard_of(served: Served, tmp_p
     file = served.issue(tmp_path / "quiet.lic", *options)
     with seat(served, file, tmp_path) as held:
         assert held.standing.status is Status.GRANTED
-    known = [line["license"] for line in json.loads(served.licensing("license", "list", "--json"))]
-    assert "quiet" not in known
+    license_ids = [line["license"] for line in json.loads(served.licensing("license", "list", "--json"))]
+    assert "quiet" not in license_ids
     assert not list(tmp_path.glob("*.json"))
 
 
@@ -125,10 +125,10 @@ def test_a_program_that_is_killed_lapses_and_its_seat_goes_on(served: Served, tm
     done = subprocess.run([sys.executable, "-c", code, str(file), str(tmp_path / "a")], timeout=30, check=False)
     assert done.returncode == 9
     assert in_use(served, "killed") == 1
-    patient = Seat(Program(served.issuer_keys), file, state_directory=tmp_path / "b", wait=True)
-    patient.start()
+    waiting = Seat(Program(served.issuer_keys), file, state_directory=tmp_path / "b", wait=True)
+    waiting.start()
     end = time.monotonic() + 40
-    while not patient.standing.running and time.monotonic() < end:
+    while not waiting.standing.running and time.monotonic() < end:
         time.sleep(0.2)
-    assert patient.standing.running
-    patient.close()
+    assert waiting.standing.running
+    waiting.close()

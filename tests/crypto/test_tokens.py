@@ -456,13 +456,13 @@ def test_the_last_character_has_one_spelling(genuine: str, read: Read) -> None:
 
 
 @given(st.text())
-def test_any_text_is_refused_with_a_token_fault(text: str) -> None:
+def test_any_text_is_refused_with_a_token_error(text: str) -> None:
     flaw_of(read_as_license, text)
     flaw_of(read_as_lease, text)
 
 
 @given(st.lists(st.text(string.ascii_letters + string.digits + "-_", min_size=1), min_size=3, max_size=3))
-def test_any_text_in_the_form_of_a_token_is_refused_with_a_token_fault(segments: list[str]) -> None:
+def test_any_text_in_the_form_of_a_token_is_refused_with_a_token_error(segments: list[str]) -> None:
     flaw_of(read_as_license, ".".join(segments))
 
 
@@ -474,12 +474,12 @@ JSON = st.recursive(
 
 
 @given(header=JSON | st.fixed_dictionaries({"alg": JSON, "kid": JSON, "typ": JSON}), payload=JSON)
-def test_any_json_that_is_signed_is_refused_with_a_token_fault(header: object, payload: object) -> None:
+def test_any_json_that_is_signed_is_refused_with_a_token_error(header: object, payload: object) -> None:
     flaw_of(read_as_license, signed(header, payload, ISSUER))
 
 
 @given(claim=st.sampled_from(sorted(parts(LICENSE_JWS)[1])), value=JSON)
-def test_any_value_of_a_claim_is_read_or_refused_with_a_token_fault(claim: str, value: object) -> None:
+def test_any_value_of_a_claim_is_read_or_refused_with_a_token_error(claim: str, value: object) -> None:
     header, claims = parts(LICENSE_JWS)
     token = signed(header, {**claims, claim: value}, ISSUER)
     with suppress(TokenError):

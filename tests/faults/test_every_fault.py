@@ -1,5 +1,7 @@
-"""Each fault of the store on each kind of call that each operation makes: the program gets what it asked for or is told
-when to come back, no seat is lost or given twice, nothing hangs, and all is well again when the fault is over.
+"""Each fault of the store on each kind of call that each operation makes.
+
+The program gets what it asked for, or a reply that says when to come back. No seat is lost or given twice. Nothing
+hangs, and the service recovers when the fault is over.
 """
 
 import asyncio
@@ -21,11 +23,11 @@ from licensing.storage import batching, retry
 from licensing.storage import tables as tables_module
 from licensing.storage.codec import utc
 from licensing.storage.tables import Tables
-from tests import support
-from tests.api.client import Api, Clock, assert_problem, running
-from tests.faults.storefront import FAULTS, SLOW, WRITES, Call, Storefront, storefront
-from tests.faults.test_lost_replies import by_way_of, port_of
-from tests.storage.desk import Seen, look
+from tests import factories
+from tests.api.client import Api, assert_problem, running
+from tests.factories import OffsetClock
+from tests.fault_proxy import FAULTS, SLOW, WRITES, Call, FaultProxy, port_of, start_fault_proxy, through
+from tests.register_rows import Seen, look
 
 HANG_SECONDS: Final = 10.0
 """No operation may take so long, whatever befalls it: its bounds are less than half of that here."""
@@ -39,22 +41,22 @@ class Stage:
 
     home: Home
     api: Api
-    license: str = field(default_factory=support.new_id)
+    license: str = field(default_factory=factories.new_license_id)
     body: dict[str, Any] = field(default_factory=dict)
     held: list[tuple[str, str]] = field(default_factory=list)
-    told: dict[str, datetime] = field(default_factory=dict)
-    """Until when sessions may run, as programs were told last."""
+    leases: dict[str, datetime] = field(default_factory=dict)
+    """Until when sessions may run, by the last reply to each."""
 
     def heard(self, reply: Any) -> Status:
-        """The status of a reply to a start or a heartbeat; what a lease was granted by is remembered."""
+        """The status of a reply to a start or a heartbeat; a granted lease is noted."""
         status = status_of(reply)
         if status in GRANTED:
-            self.told[reply.json()["session"]] = datetime.fromisoformat(reply.json()["expires_at"])
+            self.leases[reply.json()["session"]] = datetime.fromisoformat(reply.json()["expires_at"])
         return status
 
     def file(self, seats: int = 2) -> str:
         """The license's file."""
-        return support.issue(self.home, sub=self.license, seats=seats)
+        return factories.issue(self.home, sub=self.license, seats=seats)
 
 
 Act = Callable[[Stage], Awaitable[Status]]
@@ -123,23 +125,23 @@ class Operation:
     direct: frozenset[Call] = frozenset()
 
 
-HEAD, POINT, RANGE = Call.HEAD_READ, Call.POINT_READ, Call.RANGE_READ
-SINGLE, GROUP, DIRECTORY = Call.SINGLE_WRITE, Call.TRANSACTION, Call.DIRECTORY
+STATE, POINT, RANGE = Call.STATE_READ, Call.POINT_READ, Call.RANGE_READ
+SINGLE, BATCH, DIRECTORY = Call.SINGLE_WRITE, Call.TRANSACTION, Call.DIRECTORY
 GRANTED, OK, DONE, REFUSED = frozenset({200, 201}), frozenset({200}), frozenset({204}), frozenset({409})
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    "the first start": Operation(start, (HEAD, DIRECTORY, GROUP), GRANTED, in_use=1),
-    "a start": Operation(start, (HEAD, GROUP), GRANTED, held=1, in_use=2),
+    "the first start": Operation(start, (STATE, DIRECTORY, BATCH), GRANTED, in_use=1),
+    "a start": Operation(start, (STATE, BATCH), GRANTED, held=1, in_use=2),
     "a start that a lapsed session makes room for": Operation(
-        start, (HEAD, POINT, RANGE, GROUP), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
+        start, (STATE, POINT, RANGE, BATCH), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
     ),
-    "a start without a seat": Operation(start, (HEAD, POINT, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
-    "a repeated start": Operation(start, (HEAD, POINT, GROUP), GRANTED, held=1, in_use=1, repeated=True),
+    "a start without a seat": Operation(start, (STATE, POINT, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
+    "a repeated start": Operation(start, (STATE, POINT, BATCH), GRANTED, held=1, in_use=1, repeated=True),
     "a late start again": Operation(start, (POINT, SINGLE), GRANTED, lapsed=1, in_use=1, repeated=True),
-    "a heartbeat": Operation(heartbeat, (HEAD, SINGLE), OK, held=1, in_use=1, direct=frozenset({HEAD})),
-    "two heartbeats": Operation(heartbeats, (HEAD, GROUP), OK, held=2, in_use=2, direct=frozenset({HEAD})),
-    "an end": Operation(end, (HEAD, POINT, GROUP), DONE, held=1, in_use=0, ended=1),
-    "a sweep": Operation(sweep, (RANGE, GROUP), OK, held=1, lapsed=1, in_use=1, ended=1, direct=frozenset({RANGE})),
+    "a heartbeat": Operation(heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, direct=frozenset({STATE})),
+    "two heartbeats": Operation(heartbeats, (STATE, BATCH), OK, held=2, in_use=2, direct=frozenset({STATE})),
+    "an end": Operation(end, (STATE, POINT, BATCH), DONE, held=1, in_use=0, ended=1),
+    "a sweep": Operation(sweep, (RANGE, BATCH), OK, held=1, lapsed=1, in_use=1, ended=1, direct=frozenset({RANGE})),
     "a look at one's data": Operation(read, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
     "health": Operation(health, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
 }
@@ -157,17 +159,17 @@ STRIDE: Final = 1 if os.environ.get("FAULTS") == "all" else 4
 
 
 @pytest.fixture(scope="module")
-async def front(azurite: str) -> AsyncIterator[Storefront]:
+async def proxy(azurite: str) -> AsyncIterator[FaultProxy]:
     """What stands before the store."""
-    async with storefront(port_of(azurite)) as opened:
+    async with start_fault_proxy(port_of(azurite)) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-async def yesterday(home: Home, azurite: str) -> AsyncIterator[tuple[Api, Clock]]:
+async def yesterday(home: Home, azurite: str) -> AsyncIterator[tuple[Api, OffsetClock]]:
     """A process that has been there before, with a clock that can be behind."""
-    clock = Clock()
-    async with running(support.settings(home, azurite), clock) as opened:
+    clock = OffsetClock()
+    async with running(factories.settings(home, azurite), clock) as opened:
         yield opened, clock
 
 
@@ -191,7 +193,7 @@ def bounds_for(fault: str, *, lasting: bool) -> set[str]:
 
 @pytest.fixture
 def staged(
-    home: Home, azurite: str, front: Storefront, yesterday: tuple[Api, Clock], monkeypatch: pytest.MonkeyPatch
+    home: Home, azurite: str, proxy: FaultProxy, yesterday: tuple[Api, OffsetClock], monkeypatch: pytest.MonkeyPatch
 ) -> Set:
     """What gives a stage on which an operation can be done by a process that is new."""
 
@@ -201,18 +203,18 @@ def staged(
         stage = Stage(home, before)
         for number in range(operation.lapsed + operation.held):
             clock.ahead = timedelta(hours=-1 if number < operation.lapsed else 0)
-            stage.body = support.start(stage.file(operation.seats))
+            stage.body = factories.start_body(stage.file(operation.seats))
             reply = await before.start(stage.body)
             assert reply.status_code == 201, reply.text
             stage.held.append((stage.body["session"], reply.json()["lease"]))
         if not operation.repeated:
-            stage.body = support.start(stage.file(operation.seats))
+            stage.body = factories.start_body(stage.file(operation.seats))
         for name in bounds:
             module, seconds = BOUNDS[name]
             monkeypatch.setattr(module, name, seconds)
-        async with running(support.settings(home, by_way_of(front.port, azurite))) as stage.api:
+        async with running(factories.settings(home, through(proxy.port, azurite))) as stage.api:
             yield stage
-            await front.mend()
+            await proxy.mend()
 
     return stage_for
 
@@ -220,58 +222,58 @@ def staged(
 def check(stage: Stage, operation: Operation, seen: Seen) -> None:
     """Hold the rows against what must be true once the operation has been done, however often it was tried."""
     seen.check()
-    assert seen.head["in_use"] == operation.in_use
+    assert seen.state["in_use"] == operation.in_use
     started = {session for session, _ in stage.held} | ({stage.body["session"]} if operation.act is start else set())
     waiting = {stage.body["session"]} if operation.good == REFUSED else set()
     assert seen.active.keys() | seen.ended.keys() == started - waiting, "a session was lost, or came from nowhere"
     assert len(seen.ended) == operation.ended
-    check_what_was_told(stage, seen)
+    check_leases(stage, seen)
     assert seen.denied.keys() <= waiting
 
 
-def check_what_was_told(stage: Stage, seen: Seen) -> None:
-    """Whoever was told that it may run has its lease in the rows."""
-    for session, expires_at in stage.told.items():
+def check_leases(stage: Stage, seen: Seen) -> None:
+    """Each lease that was granted is in the rows."""
+    for session, expires_at in stage.leases.items():
         if session in seen.active:
             assert utc(seen.active[session]["expires_at"]) >= expires_at, "a lease was granted, and is not kept"
 
 
 @pytest.mark.parametrize(("name", "call", "fault"), ALL[::STRIDE])
 async def test_a_fault_of_the_store_that_lasts(
-    staged: Set, front: Storefront, tables: Tables, name: str, call: Call, fault: str
+    staged: Set, proxy: FaultProxy, tables: Tables, name: str, call: Call, fault: str
 ) -> None:
     operation = OPERATIONS[name]
     async with staged(operation, bounds_for(fault, lasting=True)) as stage:
-        front.break_(FAULTS[fault], call, None)
-        status = await until_hit(stage, operation, front)
+        proxy.break_(FAULTS[fault], call, None)
+        status = await until_hit(stage, operation, proxy)
         assert status in operation.good | {503}
-        check_what_was_told(stage, await look(tables, stage.license))
-        await front.mend()
+        check_leases(stage, await look(tables, stage.license))
+        await proxy.mend()
         await until_good(stage, operation)
         check(stage, operation, await look(tables, stage.license))
 
 
 @pytest.mark.parametrize(("name", "call", "fault"), ALL[STRIDE // 2 :: STRIDE])
 async def test_a_fault_of_the_store_that_comes_once(
-    staged: Set, front: Storefront, tables: Tables, name: str, call: Call, fault: str
+    staged: Set, proxy: FaultProxy, tables: Tables, name: str, call: Call, fault: str
 ) -> None:
     operation = OPERATIONS[name]
     async with staged(operation, bounds_for(fault, lasting=False)) as stage:
-        front.break_(FAULTS[fault], call, 1)
-        status = await until_hit(stage, operation, front)
+        proxy.break_(FAULTS[fault], call, 1)
+        status = await until_hit(stage, operation, proxy)
         assert status in (operation.good | {503} if call in operation.direct else operation.good)
-        check_what_was_told(stage, await look(tables, stage.license))
-        await front.mend()
+        check_leases(stage, await look(tables, stage.license))
+        await proxy.mend()
         await until_good(stage, operation)
         check(stage, operation, await look(tables, stage.license))
 
 
-async def until_hit(stage: Stage, operation: Operation, front: Storefront) -> Status:
+async def until_hit(stage: Stage, operation: Operation, proxy: FaultProxy) -> Status:
     """Do it, and again where the short bounds ended a call before the one that is to go wrong."""
     for _ in range(5):
         async with asyncio.timeout(HANG_SECONDS):
             status = await operation.act(stage)
-        if front.hits:
+        if proxy.hits:
             return status
         assert status == 503, "it makes no such call"
     raise AssertionError("the fault was never met")

@@ -1,6 +1,5 @@
-"""A commit is done, and its answer is lost on the way: no second seat, and no error on trying again."""
+"""A commit is done, and its reply is lost: no second seat, and no error on a retry."""
 
-import re
 from datetime import timedelta
 
 import pytest
@@ -9,37 +8,27 @@ from licensing.rules.requests import End, Ended, Granted
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests.faults.proxy import proxied
-from tests.storage.desk import Clock, look, new_license, new_session, start, terms
+from tests.factories import Clock, new_license_id, new_session_id, start, terms
+from tests.fault_proxy import port_of, start_lossy_proxy, through
+from tests.register_rows import look
 
 
-def port_of(connection_string: str) -> int:
-    match = re.search(r"127\.0\.0\.1:(\d+)", connection_string)
-    assert match
-    return int(match[1])
-
-
-def by_way_of(port: int, connection_string: str) -> str:
-    """The same store, by way of a proxy that listens on a port."""
-    return connection_string.replace(f":{port_of(connection_string)}/", f":{port}/")
-
-
-@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
 async def test_the_answer_to_a_transaction_is_lost_between_store_and_service(
-    azurite: str, tables: Tables, known: bool
+    azurite: str, tables: Tables, cached: bool
 ) -> None:
-    license, session, clock = new_license(), new_session(), Clock()
-    async with proxied(port_of(azurite)) as proxy:
-        lossy = Tables.from_connection_string(by_way_of(proxy.port, azurite))
+    license, session, clock = new_license_id(), new_session_id(), Clock()
+    async with start_lossy_proxy(port_of(azurite)) as proxy:
+        lossy = Tables.from_connection_string(through(proxy.port, azurite))
         ledger = Ledger(Register(lossy), clock)
-        if known:
-            await ledger.submit(license, start(new_session(), terms()))
+        if cached:
+            await ledger.submit(license, start(new_session_id(), terms()))
         proxy.match, proxy.lose_replies = b"register", 1
         assert isinstance((await ledger.submit(license, start(session, terms()))).outcome, Granted)
         assert proxy.lost == 1
         seen = await look(tables, license)
         seen.check()
-        assert seen.head["in_use"] == 1 + known
+        assert seen.state["in_use"] == 1 + cached
 
         proxy.lose_replies = 1
         assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))

@@ -37,8 +37,8 @@ from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write
-from tests import support
-from tests.storage.desk import Clock
+from tests import factories
+from tests.factories import Clock
 
 EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "15"))
 """How many lives a license leads here; MACHINE_EXAMPLES=2000 makes an hour of it."""
@@ -118,7 +118,7 @@ Row = tuple[str, datetime]
 class Rows:
     """What the register holds on the license."""
 
-    head: dict[str, Any] | None = None
+    state: dict[str, Any] | None = None
     active: dict[Row, dict[str, Any]] = field(default_factory=dict)
     ended: dict[Row, dict[str, Any]] = field(default_factory=dict)
     seats: dict[str, int] = field(default_factory=dict)
@@ -136,12 +136,12 @@ class Life(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
         self.slack = 1.0  # seconds by which clocks have been set back; leases are whole seconds besides
-        self.license = support.new_id()
-        self.organization = support.new_id("org")
+        self.license = factories.new_license_id()
+        self.organization = factories.new_id("org")
         self.processes = [self.wait(self.born()) for _ in range(SERVICES)]
         self.files: list[File] = []
-        self.known = 0  # the highest serial that a start has brought
-        self.head = False
+        self.serial = 0  # the highest serial that a start has brought
+        self.exists = False
         self.suspended = False
         self.collect = True
         self.running: dict[str, Use] = {}
@@ -160,8 +160,8 @@ class Life(RuleBasedStateMachine):
         tables = Mortal.from_connection_string(self.azurite)
         assert isinstance(tables, Mortal)
         ledger = Ledger(Register(tables), self.clock)
-        # So that each reads the head for every heartbeat, and a suspension is known at once.
-        configured = support.settings(self.home, self.azurite, LICENSING_STATUS_CACHE_SECONDS="0")
+        # So that each reads the state for every heartbeat, and a suspension holds at once.
+        configured = factories.settings(self.home, self.azurite, LICENSING_STATUS_CACHE_SECONDS="0")
         return Process(tables, ledger, Sessions(configured, ledger, self.clock))
 
     @initialize(
@@ -182,18 +182,18 @@ class Life(RuleBasedStateMachine):
             claims = {"sub": self.license, "serial": serial, "seats": seats, "lease": lease, "exp": 2_000_000_000}
             claims["organization"] = {"id": self.organization, "name": "Acme"}
             claims |= {"overdraft": overdraft, "sharing": sharing} if self.floating else self.named
-            text = support.issue(self.home, **claims)
+            text = factories.issue(self.home, **claims)
             self.files.append(File(text, serial, seats, overdraft, sharing if self.floating else "none", lease))
 
     @property
     def named(self) -> dict[str, Any]:
         """What makes a license one for named users."""
-        return {"kind": "named-user", "users": [support.user_hash(user) for user in (*USERS, "mallory")]}
+        return {"kind": "named-user", "users": [factories.user_hash(user) for user in (*USERS, "mallory")]}
 
     @property
     def file(self) -> File:
         """The terms in force."""
-        return self.files[max(self.known, 1) - 1]
+        return self.files[max(self.serial, 1) - 1]
 
     # What programs do.
 
@@ -203,10 +203,10 @@ class Life(RuleBasedStateMachine):
         file = self.files[which % len(self.files)]
         if again and self.bodies:
             before, user, host = self.bodies[pick % len(self.bodies)]
-            request = StartRequest(file.text, before.session_id, before.user, before.host, support.new_nonce())
+            request = StartRequest(file.text, before.session_id, before.user, before.host, factories.new_nonce())
         else:
-            names = (support.user_hash(user), support.host_hash(host))
-            request = StartRequest(file.text, support.new_session(), *names, support.new_nonce())
+            names = (factories.user_hash(user), factories.host_hash(host))
+            request = StartRequest(file.text, factories.new_session_id(), *names, factories.new_nonce())
             self.bodies.append((request, user, host))
         return request, user, host, file
 
@@ -218,12 +218,12 @@ class Life(RuleBasedStateMachine):
     def start(self, process: int, wish: Wish) -> None:
         request, user, host, file = self.body(wish)
         reply = self.wait(self.processes[process].sessions.start(request, None))
-        if not self.head or not self.suspended:
-            self.known = max(self.known, file.serial)
-            self.head = True
+        if not self.exists or not self.suspended:
+            self.serial = max(self.serial, file.serial)
+            self.exists = True
         if self.suspended:
             assert reply == Refused(Refusal.SUSPENDED)
-        elif file.serial < self.known:
+        elif file.serial < self.serial:
             assert reply == Refused(Refusal.SUPERSEDED)
         elif not self.collect:
             assert isinstance(reply, Running)
@@ -259,7 +259,7 @@ class Life(RuleBasedStateMachine):
         if session is None:
             return
         use = self.running[session]
-        reply = self.wait(self.processes[process].sessions.heartbeat(use.lease, session, support.new_nonce()))
+        reply = self.wait(self.processes[process].sessions.heartbeat(use.lease, session, factories.new_nonce()))
         if self.suspended:
             assert reply == Refused(Refusal.SUSPENDED)
             return
@@ -280,8 +280,8 @@ class Life(RuleBasedStateMachine):
             other = self.processes[process - 1].sessions
             self.wait(other.end(use.lease, session))
             assert isinstance(self.wait(other.read(use.lease, session)), Gone)
-            told = self.wait(other.heartbeat(use.lease, session, support.new_nonce()))
-            assert told == (Refused(Refusal.SUSPENDED) if self.suspended else Gone())
+            answer = self.wait(other.heartbeat(use.lease, session, factories.new_nonce()))
+            assert answer == (Refused(Refusal.SUSPENDED) if self.suspended else Gone())
 
     @rule(process=PROCESS, pick=PICK)
     def read(self, process: int, pick: int) -> None:
@@ -301,7 +301,7 @@ class Life(RuleBasedStateMachine):
             return
         before = running[session % len(running)][0]
         request = StartRequest(
-            self.file.text, before.session_id, support.user_hash("mallory"), before.host, support.new_nonce()
+            self.file.text, before.session_id, factories.user_hash("mallory"), before.host, factories.new_nonce()
         )
         assert isinstance(self.wait(self.processes[process].sessions.start(request, None)), Taken)
 
@@ -340,9 +340,9 @@ class Life(RuleBasedStateMachine):
         self.wait(until_dead())
         self.processes[process] = self.wait(self.born())
         found = self.wait(self.rows())
-        if found.head is not None:
-            self.head = True
-            self.known = int(found.head["serial"][0])
+        if found.state is not None:
+            self.exists = True
+            self.serial = int(found.state["serial"][0])
         if starts:
             self.adopt_lapses(found)
             began = [began for name, began in found.active if name == session]
@@ -389,11 +389,11 @@ class Life(RuleBasedStateMachine):
 
         replies = self.wait(together())
         found = self.wait(self.rows())
-        if found.head is not None:
+        if found.state is not None:
             # Seats may have been given under one file before the next took them away.
-            brought = [file.seats + file.overdraft for *_, file in starts if file.serial >= self.known]
+            brought = [file.seats + file.overdraft for *_, file in starts if file.serial >= self.serial]
             self.crowd = max([self.crowd, *brought])
-            self.head, self.known = True, int(found.head["serial"][0])
+            self.exists, self.serial = True, int(found.state["serial"][0])
         ids = {request.session_id for request, *_ in starts}
         left = before - found.active.keys()
         assert left <= found.ended.keys(), "a session was lost"
@@ -421,14 +421,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(process=PROCESS, suspended=st.booleans())
     def change_status(self, process: int, suspended: bool) -> None:
-        head = self.wait(self.processes[process].ledger.set_status(self.license, suspended=suspended))
-        assert (head is not None) == self.head
-        self.suspended = suspended and self.head
+        state = self.wait(self.processes[process].ledger.set_status(self.license, suspended=suspended))
+        assert (state is not None) == self.exists
+        self.suspended = suspended and self.exists
 
     @rule(process=PROCESS, user=st.sampled_from(USERS))
     def erase(self, process: int, user: str) -> None:
         """A person wants everything deleted; running sessions are ended first."""
-        self.wait(self.privacy(process).erase(PersonQuery(self.organization, support.user_hash(user))))
+        self.wait(self.privacy(process).erase(PersonQuery(self.organization, factories.user_hash(user))))
         self.running = {name: use for name, use in self.running.items() if use.user != user}
         theirs = {body.session_id for body, name, _ in self.bodies if name == user}
         self.over = {row for row in self.over if row[0] not in theirs}
@@ -439,7 +439,7 @@ class Life(RuleBasedStateMachine):
 
     @property
     def settings(self) -> Any:
-        return support.settings(self.home, self.azurite)
+        return factories.settings(self.home, self.azurite)
 
     # What must be true.
 
@@ -463,7 +463,7 @@ class Life(RuleBasedStateMachine):
             kind, _, name = row.key.partition(":")
             columns = dict(row.columns)
             if kind == "license":
-                found.head = columns
+                found.state = columns
             elif kind == "active":
                 found.active[name, utc(columns["started_at"])] = columns
             elif kind == "ended":
@@ -478,12 +478,12 @@ class Life(RuleBasedStateMachine):
     def the_promises_hold(self) -> None:
         self.clock.forward(0.001)  # no two uses of one id begin at once
         found = self.wait(self.rows())
-        if found.head is None:
+        if found.state is None:
             assert not found.active
             assert not found.ended
             return
         held = {row["holder"] for row in found.active.values() if row["holder"]}
-        in_use, capacity = found.head["in_use"], found.head["seats"] + found.head["overdraft"]
+        in_use, capacity = found.state["in_use"], found.state["seats"] + found.state["overdraft"]
         assert in_use == len(held)
         assert in_use <= max(self.crowd, capacity), "more holders than seats"
         self.crowd = in_use
@@ -518,19 +518,19 @@ class NamedUsers(Life):
         """The customer opts out, or in again."""
         privacy = self.privacy(process)
         if collect:
-            assert self.wait(privacy.opt_in(self.license)) == self.head
-            self.collect = self.collect or self.head
+            assert self.wait(privacy.opt_in(self.license)) == self.exists
+            self.collect = self.collect or self.exists
             return
-        told = self.wait(privacy.opt_out(self.license, erase=erase))
-        assert (told is not None) == self.head
-        if told is None:
+        answer = self.wait(privacy.opt_out(self.license, erase=erase))
+        assert (answer is not None) == self.exists
+        if answer is None:
             return
-        assert told.ended == len(self.running)
+        assert answer.ended == len(self.running)
         self.collect = False
         self.over |= {(name, use.started_at) for name, use in self.running.items()}
         self.running = {}
         if erase:
-            assert told.deleted >= len(self.over)
+            assert answer.deleted >= len(self.over)
             self.over = set()
 
 

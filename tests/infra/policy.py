@@ -8,7 +8,7 @@ Each rule is a function from the resources of one deployment to its violations, 
 - Each role goes to those it is meant for, on the kind of resource it is meant for; there is no other role.
 - Every access to the register and the vault is recorded, for less than the year that sessions are kept.
 - Telemetry hides addresses and takes no anonymous rows.
-- An instance serves requests together, or group commit has nothing to group.
+- An instance serves requests together, or group commit has nothing to batch.
 
 It judges resolved resources, never the text of a template. What Azure itself would refuse is left to Azure.
 """
@@ -66,7 +66,7 @@ ROLES = {
     "73c42c96-874c-492b-b04d-ab87d138a893": ("Log Analytics Reader", WORKSPACE),
     "b279062a-9be3-42a0-92ae-8b3cf002ec4d": ("Workbook Reader", "Microsoft.Insights/workbooks"),
 }
-# Who may hold which. People are told apart by their object ids, which the tests choose.
+# Who may hold which. People differ by their object ids, which the tests choose.
 HOLDERS = {
     APP: {
         "Storage Blob Data Owner",
@@ -277,8 +277,8 @@ def app_is_as_designed(resources: list[Resource]) -> Iterator[str]:
         identities = list(site["identity"]["userAssignedIdentities"])
         if identities != [properties.get("keyVaultReferenceIdentity")]:
             yield f"{site['name']} does not read the vault as that identity"
-    doors = of_type(resources, "Microsoft.Web/sites/basicPublishingCredentialsPolicies")
-    if {door["name"].split("/")[-1] for door in doors if door["properties"]["allow"] is False} != {
+    policies = of_type(resources, "Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    if {policy["name"].split("/")[-1] for policy in policies if policy["properties"]["allow"] is False} != {
         "scm",
         "ftp",
     }:

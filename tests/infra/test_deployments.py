@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.check import INFRA, SNAPSHOT, CompilerError, bicep
-from tests.infra.deployments import PEOPLE, REQUIRED, Deployment, resolve, without_linter
+from tests.infra.conftest import PEOPLE, REQUIRED, Deployment, resolve, without_linter
 from tests.infra.policy import REGIONS, Resource, of_type, register, violations
 
 LOCK, VAULT = "Microsoft.Authorization/locks", "Microsoft.KeyVault/vaults"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from infra.check import CompilerError, bicep, copy_templates
-from tests.infra.deployments import PEOPLE, Deployment, resolve, without_linter
+from tests.infra.conftest import PEOPLE, Deployment, resolve, without_linter
 from tests.infra.policy import violations
 
 

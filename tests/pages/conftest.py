@@ -140,6 +140,6 @@ async def opened(browser: Browser, width: int = 1280, **options: object) -> Asyn
 
 
 async def visit(page: Page, service: Service, token: str = TOKEN) -> None:
-    """Open the customer's link, and wait for the figures."""
+    """Open the customer's link, and wait for the totals."""
     await page.goto(f"{service.url}#{token}")
     await expect(page.locator("h1")).to_have_text(service.report.organization.name)

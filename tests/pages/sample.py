@@ -1,4 +1,4 @@
-"""A made organization with one license for each thing that the page can say, figured by the real rules."""
+"""A made organization with one license for each thing that the page can say, aggregated by the real rules."""
 
 import random
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
 from licensing.rules.usage import Denial, Use
-from tests.reckoner import by_day
+from tests.reference import by_day
 
 LAST = date(2026, 11, 22)
 AS_OF = datetime(2026, 11, 23, 2, tzinfo=UTC)
@@ -54,13 +54,13 @@ def _license(
     first: date,
     people: dict[str, set[str]],
 ) -> LicenseUsage:
-    chance = random.Random(id_)  # the same figures in every run
+    chance = random.Random(id_)  # the same numbers in every run
     uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
-    figures: list[DayTotals] = []
+    totals: list[DayTotals] = []
     months: dict[str, MonthAggregate] = {}
     for day, of_day in by_day(uses, first, LAST):
         aggregated = aggregate_day(day, of_day, denials, AS_OF)
-        figures.append(aggregated.totals)
+        totals.append(aggregated.totals)
         name = f"{day:%Y-%m}"
         months.setdefault(name, MonthAggregate(name)).add(aggregated)
         people.setdefault(name, set()).update(aggregated.users)
@@ -73,7 +73,7 @@ def _license(
         overdraft=overdraft,
         first=first,
         last=LAST,
-        days=figures,
+        days=totals,
         months=[month.totals() for month in months.values()],
         zone=ZONE,
         small_group=SMALL_GROUP,

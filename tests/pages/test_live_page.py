@@ -15,10 +15,11 @@ from playwright.async_api import Browser, Page, expect
 
 from licensing.cli.home import Home
 from licensing.storage.tables import Tables
-from tests import support
-from tests.customer import Customer, at, new_customer, use
+from tests import factories
+from tests.factories import at, use
 from tests.pages.conftest import Seen, opened
-from tests.stories.service import Served, end, serving, start
+from tests.processes import Served, end, serving, start
+from tests.register_rows import Customer, new_customer
 
 TODAY = datetime.now(UTC).date()
 
@@ -60,12 +61,12 @@ async def used(tables: Tables, days: int) -> Customer:
 async def test_a_customer_opens_its_link_and_finds_what_its_programs_did(
     browser: Browser, home: Home, served: Served, tmp_path: Path
 ) -> None:
-    organization = {"id": support.new_id("org"), "name": "Acme Water Oy"}
-    license = support.issue(home, organization=organization, product="Fluidit Water", seats=1)
+    organization = {"id": factories.new_id("org"), "name": "Acme Water Oy"}
+    license = factories.issue(home, organization=organization, product="Fluidit Water", seats=1)
     async with aiohttp.ClientSession() as http:
-        status, reply = await start(http, served.url, support.start(license))
+        status, reply = await start(http, served.url, factories.start_body(license))
         assert status == 201
-        assert (await start(http, served.url, support.start(license, user="bob")))[0] == 409
+        assert (await start(http, served.url, factories.start_body(license, user="bob")))[0] == 409
         assert await end(http, served.url, reply) == 204
     address = link(home, served, organization["id"], "--time-zone", "Europe/Helsinki")
     token = address.partition("#")[2]
@@ -124,8 +125,8 @@ async def test_an_expired_link_a_forged_one_and_none_say_what_to_do(
     browser: Browser, home: Home, served: Served, tables: Tables, tmp_path: Path
 ) -> None:
     customer = await used(tables, days=1)
-    expired = support.report_token(home, customer.organization, exp=int(time.time()) - 1)
-    forged = support.report_token(support.new_home(tmp_path / "other"), customer.organization)
+    expired = factories.report_token(home, customer.organization, exp=int(time.time()) - 1)
+    forged = factories.report_token(factories.new_home(tmp_path / "other"), customer.organization)
 
     page = f"{served.url}/usage"
     await says(browser, f"{page}#{expired}", "Ask whoever sent you this one for a new link")
@@ -133,9 +134,9 @@ async def test_an_expired_link_a_forged_one_and_none_say_what_to_do(
     await says(browser, page, "It needs the whole link that you were sent")
 
 
-async def test_a_customer_who_has_not_begun_is_told_so(browser: Browser, home: Home, served: Served) -> None:
+async def test_a_customer_who_has_not_begun_gets_a_message(browser: Browser, home: Home, served: Served) -> None:
     async with opened(browser) as (page, seen):
-        await page.goto(link(home, served, support.new_id("org")))
+        await page.goto(link(home, served, factories.new_id("org")))
         await expect(page.get_by_role("status")).to_contain_text("No licenses yet")
         assert_quiet(seen, served)
 

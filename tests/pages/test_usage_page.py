@@ -35,7 +35,7 @@ async def test_the_customer_reads_whether_the_seats_suffice(browser: Browser, se
         assert_quiet(seen, service)
 
 
-async def test_every_day_and_month_is_on_the_page_as_it_was_figured(shown: Page) -> None:
+async def test_every_day_and_month_is_on_the_page_as_it_was_aggregated(shown: Page) -> None:
     license = REPORT.licenses[0]
     section = shown.get_by_role("region", name=license.product, exact=True)
     rows = await section.locator(".peaks details tbody tr").evaluate_all(
@@ -182,7 +182,7 @@ async def test_without_javascript_the_page_says_so_and_does_not_seem_to_be_at_wo
         )
 
 
-async def test_a_screen_reader_hears_that_figures_are_read_and_which_are_shown(
+async def test_a_screen_reader_hears_that_totals_are_read_and_which_are_shown(
     browser: Browser, service: Service
 ) -> None:
     async with opened(browser) as (page, _):

@@ -27,7 +27,7 @@ from licensing.rules.billing import (
 )
 from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
 from licensing.rules.usage import Use
-from tests.reckoner import Reckoner, by_day
+from tests.reference import ReferenceTotals, by_day
 
 FEBRUARY, MARCH = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -98,7 +98,7 @@ def test_the_same_project_name_at_two_customers_is_two_projects() -> None:
 
 
 @pytest.mark.parametrize(("final_before", "closed"), [(MARCH - SECOND, False), (MARCH, True)])
-def test_a_month_whose_figures_can_still_change_says_so_in_every_format(final_before: datetime, closed: bool) -> None:
+def test_a_month_whose_totals_can_still_change_says_so_in_every_format(final_before: datetime, closed: bool) -> None:
     made = statement("2028-02", [account("water", day(1), final_before=final_before)], Rounding.EXACT, MARCH + SECOND)
     assert made.closed is closed
     assert next(csv.DictReader(to_csv(made).splitlines()))["closed"] == str(closed).lower()
@@ -135,18 +135,18 @@ def test_a_session_across_two_months_is_billed_in_each_for_its_part() -> None:
     assert minutes(uses, "2028-03", MARCH + timedelta(days=1)) == Minutes(0, 1)
 
 
-def test_minutes_are_billed_in_place_of_seconds_but_the_seconds_stay_those_of_the_figures() -> None:
+def test_minutes_are_billed_in_place_of_seconds_but_the_seconds_stay_those_of_the_totals() -> None:
     rounded = replace(account("water", day(1, 61, 1)), minutes=Minutes(2, 1))
     line = only_line(statement("2028-02", [rounded], Rounding.MINUTE, MARCH))
     assert (line.seat_seconds, line.overdraft_seconds) == (61, 1)
     assert (line.billed_hours, line.overdraft_hours) == (Decimal("0.0333"), Decimal("0.0167"))
 
 
-def test_minutes_that_cannot_be_told_any_more_are_billed_neither_as_nothing_nor_as_what_is_left() -> None:
+def test_minutes_that_are_no_longer_known_are_billed_neither_as_nothing_nor_as_what_is_left() -> None:
     whole = replace(account("water", day(1), billing="project", project="Harbour"), minutes=Minutes(60, 0))
     made = statement("2028-02", [whole, replace(whole, license_id="sewer", minutes=None)], Rounding.MINUTE, MARCH)
-    told = {line.license: (line.closed, line.billed_hours, line.overdraft_hours) for line in made.lines}
-    assert told == {
+    found = {line.license: (line.closed, line.billed_hours, line.overdraft_hours) for line in made.lines}
+    assert found == {
         "water": (True, Decimal(1), Decimal(0)),
         "sewer": (False, None, None),
         "sewer water": (False, None, None),
@@ -157,7 +157,7 @@ def test_minutes_that_cannot_be_told_any_more_are_billed_neither_as_nothing_nor_
     assert [line["billed_hours"] for line in json.loads(to_json(made))["lines"]] == [None, 1, None]
 
 
-def test_a_day_of_another_month_is_a_fault() -> None:
+def test_a_day_of_another_month_is_an_error() -> None:
     with pytest.raises(ValueError, match="2028-02-01 is not a day of 2028-03"):
         statement("2028-03", [account("water", day(1))], Rounding.EXACT, MARCH)
 
@@ -185,11 +185,11 @@ def test_csv_and_json_tell_the_same_and_bear_the_same_checksum() -> None:
     (line,) = document["lines"]
     assert row.keys() == line.keys()
     for column, cell in row.items():
-        told = cell if isinstance(line[column], str) else json.loads(cell)
-        assert told == line[column], column
+        found = cell if isinstance(line[column], str) else json.loads(cell)
+        assert found == line[column], column
 
 
-def test_a_changed_figure_changes_the_checksum() -> None:
+def test_a_changed_number_changes_the_checksum() -> None:
     made = [statement("2028-02", [account("water", day(1, n))], Rounding.EXACT, MARCH) for n in (3600, 3601)]
     assert len({to_csv(each).splitlines()[-1] for each in made}) == 2
 
@@ -209,8 +209,8 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
         for n, (start, length, holder, over) in enumerate(made)
     ]
     as_of = MARCH + timedelta(days=31)
-    reckoner = Reckoner(uses, [], as_of)
-    counted = reckoner.month("2028-03")
+    reference = ReferenceTotals(uses, [], as_of)
+    counted = reference.month("2028-03")
     month, days = MonthAggregate("2028-03"), []
     for each, of_day in by_day(uses, date(2028, 3, 1), date(2028, 3, 2)):
         aggregated = aggregate_day(each, of_day, (), as_of)
@@ -223,20 +223,20 @@ def test_a_statement_of_any_sessions_equals_the_count_second_by_second(
     assert exact.sessions == counted["sessions"]
     assert exact.seat_seconds == counted["seat_seconds"]
     assert exact.overdraft_seconds == counted["overdraft_seconds"]
-    assert bill.minutes == minutes_counted(reckoner, MARCH)
+    assert bill.minutes == minutes_counted(reference, MARCH)
     assert agree(uses, days, "2028-03", as_of)
     for gone in uses:
         left = [each for each in uses if each is not gone]
         assert agree(left, days, "2028-03", as_of) is not gone.touches(MARCH, as_of, as_of)
 
 
-def minutes_counted(reckoner: Reckoner, begin: datetime) -> Minutes:
+def minutes_counted(reference: ReferenceTotals, begin: datetime) -> Minutes:
     """Follow each holder from second to second; each time it changes to or from overdraft is a new stay."""
     stays: list[tuple[bool, int]] = []
-    for holder in {holder for holders in reckoner.held.values() for holder in holders}:
+    for holder in {holder for holders in reference.held.values() for holder in holders}:
         before: bool | None = None
-        for now in range(reckoner.ticks(begin), max(reckoner.held) + 1):
-            overdraft = reckoner.held.get(now, {}).get(holder)
+        for now in range(reference.ticks(begin), max(reference.held) + 1):
+            overdraft = reference.held.get(now, {}).get(holder)
             if overdraft is None:
                 pass
             elif overdraft is before:

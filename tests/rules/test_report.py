@@ -1,4 +1,4 @@
-"""What customers are told: the verdict, the busy hours in their own time, and nobody's working hours."""
+"""What a report says: the verdict, the busy hours in their own time, and nobody's working hours."""
 
 import csv
 import json
@@ -118,20 +118,20 @@ def test_a_license_that_does_not_float_is_not_measured_against_seats() -> None:
     assert usage(day(0, 3), kind="named-user").verdict.state is State.NO_SEATS
 
 
-def test_days_without_figures_had_no_use_but_still_are_working_days() -> None:
+def test_days_without_totals_had_no_use_but_still_are_working_days() -> None:
     reported = usage(day(1, 3))
-    assert [told.day.day for told in reported.days] == [28, 29, 1, 2, 3, 4, 5]
-    assert [told.peak for told in reported.days] == [0, 3, 0, 0, 0, 0, 0]
+    assert [day.day.day for day in reported.days] == [28, 29, 1, 2, 3, 4, 5]
+    assert [day.peak for day in reported.days] == [0, 3, 0, 0, 0, 0, 0]
     assert "on 1 of 5 working days" in reported.verdict.sentence
 
 
-def test_nobodys_hours_are_told_where_few_people_were_active() -> None:
+def test_nobodys_hours_are_reported_where_few_people_were_active() -> None:
     few = usage(day(0, 3, users=2), day(1, 1, users=1))
     assert few.busy is None
-    assert {told.peak_at for told in few.days} == {None}
+    assert {day.peak_at for day in few.days} == {None}
     enough = usage(day(0, 3, users=3), day(1, 1, users=1))
     assert enough.busy is not None
-    assert [told.peak_at is None for told in enough.days[:2]] == [False, True]
+    assert [day.peak_at is None for day in enough.days[:2]] == [False, True]
 
 
 def test_hours_move_to_the_customers_time_zone_with_its_summer_time() -> None:
@@ -166,10 +166,10 @@ def test_busy_hours_equal_a_count_minute_by_minute(peaks: list[list[int]], zone:
         key = (local.date(), local.hour)
         counted[key] = max(counted.get(key, 0), peaks[minute // 1440][minute // 60 % 24])
     for weekday, hours in enumerate(busy_hours(days, zone)):
-        for hour, told in enumerate(hours):
+        for hour, reported in enumerate(hours):
             seen = [peak for (when, at), peak in counted.items() if (when.weekday(), at) == (weekday, hour)]
-            assert told.most == max(seen, default=0)
-            assert told.mean == (round(sum(seen) / len(seen), 2) if seen else 0)
+            assert reported.most == max(seen, default=0)
+            assert reported.mean == (round(sum(seen) / len(seen), 2) if seen else 0)
 
 
 def report() -> Report:
@@ -213,12 +213,12 @@ def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None
     license_ = usage(day(0, 3))
     full = MonthTotals("2028-02", 3, 9, 2, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 1, 1, 60)
     few = MonthTotals("2027-01", 2)
-    told = report().model_copy(update={"licenses": (license_.model_copy(update={"months": (few, full)}),)})
-    *_, kept, whole = csv.DictReader(to_csv(told).splitlines())
-    (of_json,) = json.loads(to_json(told))["licenses"]
+    changed = report().model_copy(update={"licenses": (license_.model_copy(update={"months": (few, full)}),)})
+    *_, kept, whole = csv.DictReader(to_csv(changed).splitlines())
+    (of_json,) = json.loads(to_json(changed))["licenses"]
     for row, month in zip((kept, whole), of_json["months"], strict=True):
         assert {name: row[name] for name in month} == {
-            name: "" if figure is None else str(figure) for name, figure in month.items()
+            name: "" if number is None else str(number) for name, number in month.items()
         }
     assert [name for name, cell in kept.items() if cell] == [
         *("organization", "license", "product", "kind", "seats", "users", "month")
@@ -226,12 +226,12 @@ def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None
     assert (whole["seats"], whole["peak_at"]) == ("3", "2028-02-28T09:00:00Z")
 
 
-def test_the_hour_of_a_months_peak_is_told_only_where_enough_people_were_active_that_day() -> None:
+def test_the_hour_of_a_months_peak_is_reported_only_where_enough_people_were_active_that_day() -> None:
     months = [
         MonthTotals("2028-02", 9, peak=3, peak_at=datetime(2028, 2, 28, 9, tzinfo=UTC)),
         MonthTotals("2028-03", 9, peak=3, peak_at=datetime(2028, 3, 1, 9, tzinfo=UTC)),
     ]
-    told = license_usage(
+    reported = license_usage(
         id="water",
         product="Fluidit Water",
         kind="floating",
@@ -245,8 +245,8 @@ def test_the_hour_of_a_months_peak_is_told_only_where_enough_people_were_active_
         zone=HELSINKI,
         small_group=3,
     )
-    assert [month.peak_at for month in told.months] == [months[0].peak_at, None]
-    assert [month.peak for month in told.months] == [3, 3]
+    assert [month.peak_at for month in reported.months] == [months[0].peak_at, None]
+    assert [month.peak for month in reported.months] == [3, 3]
 
 
 def test_a_license_that_is_not_recorded_is_not_said_to_be_unused() -> None:

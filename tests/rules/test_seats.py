@@ -95,7 +95,7 @@ def test_the_last_end_and_a_new_start_on_one_seat_in_one_batch(register: MemoryR
     register.check()
 
 
-def test_holders_are_told_apart_by_pseudonyms() -> None:
+def test_holders_differ_by_pseudonyms() -> None:
     ada = person("ada", "pc")
     names = [holder_of("1", ada, terms(sharing=sharing)) for sharing in Sharing]
     assert names == ["1", "ada/new.pc/new", "ada/new", "pc/new"]
@@ -592,9 +592,7 @@ def test_a_survey_is_not_asked_for_while_no_lease_can_lapse() -> None:
     ("no_lapse_before", "seconds"),
     [(None, 10), (later(-5), 10), (later(0), 10), (later(9.5), 10), (later(30), 31), (later(59), 60), (later(900), 60)],
 )
-def test_a_refused_start_is_told_to_come_back_when_a_lease_can_lapse(
-    no_lapse_before: datetime | None, seconds: int
-) -> None:
+def test_a_refused_start_may_retry_when_a_lease_can_lapse(no_lapse_before: datetime | None, seconds: int) -> None:
     assert retry_seconds(no_lapse_before, NOON) == seconds
     assert RETRY_SECONDS[0] <= seconds <= RETRY_SECONDS[1]
 

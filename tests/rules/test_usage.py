@@ -1,4 +1,4 @@
-"""Day and month figures equal what a second-by-second count of the same sessions gives."""
+"""Day and month totals equal what a second-by-second count of the same sessions gives."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, aggregate_day, suppress
 from licensing.rules.usage import Denial, Retrospect, Use
-from tests.reckoner import Reckoner, by_day
+from tests.reference import ReferenceTotals, by_day
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 MIDNIGHT = datetime(2028, 3, 1, tzinfo=UTC)  # 2028 is a leap year: the day before is 29 February.
@@ -35,12 +35,12 @@ def use(
     return Use(session, started_at, ended_at, user, host, holder, overdraft)
 
 
-def figures(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayTotals:
+def day_totals(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayTotals:
     return aggregate_day(day, uses, denials, as_of).totals
 
 
 @st.composite
-def registers(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], list[Denial], datetime]:
+def histories(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], list[Denial], datetime]:
     """Sessions, denials and the time of asking, all within `reach` ticks of the midnight after leap day."""
     times = st.integers(-reach, reach).map(lambda ticks: MIDNIGHT + ticks * tick)
     as_of = draw(times)
@@ -64,7 +64,7 @@ def registers(draw: st.DrawFn, tick: timedelta, reach: int) -> tuple[list[Use], 
     return uses, draw(st.lists(refusals, max_size=6)), as_of
 
 
-@given(registers(SECOND, reach=1800))
+@given(histories(SECOND, reach=1800))
 @settings(max_examples=150, deadline=None)
 def test_the_hour_around_a_months_midnight_is_counted_to_the_second(
     register: tuple[list[Use], list[Denial], datetime],
@@ -72,7 +72,7 @@ def test_the_hour_around_a_months_midnight_is_counted_to_the_second(
     assert_equals_the_count(*register, SECOND)
 
 
-@given(registers(MINUTE, reach=3 * 24 * 60))
+@given(histories(MINUTE, reach=3 * 24 * 60))
 @settings(max_examples=60, deadline=None)
 def test_sessions_of_many_days_are_counted_in_each_day_and_month(
     register: tuple[list[Use], list[Denial], datetime],
@@ -81,7 +81,7 @@ def test_sessions_of_many_days_are_counted_in_each_day_and_month(
 
 
 def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datetime, tick: timedelta) -> None:
-    counted = Reckoner(uses, denials, as_of, tick)
+    counted = ReferenceTotals(uses, denials, as_of, tick)
     months = {"2028-02": MonthAggregate("2028-02"), "2028-03": MonthAggregate("2028-03")}
     oldest, newest = date(2028, 2, 26), date(2028, 3, 4)
     seen = []
@@ -98,8 +98,8 @@ def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datet
 
 def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_twice_in_two_months() -> None:
     night = [use("s", at("23:00"), at("02:00", 1, 3))]
-    assert [figures(day, night).sessions for day in (LEAP_DAY, FIRST)] == [1, 1]
-    assert [figures(day, night).seat_seconds for day in (LEAP_DAY, FIRST)] == [3600, 7200]
+    assert [day_totals(day, night).sessions for day in (LEAP_DAY, FIRST)] == [1, 1]
+    assert [day_totals(day, night).seat_seconds for day in (LEAP_DAY, FIRST)] == [3600, 7200]
     inside = [use("s", at("23:00", 27), at("02:00", 28))]
     month = MonthAggregate("2028-02")
     for day in (date(2028, 2, 27), date(2028, 2, 28)):
@@ -108,18 +108,18 @@ def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_t
 
 
 def test_a_session_that_ends_at_midnight_leaves_nothing_in_the_next_day() -> None:
-    assert figures(FIRST, [use("s", at("23:00"), MIDNIGHT)]) == figures(FIRST, [])
+    assert day_totals(FIRST, [use("s", at("23:00"), MIDNIGHT)]) == day_totals(FIRST, [])
 
 
 def test_a_session_that_crashed_at_once_is_counted_but_holds_no_time() -> None:
-    crashed = figures(FIRST, [use("s", MIDNIGHT, MIDNIGHT)])
+    crashed = day_totals(FIRST, [use("s", MIDNIGHT, MIDNIGHT)])
     assert (crashed.sessions, crashed.users, crashed.hosts) == (1, 1, 1)
     assert (crashed.seat_seconds, crashed.peak, crashed.peak_at) == (0, 0, None)
-    assert figures(LEAP_DAY, [use("s", MIDNIGHT, MIDNIGHT)]).sessions == 0
+    assert day_totals(LEAP_DAY, [use("s", MIDNIGHT, MIDNIGHT)]).sessions == 0
 
 
 def test_one_seat_handed_from_one_to_the_next_is_a_peak_of_one() -> None:
-    handed = figures(LEAP_DAY, [use("s1", at("09:00"), at("10:00")), use("s2", at("10:00"), at("11:00"))])
+    handed = day_totals(LEAP_DAY, [use("s1", at("09:00"), at("10:00")), use("s2", at("10:00"), at("11:00"))])
     assert (handed.peak, handed.peak_at) == (1, at("09:00"))
     assert handed.hours == (0,) * 9 + (1, 1) + (0,) * 13
 
@@ -127,33 +127,33 @@ def test_one_seat_handed_from_one_to_the_next_is_a_peak_of_one() -> None:
 def test_an_overlapping_restart_on_a_shared_seat_counts_once() -> None:
     crash = use("s1", at("09:00"), at("09:40"), holder="ann@desk")
     again = use("s2", at("09:30"), at("10:30"), holder="ann@desk")
-    shared = figures(LEAP_DAY, [crash, again])
+    shared = day_totals(LEAP_DAY, [crash, again])
     assert (shared.sessions, shared.peak, shared.seat_seconds) == (2, 1, 90 * 60)
-    alone = figures(LEAP_DAY, [replace(crash, holder="s1"), replace(again, holder="s2")])
+    alone = day_totals(LEAP_DAY, [replace(crash, holder="s1"), replace(again, holder="s2")])
     assert (alone.sessions, alone.peak, alone.seat_seconds) == (2, 2, 100 * 60)
 
 
 def test_a_shared_seat_is_in_overdraft_only_while_a_session_let_in_beyond_the_seats_runs() -> None:
     beyond = use("s1", at("09:00"), at("10:00"), holder="h", overdraft=True)
     within = use("s2", at("09:30"), at("11:00"), holder="h")
-    day = figures(LEAP_DAY, [beyond, within])
+    day = day_totals(LEAP_DAY, [beyond, within])
     assert (day.seat_seconds, day.overdraft_seconds) == (2 * 3600, 3600)
 
 
 def test_a_borrowed_seat_is_held_over_days_without_a_heartbeat() -> None:
     borrowed = [use("s", at("17:00", 27), at("09:00", 1, 3))]
-    assert figures(date(2028, 2, 28), borrowed).hours == (1,) * 24
-    assert figures(date(2028, 2, 28), borrowed).seat_seconds == 24 * 3600
+    assert day_totals(date(2028, 2, 28), borrowed).hours == (1,) * 24
+    assert day_totals(date(2028, 2, 28), borrowed).seat_seconds == 24 * 3600
 
 
 def test_an_open_session_counts_up_to_the_time_of_asking() -> None:
-    assert figures(LEAP_DAY, [use("s", at("09:00"), None)], as_of=at("12:30")).seat_seconds == 3.5 * 3600
+    assert day_totals(LEAP_DAY, [use("s", at("09:00"), None)], as_of=at("12:30")).seat_seconds == 3.5 * 3600
 
 
 def test_half_seconds_are_rounded_once_a_day_not_once_a_session() -> None:
     half = timedelta(milliseconds=500)
     uses = [use(f"s{n}", at("09:00") + n * SECOND, at("09:00") + n * SECOND + half) for n in range(10)]
-    assert figures(LEAP_DAY, uses).seat_seconds == 5
+    assert day_totals(LEAP_DAY, uses).seat_seconds == 5
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(after: tim
     refused = Denial("s", at("23:50"))
     served = use("s", refused.first_at + after, None)
     day = dict(by_day([served], LEAP_DAY, FIRST))[LEAP_DAY]
-    aggregated = figures(LEAP_DAY, day, [refused])
+    aggregated = day_totals(LEAP_DAY, day, [refused])
     assert (aggregated.denials, aggregated.waits) == (1, waits)
 
 
@@ -176,7 +176,7 @@ def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
     assert sizes == [2, 2, 2, 2, 2, 2, 2, 0, 0]
 
 
-def test_a_session_that_comes_with_another_day_is_a_fault_not_a_smaller_figure() -> None:
+def test_a_session_that_comes_with_another_day_is_an_error_not_a_smaller_total() -> None:
     retrospect = Retrospect([])
     with pytest.raises(ValueError, match="did not end on 2028-02-28"):
         retrospect.day(date(2028, 2, 28), [use("s1", at("08:00", 27), at("09:00", 27))])
@@ -185,7 +185,7 @@ def test_a_session_that_comes_with_another_day_is_a_fault_not_a_smaller_figure()
         retrospect.day(date(2028, 2, 27), [])
 
 
-def test_a_day_added_to_another_month_is_a_fault() -> None:
+def test_a_day_added_to_another_month_is_an_error() -> None:
     with pytest.raises(ValueError, match="2028-03-01 is not a day of 2028-02"):
         MonthAggregate("2028-02").add(aggregate_day(FIRST, [], (), MIDNIGHT))
 

@@ -30,8 +30,10 @@ from licensing.storage.codec import utc
 from licensing.storage.ledger import Decision, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Row, Table, Tables, Write
-from tests import support
-from tests.storage.desk import Clock, OneCustomer, Seen, ledgers, look, new_license, new_session, terms
+from tests import factories
+from tests.factories import Clock, new_license_id, new_session_id, terms
+from tests.register_rows import Seen, look
+from tests.stores import OneCustomer, ledgers
 
 PEPPERS = {"new": bytes(range(32)), "old": bytes(range(1, 33))}
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -44,7 +46,7 @@ class Office:
 
     tables: Tables
     clock: Clock = field(default_factory=lambda: Clock(NOON))
-    organization: str = field(default_factory=lambda: support.new_id("org"))
+    organization: str = field(default_factory=lambda: factories.new_id("org"))
     peppers: Peppers = field(default_factory=lambda: Peppers(PEPPERS))
 
     def __post_init__(self) -> None:
@@ -58,8 +60,8 @@ class Office:
     def wanted(self, user: str, host: str | None = None, address: str | None = None) -> PersonQuery:
         return PersonQuery(
             self.organization,
-            support.user_hash(user),
-            support.host_hash(host) if host else None,
+            factories.user_hash(user),
+            factories.host_hash(host) if host else None,
             ip_address(address) if address else None,
         )
 
@@ -70,9 +72,9 @@ class Office:
         self, license: str, user: str, *, host: str = "pc", address: str = "192.0.2.1", pepper: str = "", **how: Any
     ) -> str:
         """A program starts, under an older pepper where one is named; its session."""
-        session = how.pop("session", None) or new_session()
+        session = how.pop("session", None) or new_session_id()
         peppers = Peppers({pepper: PEPPERS[pepper]}) if pepper else self.peppers
-        hashes = support.user_hash(user), support.host_hash(host)
+        hashes = factories.user_hash(user), factories.host_hash(host)
         persons = peppers.persons(self.organization, *hashes, ip_address(address))
         request = Start(session, self.terms(**how), persons)
         outcome = (await self.ledger.submit(license, request)).outcome
@@ -126,7 +128,7 @@ def found(data: PersonalData) -> set[str]:
 
 
 async def test_an_export_finds_a_person_everywhere_and_nobody_else(office: Office) -> None:
-    floating, shared, named = new_license(), new_license(), new_license()
+    floating, shared, named = new_license_id(), new_license_id(), new_license_id()
     hers = {
         await office.use(floating, "ada", pepper="old"),
         await office.use(floating, "ADA "),  # as another computer spells it
@@ -137,7 +139,7 @@ async def test_an_export_finds_a_person_everywhere_and_nobody_else(office: Offic
     await office.use(floating, "bob")
     await office.begin(shared, "bob", sharing=Sharing.USER)
     elsewhere = Office(office.tables)
-    await elsewhere.use(new_license(), "ada")
+    await elsewhere.use(new_license_id(), "ada")
     data = await office.privacy.export(office.wanted("Ada"))
     assert found(data) == hers
     assert len(data.sessions) == 5
@@ -146,7 +148,7 @@ async def test_an_export_finds_a_person_everywhere_and_nobody_else(office: Offic
 
 
 async def test_both_uses_of_an_id_that_was_started_again_are_shown_corrected_and_erased(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     session = await office.use(license, "ada")
     office.clock.forward(3600)
     await office.use(license, "ada", session=session)
@@ -163,7 +165,7 @@ async def test_both_uses_of_an_id_that_was_started_again_are_shown_corrected_and
 
 
 async def test_who_has_a_computer_or_an_address_in_mind_gets_only_that(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     here = await office.use(license, "ada", host="PC-1", address="192.0.2.7", pepper="old")
     there = await office.use(license, "ada", host="pc-2", address="2001:db8:1:2::3")
     await office.use(license, "bob", host="pc-1", address="192.0.2.7")
@@ -176,7 +178,7 @@ async def test_who_has_a_computer_or_an_address_in_mind_gets_only_that(office: O
 
 
 async def test_an_export_is_as_its_schema_says_and_tells_until_when_all_is_kept(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     ended = await office.use(license, "ada")
     await office.begin(license, "ada")
     data = await office.privacy.export(office.wanted("ada"))
@@ -194,23 +196,23 @@ async def test_an_export_is_as_its_schema_says_and_tells_until_when_all_is_kept(
 
 
 async def test_an_export_shows_every_column_that_a_session_has(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     await office.use(license, "ada", sharing=Sharing.USER_HOST)
     (row,) = (await office.held(license)).ended.values()
-    (told,) = (await office.privacy.export(office.wanted("ada"))).sessions
+    (exported,) = (await office.privacy.export(office.wanted("ada"))).sessions
     kept = {name: utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
-    assert kept.pop("PartitionKey") == told.license
-    assert told.model_dump().items() >= kept.items()
+    assert kept.pop("PartitionKey") == exported.license
+    assert exported.model_dump().items() >= kept.items()
     text = as_text(await office.privacy.export(office.wanted("ada")))
     for value in kept.values():
         assert f"{value:%Y-%m-%d %H:%M:%S} UTC" if isinstance(value, datetime) else str(value) in text
 
 
-async def test_a_start_that_had_to_wait_is_told_and_erased_with_its_session(office: Office) -> None:
-    license = new_license()
+async def test_a_start_that_had_to_wait_is_exported_and_erased_with_its_session(office: Office) -> None:
+    license = new_license_id()
     first = await office.begin(license, "bob", seats=1)
-    waiting, other = new_session(), new_session()
-    hashes = support.user_hash("ada"), support.host_hash("pc")
+    waiting, other = new_session_id(), new_session_id()
+    hashes = factories.user_hash("ada"), factories.host_hash("pc")
     persons = office.peppers.persons(office.organization, *hashes, None)
     for session in (waiting, other):
         await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
@@ -225,8 +227,8 @@ async def test_a_start_that_had_to_wait_is_told_and_erased_with_its_session(offi
     assert (await office.held(license)).denied.keys() == {other}, "nothing says whose the other one was"
 
 
-async def test_a_session_that_ends_while_it_is_exported_is_told_once(office: Office) -> None:
-    license = new_license()
+async def test_a_session_that_ends_while_it_is_exported_is_exported_once(office: Office) -> None:
+    license = new_license_id()
     session = await office.begin(license, "ada")
 
     class EndsMeanwhile(Tables):
@@ -238,15 +240,15 @@ async def test_a_session_that_ends_while_it_is_exported_is_told_once(office: Off
 
     store = EndsMeanwhile(office.tables._service, office.tables._door)
     privacy = Privacy(Register(store), office.ledger, office.peppers, office.clock)
-    (told,) = (await privacy.export(office.wanted("ada"))).sessions
-    assert told.state == "ended"
+    (exported,) = (await privacy.export(office.wanted("ada"))).sessions
+    assert exported.state == "ended"
 
 
 # Erase.
 
 
 async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Office) -> None:
-    license, shared = new_license(), new_license()
+    license, shared = new_license_id(), new_license_id()
     for pepper in ("old", "new"):
         await office.use(license, "ada", pepper=pepper)
         await office.begin(license, "ada", pepper=pepper)
@@ -259,7 +261,7 @@ async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Offi
     assert (receipt.licenses, receipt.ended, receipt.deleted) == (2, 4, 6)
     seen = await office.held(license)
     assert (set(seen.ended), set(seen.active)) == ({stays[0]}, {stays[1]})
-    assert seen.head["in_use"] == 1
+    assert seen.state["in_use"] == 1
     seen = await office.held(shared)
     assert (set(seen.ended), set(seen.active), len(seen.seats)) == (set(), {on_his_seat}, 1)
     assert found(await office.privacy.export(office.wanted("ada"))) == set()
@@ -267,8 +269,8 @@ async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Offi
     assert (again.ended, again.deleted) == (0, 0)
 
 
-async def test_an_erasure_leaves_final_figures_and_is_left_out_of_those_to_come(office: Office) -> None:
-    license, today, tomorrow = new_license(), NOON.date(), NOON.date() + timedelta(days=1)
+async def test_an_erasure_leaves_final_totals_and_is_left_out_of_those_to_come(office: Office) -> None:
+    license, today, tomorrow = new_license_id(), NOON.date(), NOON.date() + timedelta(days=1)
     await office.use(license, "ada")
     await office.use(license, "bob")
     office.clock.now = NOON + timedelta(days=1)
@@ -288,7 +290,7 @@ async def test_an_erasure_leaves_final_figures_and_is_left_out_of_those_to_come(
 
 
 async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic(office: Office) -> None:
-    license, privacy = new_license(), office.privacy
+    license, privacy = new_license_id(), office.privacy
     office.clock.now = datetime.now(UTC)
     for user in ("ada", "bob"):
         for pepper in ("old", "new"):
@@ -298,10 +300,10 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
     runs = [0, 0, 0, 0]
 
     async def program(number: int, ledger: Ledger, user: str) -> None:
-        hashes = support.user_hash(user), support.host_hash("pc")
+        hashes = factories.user_hash(user), factories.host_hash("pc")
         persons = office.peppers.persons(office.organization, *hashes, None)
         while not done.is_set():
-            start = Start(new_session(), office.terms(sharing=Sharing.USER, seats=2), persons)
+            start = Start(new_session_id(), office.terms(sharing=Sharing.USER, seats=2), persons)
             if isinstance((await with_retries(ledger, start)).outcome, Granted):
                 runs[number] += 1
                 await asyncio.sleep(0.002)
@@ -317,12 +319,12 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
         asyncio.create_task(program(number, ledger, users[number]))
         for number, ledger in enumerate(ledgers(office.tables, office.clock, 4))
     ]
-    for turn in itertools.count():
-        if turn >= 4 and min(runs):  # three people want two seats; each has had one while this went on
+    for tries in itertools.count():
+        if tries >= 4 and min(runs):  # three people want two seats; each has had one while this went on
             break
-        assert turn < 200, runs
+        assert tries < 200, runs
         await privacy.erase(office.wanted("ada"))
-        await privacy.move(office.wanted("bob"), support.user_hash("eve"))
+        await privacy.move(office.wanted("bob"), factories.user_hash("eve"))
     done.set()
     await asyncio.gather(*programs)
     seen = await office.held(license)
@@ -331,7 +333,7 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
         each for each in before if each not in found(await privacy.export(office.wanted("eve")))
     }
     await privacy.erase(office.wanted("ada"))
-    await privacy.move(office.wanted("bob"), support.user_hash("eve"))
+    await privacy.move(office.wanted("bob"), factories.user_hash("eve"))
     seen = await office.held(license)
     assert found(await privacy.export(office.wanted("eve"))) == seen.ended.keys()
     assert len(seen.ended.keys() & before) == 2
@@ -348,7 +350,7 @@ class Crashing(OneCustomer):
     """A real store whose process is gone right before or after its n-th call."""
 
     def __init__(self, tables: OneCustomer, at: int, after: bool) -> None:
-        super().__init__(tables, tables.organization)
+        super().__init__(tables, tables.organization_id)
         self.left = at
         self.after = after
         self.gone = False
@@ -384,7 +386,7 @@ ERASED = uuid.UUID(int=1)
 Change = Callable[[Privacy, Office, str], Any]
 CHANGES: dict[str, Change] = {
     "erase": lambda privacy, office, license: privacy.erase(office.wanted("ada")),
-    "move": lambda privacy, office, license: privacy.move(office.wanted("ada"), support.user_hash("eve")),
+    "move": lambda privacy, office, license: privacy.move(office.wanted("ada"), factories.user_hash("eve")),
     "correct": lambda privacy, office, license: privacy.correct_end(
         office.wanted("ada"), str(ERASED), NOON + timedelta(minutes=1)
     ),
@@ -394,7 +396,7 @@ CHANGES: dict[str, Change] = {
 
 async def scene(tables: Tables, change: str) -> tuple[Office, str]:
     """A license with a night behind it, on which two people have worked and one still does."""
-    office, license = Office(tables), new_license()
+    office, license = Office(tables), new_license_id()
     how: dict[str, Any] = {"kind": Kind.NAMED_USER} if change == "opt-out" else {"sharing": Sharing.USER}
     await office.use(license, "ada", session=str(ERASED), pepper="old", **how)
     await office.use(license, "ada", session=str(uuid.UUID(int=2)), **how)
@@ -409,7 +411,7 @@ async def scene(tables: Tables, change: str) -> tuple[Office, str]:
 async def left(office: Office, license: str) -> dict[str, dict[str, str]]:
     """What a license has in the store, with names in place of pseudonyms and without what is random."""
     names = {
-        office.peppers.pseudonym(pepper, office.organization, "user", support.user_hash(name)): f"{name}/{pepper}"
+        office.peppers.pseudonym(pepper, office.organization, "user", factories.user_hash(name)): f"{name}/{pepper}"
         for pepper in office.peppers
         for name in ("ada", "bob", "eve")
     }
@@ -449,28 +451,28 @@ async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Table
 
 
 async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     how: dict[str, Any] = {"sharing": Sharing.USER_HOST, "hours": 1}
     under_old = await office.begin(license, "ada", pepper="old", sharing=Sharing.USER_HOST)
     # Her second program shares the seat, which bears her name under the old pepper.
     both = await office.use(license, "ada", **how)
     await office.ledger.submit(license, End(under_old))
     his = await office.use(license, "bob", **how)
-    done = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    done = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert (done.corrected, done.running, done.reopened_from) == (2, 0, None)
     assert found(await office.privacy.export(office.wanted("ada"))) == set()
     assert found(await office.privacy.export(office.wanted("eve"))) == {under_old, both}
     assert found(await office.privacy.export(office.wanted("bob"))) == {his}
     hers = {
-        office.peppers.pseudonym(pepper, office.organization, "user", support.user_hash("ada")) for pepper in PEPPERS
+        office.peppers.pseudonym(pepper, office.organization, "user", factories.user_hash("ada")) for pepper in PEPPERS
     }
     assert not [each for each in hers if each in str(await office.held(license))], "nothing bears the wrong name"
-    again = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    again = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert again.corrected == 0
 
 
-async def test_figures_follow_a_move_in_the_next_night(office: Office) -> None:
-    license, other, today = new_license(), new_license(), NOON.date()
+async def test_totals_follow_a_move_in_the_next_night(office: Office) -> None:
+    license, other, today = new_license_id(), new_license_id(), NOON.date()
     await office.use(license, "ada")
     await office.use(license, "adda")
     await office.use(other, "bob")
@@ -478,7 +480,7 @@ async def test_figures_follow_a_move_in_the_next_night(office: Office) -> None:
     await office.night()
     assert (await office.day(license, today))["users"] == 2
     assert await office.people("2026-03") == 3
-    done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    done = await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
     assert (done.corrected, done.reopened_from) == (1, today)
     assert (await office.day(license, today))["users"] == 2, "not before the night"
     await office.night()
@@ -487,8 +489,8 @@ async def test_figures_follow_a_move_in_the_next_night(office: Office) -> None:
     assert await office.people("2026-03") == 2
 
 
-async def test_an_end_is_corrected_and_figures_follow(office: Office) -> None:
-    license = new_license()
+async def test_an_end_is_corrected_and_totals_follow(office: Office) -> None:
+    license = new_license_id()
     session = await office.use(license, "ada", hours=30)
     other = await office.use(license, "ada", hours=1)
     office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
@@ -519,7 +521,7 @@ async def test_an_end_is_corrected_and_figures_follow(office: Office) -> None:
     ],
 )
 async def test_an_end_that_cannot_be_is_refused(office: Office, ended_at: datetime, why: str) -> None:
-    license = new_license()
+    license = new_license_id()
     session = await office.use(license, "ada", hours=2)
     before = await office.held(license)
     with pytest.raises(
@@ -530,7 +532,7 @@ async def test_an_end_that_cannot_be_is_refused(office: Office, ended_at: dateti
 
 
 async def test_a_session_that_broke_off_can_have_run_until_its_lease_ended(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     session = await office.use(license, "ada", hours=0)
     office.clock.forward(3600)
     latest = NOON + timedelta(seconds=900)
@@ -542,7 +544,7 @@ async def test_a_session_that_broke_off_can_have_run_until_its_lease_ended(offic
 
 
 async def test_nobody_elses_session_is_corrected(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     session = await office.use(license, "bob")
     before = await office.held(license)
     done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + timedelta(minutes=1))
@@ -550,12 +552,12 @@ async def test_nobody_elses_session_is_corrected(office: Office) -> None:
     assert await office.held(license) == before
 
 
-async def test_denials_and_waits_stand_when_figures_are_made_again(office: Office) -> None:
-    license = new_license()
+async def test_denials_and_waits_stand_when_totals_are_made_again(office: Office) -> None:
+    license = new_license_id()
     first = await office.begin(license, "ada", seats=1)
-    waiting = new_session()
-    persons = office.peppers.persons(office.organization, support.user_hash("bob"), support.host_hash("pc"), None)
-    for session in (waiting, new_session()):
+    waiting = new_session_id()
+    persons = office.peppers.persons(office.organization, factories.user_hash("bob"), factories.host_hash("pc"), None)
+    for session in (waiting, new_session_id()):
         await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
     office.clock.forward(300)
     await office.ledger.submit(license, End(first))
@@ -566,16 +568,16 @@ async def test_denials_and_waits_stand_when_figures_are_made_again(office: Offic
         row.key async for row in office.tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED))
     ]
     assert rows_left == [], "they are gone once counted"
-    await office.privacy.move(office.wanted("ada"), support.user_hash("bob"))
+    await office.privacy.move(office.wanted("ada"), factories.user_hash("bob"))
     await office.night()
-    for figures in (await office.day(license, NOON.date()), await office.month(license, "2026-03")):
-        assert (figures["users"], figures["denials"], figures["waits"]) == (1, 2, 1)
+    for totals in (await office.day(license, NOON.date()), await office.month(license, "2026-03")):
+        assert (totals["users"], totals["denials"], totals["waits"]) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("late", [datetime(2026, 3, 25, 12, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)])
-async def test_figures_of_a_month_that_is_no_longer_whole_are_not_made_again(office: Office, late: datetime) -> None:
+async def test_totals_of_a_month_that_is_no_longer_whole_are_not_made_again(office: Office, late: datetime) -> None:
     """A year later the first of two sessions has been let go of, and the other has not."""
-    license = new_license()
+    license = new_license_id()
     office.clock.now = late.replace(year=2025) - 6 * HOUR
     first_day = office.clock().date()
     await office.use(license, "bob")
@@ -587,7 +589,7 @@ async def test_figures_of_a_month_that_is_no_longer_whole_are_not_made_again(off
     assert (await office.month(license, "2025-03"))["users"] == 3
     office.clock.now = late
     await office.night()
-    done = await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    done = await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
     assert (done.corrected, done.reopened_from) == (1, date(2025, 4, 1)), f"let go of on {first_day}"
     done = await office.privacy.correct_end(office.wanted("ada"), april, datetime(2025, 4, 2, tzinfo=UTC))
     assert (done.corrected, done.reopened_from) == (1, None), "reopened already"
@@ -596,11 +598,11 @@ async def test_figures_of_a_month_that_is_no_longer_whole_are_not_made_again(off
     assert (await office.month(license, "2025-04"))["seat_seconds"][0] == 86400
 
 
-async def test_running_sessions_are_left_and_told(office: Office) -> None:
-    license = new_license()
+async def test_running_sessions_are_left_and_counted(office: Office) -> None:
+    license = new_license_id()
     running = await office.begin(license, "ada", sharing=Sharing.USER)
     ended = await office.use(license, "ada", sharing=Sharing.USER)
-    done = await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))
+    done = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert (done.corrected, done.running) == (1, 1)
     assert found(await office.privacy.export(office.wanted("ada"))) == {running}
     await office.held(license)
@@ -609,18 +611,18 @@ async def test_running_sessions_are_left_and_told(office: Office) -> None:
     done = await office.privacy.correct_end(office.wanted("ada"), running, NOON)
     assert (done.corrected, done.running) == (0, 1)
     await office.ledger.submit(license, End(running))
-    assert (await office.privacy.move(office.wanted("ada"), support.user_hash("eve"))).corrected == 1
+    assert (await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))).corrected == 1
 
 
-async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_keep_its_figures(
+async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_save_its_totals(
     office: Office,
 ) -> None:
-    license, today = new_license(), NOON.date()
+    license, today = new_license_id(), NOON.date()
     await office.use(license, "ada")
     await office.use(license, "adda")
     office.clock.now = NOON + timedelta(days=1)
     read_before = await aggregate_license(Register(office.tables), license, office.clock())
-    await office.privacy.move(office.wanted("adda"), support.user_hash("ada"))
+    await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
     await save_totals(Register(office.tables), license, read_before)
     await mark_final(Register(office.tables), license, read_before)
     assert "day" not in await kinds(office, license)
@@ -629,10 +631,10 @@ async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_k
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["before it keeps them", "after"])
-async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_figures_of_them(
+async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_totals_of_them(
     office: Office, kept: bool
 ) -> None:
-    erased, alone = new_license(), new_license()
+    erased, alone = new_license_id(), new_license_id()
     for license in (erased, alone):
         await office.use(license, "ada", kind=Kind.NODE_LOCKED)
     office.clock.now = NOON + timedelta(days=40)
@@ -644,23 +646,23 @@ async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_figur
         await save_totals(Register(office.tables), erased, read_before[erased])
     await office.privacy.opt_out(erased, erase=True)
     await office.privacy.erase(office.wanted("ada"))
-    for license, figured in read_before.items():
-        await save_totals(Register(office.tables), license, figured)
-        await mark_final(Register(office.tables), license, figured)
+    for license, aggregate in read_before.items():
+        await save_totals(Register(office.tables), license, aggregate)
+        await mark_final(Register(office.tables), license, aggregate)
     await office.night()
     assert await kinds(office, erased) == await kinds(office, alone) == {"license"}
 
 
 async def test_many_sessions_are_corrected_beside_starts_on_the_same_license(office: Office) -> None:
-    license = new_license()
+    license = new_license_id()
     sessions = {await office.use(license, "adda", hours=0.01, seats=500) for _ in range(120)}
     corrected, _ = await asyncio.gather(
-        office.privacy.move(office.wanted("adda"), support.user_hash("ada")),
+        office.privacy.move(office.wanted("adda"), factories.user_hash("ada")),
         asyncio.gather(*(office.begin(license, f"user-{number}", seats=500) for number in range(200))),
     )
     assert corrected.corrected == 120
     assert found(await office.privacy.export(office.wanted("ada"))) == sessions
-    assert (await office.held(license)).head["in_use"] == 200
+    assert (await office.held(license)).state["in_use"] == 200
 
 
 # Peppers that are not at hand.
@@ -683,65 +685,67 @@ Do = Callable[[Privacy, PersonQuery], Awaitable[object]]
 REQUESTS: dict[str, Do] = {
     "export": lambda privacy, wanted: privacy.export(wanted),
     "erase": lambda privacy, wanted: privacy.erase(wanted),
-    "move": lambda privacy, wanted: privacy.move(wanted, support.user_hash("eve")),
-    "end": lambda privacy, wanted: privacy.correct_end(wanted, new_session(), NOON),
+    "move": lambda privacy, wanted: privacy.move(wanted, factories.user_hash("eve")),
+    "end": lambda privacy, wanted: privacy.correct_end(wanted, new_session_id(), NOON),
 }
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
 async def test_nothing_is_done_where_somebody_would_be_overlooked(office: Office, request_: str) -> None:
-    first, last = sorted((new_license(), new_license()))
+    first, last = sorted((new_license_id(), new_license_id()))
     await office.use(first, "ada")
     await office.use(last, "bob", pepper="old")
     before = await office.held(first), await office.held(last)
-    known = Peppers({"new": PEPPERS["new"]})
-    partly = Privacy(Register(office.tables), office.ledger, known, office.clock)
+    newest = Peppers({"new": PEPPERS["new"]})
+    partly = Privacy(Register(office.tables), office.ledger, newest, office.clock)
     with pytest.raises(PepperError) as caught:
         await REQUESTS[request_](partly, office.wanted("ada"))
     assert caught.value.pepper == "old"
     assert (await office.held(first), await office.held(last)) == before
     await REQUESTS[request_](office.privacy, office.wanted("ada"))
     await REQUESTS[request_](
-        Privacy(Register(office.tables), office.ledger, known, office.clock, ["old"]), office.wanted("ada")
+        Privacy(Register(office.tables), office.ledger, newest, office.clock, ["old"]), office.wanted("ada")
     )
 
 
 async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(office: Office) -> None:
     """Also where rows without a pepper lie between, and with more peppers than the store compares."""
-    licenses = {new_license() for _ in range(3)}
+    licenses = {new_license_id() for _ in range(3)}
     for license in licenses:
         running = await office.begin(license, "ada", seats=1)
-        persons = office.peppers.persons(office.organization, support.user_hash("bob"), support.host_hash("pc"), None)
-        await office.ledger.submit(license, Start(new_session(), office.terms(seats=1, overdraft=0), persons))
+        persons = office.peppers.persons(
+            office.organization, factories.user_hash("bob"), factories.host_hash("pc"), None
+        )
+        await office.ledger.submit(license, Start(new_session_id(), office.terms(seats=1, overdraft=0), persons))
         await office.ledger.submit(license, End(running))
         office.clock.forward(86400)
         await office.night()
         await office.begin(license, "ada", seats=1)
         assert await kinds(office, license) == {"license", "active", "day", "denied", "ended"}
     many = Peppers({**{f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)}, **PEPPERS})
-    for known in (office.peppers, many):
+    for peppers in (office.peppers, many):
         store = Counting(office.tables, office.organization)
-        assert [await Register(store).pepper_beyond(license, list(known)) for license in licenses] == [None] * 3
+        assert [await Register(store).pepper_beyond(license, list(peppers)) for license in licenses] == [None] * 3
         assert sorted(store.reads) == sorted(licenses)
     assert [await Register(office.tables).pepper_beyond(license, ["old"]) for license in licenses] == ["new"] * 3
     many = Peppers({f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)})
     assert [await Register(office.tables).pepper_beyond(license, list(many)) for license in licenses] == ["new"] * 3
 
 
-async def test_who_watches_is_told_how_far_a_request_has_come(office: Office) -> None:
+async def test_progress_says_how_far_a_request_has_come(office: Office) -> None:
     for _ in range(2):
-        await office.use(new_license(), "ada", kind=Kind.NAMED_USER)
-    wanted, eve = office.wanted("ada"), support.user_hash("eve")
-    told: list[tuple[int, int]] = []
+        await office.use(new_license_id(), "ada", kind=Kind.NAMED_USER)
+    wanted, eve = office.wanted("ada"), factories.user_hash("eve")
+    reports: list[tuple[int, int]] = []
 
     def watch(done: int, of: int) -> None:
-        told.append((done, of))
+        reports.append((done, of))
 
     await office.privacy.export(wanted, watch)
     await office.privacy.move(wanted, eve, watch)
-    await office.privacy.correct_end(wanted, new_session(), NOON, watch)
+    await office.privacy.correct_end(wanted, new_session_id(), NOON, watch)
     await office.privacy.erase(wanted, watch)
-    assert told == [(0, 4), (1, 4), (2, 4), (3, 4)] * 4
+    assert reports == [(0, 4), (1, 4), (2, 4), (3, 4)] * 4
 
 
 # Opting out.
@@ -756,14 +760,14 @@ class Desktop:
 
     async def start(self, user: str = "ada") -> Running:
         request = StartRequest(
-            self.license, new_session(), support.user_hash(user), support.host_hash("pc"), support.new_nonce()
+            self.license, new_session_id(), factories.user_hash(user), factories.host_hash("pc"), factories.new_nonce()
         )
         running = await self.sessions.start(request, ip_address("192.0.2.1"))
         assert isinstance(running, Running), running
         return running
 
     async def heartbeat(self, running: Running) -> Running | Gone:
-        renewed = await self.sessions.heartbeat(running.lease_token, running.session_id, support.new_nonce())
+        renewed = await self.sessions.heartbeat(running.lease_token, running.session_id, factories.new_nonce())
         assert isinstance(renewed, Running | Gone)
         return renewed
 
@@ -777,11 +781,11 @@ def desktop(office: Office, home: Home, azurite: str) -> Callable[..., tuple[str
     office.clock.now = datetime.now(UTC)
 
     def made(**claims: Any) -> tuple[str, Desktop]:
-        license = claims.pop("sub", new_license())
+        license = claims.pop("sub", new_license_id())
         organization = {"id": office.organization, "name": "Acme Water Oy"}
-        usual = {"kind": "named-user", "users": [support.user_hash("ada")]}
-        text = support.issue(home, sub=license, organization=organization, **{**usual, **claims})
-        settings = support.settings(home, azurite)
+        usual = {"kind": "named-user", "users": [factories.user_hash("ada")]}
+        text = factories.issue(home, sub=license, organization=organization, **{**usual, **claims})
+        settings = factories.settings(home, azurite)
         return license, Desktop(Sessions(settings, Ledger(Register(office.tables), office.clock), office.clock), text)
 
     return made
@@ -820,8 +824,8 @@ async def test_a_day_of_use_after_an_opt_out_leaves_no_row(office: Office, deskt
     assert await kinds(office, license) == {"license"}
 
 
-async def test_an_opt_out_with_erase_leaves_neither_sessions_nor_figures(office: Office) -> None:
-    license = new_license()
+async def test_an_opt_out_with_erase_leaves_neither_sessions_nor_totals(office: Office) -> None:
+    license = new_license_id()
     for user in ("ada", "bob"):
         await office.use(license, user, kind=Kind.NODE_LOCKED)
     office.clock.now = NOON + timedelta(days=40)
@@ -836,17 +840,17 @@ async def test_an_opt_out_with_erase_leaves_neither_sessions_nor_figures(office:
     assert await kinds(office, license) == {"license"}
 
 
-async def test_a_floating_license_cannot_opt_out_and_is_told_why(office: Office) -> None:
-    license = new_license()
+async def test_a_floating_license_cannot_opt_out_and_gets_the_reason(office: Office) -> None:
+    license = new_license_id()
     await office.begin(license, "ada")
     before = await office.held(license)
     with pytest.raises(ImplausibleError, match=r"who holds one of its seats must be recorded .* Only named-user"):
         await office.privacy.opt_out(license, erase=True)
     assert await office.held(license) == before
-    assert await office.privacy.opt_out(new_license(), erase=True) is None, "there is no such license"
+    assert await office.privacy.opt_out(new_license_id(), erase=True) is None, "there is no such license"
 
 
-async def test_a_process_that_remembers_the_head_slips_no_row_in(office: Office, desktop: Made) -> None:
+async def test_a_process_that_has_cached_the_state_slips_no_row_in(office: Office, desktop: Made) -> None:
     license, elsewhere = desktop()
     _, here = desktop(sub=license)
     for program in (here, elsewhere):
@@ -891,7 +895,7 @@ async def test_who_opts_in_again_is_recorded_again(office: Office, desktop: Made
     assert isinstance(await in_a_minute.heartbeat(unrecorded), Gone), "so that it starts again"
     assert (await in_a_minute.start()).recorded
     assert await kinds(office, license) == {"license", "active"}
-    assert not await office.privacy.opt_in(new_license())
+    assert not await office.privacy.opt_in(new_license_id())
 
 
 async def test_a_renewed_license_file_does_not_undo_an_opt_out(office: Office, desktop: Made) -> None:
@@ -920,7 +924,7 @@ async def test_the_same_person_in_two_organizations_has_no_value_in_common(table
     for office in (Office(tables), Office(tables, Clock(NOON + timedelta(days=3, minutes=7)))):
         kept: set[str] = set()
         for sharing in Sharing:
-            license = new_license()
+            license = new_license_id()
             for pepper in ("old", "new"):
                 await office.use(license, "ada", pepper=pepper, sharing=sharing)
             await office.begin(license, "ada", sharing=sharing)

@@ -18,8 +18,9 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Row, Tables
-from tests.customer import Customer, at, new_customer, use
-from tests.storage.desk import Counted, new_license
+from tests.factories import at, new_license_id, use
+from tests.register_rows import Customer, new_customer
+from tests.stores import Counted
 
 DAY = date(2026, 11, 23)
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -110,16 +111,16 @@ async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_i
     assert line.seat_seconds == seconds
 
 
-async def test_whoever_watches_is_told_how_many_licenses_are_done(tables: Tables) -> None:
+async def test_progress_says_how_many_licenses_are_done(tables: Tables) -> None:
     customer = new_customer(tables, billing=Billing.TIME)
     await customer.used([use("s", at(DAY, 9), at(DAY, 10))])
-    await Register(tables).add_license(new_license(), customer.terms)
-    reports, told = Reports(Register(tables), lambda: NOW, 3), list[tuple[int, int]]()
+    await Register(tables).add_license(new_license_id(), customer.terms)
+    reports, progress = Reports(Register(tables), lambda: NOW, 3), list[tuple[int, int]]()
 
-    await reports.read(customer.organization, None, lambda *done: told.append(done))
-    await reports.statement("2026-11", Rounding.EXACT, customer.organization, lambda *done: told.append(done))
+    await reports.read(customer.organization, None, lambda *done: progress.append(done))
+    await reports.statement("2026-11", Rounding.EXACT, customer.organization, lambda *done: progress.append(done))
 
-    assert told == [(0, 2), (1, 2)] * 2
+    assert progress == [(0, 2), (1, 2)] * 2
 
 
 async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
@@ -130,9 +131,9 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     reports = Reports(Register(tables), lambda: NOW, 3)
     before = (await reports.read(customer.organization)).licenses[customer.license][1]
     assert before.days[day].denials == 1
-    known = await Register(tables).totals_state(customer.license)
-    assert known is not None
-    await Register(tables).correct(customer.license, known, final_day=day - timedelta(days=1))
+    state = await Register(tables).totals_state(customer.license)
+    assert state is not None
+    await Register(tables).correct(customer.license, state, final_day=day - timedelta(days=1))
 
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
@@ -190,7 +191,7 @@ async def test_after_an_erasure_a_closed_month_is_billed_as_before_or_not_at_all
     assert hours(rounded_again) == (False, 2, 122, None)
 
 
-async def test_an_erasure_within_a_month_leaves_no_minutes_to_be_told_of_days_that_are_final(tables: Tables) -> None:
+async def test_an_erasure_within_a_month_leaves_no_minutes_of_days_that_are_final(tables: Tables) -> None:
     customer = await ann_and_bob(tables, DAY - timedelta(days=1))
     await customer.night(NOW)
 

@@ -1,4 +1,4 @@
-"""Retention on a real store: figures that equal a minute-by-minute count, and nothing kept past its year."""
+"""Retention on a real store: totals that equal a minute-by-minute count, and nothing kept past its year."""
 
 import asyncio
 import os
@@ -22,19 +22,10 @@ from licensing.storage import retry
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Write, merge, put
-from tests.registers import (
-    License,
-    OwnTables,
-    dump,
-    expected_days,
-    expected_months,
-    kept_days,
-    kept_months,
-    keys,
-    register,
-)
-from tests.storage.desk import Clock, look, new_session, start, terms
-from tests.support import StorageCalls
+from tests.factories import Clock, new_session_id, start, terms
+from tests.reference import expected_days, expected_months
+from tests.register_rows import PastLicense, dump, kept_days, kept_months, keys, look
+from tests.stores import OwnTables, StorageCalls, own_tables
 
 MICROSECOND, MINUTE, HOUR, DAY = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 SMALL_GROUP = 3
@@ -53,7 +44,7 @@ NIGHT = at("2027-03-10T02:30")
 @pytest.fixture
 async def own(azurite: str) -> AsyncIterator[OwnTables]:
     """A register that only this test knows."""
-    async with register(azurite, OwnTables) as opened:
+    async with own_tables(azurite, OwnTables) as opened:
         yield opened
 
 
@@ -70,14 +61,14 @@ async def run(tables: OwnTables, as_of: datetime, *, dry_run: bool = False) -> R
     )
 
 
-async def assert_equals_the_count(tables: OwnTables, license: License, as_of: datetime) -> None:
-    """Hold every figure that is kept of a license against the reckoner's, and see that none is missing."""
-    reckoner, first = license.reckoner(as_of), license.first_day()
-    assert await kept_days(tables, license.id) == expected_days(reckoner, first, as_of)
-    assert await kept_months(tables, license.id) == expected_months(reckoner, first, as_of, SMALL_GROUP)
+async def assert_equals_the_count(tables: OwnTables, license: PastLicense, as_of: datetime) -> None:
+    """Compare all totals that are kept of a license with the reference."""
+    reference, first = license.reference(as_of), license.first_day()
+    assert await kept_days(tables, license.id) == expected_days(reference, first, as_of)
+    assert await kept_months(tables, license.id) == expected_months(reference, first, as_of, SMALL_GROUP)
 
 
-def eventful(license: License) -> License:
+def eventful(license: PastLicense) -> PastLicense:
     """Whatever may happen to a license, around the turn of a month and up to the night."""
     license.ended(at("2027-01-30T09:00"), at("2027-01-30T17:12"))
     license.ended(at("2027-01-30T23:50"), at("2027-01-31T00:10"), "ben", "lab")
@@ -89,12 +80,12 @@ def eventful(license: License) -> License:
     license.ended(at("2027-02-15T09:30"), at("2027-02-15T09:30"), "fay")  # crashed at once
     license.ended(at("2027-02-15T10:00"), at("2027-02-15T10:25"), "fay", reason=EndReason.LAPSED)
     license.ended(at("2027-02-27T10:00"), at("2027-03-02T10:00"), "gil", borrowed=True, reason=EndReason.LAPSED)
-    waited = new_session()
+    waited = new_session_id()
     license.denied(at("2027-02-12T09:20"), waited)
-    license.ended(at("2027-02-12T09:35"), at("2027-02-12T12:00"), "hal", session=waited)
-    late = new_session()
+    license.ended(at("2027-02-12T09:35"), at("2027-02-12T12:00"), "hal", session_id=waited)
+    late = new_session_id()
     license.denied(at("2027-02-28T23:50"), late)
-    license.ended(at("2027-03-01T00:04"), at("2027-03-01T00:06"), "hal", session=late)
+    license.ended(at("2027-03-01T00:04"), at("2027-03-01T00:06"), "hal", session_id=late)
     license.denied(at("2027-02-20T09:20"))
     license.denied(at("2027-03-08T11:00"))
     license.runs(at("2027-03-08T23:00"), NIGHT - MINUTE, NIGHT + HOUR, "ann")
@@ -112,8 +103,8 @@ def eventful(license: License) -> License:
     ],
     ids=lambda bought: f"{bought.kind}-{bought.sharing}",
 )
-async def test_every_figure_equals_a_count_minute_by_minute(own: OwnTables, bought: Any) -> None:
-    license = eventful(License(bought))
+async def test_all_totals_equal_a_count_minute_by_minute(own: OwnTables, bought: Any) -> None:
+    license = eventful(PastLicense(bought))
     await license.write(own)
     result = await run(own, NIGHT)
     assert (result.licenses, result.failed, result.overdue) == (1, 0, 0)
@@ -124,8 +115,11 @@ async def test_every_figure_equals_a_count_minute_by_minute(own: OwnTables, boug
 
 
 async def test_a_second_run_changes_nothing(own: OwnTables) -> None:
-    licenses = [eventful(License(terms(organization_id="acme"))), eventful(License(terms(organization_id="other")))]
-    old = License(terms(organization_id="acme", sharing=Sharing.USER), at("2027-01-20T00:00").date())
+    licenses = [
+        eventful(PastLicense(terms(organization_id="acme"))),
+        eventful(PastLicense(terms(organization_id="other"))),
+    ]
+    old = PastLicense(terms(organization_id="acme", sharing=Sharing.USER), at("2027-01-20T00:00").date())
     for number in range(250):
         began = at("2026-03-01T00:00") + number * 2 * HOUR
         old.ended(began, began + 3 * HOUR, f"u{number % 4}")
@@ -158,7 +152,7 @@ async def test_a_second_run_changes_nothing(own: OwnTables) -> None:
 async def test_a_session_is_kept_for_a_year_to_the_microsecond(
     own: OwnTables, ended_at: str, kept_at: str, gone_at: str
 ) -> None:
-    license = License(final_day=at(kept_at).date() - 2 * DAY)
+    license = PastLicense(final_day=at(kept_at).date() - 2 * DAY)
     license.ended(at(ended_at) - HOUR, at(ended_at))
     license.ended(at(ended_at), at(ended_at) + 3 * DAY)
     await license.write(own)
@@ -183,7 +177,7 @@ def test_what_is_to_go_at_a_moment_and_when_something_is_to_go_agree() -> None:
 
 
 async def test_denials_go_once_their_month_has_been_counted(own: OwnTables) -> None:
-    license = License()
+    license = PastLicense()
     license.denied(at("2027-02-01T10:00"))
     license.denied(at("2027-02-28T10:00"))
     license.denied(at("2027-03-01T10:00"))
@@ -199,9 +193,9 @@ async def test_denials_go_once_their_month_has_been_counted(own: OwnTables) -> N
 
 
 async def test_a_wait_across_the_last_midnight_is_a_wait(own: OwnTables) -> None:
-    license, waits = License(), new_session()
+    license, waits = PastLicense(), new_session_id()
     license.denied(at("2027-02-28T23:58"), waits)
-    license.ended(at("2027-03-01T00:10"), at("2027-03-01T01:00"), session=waits)
+    license.ended(at("2027-03-01T00:10"), at("2027-03-01T01:00"), session_id=waits)
     await license.write(own)
     for night in ("2027-03-01T00:05", "2027-03-01T02:30"):
         await run(own, at(night))
@@ -209,8 +203,8 @@ async def test_a_wait_across_the_last_midnight_is_a_wait(own: OwnTables) -> None
     assert (await kept_months(own, license.id))["2027-02"]["waits"] == 1
 
 
-async def test_figures_of_days_go_after_a_year_and_of_months_stay_with_small_groups_suppressed(own: OwnTables) -> None:
-    license = License(terms(seats=9))
+async def test_totals_of_days_go_after_a_year_and_of_months_stay_with_small_groups_suppressed(own: OwnTables) -> None:
+    license = PastLicense(terms(seats=9))
     for month in range(1, 13):
         for day, user in [(3, "ann"), (20, "ben"), (28, "cid" if month % 2 else "ann")]:
             began = datetime(2026, month, day, 9, tzinfo=UTC)
@@ -233,8 +227,8 @@ async def test_figures_of_days_go_after_a_year_and_of_months_stay_with_small_gro
 
 
 async def test_an_organizations_month_counts_each_person_once_over_its_licenses(own: OwnTables) -> None:
-    licenses = [License(terms(organization_id="acme")) for _ in range(3)]
-    other = License(terms(organization_id="other"))
+    licenses = [PastLicense(terms(organization_id="acme")) for _ in range(3)]
+    other = PastLicense(terms(organization_id="other"))
     for license, users in zip([*licenses, other], (("ann", "ben"), ("ben", "cid"), (), ("dan",)), strict=True):
         for user in users:
             license.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), user)
@@ -248,7 +242,7 @@ async def test_an_organizations_month_counts_each_person_once_over_its_licenses(
 
 
 async def test_a_month_that_one_license_finishes_later_still_counts_the_people_of_the_others(own: OwnTables) -> None:
-    quiet, late = License(), License()
+    quiet, late = PastLicense(), PastLicense()
     quiet.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), "ann")
     late.ended(at("2027-02-10T09:00"), at("2027-02-10T10:00"), "ben")
     late.runs(at("2027-02-28T23:00"), at("2027-02-28T23:55"), at("2027-03-01T02:45"), "cid")
@@ -261,8 +255,8 @@ async def test_a_month_that_one_license_finishes_later_still_counts_the_people_o
         assert row.columns["users"] == 3
 
 
-async def test_a_day_is_made_again_while_a_session_may_yet_turn_out_to_have_ended_on_it(own: OwnTables) -> None:
-    license = License()
+async def test_a_day_is_aggregated_again_while_a_session_may_still_have_ended_on_it(own: OwnTables) -> None:
+    license = PastLicense()
     license.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
     license.runs(at("2027-03-09T23:00"), at("2027-03-09T23:50"), NIGHT + 10 * MINUTE, "ben")
     await license.write(own)
@@ -270,7 +264,7 @@ async def test_a_day_is_made_again_while_a_session_may_yet_turn_out_to_have_ende
     await assert_equals_the_count(own, license, NIGHT)  # as if it ran on
     result = await run(own, NIGHT + DAY)
     assert result.days == 2
-    crashed = License(license.terms, id=license.id)
+    crashed = PastLicense(license.terms, id=license.id)
     crashed.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
     crashed.ended(at("2027-03-09T23:00"), at("2027-03-09T23:50"), "ben")
     await assert_equals_the_count(own, crashed, NIGHT + DAY)
@@ -278,15 +272,15 @@ async def test_a_day_is_made_again_while_a_session_may_yet_turn_out_to_have_ende
 
 
 async def test_as_of_a_past_moment_the_register_is_as_it_was_then(own: OwnTables) -> None:
-    license = eventful(License())
+    license = eventful(PastLicense())
     await license.write(own)
     past = at("2027-02-05T00:00")
     await run(own, past)
-    then = License(license.terms, id=license.id)
+    then = PastLicense(license.terms, id=license.id)
     then.uses = [use for use in license.uses if use.started_at < past]
     then.denials = [denial for denial in license.denials if denial.first_at < past]
-    assert await kept_days(own, license.id) == expected_days(then.reckoner(past), license.first_day(), past)
-    assert await kept_months(own, license.id) == expected_months(then.reckoner(past), license.first_day(), past, 3)
+    assert await kept_days(own, license.id) == expected_days(then.reference(past), license.first_day(), past)
+    assert await kept_months(own, license.id) == expected_months(then.reference(past), license.first_day(), past, 3)
     await run(own, NIGHT)
     await assert_equals_the_count(own, license, NIGHT)
     await run(own, past)
@@ -297,12 +291,12 @@ async def test_as_of_a_past_moment_the_register_is_as_it_was_then(own: OwnTables
 async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_counted_all_the_same(
     own: OwnTables,
 ) -> None:
-    license = eventful(License(terms(seats=9)))
+    license = eventful(PastLicense(terms(seats=9)))
     await license.write(own)
     await run(own, NIGHT + 60 * DAY)
     assert await keys(own, license.id, rows.ACTIVE) == [], "as of then, they have lapsed"
     clock = Clock(NIGHT + HOUR)
-    ledger, session = Ledger(Register(own), clock), new_session()
+    ledger, session = Ledger(Register(own), clock), new_session_id()
     await ledger.submit(license.id, start(session, license.terms, user="new"))
     clock.forward(3600)
     await ledger.submit(license.id, End(session))
@@ -317,7 +311,7 @@ async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_
 
 async def test_a_dry_run_writes_nothing_and_tells_the_same_numbers(own: OwnTables, storage_calls: StorageCalls) -> None:
     for organization in ("acme", "other"):
-        license = eventful(License(terms(organization_id=organization), at("2027-01-20T00:00").date()))
+        license = eventful(PastLicense(terms(organization_id=organization), at("2027-01-20T00:00").date()))
         for number in range(150):
             began = at("2026-02-20T00:00") + number * 6 * HOUR
             license.ended(began, began + 2 * HOUR, f"u{number % 3}")
@@ -325,24 +319,24 @@ async def test_a_dry_run_writes_nothing_and_tells_the_same_numbers(own: OwnTable
         await license.write(own)
     before = await dump(own, versions=True)
     mark = await storage_calls.mark()
-    told = await run(own, NIGHT, dry_run=True)
+    result = await run(own, NIGHT, dry_run=True)
     ours = [call for call in await storage_calls.since(mark) if own.prefix in call or "batch" in call]
     assert len(ours) > 20
     assert {call.split()[0] for call in ours} == {"GET"}, "no call that could write"
     assert await dump(own, versions=True) == before
     done = await run(own, NIGHT)
-    assert told.deleted > 100
-    assert str(told).rpartition(" ")[0] == str(done).rpartition(" ")[0]
+    assert result.deleted > 100
+    assert str(result).rpartition(" ")[0] == str(done).rpartition(" ")[0]
 
 
 async def test_two_runs_at_once_do_the_same_as_one(azurite: str, own: OwnTables) -> None:
-    license = eventful(License(final_day=at("2027-01-28T00:00").date()))
+    license = eventful(PastLicense(final_day=at("2027-01-28T00:00").date()))
     for number in range(1500):
         began = at("2026-01-10T00:00") + number * HOUR
         license.ended(began, began + 2 * HOUR, f"u{number % 5}")
     await license.write(own)
     old = sum(use.ended_at < year_before(NIGHT) for use in license.uses if use.ended_at)
-    async with register(azurite, OwnTables, own.prefix) as another:
+    async with own_tables(azurite, OwnTables, own.prefix) as another:
         both = await asyncio.gather(run(own, NIGHT), run(another, NIGHT))
     assert [each.failed for each in both] == [0, 0]
     denied = sum(denial.first_at < at("2027-03-01T00:00") for denial in license.denials)
@@ -353,7 +347,7 @@ async def test_two_runs_at_once_do_the_same_as_one(azurite: str, own: OwnTables)
 
 async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: OwnTables) -> None:
     bought, clock = terms(seats=5, sharing=Sharing.USER), Clock(NIGHT)
-    license = License(bought, at("2027-01-31T00:00").date())
+    license = PastLicense(bought, at("2027-01-31T00:00").date())
     for number in range(1200):
         began = at("2026-02-01T00:00") + number * HOUR
         license.ended(began, began + 2 * HOUR, f"u{number % 5}")
@@ -364,7 +358,7 @@ async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: OwnTables
 
     async def program(number: int, ledger: Ledger) -> None:
         while not done.is_set():
-            session = new_session()
+            session = new_session_id()
             decision = await ledger.submit(license.id, start(session, bought, user=f"live{number % 7}"))
             if isinstance(decision.outcome, Granted):
                 granted.add(session)
@@ -372,7 +366,7 @@ async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: OwnTables
                 if random.random() < 0.8:
                     await ledger.submit(license.id, End(session))
 
-    async with register(azurite, OwnTables, own.prefix) as served:
+    async with own_tables(azurite, OwnTables, own.prefix) as served:
         ledger = Ledger(Register(served), clock)
         traffic = asyncio.gather(*(program(number, ledger) for number in range(8)))
         result = RetentionResult()
@@ -407,13 +401,13 @@ class EndsMeanwhile(OwnTables):
 async def test_a_session_that_ends_while_the_register_is_read_counts_once(
     azurite: str, own: OwnTables, ended_at: datetime
 ) -> None:
-    license = License()
+    license = PastLicense()
     license.ended(at("2027-03-08T09:00"), at("2027-03-08T10:00"))
     await license.write(own)
     await run(own, NIGHT - DAY)  # so that only what is new gets read
     license.runs(at("2027-03-09T22:00"), NIGHT, NIGHT + HOUR, "ben")
     await own.commit("register", license.id, [license.writes[-1], merge(rows.STATE, {"in_use": 1})])
-    async with register(azurite, EndsMeanwhile, own.prefix) as read:
+    async with own_tables(azurite, EndsMeanwhile, own.prefix) as read:
         read.session, read.ended_at = license.running[0].id, ended_at
         await run(read, NIGHT)
         assert read.session == "", "it ended meanwhile"
@@ -423,7 +417,7 @@ async def test_a_session_that_ends_while_the_register_is_read_counts_once(
 async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
     own: OwnTables, caplog: pytest.LogCaptureFixture
 ) -> None:
-    poisoned, sound = License(terms(organization_id="acme")), eventful(License(terms(organization_id="other")))
+    poisoned, sound = PastLicense(terms(organization_id="acme")), eventful(PastLicense(terms(organization_id="other")))
     poisoned.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     for license in (poisoned, sound):
         await license.write(own)
@@ -443,7 +437,7 @@ async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
 class Noted(OwnTables):
     """A register that notes which step of the night each write is of, and of how many licenses it is read at once."""
 
-    STEPS = ("figures", "organization", "final", "deletion")
+    STEPS = ("totals", "organization", "final", "deletion")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -453,7 +447,7 @@ class Noted(OwnTables):
 
     async def commit(self, table: Table, partition: str, writes: Any) -> list[str]:
         first = writes[0]
-        kind = "deletion" if first.verb == "delete" else "final" if rows.FINAL_DAY in first.columns else "figures"
+        kind = "deletion" if first.verb == "delete" else "final" if rows.FINAL_DAY in first.columns else "totals"
         step = "organization" if table == "directory" else kind
         self.steps.append(step)
         done = await super().commit(table, partition, writes)
@@ -470,9 +464,9 @@ class Noted(OwnTables):
             self.read.remove(license)
 
 
-def unlike(organization: str, count: int) -> list[License]:
+def unlike(organization: str, count: int) -> list[PastLicense]:
     """Licenses of one organization on which little and much is to be done."""
-    licenses = [License(terms(organization_id=organization), at("2027-02-20T00:00").date()) for _ in range(count)]
+    licenses = [PastLicense(terms(organization_id=organization), at("2027-02-20T00:00").date()) for _ in range(count)]
     for number, license in enumerate(licenses):
         for old in range(1 + 60 * number):
             license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + old * HOUR)
@@ -488,7 +482,7 @@ async def test_licenses_go_side_by_side_and_each_step_is_over_on_all_before_the_
         await license.write(own)
     overdue = 7 + 60 * sum(range(7))
     assert (await run(own, NIGHT, dry_run=True)).deleted == overdue
-    async with register(azurite, Noted, own.prefix) as noted:
+    async with own_tables(azurite, Noted, own.prefix) as noted:
         result = await run(noted, NIGHT)
     assert (result.licenses, result.failed, result.deleted) == (7, 0, overdue)
     assert set(noted.steps) == set(noted.STEPS)
@@ -500,28 +494,28 @@ async def test_many_organizations_share_the_same_few_places(azurite: str, own: O
     for organization in ("acme", "bolt", "cove"):
         for license in unlike(organization, 3):
             await license.write(own)
-    async with register(azurite, Noted, own.prefix) as noted:
+    async with own_tables(azurite, Noted, own.prefix) as noted:
         assert (await run(noted, NIGHT)).failed == 0
     assert noted.most_at_once == PARALLEL
 
 
-async def test_progress_is_told_with_each_license_and_comes_to_its_end_beside_a_fault(own: OwnTables) -> None:
-    poisoned = License(terms(organization_id="other"))
+async def test_progress_is_reported_with_each_license_and_comes_to_its_end_beside_an_error(own: OwnTables) -> None:
+    poisoned = PastLicense(terms(organization_id="other"))
     for license in [*unlike("acme", 5), poisoned]:
         await license.write(own)
     await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
-    told: list[tuple[int, int]] = []
+    reports: list[tuple[int, int]] = []
     ledger = Ledger(Register(own), Clock(NIGHT))
     result = await run_retention(
-        Register(own), ledger, NIGHT, SMALL_GROUP, progress=lambda done, of: told.append((done, of))
+        Register(own), ledger, NIGHT, SMALL_GROUP, progress=lambda done, of: reports.append((done, of))
     )
     assert result.failed == 1
-    assert told == sorted(told)
-    assert set(told) == {(done, 6) for done in range(1, 7)}
+    assert reports == sorted(reports)
+    assert set(reports) == {(done, 6) for done in range(1, 7)}
 
 
 async def test_the_log_says_what_was_done_and_what_is_left(own: OwnTables, caplog: pytest.LogCaptureFixture) -> None:
-    license = License()
+    license = PastLicense()
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
     await license.write(own)
@@ -550,11 +544,11 @@ class Throttled(OwnTables):
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_busy_store_is_given_time(azurite: str, own: OwnTables) -> None:
-    license = License(final_day=at("2027-03-07T00:00").date())
+    license = PastLicense(final_day=at("2027-03-07T00:00").date())
     for number in range(1000):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * HOUR)
     await license.write(own)
-    async with register(azurite, Throttled, own.prefix) as busy:
+    async with own_tables(azurite, Throttled, own.prefix) as busy:
         busy.unanswered = 12
         result = await run(busy, NIGHT)
         assert (result.failed, result.overdue, busy.unanswered) == (0, 0, 0)
@@ -582,11 +576,11 @@ class Silent(OwnTables):
 async def test_a_store_that_is_silent_for_a_while_costs_no_night(
     azurite: str, own: OwnTables, silent_from: int
 ) -> None:
-    license = License(final_day=at("2027-03-07T00:00").date())
+    license = PastLicense(final_day=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     license.ended(at("2027-03-01T09:00"), at("2027-03-01T10:00"))
     await license.write(own)
-    async with register(azurite, Silent, own.prefix) as silent:
+    async with own_tables(azurite, Silent, own.prefix) as silent:
         silent.silent_from = silent_from
         result = await run(silent, NIGHT)
         assert silent.silent == 0, "it was silent"
@@ -595,15 +589,15 @@ async def test_a_store_that_is_silent_for_a_while_costs_no_night(
     assert (await run(own, NIGHT)).days == 0, "all was done"
 
 
-async def test_a_night_does_not_keep_figures_of_sessions_that_are_erased_while_it_reckons(own: OwnTables) -> None:
-    license = eventful(License(terms(kind=Kind.NAMED_USER, seats=0)))
+async def test_a_night_does_not_save_totals_of_sessions_that_are_erased_while_it_aggregates(own: OwnTables) -> None:
+    license = eventful(PastLicense(terms(kind=Kind.NAMED_USER, seats=0)))
     await license.write(own)
-    figured = await aggregate_license(Register(own), license.id, NIGHT)
-    known = await Register(own).totals_state(license.id)
-    assert known is not None
-    await Register(own).correct(license.id, known)
-    await save_totals(Register(own), license.id, figured)
-    await mark_final(Register(own), license.id, figured)
+    aggregate = await aggregate_license(Register(own), license.id, NIGHT)
+    state = await Register(own).totals_state(license.id)
+    assert state is not None
+    await Register(own).correct(license.id, state)
+    await save_totals(Register(own), license.id, aggregate)
+    await mark_final(Register(own), license.id, aggregate)
     assert await keys(own, license.id, rows.DAY) == await keys(own, license.id, rows.MONTH) == []
     assert await final_day(Register(own), license.id) is None
 
@@ -628,11 +622,11 @@ class Halting(OwnTables):
 
 @pytest.mark.usefixtures("hurried")
 async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(azurite: str, own: OwnTables) -> None:
-    license = License(final_day=at("2027-03-07T00:00").date())
+    license = PastLicense(final_day=at("2027-03-07T00:00").date())
     for number in range(7100):
         license.ended(at("2026-01-01T00:00"), at("2026-01-01T00:00") + number * MINUTE)
     await license.write(own)
-    async with register(azurite, Halting, own.prefix) as halting:
+    async with own_tables(azurite, Halting, own.prefix) as halting:
         result = await run(halting, NIGHT)
         assert halting.halts > len(retry.BACKOFF_SECONDS)
     assert (result.failed, result.overdue, result.deleted) == (0, 0, 7100)
@@ -642,10 +636,10 @@ async def test_a_long_deletion_outlasts_a_store_that_halts_again_and_again(azuri
 async def test_a_dry_run_on_a_store_that_is_silent_for_a_while_counts_nothing_twice(
     azurite: str, own: OwnTables
 ) -> None:
-    license = License(final_day=at("2027-03-07T00:00").date())
+    license = PastLicense(final_day=at("2027-03-07T00:00").date())
     license.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     await license.write(own)
-    async with register(azurite, Silent, own.prefix) as silent:
+    async with own_tables(azurite, Silent, own.prefix) as silent:
         while silent.silent_from == 0 or silent.silent == 0:  # as long as there are so many calls
             silent.calls, silent.silent, silent.silent_from = 0, 4, silent.silent_from + 1
             would = await run(silent, NIGHT, dry_run=True)
@@ -653,7 +647,7 @@ async def test_a_dry_run_on_a_store_that_is_silent_for_a_while_counts_nothing_tw
         assert 8 < silent.silent_from < 50
 
 
-def crowd(license: License, rows_kept: int) -> License:
+def crowd(license: PastLicense, rows_kept: int) -> PastLicense:
     """So many old sessions, and one new day."""
     for number in range(rows_kept):
         began = at("2026-04-01T00:00") + number * 4 * MINUTE
@@ -666,8 +660,8 @@ def crowd(license: License, rows_kept: int) -> License:
 async def test_a_night_costs_what_changed_and_not_what_is_kept(azurite: str) -> None:
     costs = []
     for rows_kept in (0, 100, OLD_ROWS):
-        async with register(azurite, OwnTables) as own:
-            license = crowd(License(final_day=at("2027-03-08T00:00").date()), rows_kept)
+        async with own_tables(azurite, OwnTables) as own:
+            license = crowd(PastLicense(final_day=at("2027-03-08T00:00").date()), rows_kept)
             await license.write(own)
             own.calls = own.rows_read = 0
             result = await run(own, NIGHT)

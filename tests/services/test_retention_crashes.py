@@ -15,44 +15,45 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, put
-from tests.registers import Dump, License, OwnTables, dump, keys, register
-from tests.storage.desk import Clock, terms
+from tests.factories import Clock, terms
+from tests.register_rows import Dump, PastLicense, dump, keys
+from tests.stores import OwnTables, own_tables
 
 NIGHT = datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
 YEAR_AGO = NIGHT.replace(year=2026)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def small_register() -> list[License]:
+def small_register() -> list[PastLicense]:
     """Two licenses of one organization, with something of everything that retention does.
 
-    Earlier nights have made the figures up to 26 February; those of the last days of the month are missing.
+    The totals up to 26 February are final; those of the last days of the month are missing.
     """
     final_day = (NIGHT - 3 * DAY).date()
     licenses = [
-        License(terms(sharing=Sharing.USER), final_day, "shared"),
-        License(terms(), final_day, "plain"),
+        PastLicense(terms(sharing=Sharing.USER), final_day, "shared"),
+        PastLicense(terms(), final_day, "plain"),
     ]
     for license in licenses:
         for number in range(-2, 2):
             ended_at = YEAR_AGO + number * HOUR
-            license.ended(ended_at - HOUR, ended_at, session=f"old-{number}")
-        license.ended(NIGHT - 2 * DAY, NIGHT - DAY, license.id, session="across")
-        license.ended(NIGHT - DAY, NIGHT - DAY + HOUR, "ann", session="short")
+            license.ended(ended_at - HOUR, ended_at, session_id=f"old-{number}")
+        license.ended(NIGHT - 2 * DAY, NIGHT - DAY, license.id, session_id="across")
+        license.ended(NIGHT - DAY, NIGHT - DAY + HOUR, "ann", session_id="short")
         license.denied(NIGHT - 2 * DAY, "refused")
         license.writes += [
             put("day:2026-02-28", {"users": 2, "sessions": 9}),
             put("month:2026-02", {"users": 2, "sessions": 9}),
             put("month:2026-01", {"users": 2, "sessions": 9}),
         ]
-    licenses[0].runs(NIGHT - 9 * HOUR, NIGHT - 8 * HOUR, NIGHT - 7 * HOUR, "cid", crashed=True, session="crashed")
+    licenses[0].runs(NIGHT - 9 * HOUR, NIGHT - 8 * HOUR, NIGHT - 7 * HOUR, "cid", crashed=True, session_id="crashed")
     return licenses
 
 
 @asynccontextmanager
-async def made(azurite: str, licenses: list[License]) -> AsyncIterator[OwnTables]:
+async def made(azurite: str, licenses: list[PastLicense]) -> AsyncIterator[OwnTables]:
     """A register with some licenses, of which nothing has been asked yet."""
-    async with register(azurite, OwnTables) as own:
+    async with own_tables(azurite, OwnTables) as own:
         for license in licenses:
             await license.write(own)
         own.calls = 0
@@ -76,7 +77,7 @@ async def run_until_it_dies(tables: OwnTables) -> None:
 
 async def run_again(azurite: str, tables: OwnTables) -> Dump:
     """What is kept after another process has run to its end."""
-    async with register(azurite, OwnTables, tables.prefix) as again:
+    async with own_tables(azurite, OwnTables, tables.prefix) as again:
         result = await run(again)
         assert (result.failed, result.overdue) == (0, 0)
         return await dump(again)
@@ -115,11 +116,11 @@ class DiesAfterDeleting(OwnTables):
 
 
 async def test_the_first_run_ever_dies_and_an_organization_still_knows_how_many_people_it_had(azurite: str) -> None:
-    licenses = [License(terms(), id="one"), License(terms(), id="two")]
+    licenses = [PastLicense(terms(), id="one"), PastLicense(terms(), id="two")]
     for license in licenses:
-        license.ended(YEAR_AGO - 12 * DAY, YEAR_AGO - 12 * DAY + HOUR, license.id, session="old")
+        license.ended(YEAR_AGO - 12 * DAY, YEAR_AGO - 12 * DAY + HOUR, license.id, session_id="old")
     async with made(azurite, licenses) as own:
-        async with register(azurite, DiesAfterDeleting, own.prefix) as first:
+        async with own_tables(azurite, DiesAfterDeleting, own.prefix) as first:
             await run_until_it_dies(first)
             assert first.dead.is_set()
         left = [await keys(own, license.id, rows.ENDED) for license in licenses]

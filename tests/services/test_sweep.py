@@ -13,7 +13,9 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables, delete, merge, put
-from tests.storage.desk import Clock, Counted, look, new_license, new_session, start, terms
+from tests.factories import Clock, new_license_id, new_session_id, start, terms
+from tests.register_rows import look
+from tests.stores import Counted
 
 
 @pytest.fixture
@@ -22,8 +24,8 @@ def clock() -> Clock:
 
 
 async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(Register(tables), clock)
-    silent, alive = [new_session() for _ in range(150)], new_session()
+    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    silent, alive = [new_session_id() for _ in range(150)], new_session_id()
     bought = terms(seats=500)
     for session in [*silent, alive]:
         await ledger.submit(license, start(session, bought))
@@ -44,10 +46,10 @@ async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clo
 
 
 async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(Register(tables), clock)
-    await ledger.submit(license, start(new_session(), terms()))
+    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    await ledger.submit(license, start(new_session_id(), terms()))
     clock.forward(600)
-    await ledger.submit(license, start(new_session(), terms()))
+    await ledger.submit(license, start(new_session_id(), terms()))
     clock.forward(300)
     ahead = clock() + timedelta(days=400)
     assert await sweep_license(Register(tables), ledger, license, ahead, dry_run=True) == 2
@@ -58,9 +60,9 @@ async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables
 
 
 async def test_a_sweep_reads_only_the_active_rows(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license()
+    store, license = Counted(tables), new_license_id()
     ledger = Ledger(Register(store), clock)
-    await ledger.submit(license, start(new_session(), terms()))
+    await ledger.submit(license, start(new_session_id(), terms()))
     store.calls.clear()
     await sweep_license(Register(store), ledger, license, clock())
     assert store.calls == ["range active:"]
@@ -70,9 +72,9 @@ async def test_the_timer_sweeps_every_license_and_says_what_it_did(
     tables: Tables, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger = Ledger(Register(tables), clock)
-    licenses = [new_license() for _ in range(3)]
+    licenses = [new_license_id() for _ in range(3)]
     for license in licenses:
-        await ledger.submit(license, start(new_session(), terms()))
+        await ledger.submit(license, start(new_session_id(), terms()))
     clock.forward(1000)
     with caplog.at_level("INFO"):
         swept = await sweep(Register(tables), ledger, clock())
@@ -81,13 +83,13 @@ async def test_the_timer_sweeps_every_license_and_says_what_it_did(
     assert swept.failed == 0
     assert any(record.getMessage() == f"sweep {swept}" for record in caplog.records)
     for license in licenses:
-        assert (await look(tables, license)).head["in_use"] == 0
+        assert (await look(tables, license)).state["in_use"] == 0
 
 
 async def test_verify_finds_a_license_in_order(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(Register(tables), clock)
+    license, ledger = new_license_id(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER)
-    sessions = [new_session() for _ in range(3)]
+    sessions = [new_session_id() for _ in range(3)]
     for session in sessions:
         await ledger.submit(license, start(session, bought))
     await ledger.submit(license, End(sessions[0]))
@@ -97,13 +99,13 @@ async def test_verify_finds_a_license_in_order(tables: Tables, clock: Clock) -> 
 
 
 async def test_verify_of_an_unknown_license_is_none(tables: Tables) -> None:
-    assert await verify(Register(tables), new_license()) is None
+    assert await verify(Register(tables), new_license_id()) is None
 
 
 async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(Register(tables), clock)
+    license, ledger = new_license_id(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER, seats=10)
-    sessions = [new_session() for _ in range(4)]
+    sessions = [new_session_id() for _ in range(4)]
     for number, session in enumerate(sessions):
         await ledger.submit(license, start(session, bought, user=f"u{number // 2}"))
     seen = await look(tables, license)
@@ -134,10 +136,10 @@ async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Table
 
 
 async def test_verify_tells_a_crowded_license_from_a_broken_one(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license(), Ledger(Register(tables), clock)
+    license, ledger = new_license_id(), Ledger(Register(tables), clock)
     for _ in range(3):
-        await ledger.submit(license, start(new_session(), terms()))
-    await ledger.submit(license, start(new_session(), terms(serial=2, seats=1)))
+        await ledger.submit(license, start(new_session_id(), terms()))
+    await ledger.submit(license, start(new_session_id(), terms(serial=2, seats=1)))
     count = await verify(Register(tables), license)
     assert count is not None
     assert count.crowded
@@ -150,7 +152,7 @@ async def audited(tables: Tables, subject: str) -> list[dict[str, object]]:
 
 
 async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(tables: Tables, clock: Clock) -> None:
-    subject = new_license()
+    subject = new_license_id()
     async with recorded(Register(tables), clock, "operator", "suspend", subject):
         (before,) = await audited(tables, subject)
         assert before["outcome"] == "begun"
@@ -163,7 +165,7 @@ async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(table
 
 
 async def test_a_change_that_fails_is_said_to_have_failed(tables: Tables, clock: Clock) -> None:
-    subject = new_license()
+    subject = new_license_id()
     with pytest.raises(ZeroDivisionError):
         async with recorded(Register(tables), clock, "operator", "suspend", subject):
             _ = 1 / 0

@@ -14,7 +14,9 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, merge
-from tests.storage.desk import Clock, Counted, ledgers, look, new_license, new_session, person, start, terms
+from tests.factories import Clock, new_license_id, new_session_id, person, start, terms
+from tests.register_rows import look
+from tests.stores import Counted, ledgers
 
 
 @pytest.fixture
@@ -29,11 +31,11 @@ async def granted(ledger: Ledger, license: str, session: str, **changes: object)
 
 
 async def test_a_license_needs_no_registration(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     decision = await Ledger(Register(tables), clock).submit(license, start(session, terms()))
     assert isinstance(decision.outcome, Granted)
     seen = await look(tables, license)
-    assert seen.head["in_use"] == 1
+    assert seen.state["in_use"] == 1
     assert seen.active.keys() == {session}
     assert await tables.get("directory", "acme", f"license:{license}") is not None
     organization = await tables.get("directory", "acme", "organization")
@@ -42,9 +44,9 @@ async def test_a_license_needs_no_registration(tables: Tables, clock: Clock) -> 
 
 
 async def test_three_hundred_starts_on_an_unknown_license_read_it_once(tables: Tables, clock: Clock) -> None:
-    store, license, bought = Counted(tables), new_license(), terms(seats=225)
+    store, license, bought = Counted(tables), new_license_id(), terms(seats=225)
     ledger = Ledger(Register(store), clock)
-    decision = await asyncio.gather(*(ledger.submit(license, start(new_session(), bought)) for _ in range(300)))
+    decision = await asyncio.gather(*(ledger.submit(license, start(new_session_id(), bought)) for _ in range(300)))
     assert Counter(type(each.outcome) for each in decision) == {Granted: 225, Full: 75}
     assert store.calls[:3] == ["get license", "commit directory", "commit register"]
     granting = store.calls[: store.calls.index("get license", 1)]
@@ -56,18 +58,18 @@ async def test_three_hundred_starts_on_an_unknown_license_read_it_once(tables: T
     assert len(seen.denied) == 75
 
 
-async def test_a_lone_start_on_a_known_license_is_one_call(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license()
+async def test_a_lone_start_on_a_cached_license_is_one_call(tables: Tables, clock: Clock) -> None:
+    store, license = Counted(tables), new_license_id()
     ledger = Ledger(Register(store), clock)
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     store.calls.clear()
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     assert store.calls == ["commit register"]
 
 
 async def test_a_session_of_ten_heartbeats_takes_at_most_fourteen_calls(tables: Tables, clock: Clock) -> None:
-    store, license, session = Counted(tables), new_license(), new_session()
-    await granted(Ledger(Register(tables), clock), license, new_session())
+    store, license, session = Counted(tables), new_license_id(), new_session_id()
+    await granted(Ledger(Register(tables), clock), license, new_session_id())
     ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
     for _ in range(10):
@@ -77,32 +79,32 @@ async def test_a_session_of_ten_heartbeats_takes_at_most_fourteen_calls(tables: 
     assert len(store.calls) <= 14
 
 
-async def test_another_process_changed_the_head(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+async def test_another_process_changed_the_state(tables: Tables, clock: Clock) -> None:
+    license = new_license_id()
     ours, theirs = ledgers(tables, clock, 2)
-    await granted(ours, license, new_session())
-    await granted(theirs, license, new_session())
-    await granted(ours, license, new_session())
+    await granted(ours, license, new_session_id())
+    await granted(theirs, license, new_session_id())
+    await granted(ours, license, new_session_id())
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 3
+    assert seen.state["in_use"] == 3
 
 
 async def test_nobody_is_refused_for_a_seat_that_another_process_has_freed(tables: Tables, clock: Clock) -> None:
-    license, leaving = new_license(), new_session()
+    license, leaving = new_license_id(), new_session_id()
     ours, theirs = ledgers(tables, clock, 2)
-    for session in (leaving, new_session(), new_session()):
+    for session in (leaving, new_session_id(), new_session_id()):
         await granted(ours, license, session)
     await theirs.submit(license, End(leaving))
-    await granted(ours, license, new_session())
+    await granted(ours, license, new_session_id())
     (await look(tables, license)).check()
 
 
 async def test_a_full_license_denies_and_keeps_one_row_for_the_whole_wait(tables: Tables, clock: Clock) -> None:
-    license, waiting = new_license(), new_session()
+    license, waiting = new_license_id(), new_session_id()
     first, second = ledgers(tables, clock, 2)
     for _ in range(3):
-        await granted(first, license, new_session())
+        await granted(first, license, new_session_id())
     for seconds, ledger in ((0, first), (30, first), (60, second)):
         clock.forward(seconds)
         outcome = (await ledger.submit(license, start(waiting, terms()))).outcome
@@ -117,11 +119,11 @@ async def test_a_full_license_denies_and_keeps_one_row_for_the_whole_wait(tables
 
 
 async def test_many_waits_that_another_process_began_are_merged(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license()
+    store, license = Counted(tables), new_license_id()
     first, second = Ledger(Register(tables), clock), Ledger(Register(store), clock)
     for _ in range(3):
-        await granted(first, license, new_session())
-    waiting = [new_session() for _ in range(60)]
+        await granted(first, license, new_session_id())
+    waiting = [new_session_id() for _ in range(60)]
     for ledger in (first, second):
         decision = await asyncio.gather(*(ledger.submit(license, start(each, terms())) for each in waiting))
         assert all(isinstance(each.outcome, Full) for each in decision)
@@ -133,15 +135,15 @@ async def test_many_waits_that_another_process_began_are_merged(tables: Tables, 
 
 
 async def test_a_lapsed_session_makes_room_in_the_same_commit(tables: Tables, clock: Clock) -> None:
-    license, silent = new_license(), new_session()
+    license, silent = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, silent)
     begun = clock()
     clock.forward(600)
     for _ in range(2):
-        await granted(ledger, license, new_session())
+        await granted(ledger, license, new_session_id())
     clock.forward(400)
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     seen = await look(tables, license)
     seen.check()
     assert silent not in seen.active
@@ -152,32 +154,32 @@ async def test_a_lapsed_session_makes_room_in_the_same_commit(tables: Tables, cl
 async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its_lease(
     tables: Tables, clock: Clock
 ) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     ledger, week = Ledger(Register(tables), clock), 7 * 86400
     await ledger.submit(license, start(session, terms(seats=1, borrow_seconds=week), borrow_seconds=week))
     lease_ends = clock() + timedelta(seconds=week)
     clock.forward(week - 1)
-    assert isinstance((await ledger.submit(license, start(new_session(), terms(seats=1)))).outcome, Full)
+    assert isinstance((await ledger.submit(license, start(new_session_id(), terms(seats=1)))).outcome, Full)
     clock.forward(2)
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     assert (await look(tables, license)).ended[session]["ended_at"] == lease_ends
 
 
 async def test_a_full_house_is_surveyed_once_until_a_lease_can_lapse(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license()
+    store, license = Counted(tables), new_license_id()
     ledger = Ledger(Register(store), clock)
     for _ in range(3):
-        await granted(ledger, license, new_session())
+        await granted(ledger, license, new_session_id())
     for _ in range(5):
-        assert isinstance((await ledger.submit(license, start(new_session(), terms()))).outcome, Full)
+        assert isinstance((await ledger.submit(license, start(new_session_id(), terms()))).outcome, Full)
     assert store.calls.count("range active:") == 1
     clock.forward(901)
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     assert store.calls.count("range active:") == 2
 
 
 async def test_a_repeat_that_reaches_another_process_is_the_same_session(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     first, second = ledgers(tables, clock, 2)
     original = await granted(first, license, session)
     clock.forward(5)
@@ -190,38 +192,38 @@ async def test_a_repeat_that_reaches_another_process_is_the_same_session(tables:
     assert len(seen.active) == 1
 
 
-async def test_a_repeat_is_told_so_even_when_the_house_is_full(tables: Tables, clock: Clock) -> None:
-    license, sessions = new_license(), [new_session() for _ in range(3)]
+async def test_a_repeat_is_marked_even_when_all_seats_are_held(tables: Tables, clock: Clock) -> None:
+    license, sessions = new_license_id(), [new_session_id() for _ in range(3)]
     first, second = ledgers(tables, clock, 2)
     for session in sessions:
         await granted(first, license, session)
     await granted(second, license, sessions[0])
-    # Many at once are told by a key range, not one by one.
-    others = [new_session() for _ in range(20)]
+    # Many at once are read by a key range, not one by one.
+    others = [new_session_id() for _ in range(20)]
     decision = await asyncio.gather(*(second.submit(license, start(each, terms())) for each in [*others, *sessions]))
     assert Counter(type(each.outcome) for each in decision) == {Full: 20, Granted: 3}
     (await look(tables, license)).check()
 
 
 async def test_one_start_sent_twice_at_once_takes_one_seat(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+    license = new_license_id()
     several = ledgers(tables, clock, 4)
-    sessions = [new_session() for _ in range(40)]
+    sessions = [new_session_id() for _ in range(40)]
     bought = terms(seats=30)
     decision = await asyncio.gather(
         *(ledger.submit(license, start(session, bought)) for session in sessions for ledger in several)
     )
-    told: dict[str, set[type]] = {}
+    outcomes: dict[str, set[type]] = {}
     for place, each in enumerate(decision):
-        told.setdefault(sessions[place // 4], set()).add(type(each.outcome))
-    assert Counter(map(frozenset, told.values())) == {frozenset({Granted}): 30, frozenset({Full}): 10}
+        outcomes.setdefault(sessions[place // 4], set()).add(type(each.outcome))
+    assert Counter(map(frozenset, outcomes.values())) == {frozenset({Granted}): 30, frozenset({Full}): 10}
     seen = await look(tables, license)
     seen.check()
     assert len(seen.active) == 30
 
 
 async def test_a_session_id_is_not_two_peoples(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session, user="anna")
     outcome = (await ledger.submit(license, start(session, terms(), user="ben"))).outcome
@@ -229,7 +231,7 @@ async def test_a_session_id_is_not_two_peoples(tables: Tables, clock: Clock) -> 
 
 
 async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Clock) -> None:
-    license, session, other = new_license(), new_session(), new_session()
+    license, session, other = new_license_id(), new_session_id(), new_session_id()
     first, second = ledgers(tables, clock, 2)
     await granted(first, license, session)
     await granted(first, license, other)
@@ -238,13 +240,13 @@ async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Cl
     assert all(isinstance(each.outcome, Ended) for each in decision)
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 1
+    assert seen.state["in_use"] == 1
     assert seen.ended.keys() == {session}
     assert seen.ended[session]["reason"] == "ended"
 
 
 async def test_an_id_that_is_used_three_times_in_a_microsecond_ends_three_times(tables: Tables, clock: Clock) -> None:
-    license, session, other = new_license(), new_session(), new_session()
+    license, session, other = new_license_id(), new_session_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     for _ in range(3):
         await granted(ledger, license, session)
@@ -258,13 +260,13 @@ async def test_an_id_that_is_used_three_times_in_a_microsecond_ends_three_times(
 
 
 async def test_ending_a_session_of_a_license_that_nobody_knows_is_fine(tables: Tables, clock: Clock) -> None:
-    decision = await Ledger(Register(tables), clock).submit(new_license(), End(new_session()))
+    decision = await Ledger(Register(tables), clock).submit(new_license_id(), End(new_session_id()))
     assert decision.outcome == Ended(now=False)
     assert decision.state is None
 
 
 async def test_an_ended_row_says_all_that_the_active_one_said(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     active = (await look(tables, license)).active[session]
@@ -278,7 +280,7 @@ async def test_an_ended_row_says_all_that_the_active_one_said(tables: Tables, cl
 
 
 async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Clock) -> None:
-    store, license, session = Counted(tables), new_license(), new_session()
+    store, license, session = Counted(tables), new_license_id(), new_session_id()
     ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
     before = await look(tables, license)
@@ -287,15 +289,15 @@ async def test_a_heartbeat_touches_its_own_row_alone(tables: Tables, clock: Cloc
     assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     assert store.calls == ["commit register"]
     after = await look(tables, license)
-    assert after.head == before.head
+    assert after.state == before.state
     assert after.active[session]["heartbeat_at"] == clock()
     assert after.active[session]["expires_at"] == clock() + timedelta(seconds=900)
 
 
 async def test_heartbeats_of_sessions_that_are_gone_do_not_hold_up_the_others(tables: Tables, clock: Clock) -> None:
-    license, bought = new_license(), terms(seats=150)
+    license, bought = new_license_id(), terms(seats=150)
     ledger = Ledger(Register(tables), clock)
-    sessions = [new_session() for _ in range(150)]
+    sessions = [new_session_id() for _ in range(150)]
     await asyncio.gather(*(ledger.submit(license, start(session, bought)) for session in sessions))
     gone = set(sessions[::10])
     await asyncio.gather(*(ledger.submit(license, End(session)) for session in gone))
@@ -307,7 +309,7 @@ async def test_heartbeats_of_sessions_that_are_gone_do_not_hold_up_the_others(ta
 
 
 async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     clock.forward(1000)
@@ -323,7 +325,7 @@ async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, c
 
 
 async def test_a_late_start_revives_its_session(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     clock.forward(1000)
@@ -335,8 +337,8 @@ async def test_a_late_start_revives_its_session(tables: Tables, clock: Clock) ->
     assert seen.active[session]["expires_at"] == again.expires_at
 
 
-async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tables: Tables, clock: Clock) -> None:
-    license, session = new_license(), new_session()
+async def test_a_heartbeat_after_the_sweep_hears_that_the_session_is_gone(tables: Tables, clock: Clock) -> None:
+    license, session = new_license_id(), new_session_id()
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license, session)
     row = await tables.get("register", license, rows.ACTIVE + session)
@@ -350,7 +352,7 @@ async def test_a_heartbeat_after_the_sweep_is_told_that_the_session_is_gone(tabl
 async def test_a_heartbeat_between_the_reading_and_the_end_does_not_keep_the_session(
     tables: Tables, clock: Clock
 ) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
 
     class Interrupted(Counted):
         async def commit(self, table, partition, writes):  # type: ignore[no-untyped-def]
@@ -371,12 +373,12 @@ async def test_a_heartbeat_between_the_reading_and_the_end_does_not_keep_the_ses
 async def test_sessions_of_one_holder_share_a_seat_until_the_last_ends(
     tables: Tables, clock: Clock, sharing: Sharing
 ) -> None:
-    license, bought = new_license(), terms(seats=1, sharing=sharing)
+    license, bought = new_license_id(), terms(seats=1, sharing=sharing)
     several = ledgers(tables, clock, 3)
-    sessions = [new_session() for _ in range(3)]
+    sessions = [new_session_id() for _ in range(3)]
     for ledger, session in zip(several, sessions, strict=True):
         assert isinstance((await ledger.submit(license, start(session, bought))).outcome, Granted)
-    stranger = start(new_session(), bought, user="other", host="other")
+    stranger = start(new_session_id(), bought, user="other", host="other")
     assert isinstance((await several[0].submit(license, stranger)).outcome, Full)
     seen = await look(tables, license)
     seen.check()
@@ -386,117 +388,117 @@ async def test_sessions_of_one_holder_share_a_seat_until_the_last_ends(
         await ledger.submit(license, End(session))
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 0
+    assert seen.state["in_use"] == 0
     assert seen.seats == {}
     assert isinstance((await several[1].submit(license, stranger)).outcome, Granted)
 
 
 async def test_under_none_two_sessions_of_one_user_on_one_host_take_two_seats(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+    license = new_license_id()
     ledger = Ledger(Register(tables), clock)
-    await granted(ledger, license, new_session())
-    await granted(ledger, license, new_session())
-    assert (await look(tables, license)).head["in_use"] == 2
+    await granted(ledger, license, new_session_id())
+    await granted(ledger, license, new_session_id())
+    assert (await look(tables, license)).state["in_use"] == 2
 
 
 async def test_many_sharers_who_come_at_once_to_several_processes(tables: Tables, clock: Clock) -> None:
-    license, bought = new_license(), terms(seats=10, sharing=Sharing.USER_HOST)
+    license, bought = new_license_id(), terms(seats=10, sharing=Sharing.USER_HOST)
     several = ledgers(tables, clock, 3)
-    requests = [start(new_session(), bought, user=f"u{number % 12}") for number in range(72)]
+    requests = [start(new_session_id(), bought, user=f"u{number % 12}") for number in range(72)]
     decision = await asyncio.gather(
         *(several[number % 3].submit(license, request) for number, request in enumerate(requests))
     )
     assert Counter(type(each.outcome) for each in decision) == {Granted: 60, Full: 12}
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 10
+    assert seen.state["in_use"] == 10
     ends = [End(session) for session in seen.active]
     await asyncio.gather(*(several[number % 3].submit(license, end) for number, end in enumerate(ends)))
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 0
+    assert seen.state["in_use"] == 0
 
 
 async def test_a_holder_keeps_its_seat_when_the_pepper_is_rotated(tables: Tables, clock: Clock) -> None:
-    license, bought = new_license(), terms(seats=1, sharing=Sharing.USER)
+    license, bought = new_license_id(), terms(seats=1, sharing=Sharing.USER)
     ledger = Ledger(Register(tables), clock)
-    before, after = start(new_session(), bought), start(new_session(), bought)
+    before, after = start(new_session_id(), bought), start(new_session_id(), bought)
     after = type(after)(after.session_id, bought, (person(pepper="p2"), person(pepper="p1")))
     assert isinstance((await ledger.submit(license, before)).outcome, Granted)
     assert isinstance((await ledger.submit(license, after)).outcome, Granted)
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 1
+    assert seen.state["in_use"] == 1
 
 
 async def test_a_license_that_is_not_floating_takes_no_seat(tables: Tables, clock: Clock) -> None:
-    license, bought = new_license(), terms(kind=Kind.NAMED_USER, seats=0)
+    license, bought = new_license_id(), terms(kind=Kind.NAMED_USER, seats=0)
     ledger = Ledger(Register(tables), clock)
     for _ in range(3):
-        assert isinstance((await ledger.submit(license, start(new_session(), bought))).outcome, Granted)
+        assert isinstance((await ledger.submit(license, start(new_session_id(), bought))).outcome, Granted)
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 0
+    assert seen.state["in_use"] == 0
     assert {row["holder"] for row in seen.active.values()} == {""}
 
 
 async def test_a_higher_serial_brings_its_terms_and_a_lower_one_is_superseded(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+    license = new_license_id()
     first, second = ledgers(tables, clock, 2)
     for _ in range(3):
-        await granted(first, license, new_session())
+        await granted(first, license, new_session_id())
     fewer = terms(serial=2, seats=2)
-    assert isinstance((await second.submit(license, start(new_session(), fewer))).outcome, Full)
-    outcome = (await first.submit(license, start(new_session(), terms()))).outcome
+    assert isinstance((await second.submit(license, start(new_session_id(), fewer))).outcome, Full)
+    outcome = (await first.submit(license, start(new_session_id(), terms()))).outcome
     assert outcome == Refused(Refusal.SUPERSEDED)
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["seats"] == 2
+    assert seen.state["seats"] == 2
     assert len(seen.active) == 3, "nobody is thrown out"
     await first.submit(license, End(next(iter(seen.active))))
-    assert isinstance((await first.submit(license, start(new_session(), fewer))).outcome, Full)
+    assert isinstance((await first.submit(license, start(new_session_id(), fewer))).outcome, Full)
 
 
 async def test_a_suspension_stops_starts_at_once_in_every_process(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+    license = new_license_id()
     first, second = ledgers(tables, clock, 2)
-    await granted(first, license, new_session())
-    await granted(second, license, new_session())
+    await granted(first, license, new_session_id())
+    await granted(second, license, new_session_id())
     assert await first.set_status(license, suspended=True) is not None
-    outcome = (await second.submit(license, start(new_session(), terms()))).outcome
+    outcome = (await second.submit(license, start(new_session_id(), terms()))).outcome
     assert outcome == Refused(Refusal.SUSPENDED)
     await second.set_status(license, suspended=False)
-    await granted(first, license, new_session())
+    await granted(first, license, new_session_id())
 
 
 async def test_a_process_that_stores_nothing_after_an_opt_out_still_learns_what_becomes_of_the_license(
     tables: Tables, clock: Clock
 ) -> None:
-    license, bound = new_license(), terms(kind=Kind.NAMED_USER)
+    license, bound = new_license_id(), terms(kind=Kind.NAMED_USER)
     first, second = ledgers(tables, clock, 2)
     await second.set_collect(license, collect=False, initial=LicenseState(bound))
 
     async def outcome() -> Outcome:
-        return (await first.submit(license, start(new_session(), bound))).outcome
+        return (await first.submit(license, start(new_session_id(), bound))).outcome
 
-    told = await outcome()
-    assert isinstance(told, Granted)
-    assert told.session is None
+    answer = await outcome()
+    assert isinstance(answer, Granted)
+    assert answer.session is None
     await second.set_status(license, suspended=True)
     assert await outcome() == Refused(Refusal.SUSPENDED)
     await second.set_status(license, suspended=False)
     await second.set_collect(license, collect=True)
-    told = await outcome()
-    assert isinstance(told, Granted)
-    assert told.session is not None
+    answer = await outcome()
+    assert isinstance(answer, Granted)
+    assert answer.session is not None
 
 
 async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, clock: Clock) -> None:
-    license = new_license()
+    license = new_license_id()
     ledger = Ledger(Register(tables), clock)
     assert await ledger.set_status(license, suspended=True) is None
     assert await ledger.set_status(license, suspended=True, initial=LicenseState(terms())) is not None
-    outcome = (await ledger.submit(license, start(new_session(), terms()))).outcome
+    outcome = (await ledger.submit(license, start(new_session_id(), terms()))).outcome
     assert outcome == Refused(Refusal.SUSPENDED)
 
 
@@ -504,7 +506,7 @@ async def test_a_license_can_be_suspended_before_its_first_use(tables: Tables, c
 async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
     tables: Tables, clock: Clock, other_writes: bool
 ) -> None:
-    license, session = new_license(), new_session()
+    license, session = new_license_id(), new_session_id()
     others = Ledger(Register(tables), clock)
 
     class Lossy(Counted):
@@ -513,7 +515,7 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
                 return await super().commit(table, partition, writes)
             except UnavailableError:
                 if other_writes:
-                    await granted(others, license, new_session())
+                    await granted(others, license, new_session_id())
                 raise
 
     store = Lossy(tables)
@@ -522,63 +524,63 @@ async def test_a_start_whose_commit_was_done_but_not_answered_takes_one_seat(
     seen = await look(tables, license)
     seen.check()
     assert session in seen.active
-    assert seen.head["in_use"] == 1 + other_writes
-    # Where the head tells that the commit was ours, nobody takes the answer for a repeat.
+    assert seen.state["in_use"] == 1 + other_writes
+    # Where the state says that the commit was ours, nobody takes the answer for a repeat.
     assert outcome.repeat == other_writes
 
 
 async def test_a_start_whose_request_was_lost_is_tried_again(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license()
+    store, license = Counted(tables), new_license_id()
     store.lose_requests = 2
-    assert not (await granted(Ledger(Register(store), clock), license, new_session())).repeat
+    assert not (await granted(Ledger(Register(store), clock), license, new_session_id())).repeat
     (await look(tables, license)).check()
 
 
 async def test_an_end_whose_commit_was_done_but_not_answered_frees_one_seat(tables: Tables, clock: Clock) -> None:
-    store, license, session = Counted(tables), new_license(), new_session()
+    store, license, session = Counted(tables), new_license_id(), new_session_id()
     ledger = Ledger(Register(store), clock)
     await granted(ledger, license, session)
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
     store.lose_replies = 1
     assert isinstance((await ledger.submit(license, End(session))).outcome, Ended)
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 1
+    assert seen.state["in_use"] == 1
 
 
 async def test_a_store_that_never_answers_is_given_up_within_bounds(
     tables: Tables, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("licensing.storage.retry.BATCH_SECONDS", 0.5)
-    store, license = Counted(tables), new_license()
+    store, license = Counted(tables), new_license_id()
     store.lose_requests = 10**6
     ledger = Ledger(Register(store), clock)
     with pytest.raises(UnavailableError):
-        await ledger.submit(license, start(new_session(), terms()))
+        await ledger.submit(license, start(new_session_id(), terms()))
     with pytest.raises(UnavailableError):
-        await ledger.heartbeat(license, Heartbeat(new_session(), clock(), clock()))
+        await ledger.heartbeat(license, Heartbeat(new_session_id(), clock(), clock()))
     store.lose_requests = 0
-    await granted(ledger, license, new_session())
+    await granted(ledger, license, new_session_id())
 
 
 async def filled(tables: Tables, clock: Clock, seats: int) -> str:
     """A license of so many seats of which all but one are held, by rows that no ledger has written."""
-    license, now = new_license(), clock()
+    license, now = new_license_id(), clock()
     ends = now + timedelta(seconds=900)
-    await Ledger(Register(tables), clock).submit(license, start(new_session(), terms(seats=seats)))
-    arrivals = [
+    await Ledger(Register(tables), clock).submit(license, start(new_session_id(), terms(seats=seats)))
+    starts = [
         rows.start_change(Session(session, now, now, ends, "u", "h", "i", "p1", holder=session)).write
-        for session in (new_session() for _ in range(seats - 2))
+        for session in (new_session_id() for _ in range(seats - 2))
     ]
-    for first in range(0, len(arrivals), TRANSACTION_ROWS):
-        await tables.commit("register", license, arrivals[first : first + TRANSACTION_ROWS])
+    for first in range(0, len(starts), TRANSACTION_ROWS):
+        await tables.commit("register", license, starts[first : first + TRANSACTION_ROWS])
     await tables.commit("register", license, [merge(rows.STATE, {"in_use": seats - 1})])
     return license
 
 
 async def costs(tables: Tables, clock: Clock, seats: int) -> dict[str, list[str]]:
     """The calls that each request makes on a license whose last seat is taken, refused and given back."""
-    license, session, bought = await filled(tables, clock, seats), new_session(), terms(seats=seats)
+    license, session, bought = await filled(tables, clock, seats), new_session_id(), terms(seats=seats)
     store = Counted(tables)
     ledger = Ledger(Register(store), clock)
 
@@ -591,10 +593,10 @@ async def costs(tables: Tables, clock: Clock, seats: int) -> dict[str, list[str]
     store.calls.clear()
     assert await ledger.heartbeat(license, Heartbeat(session, clock(), clock() + timedelta(seconds=900)))
     cost["heartbeat"] = list(store.calls)
-    assert "range active" in await calls(Full, start(new_session(), bought)), "who has lapsed?"
-    cost["refusal until one can lapse"] = await calls(Full, start(new_session(), bought))
+    assert "range active" in await calls(Full, start(new_session_id(), bought)), "who has lapsed?"
+    cost["refusal until one can lapse"] = await calls(Full, start(new_session_id(), bought))
     cost["end"] = await calls(Ended, End(session))
-    cost["start"] = await calls(Granted, start(new_session(), bought))
+    cost["start"] = await calls(Granted, start(new_session_id(), bought))
     (await look(tables, license)).check()
     return cost
 

@@ -11,8 +11,7 @@ from licensing.cli.home import local_storage
 from licensing.cli.processes import free_port
 from licensing.errors import ConflictError, Mismatch, UnavailableError
 from licensing.storage.tables import Tables, Write, create, delete, merge, put
-from tests.faults.storefront import Call, busy, storefront
-from tests.faults.test_lost_replies import by_way_of, port_of
+from tests.fault_proxy import Call, busy, port_of, start_fault_proxy, through
 
 
 def new_partition() -> str:
@@ -116,8 +115,8 @@ async def test_a_call_that_fails_is_not_tried_again_behind_the_ledgers_back(azur
     """After a retry an error may follow one's own success, so that who decides must be who tries again."""
     partition = new_partition()
     await tables.ping()  # so that the table is there
-    async with storefront(port_of(azurite)) as front:
-        behind = Tables.from_connection_string(by_way_of(front.port, azurite))
+    async with start_fault_proxy(port_of(azurite)) as front:
+        behind = Tables.from_connection_string(through(front.port, azurite))
         row, other = create("row", {}), create("other", {})
         works: dict[Call, Callable[[], Awaitable[object]]] = {
             Call.POINT_READ: lambda: behind.get("register", partition, "row"),

@@ -19,8 +19,8 @@ import pytest
 from licensing.cli.home import CustomerRecord, Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
 from licensing.storage.tables import Tables, put
-from tests import support
-from tests.stories.service import end, heartbeat, serving, start
+from tests import factories
+from tests.processes import end, heartbeat, serving, start
 
 USER = "canary-user-ada-lovelace"
 RIGHT = "canary-user-ada-king"
@@ -93,8 +93,8 @@ class Run:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its commands are told."""
-        return {**os.environ, **support.environment(self.home, self.storage), "PYTHONPATH": str(ROOT)}
+        """The options of its commands."""
+        return {**os.environ, **factories.environment(self.home, self.storage), "PYTHONPATH": str(ROOT)}
 
     def token(self, name: str, token: str) -> str:
         """Note a token as a canary, by its signature."""
@@ -140,35 +140,35 @@ def licenses(run: Run) -> dict[str, str]:
     """A license with one seat, and others that do not admit the canary."""
     lists: dict[str, dict[str, Any]] = {
         "one seat": {"sub": "one-seat", "sharing": "user-host"},
-        "other users": {"kind": "named-user", "users": [support.user_hash("bob")]},
-        "other hosts": {"kind": "node-locked", "hosts": [support.host_hash("other")]},
+        "other users": {"kind": "named-user", "users": [factories.user_hash("bob")]},
+        "other hosts": {"kind": "node-locked", "hosts": [factories.host_hash("other")]},
         "other networks": {"networks": ["192.0.2.0/24"]},
         "expired": {"exp": 1_700_000_000, "nbf": 1_600_000_000},
     }
-    return {name: run.token(f"license: {name}", support.issue(run.home, **claims)) for name, claims in lists.items()}
+    return {name: run.token(f"license: {name}", factories.issue(run.home, **claims)) for name, claims in lists.items()}
 
 
 async def use_and_abuse(run: Run, http: aiohttp.ClientSession, url: str) -> str:
     """Start, run and end; be refused in every way; have errors at every layer. The session's id."""
     files = licenses(run)
-    status, reply = await start(http, url, support.start(files["one seat"], USER, HOST), **FORWARDED)
+    status, reply = await start(http, url, factories.start_body(files["one seat"], USER, HOST), **FORWARDED)
     assert status == 201
     run.token("lease", reply["lease"])
     status, renewed = await heartbeat(http, url, reply)
     assert status == 200
     run.token("renewed lease", renewed["lease"])
-    bearer = support.bearer(renewed["lease"])
+    bearer = factories.bearer(renewed["lease"])
     sessions, session = f"{url}/sessions", f"{url}/sessions/{reply['session']}"
 
     async def refused(method: str, where: str, **request: Any) -> int:
         return await run.refused(http, method, where, **request)
 
     for name, license in files.items():
-        body = support.start(license, f"{USER}-2", HOST)
+        body = factories.start_body(license, f"{USER}-2", HOST)
         assert await refused("POST", sessions, json=body) == (409 if name == "one seat" else 403)
     forged = files["one seat"][:-6] + "AAAAAA"
-    assert await refused("POST", sessions, json=support.start(forged, USER, HOST)) == 401
-    good = support.start(files["one seat"], USER, HOST)
+    assert await refused("POST", sessions, json=factories.start_body(forged, USER, HOST)) == 401
+    good = factories.start_body(files["one seat"], USER, HOST)
     for wrong in ({USER: HOST}, {"user": USER}, {"host": HOST}, {"session": USER}, {"nonce": HOST}):
         assert await refused("POST", sessions, json={**good, **wrong}) == 400
     for broken in (f'{{"user": "{USER}"', f'"{USER}"', f"[{good!r}]"):
@@ -176,38 +176,40 @@ async def use_and_abuse(run: Run, http: aiohttp.ClientSession, url: str) -> str:
     assert await refused("POST", sessions, data=USER * 1000) == 413
     for token in (USER, forged, files["one seat"], f"{renewed['lease']}x"):
         assert await refused(
-            "PUT", f"{session}/heartbeat", json={"nonce": HOST * 2}, headers=support.bearer(token)
+            "PUT", f"{session}/heartbeat", json={"nonce": HOST * 2}, headers=factories.bearer(token)
         ) in (
             400,
             401,
         )
-        assert await refused("DELETE", session, headers=support.bearer(token)) == 401
-        assert await refused("GET", f"{url}/usage/data", headers=support.bearer(token)) == 401
+        assert await refused("DELETE", session, headers=factories.bearer(token)) == 401
+        assert await refused("GET", f"{url}/usage/data", headers=factories.bearer(token)) == 401
     assert await refused("GET", f"{url}/{USER}?{HOST}={ADDRESS}") == 404
     assert await refused("GET", f"{url}/sessions/{USER}", headers=bearer) == 400
     assert await refused("PATCH", sessions, json=good) == 405
     assert await refused("GET", session, headers=bearer) == 503, "an error that nobody foresaw"
     os.kill(run.azurite.pid, signal.SIGSTOP)
-    beat = refused("PUT", f"{session}/heartbeat", json={"nonce": support.new_nonce()}, headers=bearer)
-    assert set(await asyncio.gather(beat, refused("POST", sessions, json=good))) == {503}, "the store is cut off"
+    heartbeat_again = refused("PUT", f"{session}/heartbeat", json={"nonce": factories.new_nonce()}, headers=bearer)
+    assert set(await asyncio.gather(heartbeat_again, refused("POST", sessions, json=good))) == {503}, (
+        "the store is cut off"
+    )
     os.kill(run.azurite.pid, signal.SIGCONT)
     assert await end(http, url, renewed) == 204
     return str(reply["session"])
 
 
 def link_of(run: Run) -> str:
-    """The link to a customer's figures, as an operator gets it."""
+    """The link to a customer's totals, as an operator gets it."""
     command = [sys.executable, "-m", "licensing", "usage", "link", "acme"]
     return subprocess.run(command, env=run.environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
-async def look_at_the_figures(run: Run, http: aiohttp.ClientSession, url: str) -> None:
-    """A customer reads its figures."""
+async def look_at_the_totals(run: Run, http: aiohttp.ClientSession, url: str) -> None:
+    """A customer reads its totals."""
     link = await asyncio.to_thread(link_of, run)
     token = run.token("report token", link.rpartition("#")[2])
-    async with http.get(f"{url}/usage/data", headers=support.bearer(token)) as response:
+    async with http.get(f"{url}/usage/data", headers=factories.bearer(token)) as response:
         assert response.status == 200
-    assert await run.refused(http, "GET", f"{url}/usage/data?from={USER}", headers=support.bearer(token)) == 400
+    assert await run.refused(http, "GET", f"{url}/usage/data?from={USER}", headers=factories.bearer(token)) == 400
 
 
 def answer_the_person(run: Run, session: str) -> None:
@@ -283,8 +285,8 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     """What the whole story leaves behind."""
     folder = tmp_path_factory.mktemp("canaries") / "kept"
     folder.mkdir()
-    home = support.new_home(folder.parent / "home")
-    home.save_customer(CustomerRecord("acme", "Acme Water Oy", support.SALT))
+    home = factories.new_home(folder.parent / "home")
+    home.save_customer(CustomerRecord("acme", "Acme Water Oy", factories.SALT))
     table_port = free_port()
     with (folder / "azurite.log").open("wb") as log:
         azurite = start_azurite(table_port, folder / "data", log)
@@ -294,9 +296,9 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         "right user": RIGHT,
         "host": HOST,
         "address": ADDRESS,
-        "user's hash": support.user_hash(USER),
-        "right user's hash": support.user_hash(RIGHT),
-        "host's hash": support.host_hash(HOST),
+        "user's hash": factories.user_hash(USER),
+        "right user's hash": factories.user_hash(RIGHT),
+        "host's hash": factories.host_hash(HOST),
     }
     try:
         with serving(
@@ -309,10 +311,10 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         ) as served:
             async with aiohttp.ClientSession() as http:
                 session = await use_and_abuse(run, http, served.url)
-                await look_at_the_figures(run, http, served.url)
+                await look_at_the_totals(run, http, served.url)
                 await asyncio.to_thread(answer_the_person, run, session)
                 history = await asyncio.to_thread(type_the_documented_commands, run)
-                body = support.start(support.issue(home, sub="one-seat"), USER, HOST)
+                body = factories.start_body(factories.issue(home, sub="one-seat"), USER, HOST)
                 status, again = await start(http, served.url, body, **FORWARDED)
                 assert status == 201, "who was erased may come back"
         tables = Tables.from_connection_string(run.storage)
@@ -371,7 +373,7 @@ def test_the_shell_that_serves_has_no_secret_on_its_command_line(home: Home, azu
         pytest.skip(f"this machine has no {PS}: the process list was NOT looked through")
     with serving(home, azurite, "--workers", "2", log=tmp_path / "log"):
         listing = subprocess.run([PS, "-ww", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    settings = support.environment(home, azurite)
+    settings = factories.environment(home, azurite)
     assert "licensing serve" in listing
     assert settings["LICENSING_STORAGE"] not in listing
     assert '"d":' not in listing

@@ -16,9 +16,9 @@ from licensing.cli.home import Home
 from licensing.services.verify import verify
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests import support
-from tests.storage.desk import look
-from tests.stories.service import Served, end, heartbeat, serving, start, unlimited
+from tests import factories
+from tests.processes import Served, end, heartbeat, serving, start, unlimited
+from tests.register_rows import look
 from tests.stories.test_race import most_at_once
 
 SECONDS: Final = float(os.environ.get("KILL_SECONDS", "8"))
@@ -32,17 +32,17 @@ async def insist(call: Callable[[], Awaitable[Any]]) -> tuple[int, Any]:
     """Call as a program does: again, after a pause, until there is an answer that is not 503."""
     for _ in range(200):
         try:
-            told = await call()
+            answer = await call()
         except (aiohttp.ClientError, OSError):
-            told = 503
-        status, reply = told if isinstance(told, tuple) else (told, None)
+            answer = 503
+        status, reply = answer if isinstance(answer, tuple) else (answer, None)
         if status != 503:
             return status, reply
         await asyncio.sleep(0.1)
     raise AssertionError("never answered")
 
 
-async def mischief(served: Served, until: float) -> int:
+async def kill_workers(served: Served, until: float) -> int:
     """Kill a worker at a random point, and let others come and go; how many were killed."""
     killed = 0
     while time.monotonic() < until:
@@ -58,14 +58,14 @@ async def mischief(served: Served, until: float) -> int:
 async def test_workers_are_killed_at_random_and_others_come_and_go(
     home: Home, azurite: str, tables: Tables, tmp_path: Path
 ) -> None:
-    license_id = support.new_id()
-    license = support.issue(home, sub=license_id, seats=SEATS)
+    license_id = factories.new_license_id()
+    license = factories.issue(home, sub=license_id, seats=SEATS)
     held: list[tuple[float, float]] = []
     ended: set[str] = set()
 
     async def program(http: aiohttp.ClientSession, url: str, until: float) -> None:
         while time.monotonic() < until:
-            body = support.start(license)
+            body = factories.start_body(license)
             status, reply = await insist(partial(start, http, url, body))
             assert status in (200, 201, 409)
             if status == 409:
@@ -83,7 +83,7 @@ async def test_workers_are_killed_at_random_and_others_come_and_go(
         async with aiohttp.ClientSession(connector=unlimited()) as http:
             until = time.monotonic() + SECONDS
             programs = [asyncio.create_task(program(http, served.url, until)) for _ in range(PROGRAMS)]
-            killing = asyncio.create_task(mischief(served, until))
+            killing = asyncio.create_task(kill_workers(served, until))
             looks = 0
             while not all(task.done() for task in programs):
                 count = await verify(Register(tables), license_id)
@@ -99,7 +99,7 @@ async def test_workers_are_killed_at_random_and_others_come_and_go(
     assert killed
     assert looks > 2
     assert most_at_once(held) <= SEATS
-    assert seen.head["in_use"] == 0, "every seat came back"
+    assert seen.state["in_use"] == 0, "every seat came back"
     assert ended == seen.ended.keys(), "no session was lost, and none came from nowhere"
     assert not seen.active
     print(f"{killed} workers killed, {len(ended)} sessions, {looks} looks")

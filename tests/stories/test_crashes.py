@@ -14,10 +14,10 @@ from licensing.services.sweep import sweep_license
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests import support
-from tests.faults.proxy import proxied
-from tests.storage.desk import look
-from tests.stories.service import end, heartbeat, serving, start, unlimited
+from tests import factories
+from tests.fault_proxy import start_lossy_proxy
+from tests.processes import end, heartbeat, serving, start, unlimited
+from tests.register_rows import look
 
 LEASE = 3
 
@@ -38,9 +38,9 @@ async def until_answered(http: aiohttp.ClientSession, url: str, body: dict[str, 
 async def test_a_worker_is_killed_in_the_middle_of_a_storm(
     home: Home, azurite: str, tables: Tables, tmp_path: Path
 ) -> None:
-    license_id = support.new_id()
-    license = support.issue(home, sub=license_id, seats=200, heartbeat=1, lease=LEASE, sharing="user")
-    bodies = [support.start(license, user=f"u{number % 250}") for number in range(300)]
+    license_id = factories.new_license_id()
+    license = factories.issue(home, sub=license_id, seats=200, heartbeat=1, lease=LEASE, sharing="user")
+    bodies = [factories.start_body(license, user=f"u{number % 250}") for number in range(300)]
     with serving(home, azurite, "--workers", "3", log=tmp_path / "log") as served:
         workers = served.workers()
         assert len(workers) == 3
@@ -53,7 +53,7 @@ async def test_a_worker_is_killed_in_the_middle_of_a_storm(
             assert set(statuses) <= {200, 201, 409}
             seen = await look(tables, license_id)
             seen.check()
-            assert seen.head["in_use"] <= 200
+            assert seen.state["in_use"] <= 200
             granted = {body["session"] for body, status in zip(bodies, statuses, strict=True) if status in (200, 201)}
             assert granted <= seen.active.keys() | seen.ended.keys(), "what was told is committed"
 
@@ -61,21 +61,21 @@ async def test_a_worker_is_killed_in_the_middle_of_a_storm(
             await sweep_license(Register(tables), Ledger(Register(tables), utc_now), license_id, utc_now())
             seen = await look(tables, license_id)
             seen.check()
-            assert seen.head["in_use"] == 0
+            assert seen.state["in_use"] == 0
             assert seen.active == {}
             assert granted <= seen.ended.keys()
-            assert await until_answered(http, served.url, support.start(license)) in (200, 201)
+            assert await until_answered(http, served.url, factories.start_body(license)) in (200, 201)
 
 
 @pytest.mark.parametrize("lost", ["start", "heartbeat", "end"])
 async def test_an_answer_is_lost_between_service_and_program(
     home: Home, azurite: str, tables: Tables, tmp_path: Path, lost: str
 ) -> None:
-    license_id = support.new_id()
-    license = support.issue(home, sub=license_id, seats=2)
-    body = support.start(license)
+    license_id = factories.new_license_id()
+    license = factories.issue(home, sub=license_id, seats=2)
+    body = factories.start_body(license)
     with serving(home, azurite, log=tmp_path / "log") as served:
-        async with proxied(served.port) as proxy, aiohttp.ClientSession(connector=unlimited()) as http:
+        async with start_lossy_proxy(served.port) as proxy, aiohttp.ClientSession(connector=unlimited()) as http:
             url = f"http://127.0.0.1:{proxy.port}/api"
             if lost == "start":
                 proxy.lose_replies = 1
@@ -97,5 +97,5 @@ async def test_an_answer_is_lost_between_service_and_program(
             assert await end(http, url, reply) == 204
     seen = await look(tables, license_id)
     seen.check()
-    assert seen.head["in_use"] == 0
+    assert seen.state["in_use"] == 0
     assert len(seen.ended) == 1

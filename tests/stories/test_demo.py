@@ -22,7 +22,7 @@ main()
 """
 
 
-def told(folder: Path, *arguments: str) -> tuple[int, str]:
+def output(folder: Path, *arguments: str) -> tuple[int, str]:
     """Run Python, with its temporary files in a folder; its exit code and all that it said."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
@@ -38,7 +38,7 @@ def told(folder: Path, *arguments: str) -> tuple[int, str]:
 
 
 def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    code, said = told(tmp_path, "-m", "licensing", "demo")
+    code, said = output(tmp_path, "-m", "licensing", "demo")
     assert code == 0, said
     story = [
         r"anna runs; 1 of 2 seats in use",
@@ -67,7 +67,7 @@ def test_the_demo_shows_the_main_job_and_leaves_nothing_behind(tmp_path: Path) -
 def test_a_storm_that_grants_another_number_or_costs_too_much_ends_the_demo_with_an_error(
     tmp_path: Path, name: str, value: int, said_of_it: str
 ) -> None:
-    code, said = told(tmp_path, "-c", STORM_ALONE.format(name=name, value=value))
+    code, said = output(tmp_path, "-c", STORM_ALONE.format(name=name, value=value))
     assert said_of_it in said
     assert code == 1, said
     assert said.endswith("The storm did not go as promised; the lines in red say how.\n")

@@ -1,4 +1,4 @@
-"""Fourteen months of a register: every figure is right, and nothing is kept past its year or let go before.
+"""Fourteen months of a register: all totals are right, and nothing is kept past its year or let go before.
 
 REGISTER_SESSIONS is how many sessions there are; by hand, `REGISTER_SESSIONS=200000 make test
 ARGS=tests/stories/test_fourteen_months.py` takes some ten minutes and 2 GB of memory.
@@ -17,19 +17,10 @@ from licensing.storage import register as rows
 from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
-from tests.reckoner import Reckoner
-from tests.registers import (
-    License,
-    OwnTables,
-    dump,
-    expected_days,
-    expected_months,
-    kept_days,
-    kept_months,
-    keys,
-    register,
-)
-from tests.storage.desk import Clock, new_session, terms
+from tests.factories import Clock, new_session_id, terms
+from tests.reference import ReferenceTotals, expected_days, expected_months
+from tests.register_rows import PastLicense, dump, kept_days, kept_months, keys
+from tests.stores import OwnTables, own_tables
 
 SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "3500"))
 BEGIN, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 3, 1, 2, 30, tzinfo=UTC)
@@ -48,7 +39,7 @@ LICENSES = (
 )
 
 
-def a_past(license: License, sessions: int, chance: random.Random) -> None:
+def a_past(license: PastLicense, sessions: int, chance: random.Random) -> None:
     """Fourteen months of a license: working days and nights, weeks, crashes, overlaps and refusals."""
     people = 2 if license.terms.organization_id == "solo" else 12
     minutes = (END - BEGIN) // MINUTE
@@ -59,18 +50,18 @@ def a_past(license: License, sessions: int, chance: random.Random) -> None:
             (0 * MINUTE, chance.randrange(1, 200) * MINUTE, chance.randrange(8, 20) * HOUR, 7 * DAY),
             (2, 90, 7, 0.3),
         )[0]
-        session = new_session()
+        session = new_session_id()
         if chance.random() < 0.05:
             license.denied(began - chance.randrange(31) * MINUTE, session)
         if began + lasts > END - HOUR:
-            license.runs(began, END - 5 * MINUTE, END + 10 * MINUTE, user, host, session=session)
+            license.runs(began, END - 5 * MINUTE, END + 10 * MINUTE, user, host, session_id=session)
             continue
         license.ended(
             began,
             began + lasts,
             user,
             host,
-            session=session,
+            session_id=session,
             overdraft=license.terms.overdraft > 0 and chance.random() < 0.1,
             borrowed=lasts > DAY,
             reason=EndReason.LAPSED if chance.random() < 0.1 else EndReason.ENDED,
@@ -83,19 +74,19 @@ def a_past(license: License, sessions: int, chance: random.Random) -> None:
 
 async def test_fourteen_months_of_three_organizations(azurite: str) -> None:
     chance = random.Random(14)
-    licenses = [License(bought) for _, bought in LICENSES]
+    licenses = [PastLicense(bought) for _, bought in LICENSES]
     for license in licenses:
         a_past(license, SESSIONS // len(licenses), chance)
-    async with register(azurite, OwnTables) as own:
+    async with own_tables(azurite, OwnTables) as own:
         for license in licenses:
             await license.write(own)
-        reckoners = {license.id: license.reckoner(END) for license in licenses}
+        references = {license.id: license.reference(END) for license in licenses}
         since = BEGIN.date()
         for night in NIGHTS:
             result = await run(own, night)
             assert (result.licenses, result.failed, result.overdue) == (7, 0, 0)
             for license in licenses:
-                await assert_equals_the_count(own, license, reckoners[license.id], since, night)
+                await assert_equals_the_count(own, license, references[license.id], since, night)
             await assert_organizations_equal_the_count(own, licenses, night)
             since = night.date()
         await assert_kept_for_a_year(own, licenses)
@@ -112,17 +103,17 @@ async def run(tables: OwnTables, as_of: datetime) -> RetentionResult:
 
 
 async def assert_equals_the_count(
-    tables: OwnTables, license: License, reckoner: Reckoner, since: date, as_of: datetime
+    tables: OwnTables, license: PastLicense, reference: ReferenceTotals, since: date, as_of: datetime
 ) -> None:
-    """Every day since one, and every month, is as the reckoner counts it; older days are there for a year."""
+    """Every day since one, and every month, is as the reference counts it; older days are there for a year."""
     days = await kept_days(tables, license.id)
-    expected = await asyncio.to_thread(expected_days, reckoner, since, as_of)
-    assert {day: figures for day, figures in days.items() if day >= since} == expected
+    expected = await asyncio.to_thread(expected_days, reference, since, as_of)
+    assert {day: totals for day, totals in days.items() if day >= since} == expected
     assert not days or min(days) >= year_before(as_of).date()
-    assert await kept_months(tables, license.id) == expected_months(reckoner, BEGIN.date(), as_of, SMALL_GROUP)
+    assert await kept_months(tables, license.id) == expected_months(reference, BEGIN.date(), as_of, SMALL_GROUP)
 
 
-async def assert_organizations_equal_the_count(tables: OwnTables, licenses: list[License], as_of: datetime) -> None:
+async def assert_organizations_equal_the_count(tables: OwnTables, licenses: list[PastLicense], as_of: datetime) -> None:
     """Every month of an organization counts each of its people once."""
     for organization in {license.terms.organization_id for license in licenses}:
         counted: dict[str, set[str]] = {}
@@ -144,13 +135,13 @@ def months_of(started_at: datetime, ended_at: datetime, as_of: datetime) -> set[
     return {month for month in months if month < f"{as_of:%Y-%m}"}
 
 
-def kept_ends(license: License) -> list[datetime]:
+def kept_ends(license: PastLicense) -> list[datetime]:
     """The ends of the sessions that are to be kept at the end."""
     cutoff = year_before(END)
     return [use.ended_at for use in license.uses if use.ended_at and use.ended_at >= cutoff]
 
 
-async def assert_kept_for_a_year(tables: OwnTables, licenses: list[License]) -> None:
+async def assert_kept_for_a_year(tables: OwnTables, licenses: list[PastLicense]) -> None:
     """No session is older than a year, and none younger is gone; of denials, those of this month are left."""
     for license in licenses:
         ended = tables.rows("register", license.id, rows.ENDED, rows.beyond(rows.ENDED), columns=("ended_at",))

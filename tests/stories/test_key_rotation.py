@@ -17,19 +17,19 @@ from licensing.crypto.tokens import read_lease
 from licensing.settings import Settings
 from licensing.storage import register as rows
 from licensing.storage.tables import Tables, delete
-from tests import support
-from tests.stories.service import end, heartbeat, serving, start
+from tests import factories
+from tests.processes import end, heartbeat, serving, start
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     """A home whose keys no other test uses."""
-    return support.new_home(tmp_path / "home")
+    return factories.new_home(tmp_path / "home")
 
 
 def keys(home: Home, storage: str, *words: str, code: int = 0) -> str:
     """Run `licensing keys`; what it printed."""
-    environment = {**os.environ, **support.environment(home, storage)}
+    environment = {**os.environ, **factories.environment(home, storage)}
     command = [sys.executable, "-m", "licensing", "keys", *words]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
@@ -52,20 +52,20 @@ async def test_a_new_lease_key_cuts_no_session_and_ends_no_license_file(
     home: Home, azurite: str, tmp_path: Path
 ) -> None:
     log = tmp_path / "serve.log"
-    older = support.issue(home, seats=5)
+    older = factories.issue(home, seats=5)
     async with aiohttp.ClientSession() as http:
         with serving(home, azurite, log=log) as served:
-            status, running = await start(http, served.url, support.start(older))
+            status, running = await start(http, served.url, factories.start_body(older))
             assert status == 201
         old = kid_of(running)
         new = keys(home, azurite, "rotate", "lease")
-        newer = support.issue(home, seats=5)
+        newer = factories.issue(home, seats=5)
         with serving(home, azurite, log=log) as served:
             status, renewed = await heartbeat(http, served.url, running)
             assert (status, kid_of(renewed), trusted(older, renewed)) == (200, old, True)
-            status, again = await start(http, served.url, support.start(older))
+            status, again = await start(http, served.url, factories.start_body(older))
             assert (status, kid_of(again), trusted(older, again)) == (201, old, True)
-            status, fresh = await start(http, served.url, support.start(newer))
+            status, fresh = await start(http, served.url, factories.start_body(newer))
             assert (status, kid_of(fresh), trusted(newer, fresh)) == (201, new, True)
             assert await end(http, served.url, renewed) == 204
 
@@ -74,25 +74,25 @@ async def test_a_new_pepper_cuts_no_session_and_loses_nobody(
     home: Home, azurite: str, tables: Tables, tmp_path: Path
 ) -> None:
     log = tmp_path / "serve.log"
-    organization, license = support.new_id("org"), support.new_id()
+    organization, license = factories.new_id("org"), factories.new_license_id()
     terms = {"sub": license, "seats": 5, "organization": {"id": organization, "name": "Acme"}}
-    file = support.issue(home, **terms)
+    file = factories.issue(home, **terms)
     async with aiohttp.ClientSession() as http:
         with serving(home, azurite, log=log) as served:
-            _, before = await start(http, served.url, support.start(file))
-            _, ended = await start(http, served.url, support.start(file))
+            _, before = await start(http, served.url, factories.start_body(file))
+            _, ended = await start(http, served.url, factories.start_body(file))
             assert await end(http, served.url, ended) == 204
-        old = Settings.load(support.environment(home, azurite)).peppers.current
+        old = Settings.load(factories.environment(home, azurite)).peppers.current
         new = keys(home, azurite, "rotate", "pepper")
         with serving(home, azurite, log=log) as served:
             status, renewed = await heartbeat(http, served.url, before)
             assert status == 200
-            _, after = await start(http, served.url, support.start(file))
+            _, after = await start(http, served.url, factories.start_body(file))
 
-            peppers = Settings.load(support.environment(home, azurite)).peppers
+            peppers = Settings.load(factories.environment(home, azurite)).peppers
             person = {
                 each.pepper: each.user
-                for each in peppers.persons(organization, support.user_hash(), support.host_hash(), None)
+                for each in peppers.persons(organization, factories.user_hash(), factories.host_hash(), None)
             }
             assert list(person) == [new, old]
             held = {
@@ -108,22 +108,22 @@ async def test_a_new_pepper_cuts_no_session_and_loses_nobody(
             assert await end(http, served.url, after) == 204
     # Neither running nor ended sessions may be left under a pepper that goes.
     keys(home, azurite, "drop", "pepper", old, code=1)
-    assert old in Settings.load(support.environment(home, azurite)).peppers
+    assert old in Settings.load(factories.environment(home, azurite)).peppers
     ended_rows = tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED))
     await tables.commit("register", license, [delete(row.key) async for row in ended_rows])
     keys(home, azurite, "drop", "pepper", old)
-    assert list(Settings.load(support.environment(home, azurite)).peppers) == [new]
+    assert list(Settings.load(factories.environment(home, azurite)).peppers) == [new]
 
 
 async def test_a_new_issuer_key_ends_no_license_file(home: Home, azurite: str, tmp_path: Path) -> None:
     log = tmp_path / "serve.log"
-    older = support.issue(home, seats=5)
+    older = factories.issue(home, seats=5)
     async with aiohttp.ClientSession() as http:
         with serving(home, azurite, log=log) as served:
-            _, running = await start(http, served.url, support.start(older))
+            _, running = await start(http, served.url, factories.start_body(older))
         keys(home, azurite, "rotate", "issuer")
-        newer = support.issue(home, seats=5)
+        newer = factories.issue(home, seats=5)
         with serving(home, azurite, log=log) as served:
             assert (await heartbeat(http, served.url, running))[0] == 200
-            assert (await start(http, served.url, support.start(older)))[0] == 201
-            assert (await start(http, served.url, support.start(newer)))[0] == 201
+            assert (await start(http, served.url, factories.start_body(older)))[0] == 201
+            assert (await start(http, served.url, factories.start_body(newer)))[0] == 201

@@ -22,8 +22,10 @@ from licensing.storage.codec import utc
 from licensing.storage.ledger import Decision, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
-from tests import support
-from tests.storage.desk import Clock, ledgers, look, new_license, new_session, terms
+from tests import factories
+from tests.factories import Clock, new_license_id, new_session_id, terms
+from tests.register_rows import look
+from tests.stores import ledgers
 
 SESSIONS = int(os.environ.get("REGISTER_SESSIONS", "4000"))
 PEPPERS = Peppers({"new": bytes(range(32)), "old": bytes(range(1, 33))})
@@ -44,12 +46,12 @@ def past_sessions(organization: str, count: int, now: datetime) -> list[tuple[st
         user, pepper = PEOPLE[number % len(PEOPLE)], ("old", "new")[number // len(PEOPLE) % 2]
         (person,) = (
             person
-            for person in PEPPERS.persons(organization, support.user_hash(user), support.host_hash(), None)
+            for person in PEPPERS.persons(organization, factories.user_hash(user), factories.host_hash(), None)
             if person.pepper == pepper
         )
         began = now - timedelta(seconds=chance.uniform(3600, 300 * 86400))
         session = Session(
-            new_session(), began, began, began, person.user, person.host, person.ip, pepper, holder=person.user
+            new_session_id(), began, began, began, person.user, person.host, person.ip, pepper, holder=person.user
         )
         ended = EndedSession(session, began + USE, EndReason.ENDED)
         made.append((user, rows.end_changes(Versioned(ended, ""))[1].write))
@@ -83,8 +85,8 @@ async def until_answered(ledger: Ledger, license: str, request: Request) -> Deci
 
 async def test_only_one_person_of_one_organization_is_touched_beside_live_traffic(tables: Tables) -> None:
     clock = Clock(datetime.now(UTC))
-    organizations = [support.new_id("org") for _ in range(2)]
-    licenses = {organization: [new_license() for _ in range(LICENSES)] for organization in organizations}
+    organizations = [factories.new_id("org") for _ in range(2)]
+    licenses = {organization: [new_license_id() for _ in range(LICENSES)] for organization in organizations}
     before: dict[str, Counter[str]] = {organization: Counter() for organization in organizations}
     began = time.monotonic()
 
@@ -95,11 +97,11 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
 
     async def live(ledger: Ledger, organization: str, user: str, done: asyncio.Event) -> int:
         bought = terms(organization_id=organization, sharing=Sharing.USER, seats=SEATS)
-        persons = PEPPERS.persons(organization, support.user_hash(user), support.host_hash(), None)
+        persons = PEPPERS.persons(organization, factories.user_hash(user), factories.host_hash(), None)
         runs = 0
         while not done.is_set():
             license = random.choice(licenses[organization])
-            start = Start(new_session(), bought, persons)
+            start = Start(new_session_id(), bought, persons)
             if isinstance((await until_answered(ledger, license, start)).outcome, Granted):
                 runs += 1
                 await asyncio.sleep(random.uniform(0, 0.05))
@@ -108,14 +110,14 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
         return runs
 
     def wanted(organization: str, user: str) -> PersonQuery:
-        return PersonQuery(organization, support.user_hash(user))
+        return PersonQuery(organization, factories.user_hash(user))
 
     for organization in organizations:
         for license in licenses[organization]:
             # Their first start makes the licenses known.
-            persons = PEPPERS.persons(organization, support.user_hash("first"), support.host_hash(), None)
+            persons = PEPPERS.persons(organization, factories.user_hash("first"), factories.host_hash(), None)
             first = Start(
-                new_session(), terms(organization_id=organization, sharing=Sharing.USER, seats=SEATS), persons
+                new_session_id(), terms(organization_id=organization, sharing=Sharing.USER, seats=SEATS), persons
             )
             await Ledger(Register(tables), clock).submit(license, first)
             await Ledger(Register(tables), clock).submit(license, End(first.session_id))
@@ -136,7 +138,7 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
     ]
     export: PersonalData = await privacy.export(wanted(here, "ada"))
     lap("export")
-    moved = await privacy.move(wanted(here, "bob"), support.user_hash("eve"))
+    moved = await privacy.move(wanted(here, "bob"), factories.user_hash("eve"))
     lap("rectify: move")
     wrong = (await privacy.export(wanted(here, CORRECTED))).sessions[-1]
     right = wrong.started_at + USE / 3
@@ -161,14 +163,14 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
     for organization in organizations:
         left: Counter[str] = Counter()
         names = {
-            PEPPERS.pseudonym(pepper, organization, "user", support.user_hash(user)): user
+            PEPPERS.pseudonym(pepper, organization, "user", factories.user_hash(user)): user
             for pepper in PEPPERS
             for user in PEOPLE
         }
         for license in licenses[organization]:
             seen = await look(tables, license)
             seen.check()
-            assert seen.head["in_use"] == 0
+            assert seen.state["in_use"] == 0
             otherwise |= {
                 session: utc(row["ended_at"])
                 for session, row in seen.ended.items()

@@ -1,7 +1,7 @@
 """Several processes race for the last seats: never is one given twice, and none is lost.
 
 The ended rows tell it of every instant, and not only of those at which somebody looks. A commit is decided, and
-stamped, once the one before it on that head is known, so that its time is later: all processes of a machine share one
+stamped, once the one before it on that state is known, so that its time is later: all processes of a machine share one
 clock. An end and a start in one commit have the same time. So the spans from `started_at` until before `ended_at` begin
 and end in the very order in which the seats changed hands.
 """
@@ -15,7 +15,8 @@ from pathlib import Path
 from licensing.services.verify import verify
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables
-from tests.storage.desk import look, new_license
+from tests.factories import new_license_id
+from tests.register_rows import look
 
 PROCESSES = 8
 SEATS = 3
@@ -24,8 +25,8 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
 
 
 async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables) -> None:
-    license = new_license()
-    command = ["-m", "tests.stories.racer", azurite, license, str(ROUNDS), str(SEATS)]
+    license = new_license_id()
+    command = ["-m", "tests.processes", azurite, license, str(ROUNDS), str(SEATS)]
     racers = [
         await asyncio.create_subprocess_exec(
             sys.executable,
@@ -58,7 +59,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
 
     seen = await look(tables, license)
     seen.check()
-    assert seen.head["in_use"] == 0
+    assert seen.state["in_use"] == 0
     assert len(seen.ended) == len(held), "no session was lost"
     spans = [(row["started_at"].timestamp(), row["ended_at"].timestamp()) for row in seen.ended.values()]
     assert most_at_once(spans) == SEATS, "by the rows, at every instant"

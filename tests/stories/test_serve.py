@@ -15,8 +15,8 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.cli.processes import free_port
-from tests import support
-from tests.stories.service import end, heartbeat, start
+from tests import factories
+from tests.processes import end, heartbeat, start
 
 
 @contextmanager
@@ -64,7 +64,7 @@ def test_workers_do_not_outlive_a_command_that_was_killed(home: Home, azurite: s
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "licensing", "serve", "--port", str(port), "--workers", "2"],
-        env={**os.environ, **support.environment(home, azurite)},
+        env={**os.environ, **factories.environment(home, azurite)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -82,16 +82,16 @@ def test_workers_do_not_outlive_a_command_that_was_killed(home: Home, azurite: s
 
 
 async def test_the_register_is_kept_over_a_restart_where_a_folder_is_named(home: Home, tmp_path: Path) -> None:
-    license = support.issue(home, seats=1)
+    license = factories.issue(home, seats=1)
     async with aiohttp.ClientSession() as http:
         with terminal(home, "--data", str(tmp_path / "data")) as (url, _, _):
-            status, reply = await start(http, url, support.start(license))
+            status, reply = await start(http, url, factories.start_body(license))
             assert status == 201
         with terminal(home, "--data", str(tmp_path / "data")) as (url, _, _):
             assert (await heartbeat(http, url, reply))[0] == 200
-            assert (await start(http, url, support.start(license)))[0] == 409
+            assert (await start(http, url, factories.start_body(license)))[0] == 409
             assert await end(http, url, reply) == 204
-            assert (await start(http, url, support.start(license)))[0] == 201
+            assert (await start(http, url, factories.start_body(license)))[0] == 201
 
 
 def test_a_taken_port_is_said_in_one_line_and_nothing_is_left_running(home: Home) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.storage.tables import Tables
-from tests import support
-from tests.storage.desk import look
-from tests.stories.service import serving, start, unlimited
+from tests import factories
+from tests.processes import serving, start, unlimited
+from tests.register_rows import look
+from tests.stores import StorageCalls
 
 STARTS = 300
 SEATS = 225
@@ -23,7 +24,7 @@ async def test_three_hundred_starts_on_225_seats(
     home: Home,
     azurite: str,
     tables: Tables,
-    storage_calls: support.StorageCalls,
+    storage_calls: StorageCalls,
     tmp_path: Path,
     workers: int,
     most_calls: int,
@@ -32,18 +33,18 @@ async def test_three_hundred_starts_on_225_seats(
     with serving(home, azurite, "--workers", str(workers), log=tmp_path / "log") as served:
         async with aiohttp.ClientSession(connector=unlimited()) as http:
             for times in (1, 2):
-                license_id = support.new_id()
-                license = support.issue(home, sub=license_id, seats=SEATS, sharing=sharing)
-                bodies = [support.start(license, user=f"u{number}") for number in range(STARTS)]
+                license_id = factories.new_license_id()
+                license = factories.issue(home, sub=license_id, seats=SEATS, sharing=sharing)
+                bodies = [factories.start_body(license, user=f"u{number}") for number in range(STARTS)]
                 mark = await storage_calls.mark()
                 sent = [body for body in bodies for _ in range(times)]
                 replies = await asyncio.gather(*(start(http, served.url, body) for body in sent))
                 calls = await storage_calls.since(mark)
 
-                told: dict[str, list[int]] = {body["session"]: [] for body in bodies}
+                answers: dict[str, list[int]] = {body["session"]: [] for body in bodies}
                 for body, (status, _) in zip(sent, replies, strict=True):
-                    told[body["session"]].append(status)
-                outcomes = Counter(tuple(sorted(statuses)) for statuses in told.values())
+                    answers[body["session"]].append(status)
+                outcomes = Counter(tuple(sorted(statuses)) for statuses in answers.values())
                 if times == 1:
                     assert outcomes == {(201,): SEATS, (409,): STARTS - SEATS}
                     assert len(calls) <= most_calls
@@ -52,5 +53,5 @@ async def test_three_hundred_starts_on_225_seats(
 
                 seen = await look(tables, license_id)
                 seen.check()
-                assert seen.head["in_use"] == SEATS
+                assert seen.state["in_use"] == SEATS
                 assert len(seen.denied) == STARTS - SEATS

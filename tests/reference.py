@@ -1,20 +1,23 @@
-"""Counts use tick by tick, with none of the cleverness of `licensing.rules`, to check that against.
+"""A reference implementation of the totals: counts use tick by tick, without the algorithms of `licensing.rules`.
 
-It looks at every second (or, where all times are whole minutes and there is much to count, every minute) and
-notes who held a seat in it. Slow, and plain enough to be believed by reading it.
+It looks at every second (or every minute, where all times are whole minutes and there is much to count) and notes who
+held a seat in it. It is slow and simple.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
+from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Retrospect, Use
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+Totals = dict[str, object]
 
-class Reckoner:
-    """Tells day and month figures of one license as dictionaries, by the names they have in the register."""
+
+class ReferenceTotals:
+    """The totals of a license's days and months, as dictionaries by the names of the register's columns."""
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class Reckoner:
     def end(self, use: Use) -> datetime:
         return self.as_of if use.ended_at is None else use.ended_at
 
-    def day(self, day: date) -> dict[str, object]:
+    def day(self, day: date) -> Totals:
         begin = datetime(day.year, day.month, day.day, tzinfo=UTC)
         hours = [0] * 24
         for now, holders in self._during(begin, begin + timedelta(days=1)).items():
@@ -49,12 +52,12 @@ class Reckoner:
             hours[hour] = max(hours[hour], len(holders))
         return {"day": day, **self._between(begin, begin + timedelta(days=1)), "hours": tuple(hours)}
 
-    def month(self, month: str) -> dict[str, object]:
+    def month(self, month: str) -> Totals:
         begin = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
         end = (begin + timedelta(days=31)).replace(day=1)
         return {"month": month, **self._between(begin, end)}
 
-    def _between(self, begin: datetime, end: datetime) -> dict[str, object]:
+    def _between(self, begin: datetime, end: datetime) -> Totals:
         present = []
         for use in self.uses:
             started_within = begin <= use.started_at < end
@@ -108,3 +111,26 @@ def by_day(uses: Iterable[Use], oldest: date, newest: date) -> Iterator[tuple[da
         if day <= newest:
             yield day, of_day
         day -= timedelta(days=1)
+
+
+def days_until(first: date, as_of: datetime) -> Iterable[date]:
+    """The days from one on that are over at a moment."""
+    return (first + timedelta(days=number) for number in range((as_of.date() - first).days))
+
+
+def expected_days(reference: ReferenceTotals, first: date, as_of: datetime) -> dict[date, Totals]:
+    """The totals of each day from one on that a register keeps at a moment: days with use, for a year."""
+    counted = {day: reference.day(day) for day in days_until(max(first, year_before(as_of).date()), as_of)}
+    return {day: totals for day, totals in counted.items() if totals["sessions"] or totals["denials"]}
+
+
+def expected_months(reference: ReferenceTotals, first: date, as_of: datetime, small_group: int) -> dict[str, Totals]:
+    """The totals of each month that a register keeps at a moment: months with use, suppressed for a small group."""
+    names = dict.fromkeys(f"{day:%Y-%m}" for day in days_until(first, as_of))
+    counted = {month: reference.month(month) for month in names if month != f"{as_of:%Y-%m}"}
+    outlived = f"{year_before(as_of):%Y-%m}"
+    for month, totals in counted.items():
+        if month < outlived and int(str(totals["users"])) < small_group:
+            kept = ("month", "users")
+            counted[month] = {name: totals[name] if name in kept else None for name in totals}
+    return {month: totals for month, totals in counted.items() if totals["users"] or totals["denials"]}

@@ -75,16 +75,16 @@ async def heartbeat_each(http: aiohttp.ClientSession, url: str, programs: list[P
     await all_at_once(partial(one, program) for program in programs)
 
 
-async def merges(storage: str, license: str, count: int) -> tuple[float, float]:
+async def merges(storage: str, license_id: str, count: int) -> tuple[float, float]:
     """The naive way: a merge for each heartbeat; processor and wall time in seconds."""
     service = TableServiceClient.from_connection_string(storage)
     table = service.get_table_client("register")
-    found = table.query_entities(f"PartitionKey eq '{license}' and RowKey ge 'active:' and RowKey lt 'active;'")
+    found = table.query_entities(f"PartitionKey eq '{license_id}' and RowKey ge 'active:' and RowKey lt 'active;'")
     keys = [entity["RowKey"] async for entity in found]
 
     async def one(key: str) -> None:
         columns = rows.heartbeat_change(key.removeprefix(rows.ACTIVE), utc_now(), utc_now()).write.columns
-        row = {"PartitionKey": license, "RowKey": key, **columns}
+        row = {"PartitionKey": license_id, "RowKey": key, **columns}
         await table.update_entity(row, match_condition=MatchConditions.Unconditionally)
 
     await all_at_once(partial(one, key) for key in random.sample(keys, IN_FLIGHT))

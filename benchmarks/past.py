@@ -13,13 +13,13 @@ from licensing.storage.retry import with_retries
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
 
 
-async def fill(tables: Tables, license: str, count: int, before: datetime) -> None:
+async def fill(tables: Tables, license_id: str, count: int, before: datetime) -> None:
     """So many sessions that ended a second apart, the last of them a minute before a time."""
     places = asyncio.Semaphore(PARALLEL)
     async with asyncio.TaskGroup() as tasks:
         for batch in batches(count, before):
             await places.acquire()
-            task = tasks.create_task(with_retries(partial(tables.commit, "register", license, batch)))
+            task = tasks.create_task(with_retries(partial(tables.commit, "register", license_id, batch)))
             task.add_done_callback(lambda _: places.release())
 
 

@@ -51,9 +51,9 @@ async def fill(bench: Bench, tables: Tables, file: str, sessions: int) -> list[P
             raise RuntimeError("a session was not granted; the benchmark would measure something else")
     now = utc_now()
 
-    def lease(session: str) -> str:
+    def lease(session_id: str) -> str:
         own = Lease(
-            session_id=session,
+            session_id=session_id,
             license_id=license.id,
             issued_at=now,
             expires_at=now + timedelta(seconds=license.lease_seconds),

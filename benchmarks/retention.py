@@ -84,21 +84,21 @@ async def side_by_side(stores: dict[str, str], count: int, overdue: int) -> dict
 
 async def age(storage: str, count: int, overdue: int, now: datetime) -> str:
     """A license with so many sessions, of which some are past their year, as earlier nights would have left it."""
-    license, bought = new_license_id(), terms()
+    license_id, bought = new_license_id(), terms()
     yesterday = (now - timedelta(days=1)).date()
     state = put(
         rows.STATE, {**rows.STATES.encode(LicenseState(bought)), rows.FINAL_DAY: str(yesterday), "commit": "made"}
     )
     tables = Tables.from_connection_string(storage)
-    await Register(tables).add_license(license, bought)
-    await tables.commit("register", license, [state])
-    await past.fill(tables, license, overdue, year_before(now))
-    await past.fill(tables, license, count - overdue, now)
+    await Register(tables).add_license(license_id, bought)
+    await tables.commit("register", license_id, [state])
+    await past.fill(tables, license_id, overdue, year_before(now))
+    await past.fill(tables, license_id, count - overdue, now)
     await tables.close()
-    return license
+    return license_id
 
 
-async def bare(storage: str, license: str, overdue: int, now: datetime) -> float:
+async def bare(storage: str, license_id: str, overdue: int, now: datetime) -> float:
     """The naive way: delete batches on known keys; its seconds."""
     async with TableServiceClient.from_connection_string(storage) as service:
         table = service.get_table_client("register")
@@ -106,7 +106,7 @@ async def bare(storage: str, license: str, overdue: int, now: datetime) -> float
         places = asyncio.Semaphore(PARALLEL)
 
         async def delete(some: list[str]) -> None:
-            await table.submit_transaction([("delete", {"PartitionKey": license, "RowKey": key}) for key in some])
+            await table.submit_transaction([("delete", {"PartitionKey": license_id, "RowKey": key}) for key in some])
             places.release()
 
         await_go()

@@ -61,7 +61,7 @@ async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: 
     return seconds, calls
 
 
-async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> int:
+async def by_the_ledger(storage: str, license_id: str, starts: int, seats: int) -> int:
     """How many of this process's starts were granted."""
     tables = Tables.from_connection_string(storage)
     ledger = Ledger(Register(tables), utc_now)
@@ -86,33 +86,33 @@ async def by_the_ledger(storage: str, license: str, starts: int, seats: int) -> 
     await_go()
     persons = (Person("user", "host", "ip", "p1"),)
     decision = await asyncio.gather(
-        *(ledger.submit(license, Start(new_session_id(), terms, persons)) for _ in range(starts))
+        *(ledger.submit(license_id, Start(new_session_id(), terms, persons)) for _ in range(starts))
     )
     await tables.close()
     return sum(isinstance(one.outcome, Granted) for one in decision)
 
 
-async def naively(storage: str, license: str, starts: int, seats: int) -> int:
+async def naively(storage: str, license_id: str, starts: int, seats: int) -> int:
     """The same, each start by itself."""
     async with TableServiceClient.from_connection_string(storage) as service:
         table = service.get_table_client("register")
-        row = {"PartitionKey": license, "RowKey": "license", "in_use": 0}
+        row = {"PartitionKey": license_id, "RowKey": "license", "in_use": 0}
         with suppress(ResourceExistsError):  # where another process was first
             await table.create_entity(row)
         await_go()
-        granted = await asyncio.gather(*(_start(table, license, seats) for _ in range(starts)))
+        granted = await asyncio.gather(*(_start(table, license_id, seats) for _ in range(starts)))
     return sum(granted)
 
 
-async def _start(table: TableClient, license: str, seats: int) -> bool:
+async def _start(table: TableClient, license_id: str, seats: int) -> bool:
     while True:
         try:
-            row = await table.get_entity(license, "license")
+            row = await table.get_entity(license_id, "license")
             if row["in_use"] >= seats:
                 return False
-            raised = {"PartitionKey": license, "RowKey": "license", "in_use": row["in_use"] + 1}
+            raised = {"PartitionKey": license_id, "RowKey": "license", "in_use": row["in_use"] + 1}
             condition = {"etag": row.metadata["etag"], "match_condition": MatchConditions.IfNotModified}
-            session = {"PartitionKey": license, "RowKey": f"active:{new_session_id()}", "started_at": utc_now()}
+            session = {"PartitionKey": license_id, "RowKey": f"active:{new_session_id()}", "started_at": utc_now()}
             await table.submit_transaction([("update", raised, condition), ("create", session)])
         except TableTransactionError:
             await asyncio.sleep(random.uniform(0, 0.02))

@@ -68,23 +68,23 @@ def listed_columns() -> dict[tuple[str, str], set[str]]:
 
 async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     """What the store holds after a story in which every kind of row comes to be, by table and kind."""
-    organization, license, other = factories.new_id("org"), new_license_id(), new_license_id()
+    organization, license_id, other = factories.new_id("org"), new_license_id(), new_license_id()
     store, clock = OneCustomer(tables, organization), Clock()
     ledger = Ledger(Register(store), clock)
     bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, overdraft=0)
     clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
     first = new_session_id()
-    await ledger.submit(license, start(first, bought))
-    await ledger.submit(license, start(new_session_id(), bought, user="another"))
+    await ledger.submit(license_id, start(first, bought))
+    await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     clock.forward(3600)
-    await ledger.submit(license, End(first))
+    await ledger.submit(license_id, End(first))
     clock.forward(62 * 86400)
     await run_retention(Register(store), ledger, clock(), 3)
     running = new_session_id()
-    await ledger.submit(license, start(running, bought))
-    await ledger.submit(license, start(new_session_id(), bought, user="another"))
+    await ledger.submit(license_id, start(running, bought))
+    await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     await ledger.submit(other, Start(new_session_id(), bought, start("", bought).persons))
-    async with recorded(Register(store), clock, "operator", "test", license):
+    async with recorded(Register(store), clock, "operator", "test", license_id):
         pass
     pseudonyms = Peppers({"p1": bytes(range(32))})
     hashes = factories.user_hash(), factories.host_hash()
@@ -98,12 +98,12 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
         PersonQuery(organization, hashes[0]), factories.user_hash("eve")
     )
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for each in (license, other, corrected):
+    for each in (license_id, other, corrected):
         async for row in store.rows("register", each):
             found["register", row.key.partition(":")[0]] |= row.columns.keys()
     async for row in store.rows("directory", organization):
         found["directory", row.key.partition(":")[0]] |= row.columns.keys()
-    async for row in store.rows("audit", where="subject eq @subject", values={"subject": license}):
+    async for row in store.rows("audit", where="subject eq @subject", values={"subject": license_id}):
         found["audit", ""] |= row.columns.keys()
     return {kind: columns - {"PartitionKey"} for kind, columns in found.items()}
 

@@ -55,6 +55,43 @@ def test_one_module_knows_the_tables_sdk() -> None:
     assert knowing == {ROOT / "licensing/storage/tables.py"}
 
 
+TABLES = "licensing.storage.tables"
+OPENS_THE_STORE = "licensing/services/service.py"
+KEYS_AND_COLUMNS = re.compile(
+    r"PartitionKey|RowKey| (eq|ne|lt|le|gt|ge) @|^(active|ended|denied|seat|day|month):|^(register|directory|audit)$"
+)
+"""Keys, filters and tables of the register, as they stand in texts."""
+NAMES_OF_KEYS = {
+    "licensing/storage/register.py",
+    "licensing/storage/tables.py",  # the names of the tables, and the protocol's names of keys, in each call
+    "licensing/storage/writes.py",  # the protocol's names of keys, in each write
+}
+CARRY_ETAGS = {
+    "licensing/rules/seats.py",  # a plan hands on the ETags of the rows that it rests on
+    "licensing/services/verify.py",  # reads the state again to see whether it has changed: the register should say so
+}
+
+
+def test_one_module_knows_keys_and_columns() -> None:
+    """`storage/register.py` alone names a key, a column or a filter, and only `storage` reaches the tables."""
+    names_keys, takes_tables, takes_etags = set(), set(), set()
+    for file in [*files("licensing"), ROOT / "function_app.py"]:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        name = file.relative_to(ROOT).as_posix()
+        documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
+                if KEYS_AND_COLUMNS.search(node.value):
+                    names_keys.add(name)
+            elif isinstance(node, ast.Attribute) and node.attr == "etag" and "/storage/" not in name:
+                takes_etags.add(name)
+        if "/storage/" not in name and any(each.startswith(TABLES) for each in imported(file)):
+            takes_tables.add(name)
+    assert names_keys == NAMES_OF_KEYS
+    assert takes_tables == {OPENS_THE_STORE}
+    assert takes_etags <= CARRY_ETAGS
+
+
 def test_the_client_imports_nothing_of_the_service() -> None:
     for file in files("client/src"):
         assert "licensing" not in {name.split(".")[0] for name in imported(file)}, file

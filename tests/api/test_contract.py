@@ -61,11 +61,11 @@ class Setup:
         """A license with any claims."""
         return factories.issue(self.home, **claims)
 
-    async def call(self, operation: Operation, session: str, lease: str, api: Api | None = None) -> httpx.Response:
+    async def call(self, operation: Operation, session_id: str, lease: str, api: Api | None = None) -> httpx.Response:
         """Make a well-formed call other than a start."""
         method, path = operation
         body = {"nonce": factories.new_nonce()} if operation == HEARTBEAT else None
-        path = path.replace("{session}", session).removeprefix("/api")
+        path = path.replace("{session}", session_id).removeprefix("/api")
         return await (api or self.api).send(method, path, headers=factories.bearer(lease), json=body)
 
 

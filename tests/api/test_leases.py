@@ -29,13 +29,13 @@ CALLS = {
 each_call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
 
-def claims(session: str, license: str, **changes: Any) -> dict[str, Any]:
+def claims(session_id: str, license_id: str, **changes: Any) -> dict[str, Any]:
     """The claims of a lease that is good for an hour."""
     now = int(utc_now().timestamp())
     return {
         "iss": "licensing",
-        "sub": session,
-        "aud": license,
+        "sub": session_id,
+        "aud": license_id,
         "iat": now,
         "exp": now + 3600,
         "nonce": factories.new_nonce(),

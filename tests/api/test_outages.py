@@ -37,11 +37,11 @@ async def cut_off(home: Home, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         yield opened
 
 
-def lease_of(api: Api, session: str) -> str:
+def lease_of(api: Api, session_id: str) -> str:
     """A lease that the service could have given."""
     now = utc_now()
     lease = Lease(
-        session_id=session,
+        session_id=session_id,
         license_id=factories.new_license_id(),
         issued_at=now,
         expires_at=now,
@@ -56,8 +56,8 @@ def lease_of(api: Api, session: str) -> str:
 
 async def call(api: Api, name: str, issue: Issue) -> Any:
     """Make a call that would succeed, or get `session-gone`."""
-    session = factories.new_session_id()
-    return await CALLS[name](api, session, lease_of(api, session), issue())
+    session_id = factories.new_session_id()
+    return await CALLS[name](api, session_id, lease_of(api, session_id), issue())
 
 
 @each_call

@@ -79,18 +79,18 @@ class Customer:
         salt = from_base64url(record.salt)
         hashes = client_hash(salt, "user", user), client_hash(salt, "host", PC)
         persons = settings.peppers.persons(self.id, *hashes, ip_address(ADDRESS))
-        session, clock = new_session_id(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
+        session_id, clock = new_session_id(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
 
         async def used(tables: Tables) -> None:
             ledger = Ledger(Register(tables), clock)
             bought = terms(organization_id=self.id, seats=100, kind=kind)
-            await ledger.submit(self.license, Start(session, bought, persons))
+            await ledger.submit(self.license, Start(session_id, bought, persons))
             clock.forward(600)
             if ends:
-                await ledger.submit(self.license, End(session))
+                await ledger.submit(self.license, End(session_id))
 
         self.work(used)
-        return session
+        return session_id
 
     def peppers(self) -> str:
         """The setting of the home with its peppers."""

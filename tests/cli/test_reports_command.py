@@ -397,14 +397,14 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
 ) -> None:
     monkeypatch.setattr("licensing.cli.license.operator", lambda: "olga")
     monkeypatch.setattr("licensing.cli.maintenance.operator", lambda: "otto")
-    session = new_session_id()
-    acme = customer(do, use(session, at(TODAY, 0), None, holder=session), in_use=1)
+    session_id = new_session_id()
+    acme = customer(do, use(session_id, at(TODAY, 0), None, holder=session_id), in_use=1)
 
     for command in ("suspend", "reinstate"):
         assert licensing("license", command, acme.license).code == 0
     do(lambda tables: tables.commit("register", acme.license, [merge(rows.STATE, {"in_use": 3})]))
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
-    assert licensing("license", "release", acme.license, session).code == 0
+    assert licensing("license", "release", acme.license, session_id).code == 0
 
     changes = audited(licensing, acme.license)
     assert [(entry["who"], entry["what"], entry["outcome"]) for entry in changes] == [
@@ -413,7 +413,7 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
         ("otto", "repair", "done"),
         ("olga", "release", "done"),
     ]
-    assert changes[-1]["subject"] == f"{acme.license} {session}"
+    assert changes[-1]["subject"] == f"{acme.license} {session_id}"
     assert all(entry["at"] <= entry["closed_at"] for entry in changes)
     table = bare(licensing("audit", "--month", f"{datetime.now(UTC):%Y-%m}"))
     assert re.search(rf"olga +│ suspend +│ {acme.license} +│ done", table)
@@ -430,7 +430,7 @@ def test_a_run_by_hand_over_all_licenses_is_an_operators_change_unless_it_is_dry
     async def entries(register: Register) -> list[AuditEntry]:
         return [entry async for entry in register.audit(month) if entry.what == what]
 
-    async def seen(register: Register, ledger: Ledger, license: str, *_: object) -> int:
+    async def seen(register: Register, ledger: Ledger, license_id: str, *_: object) -> int:
         begun.extend(await entries(register))
         raise UnavailableError("the store did not answer")
 
@@ -456,9 +456,9 @@ def test_the_entry_is_written_before_the_change_and_a_change_that_failed_says_so
     acme = customer(do)
     seen = []
 
-    async def failing(ledger: Ledger, license: str, **_: object) -> None:
+    async def failing(ledger: Ledger, license_id: str, **_: object) -> None:
         month = f"{datetime.now(UTC):%Y-%m}"
-        seen.extend([entry async for entry in ledger._register.audit(month) if entry.subject == license])
+        seen.extend([entry async for entry in ledger._register.audit(month) if entry.subject == license_id])
         raise UnavailableError("the store did not answer")
 
     monkeypatch.setattr(Ledger, "set_status", failing)
@@ -558,24 +558,24 @@ def test_what_is_due_at_a_time_to_come_is_reported_and_not_done(
     licensing: Licensing, do: Do[Any], command: str
 ) -> None:
     """Else a seat would be free whose program still runs, and what is a year old then would be gone now."""
-    session = new_session_id()
+    session_id = new_session_id()
     ended = year_before(at(TODAY + timedelta(days=2), 9))
-    acme = customer(do, use("old", ended - timedelta(hours=1), ended), use(session, at(TODAY, 0), None), in_use=1)
+    acme = customer(do, use("old", ended - timedelta(hours=1), ended), use(session_id, at(TODAY, 0), None), in_use=1)
     days_ahead = ("--as-of", f"{TODAY + timedelta(days=3)}")
 
     said = refused(licensing("maintenance", command, *days_ahead), 2)
 
     assert "--as-of takes a future time only with --dry-run" in said
     after = do(lambda tables: look(tables, acme.license))
-    assert (list(after.active), list(after.ended), after.state["in_use"]) == ([session], ["old"], 1)
+    assert (list(after.active), list(after.ended), after.state["in_use"]) == ([session_id], ["old"], 1)
     would = bare(licensing("maintenance", command, *days_ahead, "--dry-run"))
     assert re.search(r" (lapsed|deleted)=[1-9]", would)
-    assert session in do(lambda tables: look(tables, acme.license)).active
+    assert session_id in do(lambda tables: look(tables, acme.license)).active
 
 
 def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Licensing, do: Do[Any]) -> None:
-    session = new_session_id()
-    acme = customer(do, use(session, at(TODAY, 0), None), in_use=1)
+    session_id = new_session_id()
+    acme = customer(do, use(session_id, at(TODAY, 0), None), in_use=1)
 
     said = licensing("maintenance", "verify", acme.license)
     assert (said.code, said.out) == (0, f"{acme.license}: 1 session, 1 seat held, in order\n")

@@ -44,9 +44,9 @@ def messages(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def sessions(served: Served, license: str) -> int:
+def sessions(served: Served, license_id: str) -> int:
     lines = json.loads(served.licensing("license", "list", "--json"))
-    return next(int(line["in_use"]) for line in lines if line["license"] == license)
+    return next(int(line["in_use"]) for line in lines if line["license"] == license_id)
 
 
 def test_the_vectors_hold_in_another_language() -> None:

@@ -105,9 +105,9 @@ class File:
     sharing: str
     lease: int
 
-    def holder(self, session: str, user: str, host: str) -> str:
+    def holder(self, session_id: str, user: str, host: str) -> str:
         """Who would hold the seat."""
-        return {"none": session, "user": user, "host": host, "user-host": f"{user} {host}"}[self.sharing]
+        return {"none": session_id, "user": user, "host": host, "user-host": f"{user} {host}"}[self.sharing]
 
 
 Row = tuple[str, datetime]

@@ -52,7 +52,7 @@ def person(user: str = "ada", host: str = "pc", pepper: str = "new") -> Person:
 
 
 def start(
-    session: str,
+    session_id: str,
     user: str = "ada",
     host: str = "pc",
     *,
@@ -61,7 +61,7 @@ def start(
     borrow: int = 0,
 ) -> Start:
     """A start by a user on a host, who is known under each of `peppers`, the current one first."""
-    return Start(session, under or terms(), tuple(person(user, host, pepper) for pepper in peppers), borrow)
+    return Start(session_id, under or terms(), tuple(person(user, host, pepper) for pepper in peppers), borrow)
 
 
 @dataclass

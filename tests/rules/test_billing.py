@@ -52,8 +52,8 @@ def only_line(of: Statement) -> Line:
     return line
 
 
-def use(session: str, started_at: datetime, length: timedelta, holder: str, overdraft: bool = False) -> Use:
-    return Use(session, started_at, started_at + length, "ann", "desk", holder, overdraft)
+def use(session_id: str, started_at: datetime, length: timedelta, holder: str, overdraft: bool = False) -> Use:
+    return Use(session_id, started_at, started_at + length, "ann", "desk", holder, overdraft)
 
 
 def test_time_is_the_sum_of_the_days_with_overdraft_apart() -> None:

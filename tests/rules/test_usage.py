@@ -23,7 +23,7 @@ def at(clock: str, day: int = 29, month: int = 2) -> datetime:
 
 
 def use(
-    session: str,
+    session_id: str,
     started_at: datetime,
     ended_at: datetime | None,
     *,
@@ -32,7 +32,7 @@ def use(
     holder: str = "",
     overdraft: bool = False,
 ) -> Use:
-    return Use(session, started_at, ended_at, user, host, holder, overdraft)
+    return Use(session_id, started_at, ended_at, user, host, holder, overdraft)
 
 
 def day_totals(day: date, uses: Iterable[Use], denials: Iterable[Denial] = (), as_of: datetime = MIDNIGHT) -> DayTotals:

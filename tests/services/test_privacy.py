@@ -69,7 +69,7 @@ class Office:
         return terms(organization_id=self.organization, **{"seats": 50, **changes})
 
     async def begin(
-        self, license: str, user: str, *, host: str = "pc", address: str = "192.0.2.1", pepper: str = "", **how: Any
+        self, license_id: str, user: str, *, host: str = "pc", address: str = "192.0.2.1", pepper: str = "", **how: Any
     ) -> str:
         """A program starts, under an older pepper where one is named; its session."""
         session = how.pop("session", None) or new_session_id()
@@ -77,15 +77,15 @@ class Office:
         hashes = factories.user_hash(user), factories.host_hash(host)
         persons = peppers.persons(self.organization, *hashes, ip_address(address))
         request = Start(session, self.terms(**how), persons)
-        outcome = (await self.ledger.submit(license, request)).outcome
+        outcome = (await self.ledger.submit(license_id, request)).outcome
         assert isinstance(outcome, Granted), outcome
         return session
 
-    async def use(self, license: str, user: str, hours: float = 1, **how: Any) -> str:
+    async def use(self, license_id: str, user: str, hours: float = 1, **how: Any) -> str:
         """A program runs for some hours; its session."""
-        session = await self.begin(license, user, **how)
+        session = await self.begin(license_id, user, **how)
         self.clock.forward(hours * 3600)
-        await self.ledger.submit(license, End(session))
+        await self.ledger.submit(license_id, End(session))
         return session
 
     async def night(self) -> None:
@@ -93,11 +93,11 @@ class Office:
         result = await run_retention(Register(self.tables), self.ledger, self.clock(), 3)
         assert (result.failed, result.overdue) == (0, 0)
 
-    async def day(self, license: str, day: date) -> dict[str, Any]:
-        return await self.columns("register", license, rows.day_key(day))
+    async def day(self, license_id: str, day: date) -> dict[str, Any]:
+        return await self.columns("register", license_id, rows.day_key(day))
 
-    async def month(self, license: str, month: str) -> dict[str, Any]:
-        return await self.columns("register", license, rows.month_key(month))
+    async def month(self, license_id: str, month: str) -> dict[str, Any]:
+        return await self.columns("register", license_id, rows.month_key(month))
 
     async def people(self, month: str) -> int:
         """How many the organization's figures of a month count."""
@@ -108,9 +108,9 @@ class Office:
         assert row is not None, key
         return dict(row.columns)
 
-    async def held(self, license: str) -> Seen:
+    async def held(self, license_id: str) -> Seen:
         """The rows of a license that has no figures, which keep what the ledger promises."""
-        seen = await look(self.tables, license)
+        seen = await look(self.tables, license_id)
         seen.check()
         return seen
 
@@ -148,10 +148,10 @@ async def test_an_export_finds_a_person_everywhere_and_nobody_else(office: Offic
 
 
 async def test_both_uses_of_an_id_that_was_started_again_are_shown_corrected_and_erased(office: Office) -> None:
-    license = new_license_id()
-    session = await office.use(license, "ada")
+    license_id = new_license_id()
+    session = await office.use(license_id, "ada")
     office.clock.forward(3600)
-    await office.use(license, "ada", session=session)
+    await office.use(license_id, "ada", session=session)
     shown = [(each.started_at, each.ended_at) for each in (await office.privacy.export(office.wanted("ada"))).sessions]
     assert shown == [(NOON, NOON + HOUR), (NOON + 2 * HOUR, NOON + 3 * HOUR)]
     done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + HOUR / 2)
@@ -161,14 +161,14 @@ async def test_both_uses_of_an_id_that_was_started_again_are_shown_corrected_and
     shown = [(each.started_at, each.ended_at) for each in (await office.privacy.export(office.wanted("ada"))).sessions]
     assert shown == [(NOON, NOON + HOUR / 2), (NOON + 2 * HOUR, NOON + 2.5 * HOUR)]
     assert (await office.privacy.erase(office.wanted("ada"))).deleted == 2
-    assert not (await office.held(license)).ended
+    assert not (await office.held(license_id)).ended
 
 
 async def test_who_has_a_computer_or_an_address_in_mind_gets_only_that(office: Office) -> None:
-    license = new_license_id()
-    here = await office.use(license, "ada", host="PC-1", address="192.0.2.7", pepper="old")
-    there = await office.use(license, "ada", host="pc-2", address="2001:db8:1:2::3")
-    await office.use(license, "bob", host="pc-1", address="192.0.2.7")
+    license_id = new_license_id()
+    here = await office.use(license_id, "ada", host="PC-1", address="192.0.2.7", pepper="old")
+    there = await office.use(license_id, "ada", host="pc-2", address="2001:db8:1:2::3")
+    await office.use(license_id, "bob", host="pc-1", address="192.0.2.7")
     export = office.privacy.export
     assert found(await export(office.wanted("ada", host="pc-1"))) == {here}
     assert found(await export(office.wanted("ada", address="192.0.2.7"))) == {here}
@@ -178,9 +178,9 @@ async def test_who_has_a_computer_or_an_address_in_mind_gets_only_that(office: O
 
 
 async def test_an_export_is_as_its_schema_says_and_tells_until_when_all_is_kept(office: Office) -> None:
-    license = new_license_id()
-    ended = await office.use(license, "ada")
-    await office.begin(license, "ada")
+    license_id = new_license_id()
+    ended = await office.use(license_id, "ada")
+    await office.begin(license_id, "ada")
     data = await office.privacy.export(office.wanted("ada"))
     schema = PersonalData.model_json_schema()
     check = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
@@ -196,9 +196,9 @@ async def test_an_export_is_as_its_schema_says_and_tells_until_when_all_is_kept(
 
 
 async def test_an_export_shows_every_column_that_a_session_has(office: Office) -> None:
-    license = new_license_id()
-    await office.use(license, "ada", sharing=Sharing.USER_HOST)
-    (row,) = (await office.held(license)).ended.values()
+    license_id = new_license_id()
+    await office.use(license_id, "ada", sharing=Sharing.USER_HOST)
+    (row,) = (await office.held(license_id)).ended.values()
     (exported,) = (await office.privacy.export(office.wanted("ada"))).sessions
     kept = {name: utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
     assert kept.pop("PartitionKey") == exported.license
@@ -209,34 +209,34 @@ async def test_an_export_shows_every_column_that_a_session_has(office: Office) -
 
 
 async def test_a_start_that_had_to_wait_is_exported_and_erased_with_its_session(office: Office) -> None:
-    license = new_license_id()
-    first = await office.begin(license, "bob", seats=1)
+    license_id = new_license_id()
+    first = await office.begin(license_id, "bob", seats=1)
     waiting, other = new_session_id(), new_session_id()
     hashes = factories.user_hash("ada"), factories.host_hash("pc")
     persons = office.peppers.persons(office.organization, *hashes, None)
     for session in (waiting, other):
-        await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
+        await office.ledger.submit(license_id, Start(session, office.terms(seats=1), persons))
     office.clock.forward(60)
-    await office.ledger.submit(license, End(first))
-    await office.begin(license, "ada", seats=1, session=waiting)
-    assert (await office.held(license)).denied.keys() == {waiting, other}
+    await office.ledger.submit(license_id, End(first))
+    await office.begin(license_id, "ada", seats=1, session=waiting)
+    assert (await office.held(license_id)).denied.keys() == {waiting, other}
     data = await office.privacy.export(office.wanted("ada"))
     assert [(wait.session, wait.first_at) for wait in data.waits] == [(waiting, NOON)]
     assert "And where a start was refused first" in as_text(data)
     await office.privacy.erase(office.wanted("ada"))
-    assert (await office.held(license)).denied.keys() == {other}, "nothing says whose the other one was"
+    assert (await office.held(license_id)).denied.keys() == {other}, "nothing says whose the other one was"
 
 
 async def test_a_session_that_ends_while_it_is_exported_is_exported_once(office: Office) -> None:
-    license = new_license_id()
-    session = await office.begin(license, "ada")
+    license_id = new_license_id()
+    session = await office.begin(license_id, "ada")
 
     class EndsMeanwhile(Tables):
         async def rows(self, *args: Any, **kwargs: Any) -> AsyncIterator[Row]:
             async for row in super().rows(*args, **kwargs):
                 yield row
                 if row.key == rows.ACTIVE + session:
-                    await office.ledger.submit(license, End(session))
+                    await office.ledger.submit(license_id, End(session))
 
     store = EndsMeanwhile(office.tables._service, office.tables._door)
     privacy = Privacy(Register(store), office.ledger, office.peppers, office.clock)
@@ -248,18 +248,18 @@ async def test_a_session_that_ends_while_it_is_exported_is_exported_once(office:
 
 
 async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Office) -> None:
-    license, shared = new_license_id(), new_license_id()
+    license_id, shared = new_license_id(), new_license_id()
     for pepper in ("old", "new"):
-        await office.use(license, "ada", pepper=pepper)
-        await office.begin(license, "ada", pepper=pepper)
+        await office.use(license_id, "ada", pepper=pepper)
+        await office.begin(license_id, "ada", pepper=pepper)
     for host in ("pc-1", "pc-2"):
         await office.begin(shared, "ada", host=host, sharing=Sharing.USER)
-    stays = await office.use(license, "bob"), await office.begin(license, "bob")
+    stays = await office.use(license_id, "bob"), await office.begin(license_id, "bob")
     on_his_seat = await office.begin(shared, "bob", sharing=Sharing.USER)
     receipt = await office.privacy.erase(office.wanted("ada"))
     assert (receipt.organization, receipt.at) == (office.organization, office.clock())
     assert (receipt.licenses, receipt.ended, receipt.deleted) == (2, 4, 6)
-    seen = await office.held(license)
+    seen = await office.held(license_id)
     assert (set(seen.ended), set(seen.active)) == ({stays[0]}, {stays[1]})
     assert seen.state["in_use"] == 1
     seen = await office.held(shared)
@@ -270,32 +270,32 @@ async def test_an_erasure_takes_all_of_a_person_and_frees_the_seats(office: Offi
 
 
 async def test_an_erasure_leaves_final_totals_and_is_left_out_of_those_to_come(office: Office) -> None:
-    license, today, tomorrow = new_license_id(), NOON.date(), NOON.date() + timedelta(days=1)
-    await office.use(license, "ada")
-    await office.use(license, "bob")
+    license_id, today, tomorrow = new_license_id(), NOON.date(), NOON.date() + timedelta(days=1)
+    await office.use(license_id, "ada")
+    await office.use(license_id, "bob")
     office.clock.now = NOON + timedelta(days=1)
     await office.night()
-    assert (await office.day(license, today))["users"] == 2
-    await office.use(license, "ada")
-    await office.use(license, "bob")
+    assert (await office.day(license_id, today))["users"] == 2
+    await office.use(license_id, "ada")
+    await office.use(license_id, "bob")
     await office.privacy.erase(office.wanted("ada"))
     office.clock.now = NOON + timedelta(days=2)
     await office.night()
-    assert (await office.day(license, today))["users"] == 2, "made before, and stays"
-    assert (await office.day(license, tomorrow))["users"] == 1, "made afterwards, without"
+    assert (await office.day(license_id, today))["users"] == 2, "made before, and stays"
+    assert (await office.day(license_id, tomorrow))["users"] == 1, "made afterwards, without"
     office.clock.now = datetime(2026, 4, 1, 3, tzinfo=UTC)
     await office.night()
-    assert (await office.month(license, "2026-03"))["users"] == 1
+    assert (await office.month(license_id, "2026-03"))["users"] == 1
     assert await office.people("2026-03") == 1
 
 
 async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic(office: Office) -> None:
-    license, privacy = new_license_id(), office.privacy
+    license_id, privacy = new_license_id(), office.privacy
     office.clock.now = datetime.now(UTC)
     for user in ("ada", "bob"):
         for pepper in ("old", "new"):
-            await office.use(license, user, pepper=pepper, hours=0, sharing=Sharing.USER, seats=2)
-    before = (await office.held(license)).ended.keys()
+            await office.use(license_id, user, pepper=pepper, hours=0, sharing=Sharing.USER, seats=2)
+    before = (await office.held(license_id)).ended.keys()
     done = asyncio.Event()
     runs = [0, 0, 0, 0]
 
@@ -312,7 +312,7 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
     async def with_retries(ledger: Ledger, request: Request) -> Decision:
         while True:
             with suppress(UnavailableError):  # as programs do where too many change a license at once
-                return await ledger.submit(license, request)
+                return await ledger.submit(license_id, request)
 
     users = ("ada", "ada", "bob", "eve")
     programs = [
@@ -327,14 +327,14 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
         await privacy.move(office.wanted("bob"), factories.user_hash("eve"))
     done.set()
     await asyncio.gather(*programs)
-    seen = await office.held(license)
+    seen = await office.held(license_id)
     assert seen.active == {}
     assert before - seen.ended.keys() == {
         each for each in before if each not in found(await privacy.export(office.wanted("eve")))
     }
     await privacy.erase(office.wanted("ada"))
     await privacy.move(office.wanted("bob"), factories.user_hash("eve"))
-    seen = await office.held(license)
+    seen = await office.held(license_id)
     assert found(await privacy.export(office.wanted("eve"))) == seen.ended.keys()
     assert len(seen.ended.keys() & before) == 2
 
@@ -396,19 +396,19 @@ CHANGES: dict[str, Change] = {
 
 async def scene(tables: Tables, change: str) -> tuple[Office, str]:
     """A license with a night behind it, on which two people have worked and one still does."""
-    office, license = Office(tables), new_license_id()
+    office, license_id = Office(tables), new_license_id()
     how: dict[str, Any] = {"kind": Kind.NAMED_USER} if change == "opt-out" else {"sharing": Sharing.USER}
-    await office.use(license, "ada", session=str(ERASED), pepper="old", **how)
-    await office.use(license, "ada", session=str(uuid.UUID(int=2)), **how)
-    await office.use(license, "bob", session=str(uuid.UUID(int=3)), **how)
+    await office.use(license_id, "ada", session=str(ERASED), pepper="old", **how)
+    await office.use(license_id, "ada", session=str(uuid.UUID(int=2)), **how)
+    await office.use(license_id, "bob", session=str(uuid.UUID(int=3)), **how)
     office.clock.now = NOON + timedelta(days=1)
     await office.night()
-    await office.begin(license, "ada", session=str(uuid.UUID(int=4)), **how)
-    await office.begin(license, "bob", session=str(uuid.UUID(int=5)), **how)
-    return office, license
+    await office.begin(license_id, "ada", session=str(uuid.UUID(int=4)), **how)
+    await office.begin(license_id, "bob", session=str(uuid.UUID(int=5)), **how)
+    return office, license_id
 
 
-async def left(office: Office, license: str) -> dict[str, dict[str, str]]:
+async def left(office: Office, license_id: str) -> dict[str, dict[str, str]]:
     """What a license has in the store, with names in place of pseudonyms and without what is random."""
     names = {
         office.peppers.pseudonym(pepper, office.organization, "user", factories.user_hash(name)): f"{name}/{pepper}"
@@ -422,7 +422,7 @@ async def left(office: Office, license: str) -> dict[str, dict[str, str]]:
     left_out = {"PartitionKey", "commit", "correction", "organization"}
     return {
         named(row.key): {name: named(value) for name, value in row.columns.items() if name not in left_out}
-        async for row in office.tables.rows("register", license)
+        async for row in office.tables.rows("register", license_id)
     }
 
 
@@ -451,13 +451,13 @@ async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Table
 
 
 async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: Office) -> None:
-    license = new_license_id()
+    license_id = new_license_id()
     how: dict[str, Any] = {"sharing": Sharing.USER_HOST, "hours": 1}
-    under_old = await office.begin(license, "ada", pepper="old", sharing=Sharing.USER_HOST)
+    under_old = await office.begin(license_id, "ada", pepper="old", sharing=Sharing.USER_HOST)
     # Her second program shares the seat, which bears her name under the old pepper.
-    both = await office.use(license, "ada", **how)
-    await office.ledger.submit(license, End(under_old))
-    his = await office.use(license, "bob", **how)
+    both = await office.use(license_id, "ada", **how)
+    await office.ledger.submit(license_id, End(under_old))
+    his = await office.use(license_id, "bob", **how)
     done = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert (done.corrected, done.running, done.reopened_from) == (2, 0, None)
     assert found(await office.privacy.export(office.wanted("ada"))) == set()
@@ -466,36 +466,36 @@ async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: O
     hers = {
         office.peppers.pseudonym(pepper, office.organization, "user", factories.user_hash("ada")) for pepper in PEPPERS
     }
-    assert not [each for each in hers if each in str(await office.held(license))], "nothing bears the wrong name"
+    assert not [each for each in hers if each in str(await office.held(license_id))], "nothing bears the wrong name"
     again = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert again.corrected == 0
 
 
 async def test_totals_follow_a_move_in_the_next_night(office: Office) -> None:
-    license, other, today = new_license_id(), new_license_id(), NOON.date()
-    await office.use(license, "ada")
-    await office.use(license, "adda")
+    license_id, other, today = new_license_id(), new_license_id(), NOON.date()
+    await office.use(license_id, "ada")
+    await office.use(license_id, "adda")
     await office.use(other, "bob")
     office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
     await office.night()
-    assert (await office.day(license, today))["users"] == 2
+    assert (await office.day(license_id, today))["users"] == 2
     assert await office.people("2026-03") == 3
     done = await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
     assert (done.corrected, done.reopened_from) == (1, today)
-    assert (await office.day(license, today))["users"] == 2, "not before the night"
+    assert (await office.day(license_id, today))["users"] == 2, "not before the night"
     await office.night()
-    assert (await office.day(license, today))["users"] == 1
-    assert (await office.month(license, "2026-03"))["users"] == 1
+    assert (await office.day(license_id, today))["users"] == 1
+    assert (await office.month(license_id, "2026-03"))["users"] == 1
     assert await office.people("2026-03") == 2
 
 
 async def test_an_end_is_corrected_and_totals_follow(office: Office) -> None:
-    license = new_license_id()
-    session = await office.use(license, "ada", hours=30)
-    other = await office.use(license, "ada", hours=1)
+    license_id = new_license_id()
+    session = await office.use(license_id, "ada", hours=30)
+    other = await office.use(license_id, "ada", hours=1)
     office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
     await office.night()
-    assert (await office.day(license, NOON.date() + timedelta(days=1)))["seat_seconds"] == (
+    assert (await office.day(license_id, NOON.date() + timedelta(days=1)))["seat_seconds"] == (
         18 * 3600 + 3600,
         "Edm.Int64",
     )
@@ -506,10 +506,10 @@ async def test_an_end_is_corrected_and_totals_follow(office: Office) -> None:
     assert sessions[session].kept_until == datetime(2027, 3, 10, 13, tzinfo=UTC)
     assert sessions[other].ended_at == NOON + 31 * HOUR
     await office.night()
-    first, second = [await office.day(license, NOON.date() + timedelta(days=days)) for days in (0, 1)]
+    first, second = [await office.day(license_id, NOON.date() + timedelta(days=days)) for days in (0, 1)]
     assert first["seat_seconds"][0] == 3600
     assert (second["seat_seconds"][0], second["sessions"]) == (3600, 1)
-    assert (await office.month(license, "2026-03"))["seat_seconds"][0] == 7200
+    assert (await office.month(license_id, "2026-03"))["seat_seconds"][0] == 7200
 
 
 @pytest.mark.parametrize(
@@ -521,72 +521,72 @@ async def test_an_end_is_corrected_and_totals_follow(office: Office) -> None:
     ],
 )
 async def test_an_end_that_cannot_be_is_refused(office: Office, ended_at: datetime, why: str) -> None:
-    license = new_license_id()
-    session = await office.use(license, "ada", hours=2)
-    before = await office.held(license)
+    license_id = new_license_id()
+    session = await office.use(license_id, "ada", hours=2)
+    before = await office.held(license_id)
     with pytest.raises(
         ImplausibleError, match="can have ended between 2026-03-10 12:00:00 and 2026-03-10 14:00:00 UTC"
     ):
         await office.privacy.correct_end(office.wanted("ada"), session, ended_at)
-    assert await office.held(license) == before, why
+    assert await office.held(license_id) == before, why
 
 
 async def test_a_session_that_broke_off_can_have_run_until_its_lease_ended(office: Office) -> None:
-    license = new_license_id()
-    session = await office.use(license, "ada", hours=0)
+    license_id = new_license_id()
+    session = await office.use(license_id, "ada", hours=0)
     office.clock.forward(3600)
     latest = NOON + timedelta(seconds=900)
     with pytest.raises(ImplausibleError):
         await office.privacy.correct_end(office.wanted("ada"), session, latest + timedelta(seconds=1))
     assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1
     assert (await office.privacy.correct_end(office.wanted("ada"), session, latest)).corrected == 1, "safe to repeat"
-    assert len((await office.held(license)).ended) == 1
+    assert len((await office.held(license_id)).ended) == 1
 
 
 async def test_nobody_elses_session_is_corrected(office: Office) -> None:
-    license = new_license_id()
-    session = await office.use(license, "bob")
-    before = await office.held(license)
+    license_id = new_license_id()
+    session = await office.use(license_id, "bob")
+    before = await office.held(license_id)
     done = await office.privacy.correct_end(office.wanted("ada"), session, NOON + timedelta(minutes=1))
     assert done.corrected == 0
-    assert await office.held(license) == before
+    assert await office.held(license_id) == before
 
 
 async def test_denials_and_waits_stand_when_totals_are_made_again(office: Office) -> None:
-    license = new_license_id()
-    first = await office.begin(license, "ada", seats=1)
+    license_id = new_license_id()
+    first = await office.begin(license_id, "ada", seats=1)
     waiting = new_session_id()
     persons = office.peppers.persons(office.organization, factories.user_hash("bob"), factories.host_hash("pc"), None)
     for session in (waiting, new_session_id()):
-        await office.ledger.submit(license, Start(session, office.terms(seats=1), persons))
+        await office.ledger.submit(license_id, Start(session, office.terms(seats=1), persons))
     office.clock.forward(300)
-    await office.ledger.submit(license, End(first))
-    await office.use(license, "bob", seats=1, session=waiting)
+    await office.ledger.submit(license_id, End(first))
+    await office.use(license_id, "bob", seats=1, session=waiting)
     office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
     await office.night()
     rows_left = [
-        row.key async for row in office.tables.rows("register", license, rows.DENIED, rows.beyond(rows.DENIED))
+        row.key async for row in office.tables.rows("register", license_id, rows.DENIED, rows.beyond(rows.DENIED))
     ]
     assert rows_left == [], "they are gone once counted"
     await office.privacy.move(office.wanted("ada"), factories.user_hash("bob"))
     await office.night()
-    for totals in (await office.day(license, NOON.date()), await office.month(license, "2026-03")):
+    for totals in (await office.day(license_id, NOON.date()), await office.month(license_id, "2026-03")):
         assert (totals["users"], totals["denials"], totals["waits"]) == (1, 2, 1)
 
 
 @pytest.mark.parametrize("late", [datetime(2026, 3, 25, 12, tzinfo=UTC), datetime(2026, 3, 1, 12, tzinfo=UTC)])
 async def test_totals_of_a_month_that_is_no_longer_whole_are_not_made_again(office: Office, late: datetime) -> None:
     """A year later the first of two sessions has been let go of, and the other has not."""
-    license = new_license_id()
+    license_id = new_license_id()
     office.clock.now = late.replace(year=2025) - 6 * HOUR
     first_day = office.clock().date()
-    await office.use(license, "bob")
+    await office.use(license_id, "bob")
     office.clock.now = late.replace(year=2025) + HOUR
-    await office.use(license, "adda")
-    april = await office.use(license, "ada", hours=24 * 40)
+    await office.use(license_id, "adda")
+    april = await office.use(license_id, "ada", hours=24 * 40)
     office.clock.now = datetime(2025, 6, 1, 3, tzinfo=UTC)
     await office.night()
-    assert (await office.month(license, "2025-03"))["users"] == 3
+    assert (await office.month(license_id, "2025-03"))["users"] == 3
     office.clock.now = late
     await office.night()
     done = await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
@@ -594,40 +594,40 @@ async def test_totals_of_a_month_that_is_no_longer_whole_are_not_made_again(offi
     done = await office.privacy.correct_end(office.wanted("ada"), april, datetime(2025, 4, 2, tzinfo=UTC))
     assert (done.corrected, done.reopened_from) == (1, None), "reopened already"
     await office.night()
-    assert (await office.month(license, "2025-03"))["users"] == 3
-    assert (await office.month(license, "2025-04"))["seat_seconds"][0] == 86400
+    assert (await office.month(license_id, "2025-03"))["users"] == 3
+    assert (await office.month(license_id, "2025-04"))["seat_seconds"][0] == 86400
 
 
 async def test_running_sessions_are_left_and_counted(office: Office) -> None:
-    license = new_license_id()
-    running = await office.begin(license, "ada", sharing=Sharing.USER)
-    ended = await office.use(license, "ada", sharing=Sharing.USER)
+    license_id = new_license_id()
+    running = await office.begin(license_id, "ada", sharing=Sharing.USER)
+    ended = await office.use(license_id, "ada", sharing=Sharing.USER)
     done = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert (done.corrected, done.running) == (1, 1)
     assert found(await office.privacy.export(office.wanted("ada"))) == {running}
-    await office.held(license)
+    await office.held(license_id)
     done = await office.privacy.correct_end(office.wanted("eve"), ended, NOON)
     assert (done.corrected, done.running) == (1, 0), "that one does not run"
     done = await office.privacy.correct_end(office.wanted("ada"), running, NOON)
     assert (done.corrected, done.running) == (0, 1)
-    await office.ledger.submit(license, End(running))
+    await office.ledger.submit(license_id, End(running))
     assert (await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))).corrected == 1
 
 
 async def test_a_night_that_was_reading_while_a_session_was_corrected_does_not_save_its_totals(
     office: Office,
 ) -> None:
-    license, today = new_license_id(), NOON.date()
-    await office.use(license, "ada")
-    await office.use(license, "adda")
+    license_id, today = new_license_id(), NOON.date()
+    await office.use(license_id, "ada")
+    await office.use(license_id, "adda")
     office.clock.now = NOON + timedelta(days=1)
-    read_before = await aggregate_license(Register(office.tables), license, office.clock())
+    read_before = await aggregate_license(Register(office.tables), license_id, office.clock())
     await office.privacy.move(office.wanted("adda"), factories.user_hash("ada"))
-    await save_totals(Register(office.tables), license, read_before)
-    await mark_final(Register(office.tables), license, read_before)
-    assert "day" not in await kinds(office, license)
+    await save_totals(Register(office.tables), license_id, read_before)
+    await mark_final(Register(office.tables), license_id, read_before)
+    assert "day" not in await kinds(office, license_id)
     await office.night()
-    assert (await office.day(license, today))["users"] == 1
+    assert (await office.day(license_id, today))["users"] == 1
 
 
 @pytest.mark.parametrize("kept", [False, True], ids=["before it keeps them", "after"])
@@ -654,15 +654,15 @@ async def test_a_night_that_was_reading_while_people_were_erased_leaves_no_total
 
 
 async def test_many_sessions_are_corrected_beside_starts_on_the_same_license(office: Office) -> None:
-    license = new_license_id()
-    sessions = {await office.use(license, "adda", hours=0.01, seats=500) for _ in range(120)}
+    license_id = new_license_id()
+    sessions = {await office.use(license_id, "adda", hours=0.01, seats=500) for _ in range(120)}
     corrected, _ = await asyncio.gather(
         office.privacy.move(office.wanted("adda"), factories.user_hash("ada")),
-        asyncio.gather(*(office.begin(license, f"user-{number}", seats=500) for number in range(200))),
+        asyncio.gather(*(office.begin(license_id, f"user-{number}", seats=500) for number in range(200))),
     )
     assert corrected.corrected == 120
     assert found(await office.privacy.export(office.wanted("ada"))) == sessions
-    assert (await office.held(license)).state["in_use"] == 200
+    assert (await office.held(license_id)).state["in_use"] == 200
 
 
 # Peppers that are not at hand.
@@ -791,9 +791,9 @@ def desktop(office: Office, home: Home, azurite: str) -> Callable[..., tuple[str
     return made
 
 
-async def kinds(office: Office, license: str) -> set[str]:
+async def kinds(office: Office, license_id: str) -> set[str]:
     """Which kinds of rows there are under a license."""
-    return {row.key.partition(":")[0] async for row in office.tables.rows("register", license)}
+    return {row.key.partition(":")[0] async for row in office.tables.rows("register", license_id)}
 
 
 Made = Callable[..., tuple[str, Desktop]]
@@ -825,28 +825,28 @@ async def test_a_day_of_use_after_an_opt_out_leaves_no_row(office: Office, deskt
 
 
 async def test_an_opt_out_with_erase_leaves_neither_sessions_nor_totals(office: Office) -> None:
-    license = new_license_id()
+    license_id = new_license_id()
     for user in ("ada", "bob"):
-        await office.use(license, user, kind=Kind.NODE_LOCKED)
+        await office.use(license_id, user, kind=Kind.NODE_LOCKED)
     office.clock.now = NOON + timedelta(days=40)
     await office.night()
-    await office.begin(license, "ada", kind=Kind.NODE_LOCKED)
-    assert await kinds(office, license) == {"license", "active", "ended", "day", "month"}
-    done = await office.privacy.opt_out(license, erase=True)
+    await office.begin(license_id, "ada", kind=Kind.NODE_LOCKED)
+    assert await kinds(office, license_id) == {"license", "active", "ended", "day", "month"}
+    done = await office.privacy.opt_out(license_id, erase=True)
     assert done is not None
     assert (done.ended, done.deleted) == (1, 5)
-    assert await kinds(office, license) == {"license"}
+    assert await kinds(office, license_id) == {"license"}
     await office.night()
-    assert await kinds(office, license) == {"license"}
+    assert await kinds(office, license_id) == {"license"}
 
 
 async def test_a_floating_license_cannot_opt_out_and_gets_the_reason(office: Office) -> None:
-    license = new_license_id()
-    await office.begin(license, "ada")
-    before = await office.held(license)
+    license_id = new_license_id()
+    await office.begin(license_id, "ada")
+    before = await office.held(license_id)
     with pytest.raises(ImplausibleError, match=r"who holds one of its seats must be recorded .* Only named-user"):
-        await office.privacy.opt_out(license, erase=True)
-    assert await office.held(license) == before
+        await office.privacy.opt_out(license_id, erase=True)
+    assert await office.held(license_id) == before
     assert await office.privacy.opt_out(new_license_id(), erase=True) is None, "there is no such license"
 
 
@@ -924,11 +924,11 @@ async def test_the_same_person_in_two_organizations_has_no_value_in_common(table
     for office in (Office(tables), Office(tables, Clock(NOON + timedelta(days=3, minutes=7)))):
         kept: set[str] = set()
         for sharing in Sharing:
-            license = new_license_id()
+            license_id = new_license_id()
             for pepper in ("old", "new"):
-                await office.use(license, "ada", pepper=pepper, sharing=sharing)
-            await office.begin(license, "ada", sharing=sharing)
-            async for row in office.tables.rows("register", license):
+                await office.use(license_id, "ada", pepper=pepper, sharing=sharing)
+            await office.begin(license_id, "ada", sharing=sharing)
+            async for row in office.tables.rows("register", license_id):
                 texts = [value for value in row.columns.values() if isinstance(value, str)]
                 kept |= {text for each in (row.key, *texts) for text in re.split("[:.]", each)}
         values.append(kept)

@@ -296,10 +296,10 @@ async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_
     await run(own, NIGHT + 60 * DAY)
     assert await keys(own, license.id, rows.ACTIVE) == [], "as of then, they have lapsed"
     clock = Clock(NIGHT + HOUR)
-    ledger, session = Ledger(Register(own), clock), new_session_id()
-    await ledger.submit(license.id, start(session, license.terms, user="new"))
+    ledger, session_id = Ledger(Register(own), clock), new_session_id()
+    await ledger.submit(license.id, start(session_id, license.terms, user="new"))
     clock.forward(3600)
-    await ledger.submit(license.id, End(session))
+    await ledger.submit(license.id, End(session_id))
     license.uses = [use for use in license.uses if use.ended_at]
     license.ended(at("2027-03-08T23:00"), NIGHT - MINUTE, "ann")
     license.ended(at("2027-03-09T20:00"), NIGHT + DAY, "ben", "lab")
@@ -358,13 +358,13 @@ async def test_seats_stay_whole_beside_live_traffic(azurite: str, own: OwnTables
 
     async def program(number: int, ledger: Ledger) -> None:
         while not done.is_set():
-            session = new_session_id()
-            decision = await ledger.submit(license.id, start(session, bought, user=f"live{number % 7}"))
+            session_id = new_session_id()
+            decision = await ledger.submit(license.id, start(session_id, bought, user=f"live{number % 7}"))
             if isinstance(decision.outcome, Granted):
-                granted.add(session)
-                await ledger.heartbeat(license.id, Heartbeat(session, clock(), clock() + HOUR))
+                granted.add(session_id)
+                await ledger.heartbeat(license.id, Heartbeat(session_id, clock(), clock() + HOUR))
                 if random.random() < 0.8:
-                    await ledger.submit(license.id, End(session))
+                    await ledger.submit(license.id, End(session_id))
 
     async with own_tables(azurite, OwnTables, own.prefix) as served:
         ledger = Ledger(Register(served), clock)

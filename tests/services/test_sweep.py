@@ -24,47 +24,47 @@ def clock() -> Clock:
 
 
 async def test_a_sweep_ends_what_has_lapsed_and_nothing_else(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
     silent, alive = [new_session_id() for _ in range(150)], new_session_id()
     bought = terms(seats=500)
     for session in [*silent, alive]:
-        await ledger.submit(license, start(session, bought))
+        await ledger.submit(license_id, start(session, bought))
     begun = clock()
     clock.forward(600)
-    await ledger.heartbeat(license, Heartbeat(alive, clock(), clock() + timedelta(seconds=900)))
+    await ledger.heartbeat(license_id, Heartbeat(alive, clock(), clock() + timedelta(seconds=900)))
     clock.forward(400)
-    assert await sweep_license(Register(tables), ledger, license, clock(), dry_run=True) == 150
-    assert len((await look(tables, license)).active) == 151, "a dry run does nothing"
-    assert await sweep_license(Register(tables), ledger, license, clock()) == 150
-    seen = await look(tables, license)
+    assert await sweep_license(Register(tables), ledger, license_id, clock(), dry_run=True) == 150
+    assert len((await look(tables, license_id)).active) == 151, "a dry run does nothing"
+    assert await sweep_license(Register(tables), ledger, license_id, clock()) == 150
+    seen = await look(tables, license_id)
     seen.check()
     assert seen.active.keys() == {alive}
     assert seen.ended.keys() == set(silent)
     assert {row["reason"] for row in seen.ended.values()} == {"lapsed"}
     assert {row["ended_at"] for row in seen.ended.values()} == {begun}
-    assert await sweep_license(Register(tables), ledger, license, clock()) == 0
+    assert await sweep_license(Register(tables), ledger, license_id, clock()) == 0
 
 
 async def test_a_sweep_ahead_of_time_frees_no_seat_whose_lease_still_runs(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license_id(), Ledger(Register(tables), clock)
-    await ledger.submit(license, start(new_session_id(), terms()))
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
+    await ledger.submit(license_id, start(new_session_id(), terms()))
     clock.forward(600)
-    await ledger.submit(license, start(new_session_id(), terms()))
+    await ledger.submit(license_id, start(new_session_id(), terms()))
     clock.forward(300)
     ahead = clock() + timedelta(days=400)
-    assert await sweep_license(Register(tables), ledger, license, ahead, dry_run=True) == 2
-    assert await sweep_license(Register(tables), ledger, license, ahead) == 1, "that which has lapsed by now"
-    seen = await look(tables, license)
+    assert await sweep_license(Register(tables), ledger, license_id, ahead, dry_run=True) == 2
+    assert await sweep_license(Register(tables), ledger, license_id, ahead) == 1, "that which has lapsed by now"
+    seen = await look(tables, license_id)
     seen.check()
     assert len(seen.active) == 1
 
 
 async def test_a_sweep_reads_only_the_active_rows(tables: Tables, clock: Clock) -> None:
-    store, license = Counted(tables), new_license_id()
+    store, license_id = Counted(tables), new_license_id()
     ledger = Ledger(Register(store), clock)
-    await ledger.submit(license, start(new_session_id(), terms()))
+    await ledger.submit(license_id, start(new_session_id(), terms()))
     store.calls.clear()
-    await sweep_license(Register(store), ledger, license, clock())
+    await sweep_license(Register(store), ledger, license_id, clock())
     assert store.calls == ["range active:"]
 
 
@@ -87,13 +87,13 @@ async def test_the_timer_sweeps_every_license_and_says_what_it_did(
 
 
 async def test_verify_finds_a_license_in_order(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER)
     sessions = [new_session_id() for _ in range(3)]
     for session in sessions:
-        await ledger.submit(license, start(session, bought))
-    await ledger.submit(license, End(sessions[0]))
-    count = await verify(Register(tables), license)
+        await ledger.submit(license_id, start(session, bought))
+    await ledger.submit(license_id, End(sessions[0]))
+    count = await verify(Register(tables), license_id)
     assert count is not None
     assert (count.sessions, count.holders, count.flaws, count.crowded) == (2, 1, (), False)
 
@@ -103,19 +103,19 @@ async def test_verify_of_an_unknown_license_is_none(tables: Tables) -> None:
 
 
 async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
     bought = terms(sharing=Sharing.USER, seats=10)
     sessions = [new_session_id() for _ in range(4)]
     for number, session in enumerate(sessions):
-        await ledger.submit(license, start(session, bought, user=f"u{number // 2}"))
-    seen = await look(tables, license)
+        await ledger.submit(license_id, start(session, bought, user=f"u{number // 2}"))
+    seen = await look(tables, license_id)
     first, second = sorted(seen.seats)
     stray = sessions[0]
     ended = {**seen.active[stray], "ended_at": clock(), "reason": "ended"}
     ended.pop("PartitionKey")
     await tables.commit(
         "register",
-        license,
+        license_id,
         [
             merge(rows.STATE, {"in_use": 7}),
             put(rows.SEAT + first, {"sessions": 5}),
@@ -124,23 +124,23 @@ async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Table
             put(rows.ended_key(clock(), stray), ended),
         ],
     )
-    count = await verify(Register(tables), license)
+    count = await verify(Register(tables), license_id)
     assert count is not None
     assert len(count.flaws) == 5
     assert all(person not in flaw for flaw in count.flaws for person in (first, second))
-    mended = await verify(Register(tables), license, repair=True)
+    mended = await verify(Register(tables), license_id, repair=True)
     assert mended is not None
     assert mended.flaws == ()
     assert mended.repaired == 5
-    (await look(tables, license)).check()
+    (await look(tables, license_id)).check()
 
 
 async def test_verify_tells_a_crowded_license_from_a_broken_one(tables: Tables, clock: Clock) -> None:
-    license, ledger = new_license_id(), Ledger(Register(tables), clock)
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
     for _ in range(3):
-        await ledger.submit(license, start(new_session_id(), terms()))
-    await ledger.submit(license, start(new_session_id(), terms(serial=2, seats=1)))
-    count = await verify(Register(tables), license)
+        await ledger.submit(license_id, start(new_session_id(), terms()))
+    await ledger.submit(license_id, start(new_session_id(), terms(serial=2, seats=1)))
+    count = await verify(Register(tables), license_id)
     assert count is not None
     assert count.crowded
     assert count.flaws == ()

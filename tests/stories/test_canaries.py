@@ -212,14 +212,14 @@ async def look_at_the_totals(run: Run, http: aiohttp.ClientSession, url: str) ->
     assert await run.refused(http, "GET", f"{url}/usage/data?from={USER}", headers=factories.bearer(token)) == 400
 
 
-def answer_the_person(run: Run, session: str) -> None:
+def answer_the_person(run: Run, session_id: str) -> None:
     """Export, correct, erase, with the names typed or read."""
     names = f"username={USER}\nhostname={HOST}\naddress={ADDRESS}\n"
     person = ("--organization", "acme")
     export = run.folder / "export.json"
     read = ("--from-file", "-")
     assert run.command("privacy", "export", *person, *read, "--format", "json", "--out", str(export), typed=names) == 0
-    assert session in export.read_text(), "the person was found"
+    assert session_id in export.read_text(), "the person was found"
     assert run.command("privacy", "export", *person, typed=f"{USER}\n") == 0
     assert run.command("privacy", "rectify", *person, "--move", typed=f"{USER}\n{RIGHT}\n") == 0
     assert run.command("privacy", "rectify", *person, *read, "--move", typed=f"{names}to_username={RIGHT}\n") == 1

@@ -50,18 +50,18 @@ def a_past(license: PastLicense, sessions: int, chance: random.Random) -> None:
             (0 * MINUTE, chance.randrange(1, 200) * MINUTE, chance.randrange(8, 20) * HOUR, 7 * DAY),
             (2, 90, 7, 0.3),
         )[0]
-        session = new_session_id()
+        session_id = new_session_id()
         if chance.random() < 0.05:
-            license.denied(began - chance.randrange(31) * MINUTE, session)
+            license.denied(began - chance.randrange(31) * MINUTE, session_id)
         if began + lasts > END - HOUR:
-            license.runs(began, END - 5 * MINUTE, END + 10 * MINUTE, user, host, session_id=session)
+            license.runs(began, END - 5 * MINUTE, END + 10 * MINUTE, user, host, session_id=session_id)
             continue
         license.ended(
             began,
             began + lasts,
             user,
             host,
-            session_id=session,
+            session_id=session_id,
             overdraft=license.terms.overdraft > 0 and chance.random() < 0.1,
             borrowed=lasts > DAY,
             reason=EndReason.LAPSED if chance.random() < 0.1 else EndReason.ENDED,

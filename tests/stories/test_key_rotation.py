@@ -74,8 +74,8 @@ async def test_a_new_pepper_cuts_no_session_and_loses_nobody(
     home: Home, azurite: str, tables: Tables, tmp_path: Path
 ) -> None:
     log = tmp_path / "serve.log"
-    organization, license = factories.new_id("org"), factories.new_license_id()
-    terms = {"sub": license, "seats": 5, "organization": {"id": organization, "name": "Acme"}}
+    organization, license_id = factories.new_id("org"), factories.new_license_id()
+    terms = {"sub": license_id, "seats": 5, "organization": {"id": organization, "name": "Acme"}}
     file = factories.issue(home, **terms)
     async with aiohttp.ClientSession() as http:
         with serving(home, azurite, log=log) as served:
@@ -97,7 +97,7 @@ async def test_a_new_pepper_cuts_no_session_and_loses_nobody(
             assert list(person) == [new, old]
             held = {
                 row.key.rpartition(":")[2]: (row.columns["pepper"], row.columns["user"])
-                async for row in tables.rows("register", license, rows.ACTIVE, rows.beyond(rows.ENDED))
+                async for row in tables.rows("register", license_id, rows.ACTIVE, rows.beyond(rows.ENDED))
             }
             assert held == {
                 before["session"]: (old, person[old]),
@@ -109,8 +109,8 @@ async def test_a_new_pepper_cuts_no_session_and_loses_nobody(
     # Neither running nor ended sessions may be left under a pepper that goes.
     keys(home, azurite, "drop", "pepper", old, code=1)
     assert old in Settings.load(factories.environment(home, azurite)).peppers
-    ended_rows = tables.rows("register", license, rows.ENDED, rows.beyond(rows.ENDED))
-    await tables.commit("register", license, [delete(row.key) async for row in ended_rows])
+    ended_rows = tables.rows("register", license_id, rows.ENDED, rows.beyond(rows.ENDED))
+    await tables.commit("register", license_id, [delete(row.key) async for row in ended_rows])
     keys(home, azurite, "drop", "pepper", old)
     assert list(Settings.load(factories.environment(home, azurite)).peppers) == [new]
 

@@ -58,14 +58,14 @@ def past_sessions(organization: str, count: int, now: datetime) -> list[tuple[st
     return made
 
 
-async def fill(tables: Tables, license: str, sessions: list[tuple[str, Write]]) -> Counter[str]:
+async def fill(tables: Tables, license_id: str, sessions: list[tuple[str, Write]]) -> Counter[str]:
     """Put past sessions into the register; how many each person has."""
     writes = sorted((write for _, write in sessions), key=lambda write: write.key)
     places = asyncio.Semaphore(8)
 
     async def put(batch: list[Write]) -> None:
         async with places:
-            await tables.commit("register", license, batch)
+            await tables.commit("register", license_id, batch)
 
     await asyncio.gather(
         *(put(writes[place : place + TRANSACTION_ROWS]) for place in range(0, len(writes), TRANSACTION_ROWS))
@@ -73,11 +73,11 @@ async def fill(tables: Tables, license: str, sessions: list[tuple[str, Write]]) 
     return Counter(user for user, _ in sessions)
 
 
-async def until_answered(ledger: Ledger, license: str, request: Request) -> Decision:
+async def until_answered(ledger: Ledger, license_id: str, request: Request) -> Decision:
     """Submit a request as a program does, which comes back where the store was too busy."""
     for _ in range(20):
         try:
-            return await ledger.submit(license, request)
+            return await ledger.submit(license_id, request)
         except UnavailableError:
             await asyncio.sleep(1)
     raise AssertionError("never answered")

@@ -25,8 +25,8 @@ ROUNDS = int(os.environ.get("RACE_ROUNDS", "200"))
 
 
 async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables) -> None:
-    license = new_license_id()
-    command = ["-m", "tests.processes", azurite, license, str(ROUNDS), str(SEATS)]
+    license_id = new_license_id()
+    command = ["-m", "tests.processes", azurite, license_id, str(ROUNDS), str(SEATS)]
     racers = [
         await asyncio.create_subprocess_exec(
             sys.executable,
@@ -44,7 +44,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
 
     looks = 0
     while not race.done():
-        count = await verify(Register(tables), license)
+        count = await verify(Register(tables), license_id)
         if count is not None and count.steady:
             looks += 1
             assert count.flaws == ()
@@ -57,7 +57,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
     assert len(held) > ROUNDS * PROCESSES // 20, "the race was a race"
     assert 1 < most_at_once(held) <= SEATS, "by what the programs were told, too"
 
-    seen = await look(tables, license)
+    seen = await look(tables, license_id)
     seen.check()
     assert seen.state["in_use"] == 0
     assert len(seen.ended) == len(held), "no session was lost"

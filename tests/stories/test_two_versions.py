@@ -15,19 +15,19 @@ from tests.register_rows import look
 async def test_a_column_that_a_newer_version_writes_on_the_state_survives_all_that_this_one_does(
     tables: Tables,
 ) -> None:
-    license, clock = new_license_id(), Clock()
+    license_id, clock = new_license_id(), Clock()
     ledger = Ledger(Register(tables), clock)
-    session = new_session_id()
-    await ledger.submit(license, start(session, terms()))
-    await tables.commit("register", license, [merge(rows.STATE, {"newer": "kept", rows.FINAL_DAY: "2026-01-31"})])
+    session_id = new_session_id()
+    await ledger.submit(license_id, start(session_id, terms()))
+    await tables.commit("register", license_id, [merge(rows.STATE, {"newer": "kept", rows.FINAL_DAY: "2026-01-31"})])
 
-    await ledger.submit(license, start(new_session_id(), terms()))
-    await ledger.submit(license, End(session))
-    await ledger.set_status(license, suspended=True)
-    await ledger.set_status(license, suspended=False)
-    assert isinstance((await ledger.submit(license, start(new_session_id(), terms(serial=2)))).outcome, Granted)
+    await ledger.submit(license_id, start(new_session_id(), terms()))
+    await ledger.submit(license_id, End(session_id))
+    await ledger.set_status(license_id, suspended=True)
+    await ledger.set_status(license_id, suspended=False)
+    assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms(serial=2)))).outcome, Granted)
 
-    seen = await look(tables, license)
+    seen = await look(tables, license_id)
     seen.check()
     assert seen.state["newer"] == "kept"
     assert seen.state[rows.FINAL_DAY] == "2026-01-31"
@@ -35,22 +35,22 @@ async def test_a_column_that_a_newer_version_writes_on_the_state_survives_all_th
 
 
 async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_totals(tables: Tables) -> None:
-    license, session = new_license_id(), new_session_id()
+    license_id, session_id = new_license_id(), new_session_id()
     clock = Clock(datetime(2026, 3, 10, 9, tzinfo=UTC))
     ledger = Ledger(Register(tables), clock)
-    await ledger.submit(license, start(session, terms()))
+    await ledger.submit(license_id, start(session_id, terms()))
     clock.forward(3600)
-    await ledger.submit(license, End(session))
-    assert rows.FINAL_DAY not in (await look(tables, license)).state
+    await ledger.submit(license_id, End(session_id))
+    assert rows.FINAL_DAY not in (await look(tables, license_id)).state
 
     clock.forward(3 * 86_400)
-    aggregate = await aggregate_license(Register(tables), license, clock())
-    await save_totals(Register(tables), license, aggregate)
-    await mark_final(Register(tables), license, aggregate)
+    aggregate = await aggregate_license(Register(tables), license_id, clock())
+    await save_totals(Register(tables), license_id, aggregate)
+    await mark_final(Register(tables), license_id, aggregate)
 
-    day = await tables.get("register", license, rows.day_key(date(2026, 3, 10)))
+    day = await tables.get("register", license_id, rows.day_key(date(2026, 3, 10)))
     assert day is not None
     assert rows.day_of(day).seat_seconds == 3600
-    assert await final_day(Register(tables), license) == date(2026, 3, 12)
+    assert await final_day(Register(tables), license_id) == date(2026, 3, 12)
     # The state has another ETag now; a cached one fails at the commit.
-    assert isinstance((await ledger.submit(license, start(new_session_id(), terms()))).outcome, Granted)
+    assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms()))).outcome, Granted)

@@ -252,14 +252,14 @@ def expected_months(reckoner: Reckoner, first: date, as_of: datetime, small_grou
 async def kept_days(tables: Tables, license: str) -> dict[date, Figures]:
     """The figures of all days that are kept."""
     found = tables.rows("register", license, rows.DAY, rows.beyond(rows.DAY))
-    figures = [rows.day_of(row) async for row in found]
+    figures = [rows.DAYS.decode(row) async for row in found]
     return {each.day: asdict(each) for each in figures}
 
 
 async def kept_months(tables: Tables, license: str) -> dict[str, Figures]:
     """The figures of all months that are kept."""
     found = tables.rows("register", license, rows.MONTH, rows.beyond(rows.MONTH))
-    figures = [rows.month_of(row) async for row in found]
+    figures = [rows.MONTHS.decode(row) async for row in found]
     return {each.month: asdict(each) for each in figures}
 
 

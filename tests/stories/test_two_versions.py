@@ -47,7 +47,7 @@ async def test_a_head_that_an_older_version_left_without_figured_to_gets_its_fig
 
     day = await tables.get("register", license, rows.day_key(date(2026, 3, 10)))
     assert day is not None
-    assert rows.day_of(day).seat_seconds == 3600
+    assert rows.DAYS.decode(day).seat_seconds == 3600
     assert await final_day(Register(tables), license) == date(2026, 3, 12)
     # The head has another version now; who remembers the one before finds that out.
     assert isinstance((await ledger.submit(license, start(new_session(), terms()))).outcome, Granted)

@@ -60,10 +60,6 @@ TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 CORRECTIONS: Final = (TRANSACTION_ROWS - 1) // 2
 """How many corrections one transaction takes besides the license state: each may replace a row by another."""
 
-TERMS: Final = frozenset(Terms.__dataclass_fields__)
-OPERATORS: Final = frozenset({"status", "collect"})
-"""The fields of a license state that operators change."""
-
 Found = TypeVar("Found")
 
 
@@ -222,16 +218,12 @@ def new_commit_id() -> str:
 
 
 def state_change(before: Versioned[LicenseState] | None, state: LicenseState, commit_id: str) -> Change:
-    """The license state comes into being, or changes from `before`. Only what differs is written."""
-    commit = {COMMIT: commit_id}
+    """The license state comes into being, or changes from `before`: then only what differs is written."""
+    columns = STATES.encode(state)
     if before is None:
-        return Change(create(STATE, STATES.encode(state) | commit), RowKind.STATE)
-    changed = {"in_use"}
-    if state.terms != before.value.terms:
-        changed |= TERMS
-    if (state.status, state.collect) != (before.value.status, before.value.collect):
-        changed |= OPERATORS
-    return Change(merge(STATE, STATES.encode(state, changed) | commit, before.etag), RowKind.STATE)
+        return Change(create(STATE, {**columns, COMMIT: commit_id}), RowKind.STATE)
+    changed = dict(columns.items() - STATES.encode(before.value).items())
+    return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), RowKind.STATE)
 
 
 def start_change(session: Session) -> Change:

@@ -79,7 +79,7 @@ class Counted(Tables):
     """A real store that counts what it is asked, and can be told to lose requests or replies."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(tables._service, tables._door)
+        super().__init__(tables._service, tables._pipeline)
         self.calls: list[str] = []
         self.lose_requests = 0
         self.lose_replies = 0
@@ -108,7 +108,7 @@ class OneCustomer(Tables):
     """A real store whose directory shows one organization, so that a night's run works on no other test's licenses."""
 
     def __init__(self, tables: Tables, organization: str) -> None:
-        super().__init__(tables._service, tables._door)
+        super().__init__(tables._service, tables._pipeline)
         self.organization = organization
 
     def pages(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> Any:

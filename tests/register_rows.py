@@ -262,14 +262,14 @@ async def look(tables: Tables, license_id: str) -> Seen:
 async def kept_days(tables: Tables, license_id: str) -> dict[date, Totals]:
     """The totals of all days that are kept."""
     found = tables.rows("register", license_id, rows.DAY, rows.beyond(rows.DAY))
-    totals = [rows.day_of(row) async for row in found]
+    totals = [rows.DAYS.decode(row) async for row in found]
     return {each.day: asdict(each) for each in totals}
 
 
 async def kept_months(tables: Tables, license_id: str) -> dict[str, Totals]:
     """The totals of all months that are kept."""
     found = tables.rows("register", license_id, rows.MONTH, rows.beyond(rows.MONTH))
-    totals = [rows.month_of(row) async for row in found]
+    totals = [rows.MONTHS.decode(row) async for row in found]
     return {each.month: asdict(each) for each in totals}
 
 

@@ -29,7 +29,7 @@ class Counted(Tables):
     """A store that counts its calls. It loses requests or replies of commits when a test asks for that."""
 
     def __init__(self, tables: Tables) -> None:
-        super().__init__(tables._service, tables._door)
+        super().__init__(tables._service, tables._pipeline)
         self.calls: list[str] = []
         self.lose_requests = 0
         self.lose_replies = 0
@@ -58,7 +58,7 @@ class OneCustomer(Tables):
     """A store whose directory shows one organization, so that a retention run works on no other test's licenses."""
 
     def __init__(self, tables: Tables, organization_id: str) -> None:
-        super().__init__(tables._service, tables._door)
+        super().__init__(tables._service, tables._pipeline)
         self.organization_id = organization_id
 
     def pages(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> Any:

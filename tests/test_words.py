@@ -100,9 +100,6 @@ ALLOWED: Final = (
     Allowed("licensing/rules/billing.py", r"told", "retired: report"),
     Allowed("licensing/rules/report.py", r"told|_told_(day|month)|figures", "retired: reported, totals"),
     Allowed("licensing/services/totals.py", r"still_open", "retired: open_sessions"),
-    Allowed("licensing/storage/bulk.py", r"faults", "retired: errors"),
-    Allowed("licensing/storage/tables.py", r"_as_faults|_fault|_?door", "retired: errors, access"),
-    Allowed("tests/", r"_door", "the attribute of licensing/storage/tables.py"),
 )
 
 

@@ -1,6 +1,6 @@
-"""Deleting many rows of a partition: full transactions, several at a time, while more keys are read.
+"""Bulk deletion within a partition: full transactions, several at a time, while more keys are read.
 
-That is as fast as a partition goes, and may be faster: where the store then does not answer, it is given time.
+That can be faster than the store allows a partition; its refusals are retried.
 """
 
 import asyncio
@@ -15,7 +15,10 @@ PARALLEL = 4
 
 
 async def delete_all(tables: Tables, table: Table, partition: str, keys: AsyncIterable[str]) -> int:
-    """Delete rows by their keys; how many those were. Those that somebody else deletes meanwhile are passed over."""
+    """Delete rows by their keys; how many. Rows that somebody else deletes meanwhile are not counted.
+
+    Raises UnavailableError if the store does not answer, also after retries.
+    """
     deleted = 0
     places = asyncio.Semaphore(PARALLEL)
 
@@ -30,8 +33,8 @@ async def delete_all(tables: Tables, table: Table, partition: str, keys: AsyncIt
             async for batch in batches(keys):
                 await places.acquire()
                 tasks.create_task(_delete(tables, table, partition, batch)).add_done_callback(done)
-    except ExceptionGroup as faults:
-        raise faults.exceptions[0] from None  # the callers know faults, not groups of them
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # callers handle single errors
     return deleted
 
 
@@ -52,7 +55,7 @@ async def _delete(tables: Tables, table: Table, partition: str, keys: list[str])
         try:
             await with_retries(partial(tables.commit, table, partition, [delete(key) for key in keys]))
         except ConflictError:
-            # Somebody else was faster, or an earlier try of ours that was not answered.
+            # Somebody else was faster, or an earlier try of ours whose reply was lost.
             beyond = max(keys) + " "  # the first key that sorts after it
             kept = {row.key async for row in tables.rows(table, partition, min(keys), beyond, columns=())}
             keys = [key for key in keys if key in kept]

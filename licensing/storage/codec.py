@@ -1,18 +1,19 @@
 """Dataclasses as columns and back.
 
 A column bears its field's name unless `names` says otherwise; the fields of a nested dataclass stand among the
-others. What is None has no column, and a missing column is read as its field's default: columns can be added, and
-older rows can still be read.
+others. None has no column, and a missing column is read as its field's default: so columns can be added, and older
+rows can still be read.
 """
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
-from licensing.storage.tables import EdmType
+from licensing.rules.model import Versioned
+from licensing.storage.tables import EdmType, Row
 
 Value = TypeVar("Value")
 
@@ -36,31 +37,31 @@ class _Column:
 class Codec(Generic[Value]):
     """The columns of one dataclass.
 
-    `key` names the fields that the row's key holds, `names` the columns that bear another name than their field, and
-    `int64` the fields that outgrow 32 bits.
+    `key` reads a field from the row's key, `names` are columns that bear another name than their field, and `int64`
+    the fields that outgrow 32 bits.
     """
 
     def __init__(
         self,
         cls: Callable[..., Value],
         *,
-        key: Collection[str] = (),
-        names: Mapping[str, str] | None = None,
+        key: Mapping[str, Callable[[str], Any]] = MappingProxyType({}),
+        names: Mapping[str, str] = MappingProxyType({}),
         int64: Collection[str] = (),
     ) -> None:
         self._cls = cls
         self._nested: dict[str, Codec[Any]] = {}
         self._columns: list[_Column] = []
-        self._key: list[str] = []
+        self._key: dict[str, Callable[[str], Any]] = {}
         hints = get_type_hints(cls)
         for field in fields(cls):  # type: ignore[arg-type]
             hint = hints[field.name]
             if is_dataclass(hint):
                 self._nested[field.name] = Codec(hint, key=key, names=names, int64=int64)  # type: ignore[arg-type]
             elif field.name in key:
-                self._key.append(field.name)
+                self._key[field.name] = key[field.name]
             else:
-                name = (names or {}).get(field.name, field.name)
+                name = names.get(field.name, field.name)
                 self._columns.append(_column(name, field, hint, large=field.name in int64))
         nested = [name for codec in self._nested.values() for name in codec.columns]
         self.columns: Final[tuple[str, ...]] = (*nested, *(column.name for column in self._columns))
@@ -77,20 +78,24 @@ class Codec(Generic[Value]):
                 columns[column.name] = column.encode(content)
         return columns
 
-    def decode(self, columns: Mapping[str, Any], **key: Any) -> Value:
-        """A value from its columns and from what its row's key holds.
+    def decode(self, row: Row) -> Value:
+        """The value that a row holds.
 
         Raises KeyError if a column is missing whose field has no default.
         """
-        values = {field: codec.decode(columns, **key) for field, codec in self._nested.items()}
+        values = {field: codec.decode(row) for field, codec in self._nested.items()}
         for column in self._columns:
-            if column.name in columns:
-                values[column.field] = column.decode(columns[column.name])
+            if column.name in row.columns:
+                values[column.field] = column.decode(row.columns[column.name])
             elif column.default is MISSING:
                 raise KeyError(column.name)
             else:
                 values[column.field] = column.default
-        return self._cls(**values, **{field: key[field] for field in self._key})
+        return self._cls(**values, **{field: read(row.key) for field, read in self._key.items()})
+
+    def versioned(self, row: Row) -> Versioned[Value]:
+        """The value that a row holds, with the row's ETag."""
+        return Versioned(self.decode(row), row.etag)
 
 
 def _column(name: str, field: Field[Any], hint: Any, *, large: bool) -> _Column:

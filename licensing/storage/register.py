@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, 
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from enum import Enum, auto
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from licensing.errors import ConflictError
 from licensing.rules.model import EndedSession, LicenseState, Session, Terms, Versioned
@@ -55,31 +55,10 @@ NO_SEAT: Final = "no-seat-available"
 COMPARED_PEPPERS: Final = 8
 """How many peppers the store compares, which takes fifteen comparisons a query; more are compared here."""
 
-STATES: Final = Codec(
-    LicenseState,
-    names={
-        "organization_id": "organization",
-        "heartbeat_seconds": "heartbeat",
-        "lease_seconds": "lease",
-        "borrow_seconds": "borrow",
-    },
-    int64=("serial",),
-)
-SESSIONS: Final = Codec(Session, key=("id",))
-ENDED_SESSIONS: Final = Codec(EndedSession, key=("id",))
-USES: Final = Codec(Use, key=("session_id",))
-DENIALS: Final = Codec(Denial, key=("session_id",))
-DAYS: Final = Codec(DayTotals, key=("day",), int64=("seat_seconds", "overdraft_seconds"))
-MONTHS: Final = Codec(MonthTotals, key=("month",), int64=("seat_seconds", "overdraft_seconds"))
-
 TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 """How many totals one transaction takes besides the license state."""
 CORRECTIONS: Final = (TRANSACTION_ROWS - 1) // 2
 """How many corrections one transaction takes besides the license state: each may replace a row by another."""
-
-TERMS: Final = frozenset(Terms.__dataclass_fields__)
-OPERATORS: Final = frozenset({"status", "collect"})
-"""The fields of a license state that operators change."""
 
 Found = TypeVar("Found")
 
@@ -140,9 +119,6 @@ class AuditEntry:
     subject: str
     outcome: str
     closed_at: datetime | None = None
-
-
-AUDIT: Final = Codec(AuditEntry)
 
 
 class RowKind(Enum):
@@ -206,43 +182,31 @@ def _ended_at(key: str) -> datetime:
     return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
 
 
-# Values from rows.
+# Codecs.
 
+_LARGE: Final = ("seat_seconds", "overdraft_seconds")
 
-def state_of(row: Row) -> StoredState:
-    """A license state."""
-    return StoredState(STATES.decode(row.columns), row.etag, row.columns.get(COMMIT, ""))
-
-
-def session_of(row: Row) -> Versioned[Session]:
-    """A session, from its active row."""
-    return Versioned(SESSIONS.decode(row.columns, id=_last_part(row.key)), row.etag)
-
-
-def _ended_of(row: Row) -> StoredEnd:
-    return StoredEnd(ENDED_SESSIONS.decode(row.columns, id=_last_part(row.key)), row.etag, row)
+STATES: Final = Codec(
+    LicenseState,
+    names={
+        "organization_id": "organization",
+        "heartbeat_seconds": "heartbeat",
+        "lease_seconds": "lease",
+        "borrow_seconds": "borrow",
+    },
+    int64=("serial",),
+)
+SESSIONS: Final = Codec(Session, key={"id": _last_part})
+ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part})
+USES: Final = Codec(Use, key={"session_id": _last_part})
+DENIALS: Final = Codec(Denial, key={"session_id": _last_part})
+DAYS: Final = Codec(DayTotals, key={"day": lambda key: date.fromisoformat(_last_part(key))}, int64=_LARGE)
+MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE)
+AUDIT: Final = Codec(AuditEntry)
 
 
 def _seat_of(row: Row) -> Versioned[int]:
     return Versioned(row.columns["sessions"], row.etag)
-
-
-def _use_of(row: Row) -> Use:
-    return USES.decode(row.columns, session_id=_last_part(row.key))
-
-
-def _denial_of(row: Row) -> Denial:
-    return DENIALS.decode(row.columns, session_id=_last_part(row.key))
-
-
-def day_of(row: Row) -> DayTotals:
-    """The totals of a day."""
-    return DAYS.decode(row.columns, day=date.fromisoformat(row.key.removeprefix(DAY)))
-
-
-def month_of(row: Row) -> MonthTotals:
-    """The totals of a month."""
-    return MONTHS.decode(row.columns, month=row.key.removeprefix(MONTH))
 
 
 # Changes of seats and sessions.
@@ -254,16 +218,12 @@ def new_commit_id() -> str:
 
 
 def state_change(before: Versioned[LicenseState] | None, state: LicenseState, commit_id: str) -> Change:
-    """The license state comes into being, or changes from `before`. Only what differs is written."""
-    commit = {COMMIT: commit_id}
+    """The license state comes into being, or changes from `before`: then only what differs is written."""
+    columns = STATES.encode(state)
     if before is None:
-        return Change(create(STATE, STATES.encode(state) | commit), RowKind.STATE)
-    changed = {"in_use"}
-    if state.terms != before.value.terms:
-        changed |= TERMS
-    if (state.status, state.collect) != (before.value.status, before.value.collect):
-        changed |= OPERATORS
-    return Change(merge(STATE, STATES.encode(state, changed) | commit, before.etag), RowKind.STATE)
+        return Change(create(STATE, {**columns, COMMIT: commit_id}), RowKind.STATE)
+    changed = dict(columns.items() - STATES.encode(before.value).items())
+    return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), RowKind.STATE)
 
 
 def start_change(session: Session) -> Change:
@@ -338,7 +298,7 @@ class Register:
     async def state(self, license_id: str) -> StoredState | None:
         """A license's state; None where there is no such license."""
         row = await self._tables.get("register", license_id, STATE)
-        return state_of(row) if row else None
+        return StoredState(STATES.decode(row), row.etag, row.columns.get(COMMIT, "")) if row else None
 
     async def totals_state(self, license_id: str) -> TotalsState | None:
         """How far a license's totals are final; None where there is no such license."""
@@ -353,13 +313,13 @@ class Register:
     async def session(self, license_id: str, session_id: str) -> Session | None:
         """An active session; None where it is not active."""
         row = await self._tables.get("register", license_id, ACTIVE + session_id)
-        return session_of(row).value if row else None
+        return SESSIONS.decode(row) if row else None
 
     async def sessions(
         self, license_id: str, session_ids: Iterable[str], in_use: int
     ) -> dict[str, Versioned[Session] | None]:
         """Some active sessions by their ids, None where one is not active; `in_use` tells how many rows there are."""
-        return await self._some(license_id, ACTIVE, session_ids, session_of, in_use)
+        return await self._some(license_id, ACTIVE, session_ids, SESSIONS.versioned, in_use)
 
     async def seats(self, license_id: str, holders: Iterable[str], in_use: int) -> dict[str, Versioned[int] | None]:
         """How many sessions some shared seats have, by their holders; None where there is no row."""
@@ -373,8 +333,8 @@ class Register:
 
     async def active(self, license_id: str) -> AsyncIterator[Versioned[Session]]:
         """All active sessions of a license."""
-        async for row in self._tables.rows("register", license_id, ACTIVE, beyond(ACTIVE)):
-            yield session_of(row)
+        async for row in self._rows(license_id, ACTIVE):
+            yield SESSIONS.versioned(row)
 
     async def lapsed(self, license_id: str, as_of: datetime) -> AsyncIterator[list[Versioned[Session]]]:
         """The sessions that have lapsed at a moment, by the page."""
@@ -382,11 +342,11 @@ class Register:
         async for page in self._tables.pages(
             "register", license_id, ACTIVE, beyond(ACTIVE), where=where, values=values
         ):
-            yield [session_of(row) for row in page]
+            yield [SESSIONS.versioned(row) for row in page]
 
     async def shared_seats(self, license_id: str) -> dict[str, Versioned[int]]:
         """All shared seats of a license: how many sessions each has, by its holder."""
-        rows = self._tables.rows("register", license_id, SEAT, beyond(SEAT))
+        rows = self._rows(license_id, SEAT)
         return {row.key.removeprefix(SEAT): _seat_of(row) async for row in rows}
 
     async def mend(
@@ -406,6 +366,10 @@ class Register:
         for holder, sessions in seats.items():
             writes.append(put(SEAT + holder, {"sessions": sessions}) if sessions else delete(SEAT + holder))
         await self._tables.commit("register", license_id, writes[:TRANSACTION_ROWS])
+
+    def _rows(self, license_id: str, kind: str, first: str | None = None, **options: Any) -> AsyncIterator[Row]:
+        """The rows of a kind, all or from a key on; options as for `Tables.pages`."""
+        return self._tables.rows("register", license_id, first or kind, beyond(kind), **options)
 
     async def _some(
         self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], in_use: int
@@ -429,12 +393,12 @@ class Register:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
         last = ended_key(until, "") if until else beyond(ENDED)
         async for row in self._tables.rows("register", license_id, ended_key(since, ""), last, columns=USES.columns):
-            yield _use_of(row)
+            yield USES.decode(row)
 
     async def ended_starts(self, license_id: str, since: datetime | None = None) -> AsyncIterator[tuple[str, datetime]]:
         """The id and the start of each session that ended, from a moment on."""
-        first = ended_key(since, "") if since else ENDED
-        async for row in self._tables.rows("register", license_id, first, beyond(ENDED), columns=("started_at",)):
+        first = ended_key(since, "") if since else None
+        async for row in self._rows(license_id, ENDED, first, columns=("started_at",)):
             yield _last_part(row.key), utc(row.columns["started_at"])
 
     async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
@@ -445,26 +409,26 @@ class Register:
 
     async def denials(self, license_id: str, since: date | None = None) -> AsyncIterator[Denial]:
         """The denials of a license in the order of their days, from a UTC day on."""
-        first = denied_key("", since) if since else DENIED
-        async for row in self._tables.rows("register", license_id, first, beyond(DENIED), columns=DENIALS.columns):
-            yield _denial_of(row)
+        first = denied_key("", since) if since else None
+        async for row in self._rows(license_id, DENIED, first, columns=DENIALS.columns):
+            yield DENIALS.decode(row)
 
     # A person's rows.
 
     async def find_active(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[Versioned[Session]]:
         """The active sessions of a person; the store compares."""
         async for row in self._find(license_id, ACTIVE, wanted):
-            yield session_of(row)
+            yield SESSIONS.versioned(row)
 
     async def find_ended(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[StoredEnd]:
         """The ended sessions of a person; the store compares."""
         async for row in self._find(license_id, ENDED, wanted):
-            yield _ended_of(row)
+            yield StoredEnd(ENDED_SESSIONS.decode(row), row.etag, row)
 
     def _find(self, license_id: str, prefix: str, wanted: Pseudonyms) -> AsyncIterator[Row]:
         values = {name: value for name, value in asdict(wanted).items() if value is not None}
         where = " and ".join(f"{name} eq @{name}" for name in values)
-        return self._tables.rows("register", license_id, prefix, beyond(prefix), where=where, values=values)
+        return self._rows(license_id, prefix, where=where, values=values)
 
     async def stored_under(self, pepper: str) -> bool:
         """Whether any session of any license is stored under a pepper. Reads until the first one."""
@@ -526,7 +490,7 @@ class Register:
 
     async def delete_denials_of(self, license_id: str, session_ids: Collection[str]) -> int:
         """Delete the denials of some sessions."""
-        rows = self._tables.rows("register", license_id, DENIED, beyond(DENIED), columns=())
+        rows = self._rows(license_id, DENIED, columns=())
         return await self._delete_keys(
             license_id, (row.key async for row in rows if _last_part(row.key) in session_ids)
         )
@@ -543,24 +507,24 @@ class Register:
 
     async def days(self, license_id: str, since: date) -> AsyncIterator[DayTotals]:
         """The totals of a license's days, from one on."""
-        async for row in self._tables.rows("register", license_id, day_key(since), beyond(DAY)):
-            yield day_of(row)
+        async for row in self._rows(license_id, DAY, day_key(since)):
+            yield DAYS.decode(row)
 
     async def month(self, license_id: str, month: str) -> MonthTotals | None:
         """The totals of a month; None where there are none."""
         row = await self._tables.get("register", license_id, month_key(month))
-        return month_of(row) if row else None
+        return MONTHS.decode(row) if row else None
 
     async def months(self, license_id: str) -> AsyncIterator[MonthTotals]:
         """The totals of all of a license's months."""
-        async for row in self._tables.rows("register", license_id, MONTH, beyond(MONTH)):
-            yield month_of(row)
+        async for row in self._rows(license_id, MONTH):
+            yield MONTHS.decode(row)
 
     async def small_months(self, license_id: str, before: str, small_group: int) -> list[MonthTotals]:
         """The totals of months before one in which fewer users than a small group were active."""
         few = {"where": "users lt @few", "values": {"few": small_group}}
         rows = self._tables.rows("register", license_id, MONTH, month_key(before), **few)
-        return [month_of(row) async for row in rows]
+        return [MONTHS.decode(row) async for row in rows]
 
     async def replace_month(self, license_id: str, totals: MonthTotals) -> None:
         """Write the totals of a month in place of those that are kept."""
@@ -656,7 +620,7 @@ class Register:
     async def audit(self, month: str) -> AsyncIterator[AuditEntry]:
         """The audit entries of a UTC month `YYYY-MM`, in the order of their beginning."""
         async for row in self._tables.rows("audit", month):
-            yield AUDIT.decode(row.columns)
+            yield AUDIT.decode(row)
 
 
 def _totals_write(totals: DayTotals | MonthTotals) -> Write:

@@ -1,13 +1,12 @@
-"""The only module that knows the Tables SDK: it turns calls into the store's and the store's errors into faults.
+"""The only module that knows the Tables SDK: calls become the store's, and the store's errors become ours.
 
-What it adds to the SDK, since the SDK's defaults suit batch jobs and not a program that waits to start:
+The SDK's defaults suit batch jobs, not a program that waits to start. So this module adds:
 
-- writes in the words of `licensing.storage.writes`, through the SDK's own pipeline, which signs and sends them;
-
-- timeouts of seconds, and no retries of its own: after a retry an error may follow one's own success, so that
-  whoever decides must also be the one who tries again;
-- errors by what they mean: `ConflictError` (nothing was done) or `UnavailableError` (what was sent may have been done);
-- tables that come into being when they are first missed.
+- writes of our own (`licensing.storage.writes`), sent through the SDK's pipeline, which signs them;
+- timeouts of seconds, and no retries: after a retry, an error may follow one's own success, so that only the code that
+  decides may retry;
+- errors by their meaning: `ConflictError` (nothing was done) or `UnavailableError` (it may have been done);
+- tables that are created when they are first missed.
 """
 
 import asyncio
@@ -52,7 +51,7 @@ PAGE_ROWS: Final = 1000
 CONNECT_SECONDS: Final = 2
 READ_SECONDS: Final = 4
 CALL_SECONDS: Final = 6
-"""The longest that a call takes: the others bound a connection and a pause, and a reply could drip for ever."""
+"""The longest that a call takes. The other two bound a connection and a pause; a reply could drip for ever."""
 
 Table = Literal["register", "directory", "audit"]
 Result = TypeVar("Result")
@@ -62,7 +61,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row as it was read: its key within the partition, its columns, and its version."""
+    """A row as it was read: its key within the partition, its columns, and its ETag."""
 
     key: str
     columns: Mapping[str, Any]
@@ -78,25 +77,28 @@ class Tables:
     """The store's tables, on one pool of connections that belongs to the running event loop."""
 
     def __init__(
-        self, service: TableServiceClient, door: "PipelineAccess", credential: AsyncTokenCredential | None = None
+        self, service: TableServiceClient, pipeline: "PipelineAccess", credential: AsyncTokenCredential | None = None
     ) -> None:
         self._service = service
-        self._door = door
+        self._pipeline = pipeline
         self._credential = credential
         self._endpoint = service.url.partition("?")[0].rstrip("/")  # without a token, which the pipeline adds
         self._clients: dict[str, TableClient] = {}
 
     @classmethod
     def from_connection_string(cls, connection_string: str) -> "Tables":
-        """Open the store that a connection string names; ValueError where it is none."""
-        door = PipelineAccess()
-        return cls(TableServiceClient.from_connection_string(connection_string, **door.options()), door)
+        """Open the store that a connection string names.
+
+        Raises ValueError if it is none.
+        """
+        pipeline = PipelineAccess()
+        return cls(TableServiceClient.from_connection_string(connection_string, **pipeline.options()), pipeline)
 
     @classmethod
     def with_identity(cls, endpoint: str, credential: AsyncTokenCredential) -> "Tables":
         """Open the store at a URL with a Microsoft Entra identity."""
-        door = PipelineAccess()
-        return cls(TableServiceClient(endpoint, credential=credential, **door.options()), door, credential)
+        pipeline = PipelineAccess()
+        return cls(TableServiceClient(endpoint, credential=credential, **pipeline.options()), pipeline, credential)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -131,10 +133,12 @@ class Tables:
         page_rows: int = PAGE_ROWS,
         retries: bool = False,
     ) -> AsyncGenerator[list[Row], None]:
-        """Read the rows of a key range [first, beyond) in key order, page by page of at most `page_rows`.
+        """Read the rows of a key range [first, beyond) in key order, by pages of at most `page_rows`.
 
-        `where` (one OData comparison, with `values` for its @names, each a word of its own) filters in the store what
-        the range reads. Without a partition the whole table is read. `retries` are for background jobs.
+        `where` is an OData comparison with `values` for its @names, each a word of its own; the store compares. Without
+        a partition the whole table is read. `retries` are for background jobs.
+
+        Raises UnavailableError if a page does not come.
         """
         given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
         tests = [
@@ -184,10 +188,10 @@ class Tables:
         return None
 
     async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
-        """Do all writes or none; the rows' new versions (empty for deleted ones).
+        """Do all writes or none; the rows' new ETags, empty for deleted rows.
 
-        At most `TRANSACTION_ROWS` writes, each to another row. ConflictError where a row was not as demanded: then
-        nothing was done. UnavailableError where that cannot be told.
+        At most `TRANSACTION_ROWS` writes, each to another row. Raises ConflictError if a row was not as demanded (then
+        nothing was done), UnavailableError if it is not known what was done.
         """
         if len(writes) == 1:
             etags = [await self._call(table, lambda: self._send(single(self._endpoint, table, partition, writes[0])))]
@@ -195,28 +199,31 @@ class Tables:
             message = transaction(self._endpoint, table, partition, writes)
             etags = await self._call(table, lambda: self._transact(message, len(writes)))
         if not all(etag or write.verb == "delete" for write, etag in zip(writes, etags, strict=True)):
-            raise UnavailableError("the store did not say which version it has written")  # whoever it was that answered
+            raise UnavailableError("the store did not say which version it has written")  # a stranger has answered
         return etags
 
     async def _send(self, message: Message) -> str:
-        """Send a write by itself; the row's new version."""
-        response = await self._door.send_own(message, self._service.api_version)
+        """Send a write by itself; the row's new ETag."""
+        response = await self._pipeline.send_own(message, self._service.api_version)
         if response.status_code != HTTPStatus.NO_CONTENT:
-            raise _fault(rejected(response.status_code, response.content), 0)
+            raise _error(rejected(response.status_code, response.content), 0)
         return response.headers.get("etag", "")
 
     async def _transact(self, message: Message, writes: int) -> list[str]:
-        """Send a transaction of so many writes; the rows' new versions."""
-        response = await self._door.send_own(message, self._service.api_version)
+        """Send a transaction of so many writes; the rows' new ETags."""
+        response = await self._pipeline.send_own(message, self._service.api_version)
         if response.status_code != HTTPStatus.ACCEPTED:
-            raise _fault(rejected(response.status_code, response.content))
+            raise _error(rejected(response.status_code, response.content))
         answer = answers(response.content, writes)
         if isinstance(answer, Rejected):
-            raise _fault(answer, answer.index)
+            raise _error(answer, answer.index)
         return answer
 
     async def ping(self) -> None:
-        """Ask the store for nothing; UnavailableError where it does not answer."""
+        """Ask the store for nothing.
+
+        Raises UnavailableError if it does not answer.
+        """
         await self.get("directory", "health", "health")
 
     def _client(self, table: Table) -> TableClient:
@@ -227,11 +234,11 @@ class Tables:
     async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
         """Make a call, and once more where its table had to be made first."""
         try:
-            with _as_faults():
+            with _as_our_errors():
                 async with asyncio.timeout(CALL_SECONDS):
                     return await call()
         except _NoTableError:
-            with _as_faults():
+            with _as_our_errors():
                 async with asyncio.timeout(CALL_SECONDS):
                     await self._service.create_table_if_not_exists(table)
                     return await call()
@@ -242,9 +249,9 @@ class _NoTableError(Exception):
 
 
 class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
-    """Lets requests of our own into the SDK's pipeline, which signs, times and sends them as it does the SDK's.
+    """Sends requests of our own through the SDK's pipeline, which signs and times them like the SDK's.
 
-    Policies of one's own are how the SDK is meant to be extended. This one stands first, and so knows what comes next.
+    A custom policy is the SDK's own way to be extended. This one stands first, and so knows the next one.
     """
 
     def __init__(self) -> None:
@@ -252,23 +259,23 @@ class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         self._transport = AioHttpTransport(
             connection_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS,
-            # Told to look for a proxy, aiohttp looks in two threads before each request: dear where there is none.
+            # With this set, aiohttp looks for a proxy in two threads before each request.
             use_env_settings=bool(getproxies()),
         )
 
     def options(self) -> dict[str, Any]:
-        """How the client is to be made whose pipeline this opens."""
+        """The options of the SDK's client whose pipeline this is."""
         return {"transport": self._transport, "retry_total": 0, "per_call_policies": [self]}
 
     async def send(self, request: PipelineRequest[HttpRequest]) -> PipelineResponse[HttpRequest, AsyncHttpResponse]:
-        """Let a request of the SDK pass."""
+        """Pass on a request of the SDK."""
         return await self.next.send(request)
 
     async def send_own(self, message: Message, version: str) -> AsyncHttpResponse:
-        """Send a request of our own, in a version of the protocol; the response, with its body read."""
+        """Send a request of our own in a version of the protocol; the response, with its body read."""
         headers = {**message.headers, "x-ms-version": version}
         request = HttpRequest(message.method, message.url, headers=headers, content=message.body.encode())
-        # As a stream, since the pipeline would else try to understand the body.
+        # As a stream: otherwise the pipeline parses the body.
         context = PipelineContext(self._transport, stream=True)
         response = (await self.next.send(PipelineRequest(request, context))).http_response
         await response.read()
@@ -276,7 +283,7 @@ class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
 
 
 def _selected(columns: Sequence[str] | None) -> list[str] | None:
-    # Without its timestamp, a row that was read in part would come without its version.
+    # The SDK takes a row's ETag from its timestamp.
     return None if columns is None else ["PartitionKey", "RowKey", "Timestamp", *columns]
 
 
@@ -285,17 +292,17 @@ def _row(entity: Any) -> Row:
 
 
 @contextmanager
-def _as_faults() -> Iterator[None]:
+def _as_our_errors() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        raise _fault(Rejected(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
+        raise _error(Rejected(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise UnavailableError("the store did not answer") from None
     except (LicensingError, _NoTableError, StopAsyncIteration):
         raise
-    except Exception as error:  # whatever the SDK trips over in a reply that is not the store's, or not whole
+    except Exception as error:  # the SDK fails in many ways on a reply that is not the store's, or not whole
         _log.error("the store's answer cannot be read: %s", type(error).__name__)
         raise UnavailableError("the store's answer cannot be read") from None
 
@@ -307,13 +314,13 @@ _MISMATCHES: Final[dict[int, Mismatch]] = {
 }
 
 
-def _fault(answer: Rejected, index: int | None = None) -> Exception:
-    """What an answer means; `index` is the place of the write that it is about."""
+def _error(answer: Rejected, index: int | None = None) -> Exception:
+    """The error that an answer means; `index` is the place of the write that it is about."""
     if answer.code == "TableNotFound":
         return _NoTableError()
     mismatch = _MISMATCHES.get(answer.status)
     if mismatch is not None:
         return ConflictError(mismatch, index)
-    # The status and the code say enough; the message would hold row keys.
+    # Status and code only: the message holds row keys.
     _log.error("the store answered %s %s", answer.status, answer.code)
     return UnavailableError(f"the store answered {answer.status}")

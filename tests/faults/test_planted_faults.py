@@ -79,7 +79,7 @@ PLANTED: Final = {
     ),
     # The commit.
     "the state is written whatever its version": Planted(
-        "storage/register.py", "| commit, before.etag)", "| commit)", (LEDGER, MACHINE)
+        "storage/register.py", "COMMIT: commit_id}, before.etag)", "COMMIT: commit_id})", (LEDGER, MACHINE)
     ),
     "nothing is read again after a lost race": Planted(
         "storage/writer.py",

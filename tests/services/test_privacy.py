@@ -238,7 +238,7 @@ async def test_a_session_that_ends_while_it_is_exported_is_exported_once(office:
                 if row.key == rows.ACTIVE + session:
                     await office.ledger.submit(license_id, End(session))
 
-    store = EndsMeanwhile(office.tables._service, office.tables._door)
+    store = EndsMeanwhile(office.tables._service, office.tables._pipeline)
     privacy = Privacy(Register(store), office.ledger, office.peppers, office.clock)
     (exported,) = (await privacy.export(office.wanted("ada"))).sessions
     assert exported.state == "ended"

@@ -52,7 +52,7 @@ async def test_a_session_that_ends_while_a_statement_is_drawn_up_is_billed_once(
     async def ends() -> None:
         row = await tables.get("register", customer.license, f"{rows.ACTIVE}s")
         assert row
-        active = rows.session_of(row)
+        active = rows.SESSIONS.versioned(row)
         ended = EndedSession(active.value, ended_at, EndReason.LAPSED)
         await Register(tables).commit(customer.license, rows.end_changes(Versioned(ended, active.etag)))
 

@@ -315,7 +315,7 @@ async def test_a_late_heartbeat_revives_what_was_not_yet_swept(tables: Tables, c
     clock.forward(1000)
     row = await tables.get("register", license_id, rows.ACTIVE + session_id)
     assert row is not None
-    judged = rows.session_of(row)
+    judged = rows.SESSIONS.versioned(row)
     assert await ledger.heartbeat(license_id, Heartbeat(session_id, clock(), clock() + timedelta(seconds=900)))
     # The sweep judged the row before that heartbeat, and must leave it alone now.
     assert (await ledger.submit(license_id, Lapse(judged))).outcome == Ended(now=False)
@@ -344,7 +344,7 @@ async def test_a_heartbeat_after_the_sweep_hears_that_the_session_is_gone(tables
     row = await tables.get("register", license_id, rows.ACTIVE + session_id)
     assert row is not None
     clock.forward(1000)
-    assert (await ledger.submit(license_id, Lapse(rows.session_of(row)))).outcome == Ended(now=True)
+    assert (await ledger.submit(license_id, Lapse(rows.SESSIONS.versioned(row)))).outcome == Ended(now=True)
     assert not await ledger.heartbeat(license_id, Heartbeat(session_id, clock(), clock()))
     (await look(tables, license_id)).check()
 

@@ -50,7 +50,7 @@ async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_t
 
     day = await tables.get("register", license_id, rows.day_key(date(2026, 3, 10)))
     assert day is not None
-    assert rows.day_of(day).seat_seconds == 3600
+    assert rows.DAYS.decode(day).seat_seconds == 3600
     assert await final_day(Register(tables), license_id) == date(2026, 3, 12)
     # The state has another ETag now; a cached one fails at the commit.
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms()))).outcome, Granted)

@@ -29,6 +29,19 @@ class Code(str, Enum):
     BORROWING_NOT_ALLOWED = "borrowing-not-allowed"
 
 
+REFUSALS = frozenset(
+    {
+        Code.LICENSE_NOT_YET_VALID,
+        Code.LICENSE_EXPIRED,
+        Code.LICENSE_SUSPENDED,
+        Code.LICENSE_SUPERSEDED,
+        Code.USER_NOT_ALLOWED,
+        Code.HOST_NOT_ALLOWED,
+        Code.NETWORK_NOT_ALLOWED,
+    }
+)
+"""The refusals of the service, which it answers with 403."""
+
 _MESSAGES = {
     Code.LICENSE_MISSING: "The license file cannot be read. Check its place and its permissions.",
     Code.LICENSE_MALFORMED: "The license file is damaged. Ask for a new copy, and do not edit it.",

@@ -15,21 +15,15 @@ from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Pol
 from licensing_client.errors import Step, TokenError
 from licensing_client.lease import read_answering_lease
 from licensing_client.license import License
-from licensing_client.reasons import Code, reason
+from licensing_client.reasons import REFUSALS, Code, reason
 from licensing_client.transport import Reply
 
 RETRY_AFTER_LIMIT_SECONDS = 3600
 """Upper limit for a Retry-After."""
 
 _FINAL_AT_START = {
-    (401, "license-invalid"): Code.LICENSE_INVALID,
-    (403, "license-not-yet-valid"): Code.LICENSE_NOT_YET_VALID,
-    (403, "license-expired"): Code.LICENSE_EXPIRED,
-    (403, "license-suspended"): Code.LICENSE_SUSPENDED,
-    (403, "license-superseded"): Code.LICENSE_SUPERSEDED,
-    (403, "user-not-allowed"): Code.USER_NOT_ALLOWED,
-    (403, "host-not-allowed"): Code.HOST_NOT_ALLOWED,
-    (403, "network-not-allowed"): Code.NETWORK_NOT_ALLOWED,
+    (401, Code.LICENSE_INVALID.value): Code.LICENSE_INVALID,
+    **{(403, code.value): code for code in REFUSALS},
 }
 _FINAL_WHILE_RUNNING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED}
 _GONE = (410, "session-gone")

@@ -22,6 +22,7 @@ LEDGER: Final = "storage/test_ledger.py"
 MACHINE: Final = "faults/test_state_machine.py"
 MATRIX: Final = "faults/test_every_fault.py"
 VERSIONS: Final = "stories/test_two_versions.py"
+FIRST_EDITION: Final = "stories/test_first_edition_register.py"
 RETENTION: Final = "services/test_retention.py"
 CRASHES: Final = "services/test_retention_crashes.py"
 PRIVACY: Final = "services/test_privacy.py"
@@ -123,6 +124,12 @@ PLANTED: Final = {
     # The store.
     "a column that is false or zero is not written": Planted(
         "storage/codec.py", "if content is not None and (", "if content and (", (LEDGER,)
+    ),
+    "a column gets another name": Planted(
+        "storage/register.py", '"lease_seconds": "lease",', '"lease_seconds": "lease_length",', (FIRST_EDITION,)
+    ),
+    "a final day of the version before is not found": Planted(
+        "storage/register.py", 'FINAL_DAY: Final = "figured_to"', 'FINAL_DAY: Final = "final_day"', (FIRST_EDITION,)
     ),
     "a lost answer is taken for success": Planted(
         "storage/tables.py",

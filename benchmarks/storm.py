@@ -1,7 +1,7 @@
 """A storm of starts, more than there are seats: the ledger against a read-modify-retry of each request on the same SDK.
 
 The naive way is what one writes first: read the license's row, and if a seat is free, write the session and the raised
-count in one transaction If-Match; whoever loses reads again, after a random pause.
+count in one transaction If-Match; a write that loses reads again, after a random backoff.
 """
 
 import asyncio

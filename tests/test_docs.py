@@ -143,7 +143,7 @@ def test_every_decision_is_in_the_index() -> None:
 
 
 def test_the_azurite_that_contributing_starts_is_there() -> None:
-    """Its command, but for one more option, by which it says its version instead of taking its usual ports."""
+    """Its command with one more option: it prints its version and opens no port."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     (line,) = (line for line in text.splitlines() if "azurite.js" in line)
     python, *words = shlex.split(line)

@@ -39,7 +39,7 @@ def section(heading: str) -> str:
 
 
 def cells(text: str) -> Iterator[list[str]]:
-    """The tables' rows, without their heads."""
+    """The tables' rows, without their headings."""
     cell: list[str] = []
     for token in MarkdownIt().enable("table").parse(text):
         if token.type == "tr_open":

@@ -36,7 +36,7 @@ def customer(tables: Tables) -> Customer:
 
 @pytest.fixture
 async def service(home: Home, azurite: str) -> AsyncIterator[Api]:
-    """An app at `NOW`, which remembers nothing yet."""
+    """An app at `NOW`, with an empty cache."""
     async with running(factories.settings(home, azurite), lambda: NOW) as opened:
         yield opened
 

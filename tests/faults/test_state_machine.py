@@ -44,7 +44,7 @@ EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "15"))
 """How many lives a license leads here; MACHINE_EXAMPLES=2000 makes an hour of it."""
 
 PHASES: Final = [Phase.generate, *([Phase.shrink] if "MACHINE_EXAMPLES" in os.environ else [])]
-"""To make a failing life shorter takes minutes: whoever looks for the cause has them, a run of all tests has not."""
+"""Shrinking a failing life takes minutes: too long for a run of all tests, and done on demand."""
 
 STEPS: Final = 40
 SERVICES: Final = 3

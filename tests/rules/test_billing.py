@@ -1,4 +1,4 @@
-"""Statements: equal to the day figures they came from, and to a count by hand."""
+"""Statements: equal to the day totals they come from, and to a count by hand."""
 
 import csv
 import json

@@ -350,7 +350,7 @@ def test_a_session_that_lapses_again_after_a_heartbeat_is_not_ended_by_an_older_
 
 @pytest.mark.parametrize("surveyed", [False, True], ids=["what was judged", "what was read"])
 def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: MemoryRegister, surveyed: bool) -> None:
-    """Whoever sends it, by whatever clock: the seat would be given twice."""
+    """From any process and by any clock; otherwise the seat would be given twice."""
     one = terms(seats=1)
     register.one(start("1", under=one))
     register.no_lapse_before = None if surveyed else later(900)
@@ -406,7 +406,7 @@ def test_terms_that_are_newer_than_a_cached_state_do_not_replace_newer_ones(regi
 
 
 def test_who_revives_keeps_the_seat_from_who_waits(register: MemoryRegister) -> None:
-    """Both come in one batch, whoever is first."""
+    """Both come in one batch, in either order."""
     one = terms(seats=1)
     register.one(start("1", under=one))
     outcomes = register.all(start("2", "bob", under=one), start("1", under=one), at=later(900))

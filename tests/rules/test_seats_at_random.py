@@ -112,7 +112,7 @@ class Ledger(RuleBasedStateMachine):
             self.repeat(batch[place], outcome)
 
     def repeat(self, request: Request, outcome: Outcome) -> None:
-        """The same request again changes no row, and is told the same."""
+        """The same request again changes no row, and gets the same answer."""
         if isinstance(outcome, Taken):
             return  # the session that had the id may have lapsed to make room in the same plan
         rows = self.rows()
@@ -149,7 +149,7 @@ Ledger.TestCase.settings = settings(
     max_examples=int(os.environ.get("MACHINE_EXAMPLES", "500")),
     stateful_step_count=40,
     deadline=None,
-    # To make a failing life shorter is for whoever looks for the cause.
+    # Shrinking a failing life is done on demand.
     phases=[Phase.generate, *([Phase.shrink] if "MACHINE_EXAMPLES" in os.environ else [])],
     report_multiple_bugs=False,
 )

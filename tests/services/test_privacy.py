@@ -100,7 +100,7 @@ class Office:
         return await self.columns("register", license_id, rows.month_key(month))
 
     async def people(self, month: str) -> int:
-        """How many the organization's figures of a month count."""
+        """How many people the organization's totals of a month count."""
         return int((await self.columns("directory", self.organization, rows.month_key(month)))["users"])
 
     async def columns(self, table: Table, partition: str, key: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Office:
         return dict(row.columns)
 
     async def held(self, license_id: str) -> Seen:
-        """The rows of a license that has no figures, which keep what the ledger promises."""
+        """The rows of a license without totals, checked against the ledger's invariants."""
         seen = await look(self.tables, license_id)
         seen.check()
         return seen

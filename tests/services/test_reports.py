@@ -88,7 +88,7 @@ async def test_days_that_become_final_while_a_statement_is_drawn_up_are_billed_o
     ("minutes", "seconds", "closed"),
     [
         pytest.param(5, 3600, False, id="it still runs"),
-        pytest.param(14, 58 * 60, False, id="whoever was refused may yet turn out to have waited"),
+        pytest.param(14, 58 * 60, False, id="a refused start may still turn out to have waited"),
         pytest.param(16, 58 * 60, True, id="it has lapsed"),
     ],
 )

@@ -50,7 +50,7 @@ async def own(azurite: str) -> AsyncIterator[OwnTables]:
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience that is as often tried as ever, and sooner at its end."""
+    """As many retries as ever, with short waits."""
     monkeypatch.setattr(retry, "BACKOFF_SECONDS", (0.01,) * len(retry.BACKOFF_SECONDS))
 
 

@@ -55,7 +55,7 @@ async def test_a_worker_is_killed_in_the_middle_of_a_storm(
             seen.check()
             assert seen.state["in_use"] <= 200
             granted = {body["session"] for body, status in zip(bodies, statuses, strict=True) if status in (200, 201)}
-            assert granted <= seen.active.keys() | seen.ended.keys(), "what was told is committed"
+            assert granted <= seen.active.keys() | seen.ended.keys(), "what was answered is committed"
 
             await asyncio.sleep(LEASE + 0.5)
             await sweep_license(Register(tables), Ledger(Register(tables), utc_now), license_id, utc_now())

@@ -1,4 +1,4 @@
-"""`licensing demo` as a visitor runs it: the story is told to its end, and one that goes wrong does not pass for it."""
+"""`licensing demo` as a visitor runs it: the story runs to its end, and one that goes wrong fails."""
 
 import os
 import re

@@ -55,7 +55,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
     held = [tuple(span) for output, _ in await race for span in json.loads(output)]
     assert looks > 10, "the rows were looked at while the race was on"
     assert len(held) > ROUNDS * PROCESSES // 20, "the race was a race"
-    assert 1 < most_at_once(held) <= SEATS, "by what the programs were told, too"
+    assert 1 < most_at_once(held) <= SEATS, "by the programs' replies, too"
 
     seen = await look(tables, license_id)
     seen.check()

@@ -6,11 +6,11 @@ rows can still be read.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType, NoneType
-from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Final, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
 from licensing.rules.model import Versioned
 from licensing.storage.tables import EdmType, Row
@@ -23,15 +23,14 @@ def utc(moment: datetime) -> datetime:
     return datetime.fromtimestamp(moment.timestamp(), UTC) if type(moment) is not datetime else moment
 
 
-@dataclass(frozen=True, slots=True)
-class _Column:
+class _Column(NamedTuple):
     """How one field is written and read. `default` is MISSING where a row must have the column."""
 
     name: str
     field: str
     default: Any
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
+    encode: Callable[[Any], Any] | None
+    decode: Callable[[Any], Any] | None
 
 
 class Codec(Generic[Value]):
@@ -72,10 +71,10 @@ class Codec(Generic[Value]):
         columns: dict[str, Any] = {}
         for field, codec in self._nested.items():
             columns |= codec.encode(getattr(value, field), only)
-        for column in self._columns:
-            content = getattr(value, column.field)
-            if content is not None and (only is None or column.field in only):
-                columns[column.name] = column.encode(content)
+        for name, field, _, encode, _ in self._columns:
+            content = getattr(value, field)
+            if content is not None and (only is None or field in only):
+                columns[name] = encode(content) if encode else content
         return columns
 
     def decode(self, row: Row) -> Value:
@@ -84,13 +83,14 @@ class Codec(Generic[Value]):
         Raises KeyError if a column is missing whose field has no default.
         """
         values = {field: codec.decode(row) for field, codec in self._nested.items()}
-        for column in self._columns:
-            if column.name in row.columns:
-                values[column.field] = column.decode(row.columns[column.name])
-            elif column.default is MISSING:
-                raise KeyError(column.name)
+        columns = row.columns
+        for name, field, default, _, decode in self._columns:
+            if name in columns:
+                values[field] = decode(columns[name]) if decode else columns[name]
+            elif default is MISSING:
+                raise KeyError(name)
             else:
-                values[column.field] = column.default
+                values[field] = default
         return self._cls(**values, **{field: read(row.key) for field, read in self._key.items()})
 
     def versioned(self, row: Row) -> Versioned[Value]:
@@ -105,18 +105,14 @@ def _column(name: str, field: Field[Any], hint: Any, *, large: bool) -> _Column:
     if large:
         return _Column(name, field.name, default, _to_int64, _from_int64)
     if plain is datetime:
-        return _Column(name, field.name, default, _same, utc)
+        return _Column(name, field.name, default, None, utc)
     if isinstance(plain, type) and issubclass(plain, StrEnum):
         return _Column(name, field.name, default, str, plain)
     if get_args(plain) == (int, ...):
         return _Column(name, field.name, default, _to_list, _from_list)
     if plain not in (str, int, bool):
         raise TypeError(f"field {field.name}: a {plain} has no column")
-    return _Column(name, field.name, default, _same, _same)
-
-
-def _same(value: Any) -> Any:
-    return value
+    return _Column(name, field.name, default, None, None)
 
 
 def _to_int64(number: int) -> tuple[int, EdmType]:

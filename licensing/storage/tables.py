@@ -140,21 +140,9 @@ class Tables:
 
         Raises UnavailableError if a page does not come.
         """
-        given: dict[str, Any] = {"partition": partition, "first": first, "beyond": beyond}
-        tests = [
-            test
-            for name, test in (
-                ("partition", "PartitionKey eq @partition"),
-                ("first", "RowKey ge @first"),
-                ("beyond", "RowKey lt @beyond"),
-            )
-            if given[name] is not None
-        ]
-        if where:
-            tests.append(f"( {where} )")  # in spaces, since the SDK knows names only between them
         query = self._client(table).query_entities(
-            " and ".join(tests),
-            parameters={**given, **(values or {})},
+            _filter(partition, first, beyond, where),
+            parameters={"partition": partition, "first": first, "beyond": beyond, **(values or {})},
             select=_selected(columns),
             results_per_page=page_rows,
         )
@@ -280,6 +268,14 @@ class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         response = (await self.next.send(PipelineRequest(request, context))).http_response
         await response.read()
         return response
+
+
+def _filter(partition: str | None, first: str | None, beyond: str | None, where: str) -> str:
+    tests = {"PartitionKey eq @partition": partition, "RowKey ge @first": first, "RowKey lt @beyond": beyond}
+    given = [test for test, value in tests.items() if value is not None]
+    if where:
+        given.append(f"( {where} )")  # in spaces: the SDK knows names only between them
+    return " and ".join(given)
 
 
 def _selected(columns: Sequence[str] | None) -> list[str] | None:

@@ -42,7 +42,7 @@ logging.getLogger("licensing").debug({CONTROL!r})
 COMMAND = f"{LOUD}\nfrom licensing.cli import main\nmain()\n"
 COMMAND_WITH_VAULT = """
 from licensing.cli import context, main, secret_store
-from tests.cli.vault import Vault
+from tests.cli.conftest import Vault
 vault = Vault("kv-test")
 vault.secrets["peppers"] = [context.home().setting("LICENSING_PEPPERS")]
 secret_store.vault_client = lambda name: vault.client()
@@ -93,7 +93,7 @@ class Run:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The options of its commands."""
+        """The environment of its commands."""
         return {**os.environ, **factories.environment(self.home, self.storage), "PYTHONPATH": str(ROOT)}
 
     def token(self, name: str, token: str) -> str:

@@ -1,13 +1,13 @@
-"""The environment as one frozen value; a setting that is missing, malformed or weak stops the start.
+"""The settings; one that is missing, malformed or weak stops the start.
 
-`SETTINGS` is the one table of the settings: their names, how their texts are read, their defaults. A test holds the
-manual, the templates and the home to it; docs/operations.md says what each setting means.
+`SETTINGS` is the one table of their names, parsers and defaults, and docs/operations.md says what each means. A test
+compares it with the manual, the templates and the home.
 
-Every text of a `SettingsError` names the setting and what to do, never the value.
+Each function that reads settings raises SettingsError if one is missing, malformed or weak. The text names the setting
+and what to do, never the value.
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,22 +24,12 @@ DEVELOPMENT: Final = "UseDevelopmentStorage=true"
 LOCAL_SETTINGS: Final = "local.settings.json"
 
 REGIONS: Final = frozenset(
-    {
-        "northeurope",
-        "westeurope",
-        "francecentral",
-        "germanywestcentral",
-        "swedencentral",
-        "norwayeast",
-        "italynorth",
-        "spaincentral",
-        "polandcentral",
-        "austriaeast",
-        "belgiumcentral",
-        "denmarkeast",
-    }
+    (
+        *("northeurope", "westeurope", "francecentral", "germanywestcentral", "swedencentral", "norwayeast"),
+        *("italynorth", "spaincentral", "polandcentral", "austriaeast", "belgiumcentral", "denmarkeast"),
+    )
 )
-"""Azure's regions inside the EU/EEA (policy, section 9); the templates allow the same ones."""
+"""Azure's regions inside the EU/EEA (policy, section 9), as in the templates."""
 
 
 def is_web_address(text: str, *schemes: str) -> bool:
@@ -73,7 +63,7 @@ def _peppers(text: str) -> Peppers:
             raise ValueError("must be a JSON object from id to base64")
         try:
             keys[name] = base64.b64decode(value, validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise ValueError("holds a key that is not base64") from None
         if len(keys[name]) < PEPPER_BYTES or len(set(keys[name])) < PEPPER_BYTES // 4:
             raise ValueError(f"holds a weak key: each must be {PEPPER_BYTES} random bytes or more")
@@ -89,20 +79,25 @@ def _whole(least: int, most: int) -> Callable[[str], int]:
     return parse
 
 
-def _text(text: str) -> str:
-    if len(text) > 200 or not text.isprintable():
-        raise ValueError("must be one line of at most 200 characters")
-    return text
+def _checked(holds: Callable[[str], bool], otherwise: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not holds(text):
+            raise ValueError(otherwise)
+        return text
+
+    return parse
 
 
-def _https(text: str) -> str:
-    if not is_web_address(text, "https"):
-        raise ValueError("must be an https URL")
-    return text
+_text = _checked(lambda text: len(text) <= 200 and text.isprintable(), "must be one line of at most 200 characters")
+_https = _checked(lambda text: is_web_address(text, "https"), "must be an https URL")
+_region = _checked(
+    lambda text: text.replace(" ", "").casefold() in REGIONS,
+    "is not a region inside the EU/EEA; the register may not be there",
+)
 
 
 def _connection_string(text: str) -> str:
-    """Check by the Tables SDK's own rules; asking the SDK would mean to import it for every command."""
+    """Check by the Tables SDK's own rules, without the cost of importing it for every command."""
     if text.casefold() == DEVELOPMENT.casefold():
         return text
     pairs = [pair.split("=", 1) for pair in text.strip().rstrip(";").split(";")]
@@ -115,7 +110,7 @@ def _connection_string(text: str) -> str:
     if account and "accountkey" in parts:
         try:
             base64.b64decode(parts["accountkey"], validate=True)
-        except (binascii.Error, ValueError):
+        except ValueError:
             raise ValueError("holds an AccountKey that is not base64") from None
     elif "sharedaccesssignature" not in parts:
         raise ValueError("must hold AccountName and AccountKey, or a SharedAccessSignature")
@@ -127,37 +122,28 @@ def _connection_string(text: str) -> str:
     return text
 
 
-def _region(text: str) -> str:
-    if text.replace(" ", "").casefold() not in REGIONS:
-        raise ValueError("is not a region inside the EU/EEA; the register may not be there")
-    return text
-
-
 Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting(Generic[Parsed]):
-    """One setting. `parse` raises ValueError, whose text follows the name; without a default it must be set."""
+    """One setting, which must be set if it has no default. `parse` raises ValueError; its text follows the name."""
 
     name: str
     parse: Callable[[str], Parsed]
     default: Parsed | None = None
 
     def read(self, values: Mapping[str, str]) -> Parsed:
-        """The value of this setting.
-
-        Raises SettingsError if it is missing, malformed or weak.
-        """
+        """The value of this setting."""
         text = values.get(self.name)
-        if not text and self.default is not None:
-            return self.default
-        if not text:
-            raise SettingsError(f"{self.name} is not set")
         try:
-            return self.parse(text)
+            if text:
+                return self.parse(text)
         except ValueError as error:
             raise SettingsError(f"{self.name} {error}") from None
+        if self.default is None:
+            raise SettingsError(f"{self.name} is not set")
+        return self.default
 
 
 STORAGE: Final = Setting("LICENSING_STORAGE", _connection_string, default="")
@@ -180,15 +166,15 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
 )
 STORES: Final = (STORAGE.name, TABLE_SERVICE_URI.name, CLIENT_ID.name)
 HOME: Final = "LICENSING_HOME"
-"""Names the folder that has the other settings, on a local machine."""
+"""The variable that names the folder with the other settings, on a local machine."""
 
 peppers, small_group = PEPPERS.read, SMALL_GROUP.read
-"""For commands that need one setting alone."""
+"""For commands that need only one setting."""
 
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """Where the tables are: a connection string, or a URL to be used with an Entra identity."""
+    """Where the tables are: a connection string, or a URL for an Entra identity."""
 
     connection_string: str = ""
     endpoint: str = ""
@@ -212,10 +198,7 @@ class Settings:
 
     @classmethod
     def load(cls, environment: Mapping[str, str]) -> "Settings":
-        """Read the settings from an environment.
-
-        Raises SettingsError if one is missing, malformed or weak.
-        """
+        """Read the settings from an environment."""
         values = with_home(environment)
         return cls(
             storage=storage_settings(values),
@@ -232,9 +215,9 @@ class Settings:
 
 
 def with_home(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """An environment, filled up from the local settings in LICENSING_HOME, if it names one.
+    """An environment with the local settings in LICENSING_HOME, if it names one, as defaults.
 
-    If the environment names a store, the home's store is left out.
+    The home's store is left out if the environment names a store.
 
     Raises SettingsError if the home cannot be read, or if the environment is the cloud's.
     """
@@ -270,10 +253,7 @@ def names_deployment(values: Mapping[str, str]) -> bool:
 
 
 def storage_settings(values: Mapping[str, str]) -> StorageSettings:
-    """Where the tables are.
-
-    Raises SettingsError if that is missing, said twice or malformed.
-    """
+    """Where the tables are: exactly one of a connection string and a URL."""
     if bool(values.get(STORAGE.name)) == bool(values.get(TABLE_SERVICE_URI.name)):
         raise SettingsError(f"set one of {STORAGE.name} (a connection string) and {TABLE_SERVICE_URI.name} (a URL)")
     return StorageSettings(STORAGE.read(values), TABLE_SERVICE_URI.read(values), CLIENT_ID.read(values))

@@ -23,8 +23,7 @@ from licensing.settings import Settings
 def service_factory(environment: Mapping[str, str]) -> Callable[[], Service]:
     """A function that returns the one service of this process. Its first call makes it, on the caller's event loop.
 
-    If the environment has any settings, they are read at once, so that a service that cannot serve does not start.
-    A tool that only looks at the operations has none.
+    The settings, if there are any, are read at once, so that a service with bad ones does not start.
 
     Raises SettingsError if a setting is missing, malformed or weak.
     """
@@ -34,7 +33,7 @@ def service_factory(environment: Mapping[str, str]) -> Callable[[], Service]:
 
 
 def create_app(service: Callable[[], Service]) -> ASGIApp:
-    """The app, which calls `service` for its service when it starts."""
+    """The app, which calls `service` when it starts."""
     return RequestMiddleware(api(service))
 
 
@@ -60,13 +59,13 @@ def api(service: Callable[[], Service]) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # With OpenTelemetry set up, FastAPI would pass it the messages and variables of errors.
+        # Otherwise FastAPI passes the messages and variables of errors to OpenTelemetry, where that is set up.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
         lifespan=lifespan,
         exception_handlers=problems.HANDLERS,
     )
     app.state.service = service
-    # Not include_router: each included router adds a layer to every request.
+    # include_router would add a layer to every request.
     app.router.routes.extend([*sessions.routes, *usage.routes, *router.routes])
     return app
 
@@ -91,8 +90,7 @@ async def docs(request: Request) -> Response:
 def contract(app: FastAPI) -> dict[str, Any]:
     """FastAPI's OpenAPI document, corrected.
 
-    FastAPI adds 422 replies, which do not exist, gives problems the media type of a success, and calls a parameter
-    nullable if it may be left out.
+    FastAPI documents 422 replies, gives problems the media type of a success, and calls an optional parameter nullable.
     """
     document = app.openapi()
     document["components"]["securitySchemes"] = schemas.SECURITY_SCHEMES

@@ -13,11 +13,11 @@ class Bridge(func.AsgiMiddleware):
 
     def __init__(self, app: object) -> None:
         super().__init__(app)
-        # It logs headers that it cannot read.
+        # Below ERROR, it logs headers that it cannot read.
         logging.getLogger("azure.functions").setLevel(logging.ERROR)
 
     async def handle_async(self, req: func.HttpRequest, context: func.Context | None = None) -> func.HttpResponse:
-        """Serve one request. The SDK raises ValueError for a path that is no text and a header that is no number."""
+        """Serve one request. The SDK raises ValueError for a path that is not text and a header that is no number."""
         try:
             return await super().handle_async(req, context)
         except ValueError:

@@ -1,9 +1,9 @@
 """The outermost layer: what holds for every request.
 
 - A body of more than 16 KiB, or a query of more than one, is refused before anything parses it.
-- An unexpected error becomes a problem reply. Its type and place are logged, never its message, which could hold what
-  the caller sent.
-- Every reply forbids caching, guessing at its media type, and telling its address to other sites.
+- An unexpected error becomes a problem reply. Its type and place are logged, never its message, which could hold
+  personal data.
+- Every reply forbids caching, content sniffing and referrers.
 """
 
 import logging
@@ -16,14 +16,9 @@ from licensing.api import problems
 
 BODY_LIMIT: Final = 16 * 1024
 QUERY_LIMIT: Final = 1024
-"""The longest valid query has a tenth of it. Parsing a long one costs as much as a hundred refusals."""
+"""Ten times the longest valid query. Parsing a long one costs as much as a hundred refusals."""
 
-HEADERS: Final = {
-    "cache-control": "no-store",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-}
-
+HEADERS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 _HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
 
 _log = logging.getLogger(__name__)
@@ -69,13 +64,13 @@ class RequestMiddleware:
             where = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("unexpected %s in %s line %s", type(error).__name__, where.name, where.lineno)
             if not started:
-                await problems.unexpected()(scope, receive, reply)
+                await problems.problem("service-unavailable")(scope, receive, reply)
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes | None:
-    """The whole body, or None if it is too large."""
+    """The whole body; None if it is too large."""
     for name, value in scope["headers"]:
-        # Nine digits are enough. A false or missing length is found out below.
+        # Nine digits decide. The loop below finds a false or missing length.
         if name == b"content-length" and value.isdigit() and int(value[:9]) > BODY_LIMIT:
             return None
     body = b""

@@ -1,12 +1,13 @@
 """Problem replies (RFC 9457): the one place where outcomes and errors become statuses and codes."""
 
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -18,6 +19,7 @@ from licensing.services.sessions import Gone, NoSeat
 URN: Final = "urn:licensing:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
 RETRY_SECONDS: Final = 5
+"""Retry-After of every 503."""
 
 
 class Seats(BaseModel):
@@ -27,10 +29,8 @@ class Seats(BaseModel):
     total: int = Field(ge=0)
 
 
-class Problem(BaseModel):
+class Problem(BaseModel, json_schema_extra={"additionalProperties": False}):
     """Why a request was not done (RFC 9457). `code` is stable, `detail` is for people."""
-
-    model_config = ConfigDict(json_schema_extra={"additionalProperties": False})
 
     type: str
     title: str
@@ -41,7 +41,7 @@ class Problem(BaseModel):
 
 
 class Meaning(NamedTuple):
-    """A problem code's status, its title, and its detail where the case has no detail of its own."""
+    """The status, the title and the usual detail of a problem code."""
 
     status: int
     title: str
@@ -63,7 +63,7 @@ CODES: Final[Mapping[str, Meaning]] = {
     "license-invalid": Meaning(401, "License file not accepted", "The license file is not genuine."),
     "lease-invalid": Meaning(401, "Lease not accepted", "Send the session's lease as a bearer token."),
     "token-invalid": Meaning(401, "Report link not accepted", "The link to this report has expired or is damaged."),
-    # Each refusal has its texts, or the service does not start: an unknown code would look like no answer to programs.
+    # A refusal without texts stops the service's start, since clients would not know its code.
     **{refusal: Meaning(403, *_REFUSALS[refusal]) for refusal in Refusal},
     "not-found": Meaning(404, "Not found", "There is nothing at this address."),
     "method-not-allowed": Meaning(405, "Method not allowed", "This address does not take this method."),
@@ -76,6 +76,12 @@ CODES: Final[Mapping[str, Meaning]] = {
 """The one table of problem codes. tests/api/test_codes.py holds the contract, the protocol and the client to it."""
 
 _BY_STATUS: Final = {404: "not-found", 405: "method-not-allowed", 413: "request-too-large"}
+_MALFORMED: Final = {
+    "extra_forbidden": "The request has a field that the protocol does not know.",
+    "json_invalid": "The body is not JSON.",
+    "model_attributes_type": "The body is not a JSON object; send it as application/json.",
+}
+"""Details by the types of pydantic's errors."""
 
 
 def problem(
@@ -83,14 +89,16 @@ def problem(
     detail: str = "",
     *,
     seats: Seats | None = None,
-    retry_after: int | None = None,
+    retry_seconds: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem reply; `retry_after` in seconds."""
+    """A problem reply."""
     body = _body(code, detail, seats)
     sent = dict(headers or {})
-    if retry_after is not None:
-        sent["Retry-After"] = str(retry_after)
+    if body.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        retry_seconds = RETRY_SECONDS
+    if retry_seconds is not None:
+        sent["Retry-After"] = str(retry_seconds)
     if body.status == HTTPStatus.UNAUTHORIZED:
         sent["WWW-Authenticate"] = "Bearer"
     return Response(body.model_dump_json(exclude_none=True), body.status, sent, MEDIA_TYPE)
@@ -104,31 +112,19 @@ def _body(code: str, detail: str = "", seats: Seats | None = None) -> Problem:
 
 
 def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
-    """The reply to a request that was understood and refused."""
+    """The reply to a valid request that was refused."""
     match outcome:
         case Refused(refusal=reason):
             return problem(reason)
-        case NoSeat(in_use=in_use, seats=total, retry_seconds=retry):
-            return problem(
-                "no-seat-available",
-                f"{f'All {total} seats are' if total != 1 else 'The one seat is'} taken; try again in {retry} seconds.",
-                seats=Seats(in_use=in_use, total=total),
-                retry_after=retry,
-            )
+        case NoSeat(in_use, total, retry_seconds):
+            taken = f"{f'All {total} seats are' if total != 1 else 'The one seat is'} taken"
+            detail = f"{taken}; try again in {retry_seconds} seconds."
+            seats = Seats(in_use=in_use, total=total)
+            return problem("no-seat-available", detail, seats=seats, retry_seconds=retry_seconds)
         case Taken():
             return problem("malformed-request", "This session id belongs to another program; make a new one.")
         case Gone():
             return problem("session-gone")
-
-
-def unavailable() -> Response:
-    """The reply while the store cannot be used."""
-    return problem("storage-unavailable", retry_after=RETRY_SECONDS)
-
-
-def unexpected() -> Response:
-    """The reply to an unexpected error: the client keeps its lease or its grace, and retries."""
-    return problem("service-unavailable", retry_after=RETRY_SECONDS)
 
 
 def not_genuine(code: str, error: TokenError) -> Response:
@@ -138,30 +134,24 @@ def not_genuine(code: str, error: TokenError) -> Response:
 
 
 async def _on_malformed(_: Request, error: RequestValidationError) -> Response:
-    """The reply that names the wrong part of a request and what is wrong with it, but quotes nothing of it."""
+    """The reply names the wrong part of a request and what is wrong with it, and quotes nothing of it."""
     first = error.errors()[0]
-    if first["type"] == "extra_forbidden":
-        return problem("malformed-request", "The request has a field that the protocol does not know.")
-    if first["type"] == "json_invalid":
-        return problem("malformed-request", "The body is not JSON.")
-    if first["type"] == "model_attributes_type":
-        return problem("malformed-request", "The body is not a JSON object; send it as application/json.")
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-    return problem("malformed-request", f"{where or 'The body'}: {first['msg']}.")
+    detail = _MALFORMED.get(first["type"]) or f"{where or 'The body'}: {first['msg']}."
+    return problem("malformed-request", detail)
 
 
 async def _on_http(_: Request, error: HTTPException) -> Response:
-    """What Starlette refuses to route or parse."""
     headers = {name: value for name, value in (error.headers or {}).items() if name == "Allow"}
     return problem(_BY_STATUS.get(error.status_code, "malformed-request"), headers=headers)
 
 
 async def _on_unavailable(_: Request, __: UnavailableError) -> Response:
-    return unavailable()
+    return problem("storage-unavailable")
 
 
 async def _on_unexpected(_: Request, __: Exception) -> Response:
-    return unexpected()  # the middleware logs it
+    return problem("service-unavailable")  # the middleware logs the error
 
 
 HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
@@ -172,21 +162,24 @@ HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[A
 }
 
 
+RETRY_AFTER: Final = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 0}}}
 EVERYWHERE: Final = ("malformed-request", "request-too-large", "service-unavailable")
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` of an operation: its own problem codes, and those that every operation can give."""
-    responses: dict[int | str, dict[str, Any]] = {}
+    bodies: defaultdict[int, list[Problem]] = defaultdict(list)
     for code in (*codes, *EVERYWHERE):
-        example = _body(code, seats=Seats(in_use=5, total=5) if code == "no-seat-available" else None)
-        status = example.status
-        reply = responses.setdefault(
-            status, {"model": Problem, "description": "", "content": {MEDIA_TYPE: {"examples": {}}}}
-        )
-        reply["description"] = f"{reply['description']}, `{code}`" if reply["description"] else f"`{code}`"
-        examples = reply["content"][MEDIA_TYPE]["examples"]
-        examples[example.code] = {"summary": example.title, "value": example.model_dump(exclude_none=True)}
+        body = _body(code, seats=Seats(in_use=5, total=5) if code == "no-seat-available" else None)
+        bodies[body.status].append(body)
+    responses: dict[int | str, dict[str, Any]] = {}
+    for status, examples in bodies.items():
+        values = {each.code: {"summary": each.title, "value": each.model_dump(exclude_none=True)} for each in examples}
+        responses[status] = {
+            "model": Problem,
+            "description": ", ".join(f"`{each.code}`" for each in examples),
+            "content": {MEDIA_TYPE: {"examples": values}},
+        }
         if status in (409, 503):
-            reply["headers"] = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 0}}}
+            responses[status]["headers"] = RETRY_AFTER
     return responses

@@ -18,7 +18,7 @@ SessionId = Annotated[schemas.SessionId, Path(alias="session", description="the 
 
 
 def service_of(request: Request) -> Service:
-    """The service that the app of a request was made for."""
+    """The service that the app of a request serves."""
     service = request.app.state.service()
     if not isinstance(service, Service):
         raise TypeError("the app was made without a service")
@@ -115,6 +115,6 @@ async def health(request: Request) -> Response:
     """Answer 200 where programs can start, 503 where they cannot."""
     service = service_of(request)
     if not await service.healthy():
-        return problems.unavailable()
+        return problems.problem("storage-unavailable")
     region = service.settings.region or "local"
     return _json(schemas.Health(status="ok", region=region, version=licensing.__version__))

@@ -1,11 +1,12 @@
 """Bodies of requests and replies; the caller's token and its address."""
 
 import ipaddress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, StringConstraints, WithJsonSchema
 
 from licensing.api.problems import Seats
 from licensing.rules.license import Address, ClientHash
@@ -35,11 +36,7 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class StartBody(_Body):
+class StartBody(BaseModel, extra="forbid", strict=True):
     """A program starts."""
 
     license: Annotated[str, Field(min_length=1, description="the JWS line of the license file")]
@@ -56,7 +53,7 @@ class StartBody(_Body):
         return StartRequest(self.license, self.session, self.user, self.host, self.nonce, self.borrow_seconds)
 
 
-class HeartbeatBody(_Body):
+class HeartbeatBody(BaseModel, extra="forbid", strict=True):
     """A program still runs."""
 
     nonce: Nonce
@@ -115,21 +112,7 @@ class SessionReply(BaseModel):
     @classmethod
     def of(cls, held: Held) -> "SessionReply":
         """The reply to a program that asks what the register holds on it."""
-        session = held.session
-        return cls(
-            license=held.license_id,
-            session=session.id,
-            started_at=session.started_at,
-            heartbeat_at=session.heartbeat_at,
-            expires_at=session.expires_at,
-            user=session.user,
-            host=session.host,
-            ip=session.ip,
-            pepper=session.pepper,
-            holder=session.holder,
-            borrowed=session.borrowed,
-            overdraft=session.overdraft,
-        )
+        return cls(license=held.license_id, session=held.session.id, **asdict(held.session))
 
 
 class Health(BaseModel):
@@ -148,21 +131,21 @@ SECURITY_SCHEMES: Final = {
 
 
 def asks_for(scheme: str) -> dict[str, Any]:
-    """The `security` of an operation that needs a token, for OpenAPI. FastAPI's own way costs time at each request."""
+    """OpenAPI's `security` of an operation that needs a token. FastAPI's own way costs time at each request."""
     return {"security": [{scheme: []}]}
 
 
 def bearer_token(request: Request) -> str:
-    """The bearer token of a request (RFC 6750, section 2.1), or an empty text."""
+    """The bearer token of a request (RFC 6750, section 2.1); empty if there is none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token if scheme.lower() == "bearer" else ""
 
 
 def caller_address(request: Request, trusted_hops: int) -> Address | None:
-    """The public address of the caller, or None if it is unknown.
+    """The public address of the caller, never IPv4-mapped; None if it is unknown.
 
-    Each trusted proxy appends its peer's address to X-Forwarded-For; entries further left are the caller's claims.
-    Without a trusted proxy it is the socket's address. IPv4-mapped addresses are unmapped.
+    Each trusted proxy appends its peer's address to X-Forwarded-For. Entries further left are the caller's claims.
+    Without a trusted proxy it is the socket's address.
     """
     if trusted_hops == 0:
         return _address(request.client.host) if request.client else None

@@ -28,7 +28,7 @@ CSV_ROWS = (
 
 
 def _iso_day(text: object) -> object:
-    # Pydantic would take numbers for seconds since 1970.
+    # Pydantic takes numbers for seconds since 1970.
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text):
         raise PydanticCustomError("day", "write a day as in 2026-11-30")
     return text

@@ -1,7 +1,4 @@
-"""Ed25519 keys as JSON Web Keys (RFC 7517, RFC 8037).
-
-A key's id is its thumbprint (RFC 7638), so that no id has to be chosen or registered.
-"""
+"""Ed25519 keys as JSON Web Keys (RFC 7517, RFC 8037), each with its thumbprint (RFC 7638) as its id."""
 
 import hashlib
 import json
@@ -17,7 +14,7 @@ Key = TypeVar("Key")
 
 
 def thumbprint(jwk: Jwk) -> str:
-    """The id of a key from its public members (RFC 7638, section 3; RFC 8037, section 2)."""
+    """The id of a key, from its public members (RFC 7638, section 3; RFC 8037, section 2)."""
     members = {name: jwk[name] for name in ("crv", "kty", "x")}
     return base64url(hashlib.sha256(json.dumps(members, separators=(",", ":"), sort_keys=True).encode()).digest())
 
@@ -70,7 +67,7 @@ def _keys(jwks: object, read: Callable[[Jwk], Key], *, private: bool) -> dict[st
 class VerifyingKeys:
     """Public keys by their id.
 
-    Raises ValueError, whose text is for people and shows no key, if `jwks` is no parsed public JWKS.
+    Raises ValueError, whose text shows no key, if `jwks` is no parsed public JWKS.
     """
 
     def __init__(self, jwks: object) -> None:
@@ -80,7 +77,7 @@ class VerifyingKeys:
 class SigningKeys(VerifyingKeys):
     """Private keys by their id: the first is current, all verify.
 
-    Raises ValueError, as `VerifyingKeys` does, if `jwks` is no parsed private JWKS.
+    Raises ValueError, whose text shows no key, if `jwks` is no parsed private JWKS.
     """
 
     def __init__(self, jwks: object) -> None:

@@ -1,20 +1,20 @@
 """Pseudonyms: a keyed hash of a keyed hash takes the place of a name.
 
-The client hashes with its organization's salt, so that no name leaves the computer. The service hashes again with its
-pepper and the organization's id. So neither the license file nor the store alone is enough to test a guess, and one
-person has unrelated pseudonyms in two organizations. Vectors for both steps: tests/vectors/.
+The client hashes with its organization's salt, so no name leaves the computer (docs/protocol.md). The service hashes
+again with its pepper and the organization's id. So neither the license file nor the store alone is enough to test a
+guess, and one person has unrelated pseudonyms in two organizations. Vectors for both steps: tests/vectors/.
 
-docs/protocol.md specifies the client's step, which each client implements. It is here as well because an operator who
-looks for a person needs it.
+The client's step is here because the operator's commands need it to find a person.
 """
 
 import base64
 import hmac
 import unicodedata
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
+from licensing.rules.license import Address
 from licensing.rules.model import Person
 
 ClientKind = Literal["user", "host"]
@@ -45,14 +45,14 @@ def normalized(name: str) -> str:
 
 
 def client_hash(salt: bytes, kind: ClientKind, name: str) -> str:
-    """The client's step: 43 characters base64url for a username or a host's name.
+    """The client's step: 43 characters base64url for a username, or for a host's name, fully qualified if possible.
 
-    `salt` is the license's claim, decoded. A host's name is its fully qualified name, if it has one.
+    `salt` is the license's claim, decoded.
     """
     return base64url(hmac.digest(salt, f"{kind}:{normalized(name)}".encode(), "sha256"))
 
 
-def network_of(address: IPv4Address | IPv6Address) -> str:
+def network_of(address: Address) -> str:
     """An address in the form that is hashed: an IPv4 address whole, an IPv6 address cut to its /64.
 
     A home or office has a /64 of its own, in which computers change addresses daily.
@@ -63,37 +63,31 @@ def network_of(address: IPv4Address | IPv6Address) -> str:
 
 
 class Peppers:
-    """The service's secret keys, by their ids. The first is current; older ones find what was stored under them."""
+    """The service's secret keys by their ids, at least one. The first is current; older ones find older sessions."""
 
     def __init__(self, keys: Mapping[str, bytes]) -> None:
-        """`keys` maps ids to secrets: at least one, the current one first."""
         self._keys = dict(keys)
         self.current = next(iter(self._keys))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)
 
-    def pseudonym(self, pepper: str, organization: str, kind: PseudonymKind, value: str) -> str:
+    def pseudonym(self, pepper: str, organization_id: str, kind: PseudonymKind, value: str) -> str:
         """The service's step on a client hash or, for kind `ip`, on `network_of` an address: 22 characters base64url.
 
         Raises KeyError if the pepper is not among the keys.
         """
-        message = b"\0".join((organization.encode(), kind.encode(), value.encode()))
+        message = b"\0".join((organization_id.encode(), kind.encode(), value.encode()))
         return base64url(hmac.digest(self._keys[pepper], message, "sha256")[:PSEUDONYM_BYTES])
 
-    def persons(
-        self, organization: str, user: str, host: str, address: IPv4Address | IPv6Address | None
-    ) -> tuple[Person, ...]:
-        """A caller's pseudonyms under each pepper, the current one first, from its client hashes and its address.
-
-        `ip` is empty if the address is unknown.
-        """
+    def persons(self, organization_id: str, user: str, host: str, address: Address | None) -> tuple[Person, ...]:
+        """A caller's pseudonyms under each pepper, the current one first; `ip` is empty if the address is unknown."""
         network = "" if address is None else network_of(address)
         return tuple(
             Person(
-                user=self.pseudonym(pepper, organization, "user", user),
-                host=self.pseudonym(pepper, organization, "host", host),
-                ip=network and self.pseudonym(pepper, organization, "ip", network),
+                user=self.pseudonym(pepper, organization_id, "user", user),
+                host=self.pseudonym(pepper, organization_id, "host", host),
+                ip=network and self.pseudonym(pepper, organization_id, "ip", network),
                 pepper=pepper,
             )
             for pepper in self._keys

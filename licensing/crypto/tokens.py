@@ -1,4 +1,4 @@
-"""License files, leases and report passes: signed texts (compact JWS, RFC 7515), each type told from the others.
+"""License files, leases and report passes: signed texts (compact JWS, RFC 7515) of three types.
 
 The rules, which hold before any content of a token is used:
 
@@ -10,9 +10,10 @@ The rules, which hold before any content of a token is used:
 
 There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0026.
 
-How the formats may evolve: a license file may gain claims, which old readers ignore. A claim never changes its
-meaning; a file that needs that gets a new `typ`, which old readers refuse.
+A license file may gain claims, which old readers ignore. A claim never changes its meaning: a file that needs that gets
+a new `typ`, which old readers refuse.
 
+Each function that reads raises TokenError if a rule is broken, the content is malformed, or a report pass has expired.
 Left to others: dates and everything else that a genuine license says (`licensing.rules`).
 """
 
@@ -22,19 +23,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from licensing.crypto.keys import SigningKeys, VerifyingKeys
 from licensing.crypto.pseudonyms import base64url, from_base64url
 from licensing.errors import Flaw, TokenError
 from licensing.rules.license import Identifier, License, Moment, Seconds, Text
 
-LICENSE_TYPE = "license+jwt"
-LEASE_TYPE = "lease+jwt"
-LICENSE_LIMIT = 12 * 1024
-LEASE_LIMIT = LICENSE_LIMIT
-REPORT_TYPE = "report+jwt"
-REPORT_LIMIT = 2 * 1024
+LICENSE_TYPE, LICENSE_LIMIT = "license+jwt", 12 * 1024
+LEASE_TYPE, LEASE_LIMIT = "lease+jwt", LICENSE_LIMIT
+REPORT_TYPE, REPORT_LIMIT = "report+jwt", 2 * 1024
 
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
@@ -45,15 +43,12 @@ def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None
 
 
 def signed_by(token: str) -> str:
-    """The id of the key that signed a token known to be genuine: nothing is checked here."""
+    """The id of the key that signed a token, which was verified before: nothing is checked here."""
     return str(_object(from_base64url(token.partition(".")[0]))["kid"])
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
-    """The claims of a genuine token of one type.
-
-    Raises TokenError, which says what is wrong, if the token is not genuine.
-    """
+    """The claims of a genuine token of one type."""
     if len(token) > limit:
         raise TokenError(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
@@ -81,7 +76,6 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
 
 
 def _object(data: bytes) -> dict[str, Any]:
-    """The JSON object in one part of a token. Raises ValueError or RecursionError if there is none."""
     value = json.loads(data)
     if not isinstance(value, dict):
         raise ValueError("is no JSON object")
@@ -93,10 +87,7 @@ def _part(value: Mapping[str, Any]) -> str:
 
 
 def license_text(file: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor a comment.
-
-    Raises TokenError if there is not exactly one such line.
-    """
+    """The JWS in a license file: its one line that is neither blank nor a comment."""
     lines = [line.strip() for line in file.removeprefix("\ufeff").splitlines()]
     tokens = [line for line in lines if line and not line.startswith("#")]
     if len(tokens) != 1:
@@ -105,10 +96,7 @@ def license_text(file: str) -> str:
 
 
 def read_license(token: str, keys: VerifyingKeys) -> License:
-    """The license in a genuine token, whatever its dates.
-
-    Raises TokenError if the token is not a genuine license.
-    """
+    """The license in a genuine token, whatever its dates."""
     claims = verified(token, LICENSE_TYPE, keys, LICENSE_LIMIT)
     try:
         return License.model_validate(claims)
@@ -119,12 +107,12 @@ def read_license(token: str, keys: VerifyingKeys) -> License:
         raise TokenError(Flaw.MALFORMED, f"is signed, but contradicts itself ({message})") from None
 
 
-def write_license(terms: License, keys: SigningKeys) -> str:
+def write_license(license: License, keys: SigningKeys) -> str:
     """Sign a license.
 
     Raises ValueError if the result is too large to be sent with a start.
     """
-    token = sign(terms.claims(), LICENSE_TYPE, keys)
+    token = sign(license.claims(), LICENSE_TYPE, keys)
     if len(token) > LICENSE_LIMIT:
         raise ValueError(
             f"the license would be {len(token)} characters long, {LICENSE_LIMIT} at most can be sent at a start: "
@@ -133,13 +121,11 @@ def write_license(terms: License, keys: SigningKeys) -> str:
     return token
 
 
-class Lease(BaseModel):
-    """The signed answer that lets a program run until `expires_at` (UTC, whole seconds).
+class Lease(BaseModel, frozen=True, extra="ignore", populate_by_name=True, strict=True):
+    """Permission to run until `expires_at` (UTC, whole seconds).
 
-    Where a field and its claim differ in name, the alias is the claim; `claims()` gives the claims as they are signed.
+    Where a field and its claim differ in name, the alias is the claim.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
     issuer: Literal["licensing"] = Field(default="licensing", alias="iss")
     session_id: Text = Field(alias="sub")
@@ -153,15 +139,12 @@ class Lease(BaseModel):
     overdraft: bool
 
     def claims(self) -> dict[str, Any]:
-        """The claims as they are signed: short names, NumericDates, plain JSON types."""
+        """The claims as in the token: short names, NumericDates, plain JSON types."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 def read_lease(token: str, keys: VerifyingKeys) -> Lease:
-    """The lease in a genuine token, also after it has expired: the register decides what it is worth then.
-
-    Raises TokenError if the token is not a lease that this service signed.
-    """
+    """The lease in a genuine token, also after it has expired: the register decides what it is worth then."""
     claims = verified(token, LEASE_TYPE, keys, LEASE_LIMIT)
     try:
         return Lease.model_validate(claims)
@@ -174,10 +157,8 @@ def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
     return sign(lease.claims(), LEASE_TYPE, keys, kid)
 
 
-class ReportPass(BaseModel):
+class ReportPass(BaseModel, frozen=True, extra="ignore", populate_by_name=True, strict=True):
     """Permission to read one organization's usage until `expires_at`, signed by the vendor's issuer key."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, strict=True)
 
     issuer: Text = Field(alias="iss")
     organization_id: Identifier = Field(alias="sub")
@@ -187,10 +168,7 @@ class ReportPass(BaseModel):
 
 
 def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPass:
-    """The report pass in a genuine token.
-
-    Raises TokenError if the token is no genuine report pass, or has expired at `now`.
-    """
+    """The report pass in a genuine token that has not expired at `now`."""
     claims = verified(token, REPORT_TYPE, keys, REPORT_LIMIT)
     try:
         report_pass = ReportPass.model_validate(claims)

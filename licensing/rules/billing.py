@@ -1,41 +1,37 @@
-"""What a month's use comes to: statements by time and by project, from the day figures.
+"""What a month's use comes to: statements by time and by project, made from daily totals.
 
 The rules:
 
-- One line for each license that is billed, and with billing by project one more for each project of an
-  organization, over all its licenses: its `active_days` are distinct days, its other figures sums. The column
-  `line` tells the two apart, so that nobody adds a project to its own licenses.
-- `seat_seconds` and `overdraft_seconds` mean what they mean in the figures and are the sums of the month's
-  days; the second is a part of the first. The billed hours are apart: `billed_hours` for use within the seats
-  bought, `overdraft_hours` for use beyond them.
-- Time is exact, or each stay is rounded up to whole minutes. A stay is an unbroken time on one seat: a
-  session, or with sharing the sessions that overlap on the seat, which nobody should pay for twice. What of
-  it lies in another month is on that month's statement.
-- A month is `closed` once it has ended and nothing that is still to be heard of a session can change its figures.
-- Minutes are counted from the sessions themselves, which may be gone sooner than the figures of their days: erased on
-  request, or past their year. Where the two no longer agree, a line bills nothing: its hours are left empty, rather
-  than told too low, and it is not closed.
-- Whether a license is billed, and to which project, is what its newest file says, of months before that file, too.
+- There is one line for each license that is billed. With billing by project there is one more for each project of an
+  organization, over all its licenses. Its `active_days` are distinct days, its other numbers sums.
+- `seat_seconds` and `overdraft_seconds` are the sums of the daily totals; the second is a part of the first. The billed
+  hours are apart: `billed_hours` within the seats bought, `overdraft_hours` beyond them.
+- Time is exact, or each stay is rounded up to whole minutes. A stay is an unbroken time on one seat: a session, or with
+  sharing the sessions that overlap on the seat, which are billed once. Each month bills its own part of a stay.
+- A month is `closed` once it has ended and no session can change its totals any more.
+- Minutes are counted from sessions, which may be deleted before their daily totals: erased on request, or past their
+  year. If the two no longer agree, a line is not closed and its hours are empty, since they would be too low.
+- A license's newest file says whether it is billed and to which project, also for months before that file.
 
-For these two reasons the statement that counts is the one that was billed by. Its checksum tells it from all others.
+By the last two rules a month's statement can change later. The one that was billed by counts; its checksum identifies
+it.
 
-Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows as they
-stand in the CSV, header included, so that `head -n -1 statement.csv | sha256sum` checks a file; the JSON of
-the same statement carries the same one.
+Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows of the CSV, header
+included: `head -n -1 statement.csv | sha256sum` checks a file. The JSON of the same statement has the same checksum.
 """
 
 import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 
-from licensing.rules.totals import DayTotals, aggregate_day
+from licensing.rules.totals import DayTotals, aggregate_day, month_of
 from licensing.rules.usage import DAY, Use, midnight, stays
 
 MINUTE = timedelta(minutes=1)
@@ -59,12 +55,10 @@ class Minutes:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What one license brings to a month's statement.
+    """The use of one license in a month.
 
-    `billing` is `time` or `project`; `project` is empty where the license names none. `sessions` is the
-    month's, each once; `days` are the figures of its days, of which those without use may be left out.
-    Before `final_before` nothing can change any more. `minutes` matter for `Rounding.MINUTE` alone; None where they
-    are not known.
+    `billing` is `time` or `project`. `sessions` counts each of the month's once. `days` may leave out those without
+    use; before `final_before` they cannot change. `minutes`: for `Rounding.MINUTE` alone; None if not known.
     """
 
     organization_id: str
@@ -80,9 +74,9 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of a statement; its fields are the columns. A project's `license` lists ids, spaced.
+    """One row of a statement; its fields are the columns. A project's `license` lists ids with spaces in between.
 
-    The hours are None, in CSV empty, where minutes can no longer be told.
+    The hours are None, in CSV empty, where the minutes are no longer known.
     """
 
     line: str
@@ -116,7 +110,10 @@ class Statement:
 
 
 def bounds(month: str) -> tuple[datetime, datetime]:
-    """The first instant of a UTC month, and that of the next. ValueError for anything but `YYYY-MM`."""
+    """The first instant of a UTC month, and that of the next.
+
+    Raises ValueError if `month` is not a month, `YYYY-MM`.
+    """
     begin = datetime.strptime(month, "%Y-%m").replace(tzinfo=UTC)
     if f"{begin:%Y-%m}" != month or begin.year == MAXYEAR:
         raise ValueError(f"{month} is not a month")
@@ -124,19 +121,16 @@ def bounds(month: str) -> tuple[datetime, datetime]:
 
 
 def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
-    """Round up each stay of one license's sessions in a month; sessions beside the month are passed over."""
-    within = overdraft = 0
-    for stay in stays(uses, *bounds(month), as_of):
-        begun = -(-stay.length // MINUTE)
-        if stay.overdraft:
-            overdraft += begun
-        else:
-            within += begun
-    return Minutes(within, overdraft)
+    """Round up each stay of one license's sessions in a month; sessions of other times are left out."""
+    rounded = [(stay.overdraft, -(-stay.length // MINUTE)) for stay in stays(uses, *bounds(month), as_of)]
+    return Minutes(
+        within=sum(each for overdraft, each in rounded if not overdraft),
+        overdraft=sum(each for overdraft, each in rounded if overdraft),
+    )
 
 
 def agree(uses: Iterable[Use], days: Iterable[DayTotals], month: str, as_of: datetime) -> bool:
-    """Whether one license's sessions still are those that the figures of a month's days were made from."""
+    """Whether one license's sessions still are those from which a month's daily totals were made."""
     begin, end = bounds(month)
     present: defaultdict[date, list[Use]] = defaultdict(list)
     for use in uses:
@@ -154,9 +148,9 @@ def _billed(days: Iterable[DayTotals]) -> dict[date, tuple[int, int, int]]:
 
 
 def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of: datetime) -> Statement:
-    """Draw up the statement of a UTC month `YYYY-MM`, as known at `as_of`.
+    """The statement of a UTC month `YYYY-MM`, as known at `as_of`.
 
-    Raises ValueError for a day of another month.
+    Raises ValueError if a day is of another month.
     """
     projects: defaultdict[tuple[str, str], list[Account]] = defaultdict(list)
     lines = []
@@ -173,23 +167,21 @@ def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of
 def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) -> Line:
     days = [day for account in accounts for day in account.days]
     for day in days:
-        if f"{day.day:%Y-%m}" != month:
+        if month_of(day.day) != month:
             raise ValueError(f"{day.day} is not a day of {month}")
     seat_seconds = sum(day.seat_seconds for day in days)
     overdraft_seconds = sum(day.overdraft_seconds for day in days)
-    told = True
+    rounded = [account.minutes for account in accounts if account.minutes is not None]
     if rounding is Rounding.EXACT:
         within, overdraft = seat_seconds - overdraft_seconds, overdraft_seconds
     else:
-        rounded = [account.minutes for account in accounts if account.minutes is not None]
-        told = len(rounded) == len(accounts)
-        within = 60 * sum(each.within for each in rounded)
-        overdraft = 60 * sum(each.overdraft for each in rounded)
+        within, overdraft = 60 * sum(each.within for each in rounded), 60 * sum(each.overdraft for each in rounded)
+    known = rounding is Rounding.EXACT or len(rounded) == len(accounts)
     first = accounts[0]
     return Line(
         line=kind,
         month=month,
-        closed=told and bounds(month)[1] <= min(account.final_before for account in accounts),
+        closed=known and bounds(month)[1] <= min(account.final_before for account in accounts),
         organization=first.organization_id,
         license=" ".join(sorted(account.license_id for account in accounts)),
         product=first.product if kind == "license" else "",
@@ -200,8 +192,8 @@ def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) ->
         sessions=sum(account.sessions for account in accounts),
         seat_seconds=seat_seconds,
         overdraft_seconds=overdraft_seconds,
-        billed_hours=_hours(within) if told else None,
-        overdraft_hours=_hours(overdraft) if told else None,
+        billed_hours=_hours(within) if known else None,
+        overdraft_hours=_hours(overdraft) if known else None,
     )
 
 
@@ -213,25 +205,18 @@ def _rows(of: Statement) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_cells(line) for line in of.lines)
+    for line in of.lines:
+        writer.writerow(str(cell).lower() if isinstance(cell, bool) else cell for cell in astuple(line))
     return text.getvalue()
 
 
-def _cells(line: Line) -> Iterator[str]:
-    for value in astuple(line):
-        if value is None:
-            yield ""
-        else:
-            yield str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def checksum(of: Statement) -> str:
-    """SHA-256, in hexadecimal, over the rows of the statement as its CSV has them."""
+    """SHA-256, in hexadecimal, over the rows of the statement's CSV."""
     return sha256(_rows(of).encode()).hexdigest()
 
 
 def to_csv(of: Statement) -> str:
-    """The statement as CSV: header, rows, and as the last line the checksum; lines end in a line feed."""
+    """The statement as CSV: header, rows, and the checksum as the last line; lines end in a line feed."""
     return f"{_rows(of)}# sha256 {checksum(of)}\n"
 
 

@@ -1,4 +1,4 @@
-"""What a license says, and whom it admits.
+"""What a license file says, and which callers it admits.
 
 The rules, in this order; the first that fails is the answer:
 
@@ -8,7 +8,7 @@ The rules, in this order; the first that fails is the answer:
 4. if it lists networks, the caller's address lies in one of them.
 
 A named-user license must list users, a node-locked license must list hosts. A floating license must be recorded,
-since its seats are counted in the register. A license that breaks this is malformed, even with a valid signature.
+since its seats are counted in the register. Otherwise it is malformed, even with a valid signature.
 
 Left to others: signatures (`licensing.crypto.tokens`); suspension, serials and seats, which need the register
 (`licensing.rules.seats`).
@@ -23,7 +23,6 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     PlainSerializer,
     StringConstraints,
@@ -34,7 +33,7 @@ from pydantic_core import PydanticCustomError
 Address = IPv4Address | IPv6Address
 
 Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""The id of a license or an organization; also a key in the store, hence the small alphabet."""
+"""The id of a license or an organization. It is also a key in the store, hence the small alphabet."""
 
 ClientHash = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 """What a client sends in place of a name: HMAC-SHA-256, base64url without padding."""
@@ -47,7 +46,7 @@ def _one_line(text: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True), AfterValidator(_one_line)]
-"""A short text for people, on one line since it stands in the heading of a license file."""
+"""A short text for people; one line, since it stands in the heading of a license file."""
 
 
 def _moment(value: object) -> object:
@@ -61,21 +60,18 @@ def _moment(value: object) -> object:
 
 
 Moment = Annotated[
-    datetime,
-    BeforeValidator(_moment),
-    PlainSerializer(lambda moment: int(moment.timestamp()), return_type=int),
+    datetime, BeforeValidator(_moment), PlainSerializer(lambda moment: int(moment.timestamp()), return_type=int)
 ]
 """An instant: a JWT NumericDate (RFC 7519, section 2) outside, an aware UTC datetime inside."""
 
 
-def _written(value: object) -> object:
+def _text_of_network(value: object) -> object:
     if isinstance(value, int):
-        raise ValueError("must be a text such as 198.51.100.0/24")  # a number would be taken for an address
+        raise ValueError("must be a text such as 198.51.100.0/24")  # pydantic takes a number for an address
     return value
 
 
-Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_written)]
-
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_text_of_network)]
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
 
@@ -105,23 +101,18 @@ class Billing(StrEnum):
     PROJECT = "project"
 
 
-class Organization(BaseModel):
+class Organization(BaseModel, frozen=True, extra="ignore"):
     """A customer."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: Identifier
     name: Text
 
 
-class License(BaseModel):
+class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
     """The claims of a license file (docs/protocol.md). Unknown claims are ignored, so that issuers can add some.
 
-    Where a field and its claim differ in name, the alias is the claim; `claims()` gives the claims as they stand in
-    the file.
+    Where a field and its claim differ in name, the alias is the claim.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     issuer: Text = Field(alias="iss")
     id: Identifier = Field(alias="sub")
@@ -152,8 +143,8 @@ class License(BaseModel):
     lease_keys: dict[str, Any]
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> Self:
-        """The type of each error is the claim to change."""
+    def _is_consistent(self) -> Self:
+        # The type of each error is the claim to change.
         if self.valid_until <= self.valid_from:
             raise PydanticCustomError("exp", "the license ends before it begins")
         if self.lease_seconds <= self.heartbeat_seconds:
@@ -174,7 +165,7 @@ class License(BaseModel):
         return frozenset(kid for kid in kids if isinstance(kid, str))
 
     def claims(self) -> dict[str, Any]:
-        """The claims as they stand in the file: short names, NumericDates, plain JSON types."""
+        """The claims as in the file: short names, NumericDates, plain JSON types."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
@@ -191,10 +182,9 @@ class Refusal(StrEnum):
 
 
 def admits(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
-    """Decide whether a license admits a caller: None if it does, else the first rule that it fails.
+    """Whether a license admits a caller: None if it does, else the first rule that it fails.
 
-    `user` and `host` are client hashes. `address` is the caller's, IPv4-mapped ones already unmapped. None stands for
-    an unknown address, which lies in no network.
+    `user` and `host` are client hashes. `address` is never IPv4-mapped; None is unknown, and lies in no network.
     """
     if now < license.valid_from:
         return Refusal.NOT_YET_VALID
@@ -214,8 +204,8 @@ def lease_end(
 ) -> tuple[datetime, bool]:
     """When a lease that is granted now ends, and whether it is borrowed.
 
-    A wish for more than `borrow_seconds` is cut to that. A wish for at most `lease_seconds` is not a borrowing. No
-    lease outlasts its license.
+    `wanted_seconds` is cut to `borrow_seconds`, and is no borrowing up to `lease_seconds`. The lease never outlasts the
+    license.
     """
     borrowed_seconds = min(wanted_seconds, borrow_seconds)
     end = now + timedelta(seconds=max(lease_seconds, borrowed_seconds))

@@ -1,20 +1,16 @@
-"""What a person is told of what the register holds on them: each field with its meaning, and until when it is kept.
+"""An export of what the register holds on a person: each field with its meaning, and until when it is kept.
 
-The register holds no name; who a session belongs to is known to whoever asks with the name, and to nobody else.
+The register holds no name. Only somebody who asks with the name learns whose a session is.
 """
 
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+from pydantic import BaseModel, Field
 
 
-class SessionData(BaseModel):
+class SessionData(BaseModel, frozen=True, extra="forbid"):
     """One use of one program."""
-
-    model_config = FROZEN
 
     license: Annotated[str, Field(description="the license under which the program ran")]
     product: Annotated[str, Field(description="the program")]
@@ -39,10 +35,8 @@ class SessionData(BaseModel):
     ] = None
 
 
-class WaitData(BaseModel):
+class WaitData(BaseModel, frozen=True, extra="forbid"):
     """A start that was refused before it became one of the sessions."""
-
-    model_config = FROZEN
 
     license: Annotated[str, Field(description="the license under which the program was to run")]
     session: Annotated[str, Field(description="the session that it became; nothing else says who it was")]
@@ -51,10 +45,8 @@ class WaitData(BaseModel):
     reason: Annotated[str, Field(description="why; this record is deleted once its month has been counted")]
 
 
-class PersonalData(BaseModel):
+class PersonalData(BaseModel, frozen=True, extra="forbid"):
     """All that the register holds on a person under one organization's licenses."""
-
-    model_config = FROZEN
 
     organization: Annotated[str, Field(description="the customer whose licenses were looked through")]
     as_of: Annotated[datetime, Field(description="when that was")]
@@ -65,7 +57,7 @@ class PersonalData(BaseModel):
 
 
 def as_text(data: PersonalData) -> str:
-    """The same for people to read: what was found, then what each field means."""
+    """The export for people to read: what was found, then what each field means."""
     lines = [
         f"What the register holds, as of {data.as_of:%Y-%m-%d %H:%M} UTC",
         f"Organization: {data.organization}; licenses looked through: {data.licenses}; under keys: {data.peppers}",

@@ -1,16 +1,13 @@
-"""What a customer is told about the use of its licenses: a page, a CSV and a JSON are made from this alone.
+"""A customer's report on the use of its licenses: the source of the page, the CSV and the JSON.
 
 The rules:
 
-- No names and no pseudonyms, only figures. Hours are told where they cannot be one person's working time: the
-  busy hours of a license only if on some day at least `small_group` people used it, the hour of a day's or a
-  month's peak only if that day they did.
-- Days are UTC, in every format: their figures are counted once, from midnight to midnight UTC, and sessions
-  or users cannot be moved between days afterwards. Hours are moved to the customer's time zone, since the
-  peak of an hour is the same by whatever name the hour goes. Where a zone is off by a part of an hour, the
-  peak of a UTC hour counts in both hours that it overlaps, so that no hour looks quieter than it was.
-- The verdict compares peaks with the seats bought at the time of asking. Working days are Monday to Friday;
-  public holidays are not known here.
+- There are no names and no pseudonyms, only totals. Hours are withheld where they could be one person's working time.
+  Busy hours need a day on which at least `small_group` people used the license; the hour of a peak needs that day.
+- Days are UTC in every format, since sessions and users cannot be moved between days afterwards. Hours are in the
+  customer's time zone. Where a zone is off by part of an hour, the peak of a UTC hour counts in both hours it overlaps.
+- The verdict compares peaks with the seats bought at the time of asking. Working days are Monday to Friday; public
+  holidays are not known here.
 """
 
 import csv
@@ -24,10 +21,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day
-from licensing.rules.usage import midnight
-
-FROZEN = ConfigDict(frozen=True, extra="forbid")
+from licensing.rules.totals import HOUR, DayTotals, MonthTotals, Totals, aggregate_day
+from licensing.rules.usage import DAY, midnight
 
 
 class Format(StrEnum):
@@ -40,19 +35,15 @@ class Format(StrEnum):
     HTML = "html"
 
 
-class Customer(BaseModel):
+class Customer(BaseModel, frozen=True, extra="forbid"):
     """The organization that the report is for."""
-
-    model_config = FROZEN
 
     id: str
     name: str
 
 
-class DayUsage(BaseModel):
+class DayUsage(BaseModel, frozen=True, from_attributes=True):
     """A day's figures as a customer sees them; `peak_at` is withheld (None) where few people were active."""
-
-    model_config = ConfigDict(frozen=True, from_attributes=True)
 
     day: date
     sessions: int
@@ -66,10 +57,8 @@ class DayUsage(BaseModel):
     overdraft_seconds: int
 
 
-class BusyHour(BaseModel):
+class BusyHour(BaseModel, frozen=True, extra="forbid"):
     """One hour of the week: the mean over the weeks of its peaks, and the highest of them."""
-
-    model_config = FROZEN
 
     mean: float
     most: int
@@ -86,23 +75,19 @@ class State(StrEnum):
     UNRECORDED = "unrecorded"
 
 
-class Verdict(BaseModel):
+class Verdict(BaseModel, frozen=True, extra="forbid"):
     """The answer to the customer's question, as a state for programs, a few words, and a sentence."""
-
-    model_config = FROZEN
 
     state: State
     headline: str
     sentence: str
 
 
-class LicenseUsage(BaseModel):
+class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     """One license: what was bought, whether it suffices, and the figures that say so.
 
     `busy` has seven days, Monday first, of 24 hours in the report's time zone; None where it is withheld.
     """
-
-    model_config = FROZEN
 
     id: str
     product: str
@@ -116,10 +101,8 @@ class LicenseUsage(BaseModel):
     busy: tuple[tuple[BusyHour, ...], ...] | None
 
 
-class OrganizationMonth(BaseModel):
+class OrganizationMonth(BaseModel, frozen=True, extra="forbid"):
     """How many people used any of the organization's licenses in a month, each counted once."""
-
-    model_config = FROZEN
 
     month: str
     users: int
@@ -158,15 +141,14 @@ def license_usage(
     zone: ZoneInfo,
     small_group: int,
 ) -> LicenseUsage:
-    """Report on one license.
+    """Report on one license, which was in force from `first` to `last`.
 
-    `first` and `last` bound the days of the report on which the license was in force: those among them
-    without figures in `days` had no use, unless the license is not `recorded`.
+    A day in between that is not among `days` had no use, unless the license is not `recorded`.
     """
-    figures = sorted(days, key=lambda day: day.day)
-    crowded = {day.day for day in figures if day.users >= small_group}
+    totals = sorted(days, key=lambda day: day.day)
+    crowded = {day.day for day in totals if day.users >= small_group}
     if recorded:
-        figures = _without_gaps({day.day: day for day in figures}, first, last)
+        totals = _without_gaps({day.day: day for day in totals}, first, last)
     return LicenseUsage(
         id=id,
         product=product,
@@ -174,32 +156,27 @@ def license_usage(
         sharing=sharing,
         seats=seats,
         overdraft=overdraft,
-        verdict=verdict(figures, seats if kind == "floating" else 0, recorded),
-        days=tuple(_told_day(day, crowded) for day in figures),
-        months=tuple(_told_month(month, crowded) for month in sorted(months, key=lambda month: month.month)),
-        busy=busy_hours(figures, zone) if crowded else None,
+        verdict=verdict(totals, seats if kind == "floating" else 0, recorded),
+        days=tuple(DayUsage.model_validate(_without_hour(day, crowded)) for day in totals),
+        months=tuple(_without_hour(month, crowded) for month in sorted(months, key=lambda month: month.month)),
+        busy=busy_hours(totals, zone) if crowded else None,
     )
 
 
 def _without_gaps(known: Mapping[date, DayTotals], first: date, last: date) -> list[DayTotals]:
-    every = {first + timedelta(days=number) for number in range((last - first).days + 1)} | known.keys()
+    every = {first + number * DAY for number in range((last - first).days + 1)} | known.keys()
     return [known.get(day) or aggregate_day(day, (), (), midnight(day)).totals for day in sorted(every)]
 
 
-def _told_day(day: DayTotals, crowded: Collection[date]) -> DayUsage:
-    told = DayUsage.model_validate(day)
-    return told if day.day in crowded else told.model_copy(update={"peak_at": None})
-
-
-def _told_month(month: MonthTotals, crowded: Collection[date]) -> MonthTotals:
-    return month if month.peak_at and month.peak_at.date() in crowded else replace(month, peak_at=None)
+def _without_hour(totals: Totals, crowded: Collection[date]) -> Totals:
+    """Totals without the hour of their peak, unless enough people were active on that day."""
+    return totals if totals.peak_at and totals.peak_at.date() in crowded else replace(totals, peak_at=None)
 
 
 def busy_hours(days: Iterable[DayTotals], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
     """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days.
 
-    When clocks go back, the hour that comes twice is taken once, with the higher peak. An hour of the week
-    that none of `days` covers is 0.
+    When clocks go back, the hour that comes twice counts once, with the higher peak. An hour that no day covers is 0.
     """
     peaks: defaultdict[tuple[date, int], int] = defaultdict(int)
     for day in days:
@@ -207,7 +184,8 @@ def busy_hours(days: Iterable[DayTotals], zone: ZoneInfo) -> tuple[tuple[BusyHou
             begin = midnight(day.day) + hour * HOUR
             for instant in (begin, begin + HOUR - timedelta.resolution):
                 local = instant.astimezone(zone)
-                peaks[local.date(), local.hour] = max(peaks[local.date(), local.hour], peak)
+                key = local.date(), local.hour
+                peaks[key] = max(peaks[key], peak)
     week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
     for (local_day, hour), peak in peaks.items():
         week[local_day.weekday()][hour].append(peak)
@@ -219,9 +197,9 @@ def _busy_hour(seen: list[int]) -> BusyHour:
 
 
 def verdict(days: Iterable[DayTotals], seats: int, recorded: bool = True) -> Verdict:
-    """Say whether the seats sufficed on these days; `seats` is 0 for a license that takes none.
+    """Whether the seats sufficed on these days; `seats` is 0 for a license that takes none.
 
-    Where the customer has asked that use is not `recorded`, nobody can say that there was none.
+    Use that is not `recorded` is not said to be none.
     """
     days = list(days)
     peak = max((day.peak for day in days), default=0)
@@ -278,23 +256,18 @@ def _count(number: int, noun: str) -> str:
 def to_csv(report: Report) -> str:
     """One table: of each license a row for each day, then one for each month; lines end in a line feed.
 
-    Either `day` or `month` is filled, so that nobody adds a month to its own days. A month's row is about the whole
-    month, whatever days were asked for, and empty where a figure was not kept. Columns are stable: new ones come last.
+    Either `day` or `month` is filled. A month's row is about the whole month, and has empty cells for totals that were
+    suppressed. Columns are a contract: new ones come last.
     """
     text = io.StringIO()
     columns = ("organization", "license", "product", "kind", "seats", *DayUsage.model_fields, "month")
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    for license_ in report.licenses:
-        of = {
-            "organization": report.organization.id,
-            "license": license_.id,
-            "product": license_.product,
-            "kind": license_.kind,
-            "seats": license_.seats,
-        }
-        told = license_.model_dump(mode="json", include={"days", "months"})
-        writer.writerows(of | figures for figures in (*told["days"], *told["months"]))
+    for usage in report.licenses:
+        bought = usage.model_dump(mode="json", include={"product", "kind", "seats"})
+        row = {"organization": report.organization.id, "license": usage.id, **bought}
+        totals = usage.model_dump(mode="json", include={"days", "months"})
+        writer.writerows(row | each for each in (*totals["days"], *totals["months"]))
     return text.getvalue()
 
 

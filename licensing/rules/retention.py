@@ -4,16 +4,17 @@ from datetime import datetime
 
 
 def year_before(moment: datetime) -> datetime:
-    """The same time a year ago: what ended before then is to go; on 29 February, all that ended in February."""
-    try:
-        return moment.replace(year=moment.year - 1)
-    except ValueError:
-        return moment.replace(year=moment.year - 1, month=3, day=1, hour=0, minute=0, second=0, microsecond=0)
+    """The same time a year earlier; for 29 February, 1 March. A session that ended before it is deleted."""
+    return _in_year(moment, moment.year - 1)
 
 
 def year_after(moment: datetime) -> datetime:
-    """When what ended at a moment is to go; of what ended on 29 February, that is 1 March."""
+    """The same time a year later; for 29 February, 1 March. A session that ended at `moment` is deleted then."""
+    return _in_year(moment, moment.year + 1)
+
+
+def _in_year(moment: datetime, year: int) -> datetime:
     try:
-        return moment.replace(year=moment.year + 1)
-    except ValueError:
-        return moment.replace(year=moment.year + 1, month=3, day=1, hour=0, minute=0, second=0, microsecond=0)
+        return moment.replace(year=year)
+    except ValueError:  # 29 February
+        return moment.replace(year=year, month=3, day=1, hour=0, minute=0, second=0, microsecond=0)

@@ -1,27 +1,27 @@
-"""Anonymous totals: the day and month figures of one license.
+"""Anonymous usage totals of one license: of its days and its months.
 
-Days and months are UTC. Each day counts what touches it, so a session across midnight counts in both days,
-each with its own part of the time; seat-seconds of days therefore add up to those of their month, while
-sessions, users, hosts and denials do not: a month counts each of them once.
+Days and months are UTC. A day counts each session that touches it, so a session across midnight counts on both days.
+The seat-seconds of the days add up to those of their month. Sessions, users, hosts and denials do not: a month counts
+each of them once.
 
-| figure | counts |
+| total | counts |
 | --- | --- |
 | `sessions` | sessions that touch the time, also those of no length |
 | `users`, `hosts` | distinct pseudonyms on those sessions; a new pepper in between makes them appear twice |
-| `seat_seconds` | time for which holders held, each counted once, rounded to the second for each day |
+| `seat_seconds` | time for which holders held a seat, each counted once, rounded to the second for each day |
 | `peak` | most holders at one instant (without seats: sessions); more than the seats when in overdraft |
-| `peak_at` | the UTC hour in which the peak was first reached; None if nothing was held |
-| `hours` | the peak of each UTC hour of a day, 24 numbers: all that a busy-hours picture needs |
+| `peak_at` | the UTC hour in which the peak was first reached; None if no seat was held |
+| `hours` | the peak of each UTC hour of a day: 24 numbers |
 | `denials` | sessions that were refused for want of a seat |
-| `waits` | those of them that were served within 15 minutes of their first refusal |
+| `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
 
-What this module does not do: it reads and stores nothing, and leaves to its callers which days have closed.
+Left to others: reading, saving, and which days have closed (`licensing.services.totals`).
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import TypeVar
@@ -67,11 +67,13 @@ class MonthTotals:
 
 @dataclass(frozen=True, slots=True)
 class DayAggregate:
-    """The figures of a day, and the pseudonyms behind them that its month needs; never to be stored."""
+    """The totals of a day, and what its month needs besides: pseudonyms and session ids, which are never saved.
+
+    `carried` is how many of the sessions began on an earlier day.
+    """
 
     totals: DayTotals
     carried: int
-    """How many of the sessions had begun on an earlier day."""
     users: frozenset[str]
     hosts: frozenset[str]
     denied: frozenset[str]
@@ -79,46 +81,38 @@ class DayAggregate:
 
 
 def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: datetime) -> DayAggregate:
-    """Aggregate one UTC day of one license.
+    """Aggregate one UTC day of one license; a day that is not over, up to `as_of`.
 
-    `uses` and `denials` may hold more than the day's; `usage.Retrospect` says which of `uses` a day needs. The
-    figures of a day that is not over at `as_of` are those up to then. Memory: the day's.
+    `uses` and `denials` may hold more than the day's; `usage.Retrospect` says which of `uses` a day needs.
     """
-    begin, end = midnight(day), midnight(day) + DAY
-    present: list[Use] = []
-    starts: defaultdict[str, list[datetime]] = defaultdict(list)
-    for use in uses:
-        starts[use.session_id].append(use.started_at)
-        if use.touches(begin, end, as_of):
-            present.append(use)
-    refused = [denial for denial in denials if begin <= denial.first_at < end]
-    waited = frozenset(d.session_id for d in refused if any(map(d.waited, starts.get(d.session_id, ()))))
-    denied = frozenset(denial.session_id for denial in refused)
+    begin, end, uses = midnight(day), midnight(day) + DAY, list(uses)
+    present = [use for use in uses if use.touches(begin, end, as_of)]
+    denied: defaultdict[str, list[Denial]] = defaultdict(list)
+    for denial in denials:
+        if begin <= denial.first_at < end:
+            denied[denial.session_id].append(denial)
+    starts = [(use.started_at, denied[use.session_id]) for use in uses if use.session_id in denied]
+    waited = frozenset(each.session_id for start, tries in starts for each in tries if each.waited(start))
     users = frozenset(use.user for use in present)
     hosts = frozenset(use.host for use in present)
     held = list(stays(present, begin, end, as_of))
     hours = _peaks(held, begin)
     peak = max(hours)
-    return DayAggregate(
-        DayTotals(
-            day=day,
-            sessions=len(present),
-            users=len(users),
-            hosts=len(hosts),
-            seat_seconds=_seconds(held),
-            peak=peak,
-            peak_at=begin + hours.index(peak) * HOUR if peak else None,
-            hours=tuple(hours),
-            denials=len(denied),
-            waits=len(waited),
-            overdraft_seconds=_seconds(stay for stay in held if stay.overdraft),
-        ),
-        carried=sum(use.started_at < begin for use in present),
-        users=users,
-        hosts=hosts,
-        denied=denied,
-        waited=waited,
+    totals = DayTotals(
+        day=day,
+        sessions=len(present),
+        users=len(users),
+        hosts=len(hosts),
+        seat_seconds=_seconds(held),
+        peak=peak,
+        peak_at=begin + hours.index(peak) * HOUR if peak else None,
+        hours=tuple(hours),
+        denials=len(denied),
+        waits=len(waited),
+        overdraft_seconds=_seconds(stay for stay in held if stay.overdraft),
     )
+    carried = sum(use.started_at < begin for use in present)
+    return DayAggregate(totals, carried, users, hosts, frozenset(denied), waited)
 
 
 def _seconds(held: Iterable[Stay]) -> int:
@@ -143,77 +137,72 @@ def month_of(day: date) -> str:
     return f"{day:%Y-%m}"
 
 
+@dataclass(slots=True)
 class MonthAggregate:
     """Adds up the days of one UTC month of one license, in any order, each once.
 
     Memory: the month's distinct users, hosts and denials, however many sessions there were.
     """
 
-    def __init__(self, month: str) -> None:
-        self.month = month
-        self.users: set[str] = set()
-        """The distinct pseudonyms; those of several licenses together give an organization's `users`."""
-        self._hosts: set[str] = set()
-        self._denied: set[str] = set()
-        self._waited: set[str] = set()
-        self._sessions = self._seat_seconds = self._overdraft_seconds = self._peak = 0
-        self._peak_at: datetime | None = None
+    month: str
+    users: set[str] = field(default_factory=set)
+    """The distinct pseudonyms; the union over several licenses gives an organization's `users`."""
+    _hosts: set[str] = field(default_factory=set)
+    _denied: set[str] = field(default_factory=set)
+    _waited: set[str] = field(default_factory=set)
+    _sessions: int = 0
+    _days: list[DayTotals] = field(default_factory=list)
 
     def add(self, day: DayAggregate) -> None:
-        """Add one day; one of another month is an error (ValueError)."""
+        """Add one day.
+
+        Raises ValueError if it is of another month.
+        """
         totals = day.totals
         if month_of(totals.day) != self.month:
             raise ValueError(f"{totals.day} is not a day of {self.month}")
-        # A session counts where it starts; what ran into the month from the one before, on the first.
+        # A session counts on the day on which it starts; one that began before the month, on the first day.
         self._sessions += totals.sessions - (0 if totals.day.day == 1 else day.carried)
+        self._days.append(totals)
         self.users |= day.users
         self._hosts |= day.hosts
         self._denied |= day.denied
         self._waited |= day.waited
-        self._seat_seconds += totals.seat_seconds
-        self._overdraft_seconds += totals.overdraft_seconds
-        if totals.peak_at is not None and (
-            self._peak_at is None or (-totals.peak, totals.peak_at) < (-self._peak, self._peak_at)
-        ):
-            self._peak, self._peak_at = totals.peak, totals.peak_at
 
     def totals(self) -> MonthTotals:
         """The totals of the days added so far."""
+        busiest = max(self._days, key=lambda day: (day.peak, -day.day.toordinal()), default=None)
         return MonthTotals(
             month=self.month,
             users=len(self.users),
             sessions=self._sessions,
             hosts=len(self._hosts),
-            seat_seconds=self._seat_seconds,
-            peak=self._peak,
-            peak_at=self._peak_at,
+            seat_seconds=sum(day.seat_seconds for day in self._days),
+            peak=busiest.peak if busiest else 0,
+            peak_at=busiest.peak_at if busiest else None,
             denials=len(self._denied),
             waits=len(self._waited),
-            overdraft_seconds=self._overdraft_seconds,
+            overdraft_seconds=sum(day.overdraft_seconds for day in self._days),
         )
 
 
 Totals = TypeVar("Totals", DayTotals, MonthTotals)
 
 
-def with_denials_of(before: Totals, again: Totals) -> Totals:
-    """Totals that are aggregated again, with the denials and waits that they had.
+def with_denials_of(saved: Totals | None, totals: Totals) -> Totals:
+    """Totals that are aggregated again, with the denials and waits of those that were saved, if any.
 
-    Sessions can be corrected later; denials cannot, and are let go of once counted, so that they are not there to be
-    counted again.
+    Sessions can be corrected later. Denials cannot, and are deleted once they are counted.
     """
-    return replace(
-        again,
-        denials=max(before.denials or 0, again.denials or 0),
-        waits=max(before.waits or 0, again.waits or 0),
-    )
+    if saved is None:
+        return totals
+    denials, waits = max(saved.denials or 0, totals.denials or 0), max(saved.waits or 0, totals.waits or 0)
+    return replace(totals, denials=denials, waits=waits)
 
 
 def suppress(month: MonthTotals, small_group: int) -> MonthTotals:
-    """What may be kept of a month that outlives the year: `users`, and the rest if they were a `small_group`.
+    """What is kept of a month that outlives the year: `users`, and the rest if they were a `small_group`.
 
-    Of fewer people the other totals would tell how long, when and where one or two of them worked.
+    The other totals of fewer people would show how long, when and where one of them worked.
     """
-    if month.users >= small_group:
-        return month
-    return MonthTotals(month.month, month.users)
+    return month if month.users >= small_group else MonthTotals(month.month, month.users)

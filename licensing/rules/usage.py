@@ -1,17 +1,16 @@
-"""Who held what, and when: the sessions of one license laid along the time line.
+"""Who held what, and when: the sessions of one license on the time line.
 
 The rules:
 
-- A session holds from its start up to, not including, its end. One that is still open holds up to
-  `as_of`. One that ended as it began (it crashed before its first heartbeat) was there, but held nothing.
-- A holder holds one seat however many sessions it has on it: what counts is the union of their times, so
-  that shared seats and overlapping re-starts count once. Where a license takes no seats, each session is
-  its own holder.
-- A holder is in overdraft while any session that it then runs was let in beyond the seats bought.
+- A session holds from its start up to, not including, its end. An open one holds up to `as_of`. One that ended as it
+  began (it crashed before its first heartbeat) is counted, but holds nothing.
+- A holder holds one seat however many sessions it has on it: the union of their times counts, so overlapping re-starts
+  count once. Where a license takes no seats, each session is its own holder.
+- A holder is in overdraft while any of its running sessions was granted beyond the seats bought.
 - A borrowed seat is no special case: it is held until it is returned, or until its lease runs out.
 
-Users, hosts and holders are pseudonyms; they serve to tell one from another and leave this package only as
-numbers (see `figures`). Times are aware and UTC.
+Users, hosts and holders are pseudonyms. They serve to tell one from another, and leave the rules only as numbers
+(`licensing.rules.totals`). Times are aware and UTC.
 """
 
 from collections import defaultdict
@@ -23,17 +22,16 @@ from itertools import groupby
 from licensing.rules.model import Session
 
 DAY = timedelta(days=1)
-#: A start that is refused and then served within this time has waited; one served later has been denied.
 WAIT = timedelta(minutes=15)
+"""A session that is refused and then granted within this time has waited; one granted later was denied."""
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
     """One session of one license.
 
-    `ended_at` is None while it is open, and never before `started_at`. For a lapsed session it is the last
-    heartbeat, but for one that was borrowed the end of its lease: nobody else could have its seat until then.
-    `holder` is empty where the license takes no seats.
+    `ended_at` is None while it is open, and never before `started_at`. `holder` is empty where the license takes no
+    seats.
     """
 
     session_id: str
@@ -46,16 +44,9 @@ class Use:
 
     @classmethod
     def of(cls, session: Session, ended_at: datetime | None = None) -> "Use":
-        """The use that a session is, or was until it ended."""
-        return cls(
-            session_id=session.id,
-            started_at=session.started_at,
-            ended_at=ended_at,
-            user=session.user,
-            host=session.host,
-            holder=session.holder,
-            overdraft=session.overdraft,
-        )
+        """The use of a session that is open, or that ended at a time."""
+        user, host, holder = session.user, session.host, session.holder
+        return cls(session.id, session.started_at, ended_at, user, host, holder, session.overdraft)
 
     def until(self, as_of: datetime) -> datetime:
         """The end of the session, as known at `as_of`, which may be a little before its start."""
@@ -68,7 +59,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """A start that was refused for want of a seat; retries of one wait, on one day, are one denial."""
+    """A start that was refused for want of a seat; retries of one session on one day are one denial."""
 
     session_id: str
     first_at: datetime
@@ -76,7 +67,7 @@ class Denial:
     reason: str = ""
 
     def waited(self, started_at: datetime) -> bool:
-        """Whether a start of the same session at `started_at` means that it had only to wait."""
+        """Whether a start of the same session at `started_at` makes this a wait."""
         return self.first_at <= started_at <= self.first_at + WAIT
 
 
@@ -99,10 +90,7 @@ def midnight(day: date) -> datetime:
 
 
 def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime) -> Iterator[Stay]:
-    """The stays of all holders within `since` ≤ t < `until`, in no order; those of one holder are disjoint.
-
-    Memory: what of `uses` touches the time asked for.
-    """
+    """The stays of all holders within `since` ≤ t < `until`, in no order; those of one holder are disjoint."""
     changes: defaultdict[str, list[tuple[datetime, int, int]]] = defaultdict(list)
     for use in uses:
         begin, end = max(use.started_at, since), min(use.until(as_of), until)
@@ -124,28 +112,26 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
 
 
 class Retrospect:
-    """Goes back in time day by day, and tells of each UTC day the sessions that matter to it.
+    """The sessions that matter to each UTC day, going back in time day by day.
 
-    Those are the sessions that touch the day, and those that start up to `WAIT` after it, which tell whether a denial
-    of the day had only to wait.
+    Those are the sessions that touch the day, and those that start up to `WAIT` after it, which turn denials into
+    waits. A session that ends while the register is read may be given as open and as ended: the end counts.
 
-    A session that ends while the register is read may be told twice, as open and as ended: the end is what counts.
-
-    Going back is what bounds memory: once an end lies before a day, no further session can touch that day, whereas
-    going forward a day stays unfinished for as long as some session might yet end that had begun by then. What is held
-    is the day in hand, and the sessions that run across its midnight.
+    Going back bounds memory: once an end lies before a day, no further session can touch that day. Going forward, a
+    day would stay unfinished until every session that had begun by then has ended. In memory are one day's sessions,
+    and those that run across its midnight.
     """
 
     def __init__(self, open_sessions: Iterable[Use]) -> None:
-        """Begin with the sessions that have not ended."""
-        self._in_hand = {(use.session_id, use.started_at): use for use in open_sessions}
+        self._sessions = {(use.session_id, use.started_at): use for use in open_sessions}
         self._before = date.max
 
     def day(self, day: date, ended: Iterable[Use]) -> list[Use]:
         """The sessions that matter to `day`, given those that ended on it, in any order.
 
-        Days come in turn, each earlier than the one before; a day may be left out only if no session ended on it.
-        Raises ValueError otherwise, for then figures would silently be too small.
+        Each day is earlier than the one before. A day may be left out only if no session ended on it.
+
+        Raises ValueError if a day or an end is out of order: totals would be too small.
         """
         if day >= self._before:
             raise ValueError(f"{day} comes after {self._before}: days go back in time")
@@ -154,6 +140,6 @@ class Retrospect:
         for use in ended:
             if use.ended_at is None or not begin <= use.ended_at < end:
                 raise ValueError(f"a session that ended at {use.ended_at} did not end on {day}")
-            self._in_hand[use.session_id, use.started_at] = use
-        self._in_hand = {key: use for key, use in self._in_hand.items() if use.started_at < end + WAIT}
-        return list(self._in_hand.values())
+            self._sessions[use.session_id, use.started_at] = use
+        self._sessions = {key: use for key, use in self._sessions.items() if use.started_at < end + WAIT}
+        return list(self._sessions.values())

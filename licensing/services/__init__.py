@@ -1,1 +1,1 @@
-"""What can be asked of the service: each use case reads, has the rules decide, and writes."""
+"""The use cases: each reads, has the rules decide, and writes."""

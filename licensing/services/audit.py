@@ -1,7 +1,7 @@
-"""Audit: who did what to what when, from the command line (policy, section 10).
+"""Audit: who changed what and when, from the command line (policy, section 10).
 
-An entry is written before a change is made and closed after it, so that none goes unseen: an entry that was never
-closed tells of a change that may have been made.
+An entry is written before a change and closed after it. An entry that was never closed is a change that may have been
+made.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -21,10 +21,7 @@ FAILED: Final = "failed"
 async def recorded(
     register: Register, clock: Callable[[], datetime], who: str, what: str, subject: str
 ) -> AsyncIterator[None]:
-    """Record a change while it is made.
-
-    `subject` names a license, a session or an organization, or says that it is all licenses; never a person.
-    """
+    """Record a change while it is made; `subject` is a license, a session or an organization, never a person."""
     entry = AuditEntry(clock().astimezone(UTC), who, what, subject, BEGUN)
     entry_id = await register.begin_audit(entry)
     outcome = FAILED

@@ -1,13 +1,13 @@
 """The rights of the people in the register (policy, section 11): see, correct and erase what is held; opt out.
 
 A person is found by pseudonyms under every pepper still in use, over all licenses of one organization. The name itself
-never arrives here, only what its computer would send: the client's hash.
+never arrives here, only the client hash.
 
-Everything is idempotent and safe beside live traffic. Seats stay whole: an active session is ended through the ledger
-before its row goes, and a session that is corrected afterwards has no seat any more.
+Everything is idempotent and safe beside live traffic. An active session is ended through the ledger before its row is
+deleted, so that no seat is lost. Only ended sessions are corrected; they hold no seat.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -30,7 +30,7 @@ Correction = tuple[StoredEnd, EndedSession]
 
 @dataclass(frozen=True, slots=True)
 class PersonQuery:
-    """Whom to look for: client hashes, and an address; each that is given must fit."""
+    """The person to look for: client hashes and an address; each that is given must fit."""
 
     organization_id: str
     user: str
@@ -40,7 +40,7 @@ class PersonQuery:
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """A receipt that names no one."""
+    """A receipt that names no person."""
 
     organization: str
     at: datetime
@@ -51,9 +51,9 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Rectified:
-    """What was corrected. `running` sessions keep their seat as it is; they can be corrected once they have ended.
+    """The result of a correction. `running` sessions are unchanged; they can be corrected once they have ended.
 
-    `reopened_from` is the day from which on final totals are aggregated again; None where there are none.
+    `reopened_from` is the day from which final totals are aggregated again; None if there are none.
     """
 
     corrected: int
@@ -63,7 +63,7 @@ class Rectified:
 
 @dataclass(frozen=True, slots=True)
 class OptedOut:
-    """What opting out did: sessions that ran were ended, rows erased if that was asked for."""
+    """The result of opting out: how many running sessions were ended, and how many rows were erased."""
 
     ended: int
     deleted: int
@@ -73,21 +73,21 @@ class ImplausibleError(Exception):
     """A correction that cannot be right; the text says why."""
 
 
+@dataclass(eq=False, repr=False)
 class OptOut:
-    """Stops and starts the collection under a license. No person is looked for, and no pepper is needed."""
+    """Stops and starts the collection under a license; needs no pepper, since it finds no person."""
 
-    def __init__(self, register: Register, ledger: Ledger) -> None:
-        self._register = register
-        self._ledger = ledger
+    register: Register
+    ledger: Ledger
 
     async def opt_out(
         self, license_id: str, *, erase: bool, initial: LicenseState | None = None, progress: Progress = no_progress
     ) -> OptedOut | None:
-        """Stop all collection under a license; None where there is no such license and no `initial` state for one.
+        """Stop all collection under a license; None if there is no such license and no `initial` state for one.
 
-        Raises ImplausibleError for a floating license, whose seats rest on the register.
+        Raises ImplausibleError if the license is floating: its seats are counted in the register.
         """
-        state = await self._ledger.state(license_id) or initial
+        state = await self.ledger.state(license_id) or initial
         if state is None:
             return None
         if state.terms.kind is Kind.FLOATING:
@@ -95,118 +95,110 @@ class OptOut:
                 f"{license_id} is a floating license: who holds one of its seats must be recorded while they hold it. "
                 "Only named-user and node-locked licenses can do without"
             )
-        steps = 5 if erase else 1
+        register = self.register
+        deletions = (register.delete_ended, register.delete_denials, self._delete_days, register.delete_months)
+        steps = 1 + len(deletions) if erase else 1
         progress(0, steps)
-        await self._ledger.set_collect(license_id, collect=False, initial=initial)
-        ended = await self._end(license_id, [row.value.id async for row in self._register.active(license_id)])
+        await self.ledger.set_collect(license_id, collect=False, initial=initial)
+        ended = await self._end(license_id, [row.value async for row in register.active(license_id)])
         deleted = 0
-        if erase:
-            progress(1, steps)
-            deleted += await self._register.delete_ended(license_id)
-            progress(2, steps)
-            deleted += await self._register.delete_denials(license_id)
-            progress(3, steps)
-            await invalidate_run(self._register, license_id)
-            deleted += await self._register.delete_days(license_id)
-            progress(4, steps)
-            deleted += await self._register.delete_months(license_id)
+        for done, delete in enumerate(deletions if erase else (), 1):
+            progress(done, steps)
+            deleted += await delete(license_id)
         return OptedOut(ended, deleted)
 
     async def opt_in(self, license_id: str) -> bool:
-        """Collect again under a license; False where there is no such license."""
-        return await self._ledger.set_collect(license_id, collect=True) is not None
+        """Collect again under a license; False if there is no such license."""
+        return await self.ledger.set_collect(license_id, collect=True) is not None
 
-    async def _end(self, license_id: str, session_ids: Sequence[str]) -> int:
-        """End sessions that run; how many did."""
+    async def _delete_days(self, license_id: str) -> int:
+        await invalidate_run(self.register, license_id)
+        return await self.register.delete_days(license_id)
+
+    async def _end(self, license_id: str, sessions: Iterable[Session]) -> int:
+        """End sessions; how many were active."""
         ended = 0
-        for session_id in session_ids:
-            decision = await self._ledger.submit(license_id, End(session_id, EndReason.RELEASED))
+        for session in sessions:
+            decision = await self.ledger.submit(license_id, End(session.id, EndReason.RELEASED))
             ended += decision.outcome == Ended(now=True)
         return ended
 
 
+@dataclass(eq=False, repr=False)
 class Privacy(OptOut):
-    """What operators do on a person's request. `clock` gives the present time, UTC.
+    """An operator's work on a person's request. `clock` gives the present time, UTC.
 
-    Export, erase and rectify raise PepperError, and do nothing, if sessions are stored under a pepper that is not among
-    `peppers`: they would overlook people. Sessions under the `lost` peppers are left out, which the caller has to say.
+    Sessions under the `lost` peppers are left out; the caller has to say so.
+
+    Methods about a person raise PepperError, and do nothing, if a session is under another pepper that is not at hand.
     """
 
-    def __init__(
-        self,
-        register: Register,
-        ledger: Ledger,
-        peppers: Peppers,
-        clock: Callable[[], datetime],
-        lost: Collection[str] = (),
-    ) -> None:
-        super().__init__(register, ledger)
-        self._peppers = peppers
-        self._clock = clock
-        self._lost = lost
+    peppers: Peppers
+    clock: Callable[[], datetime]
+    lost: Collection[str] = ()
 
-    async def export(self, wanted: PersonQuery, progress: Progress = no_progress) -> PersonalData:
-        """Everything that is held on a person."""
-        as_of = self._clock()
-        looked = 0
+    async def export(self, query: PersonQuery, progress: Progress = no_progress) -> PersonalData:
+        """All data that is held on a person."""
+        as_of = self.clock()
+        licenses = 0
         sessions: list[SessionData] = []
         waits: list[WaitData] = []
-        async for license_id in self._licenses(wanted.organization_id, progress):
-            looked += 1
-            state = await self._ledger.state(license_id)
+        async for license_id in self._licenses(query.organization_id, progress):
+            licenses += 1
+            state = await self.ledger.state(license_id)
             product = state.terms.product if state else ""
-            # One that ends meanwhile is read twice; then the later reading counts. A session id may come again.
+            # A session that ends meanwhile is read twice; the later reading counts. A session id may come again.
             found: dict[tuple[str, datetime], SessionData] = {}
-            async for session in self._active(license_id, wanted):
+            for session in await self._active(license_id, query):
                 found[session.id, session.started_at] = _session_data(license_id, product, session)
-            async for row in self._ended(license_id, wanted):
+            for row in await self._ended(license_id, query):
                 session = row.value.session
                 found[session.id, session.started_at] = _session_data(license_id, product, session, row.value)
             sessions += found.values()
-            waits += [
-                _wait_data(license_id, denial)
-                async for denial in self._register.denials(license_id)
-                if any(denial.session_id == session_id for session_id, _ in found)
-            ]
+            session_ids = {session_id for session_id, _ in found}
+            denials = self.register.denials(license_id)
+            waits += [_wait_data(license_id, each) async for each in denials if each.session_id in session_ids]
         return PersonalData(
-            organization=wanted.organization_id,
+            organization=query.organization_id,
             as_of=as_of,
-            licenses=looked,
-            peppers=len(list(self._peppers)),
+            licenses=licenses,
+            peppers=len(list(self.peppers)),
             sessions=tuple(sorted(sessions, key=lambda session: session.started_at)),
             waits=tuple(sorted(waits, key=lambda wait: wait.first_at)),
         )
 
-    async def erase(self, wanted: PersonQuery, progress: Progress = no_progress) -> Erased:
-        """Delete everything that is held on a person; running sessions are ended first, so that no seat is lost.
+    async def erase(self, query: PersonQuery, progress: Progress = no_progress) -> Erased:
+        """Delete all data that is held on a person; running sessions are ended first, so that no seat is lost.
 
-        Totals that are final stay as they are: nobody is in them. Those that are not are aggregated without the person.
+        Final totals stay as they are, since nobody can be found in them. Others are aggregated without the person.
         """
-        looked = ended = deleted = 0
-        async for license_id in self._licenses(wanted.organization_id, progress):
-            looked += 1
-            ended += await self._end(license_id, [each.id async for each in self._active(license_id, wanted)])
-            rows = [row async for row in self._ended(license_id, wanted)]
+        licenses = ended = deleted = 0
+        async for license_id in self._licenses(query.organization_id, progress):
+            licenses += 1
+            ended += await self._end(license_id, await self._active(license_id, query))
+            rows = await self._ended(license_id, query)
             if not rows:
                 continue
-            # Waits first: once the sessions are gone, nothing says any more whose they were.
-            await self._register.delete_denials_of(license_id, {row.value.session.id for row in rows})
-            deleted += await self._register.delete_sessions(license_id, rows)
-            await invalidate_run(self._register, license_id)
-        return Erased(wanted.organization_id, self._clock(), looked, ended, deleted)
+            # Denials first: only sessions link them to a person.
+            await self.register.delete_denials_of(license_id, {row.value.session.id for row in rows})
+            deleted += await self.register.delete_sessions(license_id, rows)
+            await invalidate_run(self.register, license_id)
+        return Erased(query.organization_id, self.clock(), licenses, ended, deleted)
 
-    async def move(self, wanted: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
-        """Give sessions that stand under a wrong name to the right one, by its client hash."""
+    async def move(self, query: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
+        """Move sessions that are under a wrong name to the right user, by their client hash."""
+        right = self._pseudonyms(PersonQuery(query.organization_id, user))
+        users = {wrong.user: right.user for wrong, right in zip(self._pseudonyms(query), right, strict=True)}
 
         def moved(rows: Sequence[StoredEnd]) -> list[Correction]:
-            return [(row, replace(row.value, session=self._moved(wanted, user, row.value.session))) for row in rows]
+            return [(row, replace(row.value, session=_moved(row.value.session, users))) for row in rows]
 
-        return await self._rectify(wanted, moved, progress)
+        return await self._rectify(query, moved, progress)
 
     async def correct_end(
-        self, wanted: PersonQuery, session_id: str, ended_at: datetime, progress: Progress = no_progress
+        self, query: PersonQuery, session_id: str, ended_at: datetime, progress: Progress = no_progress
     ) -> Rectified:
-        """Correct when a session ended. If its id was used again, the use that began last before `ended_at` is meant.
+        """Correct when a session ended. If its id was used again, the last use that began before `ended_at` is meant.
 
         Raises ImplausibleError if it cannot have ended then.
         """
@@ -217,7 +209,7 @@ class Privacy(OptOut):
             if row is None:
                 return []
             began = row.value.session.started_at
-            latest = min(self._clock(), max(row.value.ended_at, row.value.session.expires_at))
+            latest = min(self.clock(), max(row.value.ended_at, row.value.session.expires_at))
             if not began <= ended_at <= latest:
                 raise ImplausibleError(
                     f"the session can have ended between {began:%Y-%m-%d %H:%M:%S} and "
@@ -225,71 +217,53 @@ class Privacy(OptOut):
                 )
             return [(row, replace(row.value, ended_at=ended_at))]
 
-        return await self._rectify(wanted, corrected, progress, session_id)
-
-    # Finding.
+        return await self._rectify(query, corrected, progress, session_id)
 
     async def _licenses(self, organization_id: str, progress: Progress) -> AsyncIterator[str]:
-        """An organization's licenses one by one, once it is known that nobody can be overlooked under any of them."""
-        license_ids = [license.license_id async for license in self._register.licenses(organization_id)]
-        at_hand, steps = (*self._peppers, *self._lost), 2 * len(license_ids)
+        """An organization's licenses one by one, after all of them were searched for unknown peppers."""
+        license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
+        known, steps = (*self.peppers, *self.lost), 2 * len(license_ids)
         for done, license_id in enumerate(license_ids):
             progress(done, steps)
-            pepper = await self._register.pepper_beyond(license_id, at_hand)
+            pepper = await self.register.pepper_beyond(license_id, known)
             if pepper is not None:
                 raise PepperError(organization_id, pepper)
         for done, license_id in enumerate(license_ids, len(license_ids)):
             progress(done, steps)
             yield license_id
 
-    async def _active(self, license_id: str, wanted: PersonQuery) -> AsyncIterator[Session]:
-        """A person's running sessions on one license, under every pepper."""
-        for pepper in self._peppers:
-            async for row in self._register.find_active(license_id, self._pseudonyms(pepper, wanted)):
-                yield row.value
+    async def _active(self, license_id: str, query: PersonQuery) -> list[Session]:
+        find = self.register.find_active
+        return [row.value for each in self._pseudonyms(query) async for row in find(license_id, each)]
 
-    async def _ended(self, license_id: str, wanted: PersonQuery) -> AsyncIterator[StoredEnd]:
-        """A person's ended sessions on one license, under every pepper."""
-        for pepper in self._peppers:
-            async for row in self._register.find_ended(license_id, self._pseudonyms(pepper, wanted)):
-                yield row
+    async def _ended(self, license_id: str, query: PersonQuery) -> list[StoredEnd]:
+        find = self.register.find_ended
+        return [row for each in self._pseudonyms(query) async for row in find(license_id, each)]
 
-    def _pseudonyms(self, pepper: str, wanted: PersonQuery) -> Pseudonyms:
-        def pseudonym(kind: PseudonymKind, value: str) -> str:
-            return self._peppers.pseudonym(pepper, wanted.organization_id, kind, value)
-
-        return Pseudonyms(
-            user=pseudonym("user", wanted.user),
-            host=None if wanted.host is None else pseudonym("host", wanted.host),
-            ip=None if wanted.address is None else pseudonym("ip", network_of(wanted.address)),
-        )
-
-    # Correcting.
-
-    def _moved(self, wanted: PersonQuery, user: str, session: Session) -> Session:
-        right = {
-            pepper: self._peppers.pseudonym(pepper, wanted.organization_id, "user", user) for pepper in self._peppers
-        }
-        # A shared seat is named after those who share it, maybe under an older pepper than the session's.
-        holder = session.holder
-        for pepper in self._peppers:
-            holder = holder.replace(self._pseudonyms(pepper, wanted).user, right[pepper])
-        return replace(session, user=right[session.pepper], holder=holder)
+    def _pseudonyms(self, query: PersonQuery) -> list[Pseudonyms]:
+        """A person's pseudonyms under each pepper."""
+        network = None if query.address is None else network_of(query.address)
+        values: dict[PseudonymKind, str | None] = {"user": query.user, "host": query.host, "ip": network}
+        given = {kind: value for kind, value in values.items() if value is not None}
+        pseudonym, owner = self.peppers.pseudonym, query.organization_id
+        return [
+            Pseudonyms(**{kind: pseudonym(pepper, owner, kind, value) for kind, value in given.items()})
+            for pepper in self.peppers
+        ]
 
     async def _rectify(
         self,
-        wanted: PersonQuery,
+        query: PersonQuery,
         change: Callable[[Sequence[StoredEnd]], list[Correction]],
         progress: Progress,
         session_id: str | None = None,
     ) -> Rectified:
-        """Correct a person's sessions, or one of them: `change` says which ended sessions become what."""
+        """Correct a person's sessions, or one of them, as `change` says for the ended sessions of a license."""
         corrected = running = 0
         reopened: date | None = None
-        async for license_id in self._licenses(wanted.organization_id, progress):
-            active = [each.id async for each in self._active(license_id, wanted)]
-            running += sum(session_id in (None, each) for each in active)
-            rows = [row async for row in self._ended(license_id, wanted)]
+        async for license_id in self._licenses(query.organization_id, progress):
+            running += sum(session_id in (None, each.id) for each in await self._active(license_id, query))
+            rows = await self._ended(license_id, query)
             corrections = change([row for row in rows if session_id in (None, row.value.session.id)])
             for place in range(0, len(corrections), CORRECTIONS):
                 done, from_day = await self._correct(license_id, corrections[place : place + CORRECTIONS])
@@ -298,26 +272,31 @@ class Privacy(OptOut):
         return Rectified(corrected, running, reopened)
 
     async def _correct(self, license_id: str, corrections: list[Correction]) -> tuple[int, date | None]:
-        """Correct sessions and reopen their totals, in one transaction: neither goes without the other.
-
-        How many were corrected, and from which day on final totals are aggregated again.
-        """
-        while corrections and (known := await self._register.totals_state(license_id)) is not None:
+        """Correct sessions and reopen their totals in one transaction; how many, and from which day."""
+        while corrections and (known := await self.register.totals_state(license_id)) is not None:
             began = min(before.value.session.started_at for before, _ in corrections).date()
-            first = max(began, _first_whole_month(self._clock()))
+            first = max(began, _first_whole_month(self.clock()))
             reopens = known.final_day is not None and known.final_day >= first
             try:
-                await self._register.correct(license_id, known, corrections, first - DAY if reopens else None)
+                await self.register.correct(license_id, known, corrections, first - DAY if reopens else None)
             except ConflictError as conflict:
-                if conflict.index is not None:  # retention or another operator came first
+                if conflict.index is not None:  # retention or another operator changed that session
                     del corrections[conflict.index]
-                continue  # or else a start or an end came in between
+                continue  # otherwise a start or an end changed the license state
             return len(corrections), first if reopens else None
         return 0, None
 
 
+def _moved(session: Session, users: Mapping[str, str]) -> Session:
+    """A session under the right user's pseudonym; `users` maps wrong ones to right ones, under each pepper."""
+    holder = session.holder
+    for wrong, right in users.items():  # a shared seat may be named under an older pepper than the session's
+        holder = holder.replace(wrong, right)
+    return replace(session, user=users[session.user], holder=holder)
+
+
 def _first_whole_month(now: datetime) -> date:
-    """The first month whose sessions are all still kept: older totals cannot be aggregated again."""
+    """The first month whose sessions are all kept: older totals cannot be aggregated again."""
     cutoff = year_before(now)
     month = cutoff.date().replace(day=1)
     return month if cutoff == midnight(month) else (month + timedelta(days=31)).replace(day=1)
@@ -338,10 +317,7 @@ def _session_data(license_id: str, product: str, session: Session, ended: EndedS
 
 
 def _wait_data(license_id: str, denial: Denial) -> WaitData:
+    first_at, last_at = denial.first_at, denial.last_at or denial.first_at
     return WaitData(
-        license=license_id,
-        session=denial.session_id,
-        first_at=denial.first_at,
-        last_at=denial.last_at or denial.first_at,
-        reason=denial.reason,
+        license=license_id, session=denial.session_id, first_at=first_at, last_at=last_at, reason=denial.reason
     )

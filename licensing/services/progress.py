@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Is given how many licenses of how many are done, or other steps where the work is not by license."""
+"""Called with the number of licenses or other steps that are done, and their total."""
 
 
-def no_progress(done: int, of: int) -> None:
-    """Report to nobody."""
+def no_progress(done: int, total: int) -> None:
+    """Report nothing."""

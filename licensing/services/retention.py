@@ -1,24 +1,21 @@
-"""Retention: every night, aggregate the totals of what has closed, then delete what is older than a year (policy,
-section 12).
+"""Retention: every night, aggregate closed days and months, then delete rows past their year (policy, section 12).
 
-The order makes a crash between any two calls harmless: the next run does again what was not finished, and comes out
-the same. The steps:
+The steps, each on all licenses of an organization before the next begins:
 
 1. sweep;
-2. aggregate, from the sessions themselves, each day and month that is not final, and save it;
+2. aggregate each day and month that is not final from its sessions, and save it;
 3. save the organization's months;
-4. mark what is final;
-5. on all licenses of the organization, delete what has been counted or is past its year.
+4. mark days final;
+5. delete, and suppress months of small groups.
 
-Each step is done on several licenses at once, and on all of an organization's before the next begins.
+A crash between any two calls is harmless: the next run repeats what was not finished, with the same result.
 
-What goes when:
+What is kept until when:
 
 - ended sessions: one year after their end, to the microsecond;
-- denials: with the month that counted them;
+- denials: until their month is counted;
 - a day's totals: one year after the day;
-- a month's totals: never. A month that outlives the year keeps `users` alone where fewer people were active than make
-  a small group.
+- a month's totals: for good, after a year only `users` if they were fewer than a small group.
 """
 
 import asyncio
@@ -50,7 +47,7 @@ from licensing.storage.register import Register
 from licensing.storage.retry import with_retries
 
 PARALLEL: Final = 4
-"""How many licenses are worked on at once, over all organizations; nor are there more organizations in memory."""
+"""How many licenses are worked on at once, over all organizations, and how many organizations are in memory."""
 
 Result = TypeVar("Result")
 
@@ -59,10 +56,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RetentionResult:
-    """What a night's run did, and what is left.
+    """What a run did, and what is left.
 
-    `deleted` counts rows whose deletion was heard of. `oldest` is the end of the oldest session that is kept; `overdue`
-    counts licenses that keep one past its year, and `failed` those that could not be done now.
+    `deleted` counts confirmed deletions of rows. `oldest` is the end of the oldest session that is left. `overdue`
+    licenses have one past its year; `failed` ones could not be done.
     """
 
     licenses: int = 0
@@ -104,7 +101,7 @@ async def run_retention(
     progress: Progress = no_progress,
     parallel: int = PARALLEL,
 ) -> RetentionResult:
-    """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only say what would be done."""
+    """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only count."""
     began = time.monotonic()
     by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
@@ -120,7 +117,7 @@ async def run_retention(
             run = _Run(register, ledger, as_of, small_group, dry_run, places, report)
             try:
                 return await with_retries(lambda: run.organization(organization_id, license_ids))
-            except Exception as error:  # no error may keep the others' sessions beyond their year
+            except Exception as error:  # so that the other organizations' sessions are deleted in time
                 _log.error("retention: %s with the licenses of one organization", type(error).__name__)
                 return await run.failed(license_ids)
             finally:
@@ -151,9 +148,9 @@ class _Run:
     dry_run: bool
     places: asyncio.Semaphore
     report: Callable[[str], None]
-    """Is given each license that is done, with each try."""
+    """Called with each license that is done, by each try."""
     deleted: int = 0
-    """By all tries together, since what is gone is not counted again."""
+    """The sum over all tries: a retry does not find rows that are deleted."""
 
     @property
     def cutoff(self) -> datetime:
@@ -162,7 +159,7 @@ class _Run:
     async def organization(self, organization_id: str, license_ids: list[str]) -> RetentionResult:
         """Do all licenses of one organization, step by step."""
         if self.dry_run:
-            self.deleted = 0  # an earlier try has counted the same rows
+            self.deleted = 0  # a retry counts the same rows
         found = await self._each(self._aggregate, license_ids)
         aggregates = dict(zip(license_ids, found, strict=True))
         months = sorted({month for aggregate in found for month in aggregate.users})
@@ -174,7 +171,7 @@ class _Run:
         return sum(parts, RetentionResult(deleted=self.deleted))
 
     async def failed(self, license_ids: list[str]) -> RetentionResult:
-        """What is left on licenses that could not be done, as far as it is known."""
+        """What is left on licenses that could not be done, as far as the store answers."""
 
         async def left(license_id: str) -> RetentionResult:
             try:
@@ -186,7 +183,7 @@ class _Run:
         return sum(await self._each(left, license_ids), RetentionResult(licenses=count, failed=count))
 
     async def _each(self, work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str]) -> list[Result]:
-        """Do a step on several licenses at once; it is over on all of them, also if it fails on one."""
+        """Do a step on several licenses at once, and wait for all of them even if one fails."""
 
         async def one(license_id: str) -> Result:
             async with self.places:
@@ -199,7 +196,6 @@ class _Run:
         return [each for each in done if not isinstance(each, BaseException)]
 
     async def _aggregate(self, license_id: str) -> LicenseAggregate:
-        """Aggregate what has closed on a license, and save it."""
         await sweep_license(self.register, self.ledger, license_id, self.as_of, self.dry_run)
         aggregate = await aggregate_license(self.register, license_id, self.as_of)
         if not self.dry_run:
@@ -223,7 +219,7 @@ class _Run:
             await self.register.save_organization_month(organization_id, month, len(users))
 
     async def _delete(self, license_id: str, aggregate: LicenseAggregate) -> RetentionResult:
-        """Delete what has been counted or is past its year (or count it); the license is done then."""
+        """Delete rows that were counted or are past their year (or count them), and suppress small groups' months."""
         register, dry_run = self.register, self.dry_run
         final = aggregate.final_day or await final_day(register, license_id)
         self._count(await register.delete_ended(license_id, self.cutoff, dry_run=dry_run))
@@ -232,23 +228,18 @@ class _Run:
             counted = (final + DAY).replace(day=1)
             self._count(await register.delete_denials(license_id, counted, dry_run=dry_run))
         if not dry_run:
-            await self._suppress(license_id)
+            for month in await register.small_months(license_id, month_of(self.cutoff.date()), self.small_group):
+                if month.sessions is not None:
+                    await register.replace_month(license_id, suppress(month, self.small_group))
         left = await self._left(license_id)
         self.report(license_id)
         return left + RetentionResult(licenses=1, days=aggregate.days, months=len(aggregate.users))
 
     def _count(self, deleted: int) -> None:
-        # Without an await between reading and writing: other licenses count here at the same time.
+        # No await between reading and writing: other licenses count here at the same time.
         self.deleted += deleted
 
-    async def _suppress(self, license_id: str) -> None:
-        """Keep only `users` of the months that outlive the year, where few people were active."""
-        outlived = month_of(self.cutoff.date())
-        for month in await self.register.small_months(license_id, outlived, self.small_group):
-            if month.sessions is not None:
-                await self.register.replace_month(license_id, suppress(month, self.small_group))
-
     async def _left(self, license_id: str) -> RetentionResult:
-        """The oldest session that is kept (or would be), and whether that is past its year."""
+        """The oldest session that is left (or would be), and whether it is past its year."""
         oldest = await self.register.oldest_end(license_id, self.cutoff if self.dry_run else None)
         return RetentionResult(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))

@@ -1,4 +1,4 @@
-"""The service as a whole: settings, store and use cases, put together once per process and event loop."""
+"""The service: settings, store and use cases, put together once per process and event loop."""
 
 import asyncio
 import logging
@@ -26,20 +26,17 @@ def utc_now() -> datetime:
 
 def open_register(storage: StorageSettings) -> Register:
     """The register in the store that the settings name, with the managed identity in Azure, elsewhere one's own."""
-    return Register(_tables(storage))
-
-
-def _tables(storage: StorageSettings) -> Tables:
     # The SDK logs URLs at INFO, with keys in them.
     logging.getLogger("azure").setLevel(logging.WARNING)
     if storage.connection_string:
-        return Tables.from_connection_string(storage.connection_string)
-    # Imported here: a connection string has no use for it, and it slows a cold start.
+        return Register(Tables.from_connection_string(storage.connection_string))
+    # Imported here, since it slows a cold start, and connection strings do not need it.
     from azure.identity.aio import DefaultAzureCredential, ManagedIdentityCredential
 
-    if storage.client_id:
-        return Tables.with_identity(storage.endpoint, ManagedIdentityCredential(client_id=storage.client_id))
-    return Tables.with_identity(storage.endpoint, DefaultAzureCredential())
+    credential = (
+        ManagedIdentityCredential(client_id=storage.client_id) if storage.client_id else DefaultAzureCredential()
+    )
+    return Register(Tables.with_identity(storage.endpoint, credential))
 
 
 class Service:

@@ -1,10 +1,10 @@
 """A desktop program starts, runs and ends under a license.
 
-Signatures are checked before storage is touched. Names never arrive here: the client sends hashes. The caller's address
-becomes a pseudonym or is compared with the license's networks, and is forgotten.
+Signatures are verified before storage is touched. The client sends hashes, never names. The caller's address becomes a
+pseudonym or is compared with the license's networks, and is forgotten.
 
-A program trusts only the lease keys that its license file names. So a start is answered under the first of our keys
-that the file names, and a heartbeat under the key of the lease that it presents (docs/adr/0011).
+A program trusts only the lease keys that its license file names (docs/adr/0011). So the lease of a start is signed with
+the first of our keys that the file names. That of a heartbeat is signed with the key of the lease before.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from licensing.storage.ledger import Decision, Heartbeat, Ledger
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """What a program sends when it starts: its license file's JWS, its session id in canonical form, client hashes."""
+    """A program starts: its license file's JWS, its session id in lower case, its client hashes."""
 
-    license: str
+    license_token: str
     session_id: str
     user: str
     host: str
@@ -69,31 +69,28 @@ class Held:
     session: Session
 
 
+@dataclass(eq=False, repr=False)
 class Sessions:
     """The life of sessions. `clock` gives the present time, UTC.
 
-    Each method raises UnavailableError if the store cannot be used now.
+    Each method raises TokenError if the license file or lease is not genuine or another session's, and UnavailableError
+    if the store cannot be used now.
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._settings = settings
-        self._ledger = ledger
-        self._clock = clock
+    settings: Settings
+    ledger: Ledger
+    clock: Callable[[], datetime]
 
     async def start(self, request: StartRequest, address: Address | None) -> Running | Refused | NoSeat | Taken:
-        """Start a session, or repeat a start.
-
-        Raises TokenError for a license file that is not genuine.
-        """
-        license = read_license(request.license, self._settings.issuer_keys)
-        refusal = admits(license, request.user, request.host, address, self._clock())
-        if refusal:
+        """Start a session, or repeat a start."""
+        license = read_license(request.license_token, self.settings.issuer_keys)
+        if refusal := admits(license, request.user, request.host, address, self.clock()):
             return Refused(refusal)
         if not license.collect:
             return await self._start_unrecorded(license, request)
-        persons = self._settings.peppers.persons(license.organization.id, request.user, request.host, address)
+        persons = self.settings.peppers.persons(license.organization.id, request.user, request.host, address)
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
-        decision = await self._ledger.submit(license.id, start)
+        decision = await self.ledger.submit(license.id, start)
         match decision:
             case Decision(Granted() as granted, LicenseState() as state):
                 return self._granted(license, request, granted, state)
@@ -105,127 +102,100 @@ class Sessions:
                 raise AssertionError(f"no decision on a start: {decision.outcome}")
 
     async def heartbeat(self, token: str, session_id: str, nonce: str) -> Running | Refused | Gone:
-        """Note that a session runs, and renew its lease.
-
-        Raises TokenError for a lease that is not this session's.
-        """
+        """Note that a session runs, and renew its lease."""
         lease = self._authenticated(token, session_id)
-        now = self._clock()
+        now = self.clock()
 
-        def refusal(state: LicenseState | None) -> Refusal | None:
-            if state is not None and state.suspended:
-                return Refusal.SUSPENDED
-            return Refusal.EXPIRED if state is not None and now >= state.terms.valid_until else None
+        def expired(terms: Terms) -> Refusal | None:
+            return Refusal.EXPIRED if now >= terms.valid_until else None
 
-        refused = await self._confirmed(lease.license_id, refusal)
-        if refused:
-            return Refused(refused)
-        state = await self._ledger.state(lease.license_id, self._settings.status_cache_seconds)
-        if state is None and (state := await self._ledger.state(lease.license_id)) is None:
-            return Gone()  # not by the cache either: its first start may just have been made elsewhere
+        if refusal := await self._refusal(lease.license_id, expired):
+            return Refused(refusal)
+        state = await self.ledger.state(lease.license_id, self.settings.status_cache_seconds)
+        if state is None and (state := await self.ledger.state(lease.license_id)) is None:
+            return Gone()  # only by a fresh read: another process may just have made its first start
         renewed = self._renewed(lease, state.terms, nonce, now)
         heartbeat = Heartbeat(session_id, now, renewed.expires_at)
-        if state.recorded and not await self._ledger.heartbeat(lease.license_id, heartbeat):
+        if state.recorded and not await self.ledger.heartbeat(lease.license_id, heartbeat):
             return Gone()
-        return self._running(state.terms, state.in_use, renewed, signed_by(token), recorded=state.recorded)
+        return self._running(state, renewed, signed_by(token), recorded=state.recorded)
 
     async def end(self, token: str, session_id: str) -> None:
-        """End a session; fine also if it has ended before.
-
-        Raises TokenError for a lease that is not this session's.
-        """
+        """End a session; idempotent."""
         lease = self._authenticated(token, session_id)
-        decision = await self._ledger.submit(lease.license_id, End(session_id))
+        decision = await self.ledger.submit(lease.license_id, End(session_id))
         if not isinstance(decision.outcome, Ended):
             raise AssertionError(f"no decision on an end: {decision.outcome}")
 
     async def read(self, token: str, session_id: str) -> Held | Gone:
-        """What the register holds on a running session.
-
-        Raises TokenError for a lease that is not this session's.
-        """
+        """All that the register holds on a running session."""
         lease = self._authenticated(token, session_id)
-        session = await self._ledger.session(lease.license_id, session_id)
+        session = await self.ledger.session(lease.license_id, session_id)
         return Held(lease.license_id, session) if session else Gone()
 
     def _authenticated(self, token: str, session_id: str) -> Lease:
-        lease = read_lease(token, self._settings.lease_keys)
+        lease = read_lease(token, self.settings.lease_keys)
         if lease.session_id != session_id:
             raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")
         return lease
 
-    async def _confirmed(
-        self, license_id: str, refusal: Callable[[LicenseState | None], Refusal | None]
-    ) -> Refusal | None:
-        """A refusal by the license state: seen on a cached one, and confirmed on one that was just read."""
-        if refusal(await self._ledger.state(license_id, self._settings.status_cache_seconds)) is None:
-            return None
-        return refusal(await self._ledger.state(license_id))
-
-    # Starts.
+    async def _refusal(self, license_id: str, by_terms: Callable[[Terms], Refusal | None]) -> Refusal | None:
+        """A refusal by the license state, first by a cached one, then confirmed by a fresh one."""
+        refusal = None
+        for max_age_seconds in (self.settings.status_cache_seconds, 0):
+            state = await self.ledger.state(license_id, max_age_seconds)
+            if state is None:
+                return None
+            refusal = Refusal.SUSPENDED if state.suspended else by_terms(state.terms)
+            if refusal is None:
+                return None
+        return refusal
 
     def _granted(self, license: License, request: StartRequest, granted: Granted, state: LicenseState) -> Running:
-        session, now = granted.session, self._clock()
+        session, now = granted.session, self.clock()
         ordinary_end = now + timedelta(seconds=license.lease_seconds)
-        return self._running(
-            state.terms,
-            state.in_use,
-            Lease(
-                session_id=request.session_id,
-                license_id=license.id,
-                issued_at=now,
-                expires_at=granted.expires_at,
-                nonce=request.nonce,
-                features=license.features,
-                grace_seconds=license.grace_seconds,
-                borrowed=session.borrowed if session else granted.expires_at > ordinary_end,
-                overdraft=session.overdraft if session else False,
-            ),
-            self._settings.lease_keys.chosen(license.trusted_kids),
-            recorded=session is not None,
-            repeat=granted.repeat,
+        lease = Lease(
+            session_id=request.session_id,
+            license_id=license.id,
+            issued_at=now,
+            expires_at=granted.expires_at,
+            nonce=request.nonce,
+            features=license.features,
+            grace_seconds=license.grace_seconds,
+            borrowed=session.borrowed if session else granted.expires_at > ordinary_end,
+            overdraft=session.overdraft if session else False,
         )
+        kid = self.settings.lease_keys.chosen(license.trusted_kids)
+        return self._running(state, lease, kid, recorded=session is not None, repeat=granted.repeat)
 
     async def _start_unrecorded(self, license: License, request: StartRequest) -> Running | Refused:
-        """A license whose file forbids to collect: nothing is stored, not even the license itself."""
-        terms, now = Terms.of(license), self._clock()
+        """Start under a license that forbids collection: nothing is stored, not even the license."""
+        terms, now = Terms.of(license), self.clock()
 
-        def refusal(state: LicenseState | None) -> Refusal | None:
-            if state is not None and state.suspended:
-                return Refusal.SUSPENDED
-            return Refusal.SUPERSEDED if state is not None and state.terms.serial > terms.serial else None
+        def superseded(newest: Terms) -> Refusal | None:
+            return Refusal.SUPERSEDED if newest.serial > terms.serial else None
 
-        refused = await self._confirmed(license.id, refusal)
-        if refused:
-            return Refused(refused)
+        if refusal := await self._refusal(license.id, superseded):
+            return Refused(refusal)
         expires_at, _ = terms.lease_end(now, request.borrow_seconds)
         return self._granted(license, request, Granted(None, expires_at), LicenseState(terms))
-
-    # Replies.
 
     def _renewed(self, lease: Lease, terms: Terms, nonce: str, now: datetime) -> Lease:
         """The next lease of a session; a borrowed seat keeps its end."""
         ordinary_end, _ = terms.lease_end(now)
         borrowed = lease.borrowed and lease.expires_at > ordinary_end
-        return lease.model_copy(
-            update={
-                "issued_at": now,
-                "expires_at": lease.expires_at if borrowed else ordinary_end,
-                "nonce": nonce,
-                "borrowed": borrowed,
-            }
-        )
+        expires_at = lease.expires_at if borrowed else ordinary_end
+        update = {"issued_at": now, "expires_at": expires_at, "nonce": nonce, "borrowed": borrowed}
+        return lease.model_copy(update=update)
 
-    def _running(
-        self, terms: Terms, in_use: int, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False
-    ) -> Running:
+    def _running(self, state: LicenseState, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False) -> Running:
         return Running(
             session_id=lease.session_id,
-            lease_token=write_lease(lease, self._settings.lease_keys, kid),
+            lease_token=write_lease(lease, self.settings.lease_keys, kid),
             expires_at=lease.expires_at,
-            heartbeat_seconds=terms.heartbeat_seconds,
-            in_use=in_use,
-            seats=terms.seats,
+            heartbeat_seconds=state.terms.heartbeat_seconds,
+            in_use=state.in_use,
+            seats=state.terms.seats,
             overdraft=lease.overdraft,
             recorded=recorded,
             repeat=repeat,

@@ -1,7 +1,7 @@
-"""Sweep: end the sessions that have lapsed, so that their seats are free before anybody asks for them.
+"""Sweep: end the sessions that have lapsed, and free their seats.
 
-Safe to repeat, beside live traffic and beside itself. A session is ended only if its row has not changed since it was
-judged, so that a heartbeat in between saves it, and only if it has lapsed by the ledger's clock, too.
+Idempotent, and safe beside live traffic and other sweeps. A session is ended only if it has lapsed by the ledger's
+clock, too, and only if its row is unchanged since it was read: a heartbeat in between saves it.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did. `failed` licenses could not be swept now; the next sweep will."""
+    """What a sweep did. `failed` licenses could not be swept; the next sweep tries them again."""
 
     licenses: int
     lapsed: int
@@ -38,7 +38,7 @@ class Swept:
 async def sweep(
     register: Register, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = no_progress
 ) -> Swept:
-    """End what has lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count it."""
+    """End sessions that have lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count them."""
     began = time.monotonic()
     license_ids = [license.license_id async for license in register.licenses()]
     places = asyncio.Semaphore(PARALLEL)
@@ -69,7 +69,7 @@ async def sweep(
 async def sweep_license(
     register: Register, ledger: Ledger, license_id: str, as_of: datetime, dry_run: bool = False
 ) -> int:
-    """End what has lapsed on one license; how many sessions that were (or would be).
+    """End the sessions that have lapsed on one license; how many were (or would be) ended.
 
     Raises UnavailableError if the store cannot be used now.
     """

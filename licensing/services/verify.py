@@ -1,8 +1,7 @@
-"""Verify: recount from the rows what the ledger promises (`licensing.storage.ledger`), and repair what differs.
+"""Verify: recount the invariants of the ledger (`licensing.storage.ledger`) from its rows, and repair differences.
 
-The ledger keeps its promises by itself; this is for the day on which somebody doubts that, or has changed the store by
-hand. What must hold: the state's `in_use` is the number of holders among the active sessions; each shared seat counts
-its sessions, and has a row while it has any; no session is both active and ended.
+The state's `in_use` is the number of holders among the active sessions. Each shared seat counts its sessions, and has a
+row while it has any. No session is both active and ended. Only changes by hand break these.
 """
 
 from collections import Counter
@@ -12,17 +11,17 @@ from typing import Final
 
 from licensing.errors import ConflictError
 from licensing.rules.model import Session, Versioned
-from licensing.storage.register import Register, StoredState
+from licensing.storage.register import Register
 
 TRIES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What was counted on one license.
+    """The counts of one license.
 
     `flaws` are sentences for people. `crowded`: more seats are held than there are, which is in order after a newer
-    file has brought fewer. `steady` is False where starts and ends came in between each time; then nothing is known.
+    file with fewer. `steady` is False if starts and ends came in between each try; then nothing is known.
     """
 
     license: str
@@ -36,9 +35,8 @@ class Count:
 
 @dataclass(slots=True)
 class _Comparison:
-    """The rows of one license held against its counts: the flaws, and what repairs them."""
+    """The sessions of one license, the flaws in its counts, and their repair."""
 
-    state: StoredState
     sessions: Sequence[Versioned[Session]]
     flaws: list[str] = field(default_factory=list)
     not_active: list[Versioned[Session]] = field(default_factory=list)
@@ -47,7 +45,7 @@ class _Comparison:
 
 
 async def verify(register: Register, license_id: str, repair: bool = False) -> Count | None:
-    """Recount one license, and with `repair` correct its counts; None where there is no such license.
+    """Recount one license, and with `repair` correct its counts; None if there is no such license.
 
     Raises UnavailableError if the store does not answer.
     """
@@ -56,7 +54,7 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
         state = await register.state(license_id)
         if state is None:
             return None
-        found = await _compare(register, license_id, state)
+        found = await _compare(register, license_id, state.value.in_use)
         again = await register.state(license_id)
         if again is None or again.etag != state.etag:
             continue
@@ -72,16 +70,20 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
     return Count(license_id, 0, 0, (), repaired=repaired, steady=False)
 
 
-async def _compare(register: Register, license_id: str, state: StoredState) -> _Comparison:
-    sessions = [row async for row in register.active(license_id)]
+async def _compare(register: Register, license_id: str, in_use: int) -> _Comparison:
+    found = _Comparison([row async for row in register.active(license_id)])
     seats = await register.shared_seats(license_id)
-    ended = await _both_active_and_ended(register, license_id, sessions)
-    found = _Comparison(state, sessions)
-    for row in sessions:
+    started = {row.value.id: row.value.started_at for row in found.sessions}
+    ended: set[str] = set()
+    if started:
+        # A session cannot have ended before it began: older ends need not be read.
+        ends = register.ended_starts(license_id, min(started.values()))
+        ended = {session_id async for session_id, started_at in ends if started.get(session_id) == started_at}
+    for row in found.sessions:
         if row.value.id in ended:
             found.flaws.append(f"session {row.value.id} is both active and ended")
             found.not_active.append(row)
-    active = [row.value for row in sessions if row.value.id not in ended]
+    active = [row.value for row in found.sessions if row.value.id not in ended]
     sitting = Counter(session.holder for session in active if session.shares)
     for holder in sorted(sitting.keys() | seats.keys()):
         counted = seats[holder].value if holder in seats else 0
@@ -89,17 +91,6 @@ async def _compare(register: Register, license_id: str, state: StoredState) -> _
             found.flaws.append(f"a shared seat counts {counted} sessions, and {sitting[holder]} are active on it")
             found.seats[holder] = sitting[holder]
     found.holders = len({session.holder for session in active if session.holder})
-    if state.value.in_use != found.holders:
-        found.flaws.append(f"the license counts {state.value.in_use} seats in use, and {found.holders} are held")
+    if in_use != found.holders:
+        found.flaws.append(f"the license counts {in_use} seats in use, and {found.holders} are held")
     return found
-
-
-async def _both_active_and_ended(
-    register: Register, license_id: str, sessions: Sequence[Versioned[Session]]
-) -> set[str]:
-    if not sessions:
-        return set()
-    started = {row.value.id: row.value.started_at for row in sessions}
-    # A session cannot have ended before it began, so that older ends need not be read.
-    ends = register.ended_starts(license_id, min(started.values()))
-    return {session_id async for session_id, started_at in ends if started.get(session_id) == started_at}

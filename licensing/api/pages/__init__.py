@@ -1,1 +1,1 @@
-"""Pages for people: self-contained, without a request to anybody else."""
+"""Pages for people, without requests to other sites."""

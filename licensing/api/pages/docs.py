@@ -1,4 +1,4 @@
-"""The contract as a page, made from OpenAPI on the server: no script, no request."""
+"""The contract as a page, made from OpenAPI on the server, without scripts and requests."""
 
 import base64
 import hashlib

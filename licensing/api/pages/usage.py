@@ -1,7 +1,6 @@
-"""The customer's usage page, put together from its three sources.
+"""The customer's usage page, put together from `usage.html`, its style sheet and its script.
 
-`usage.html` names its style sheet and its script, and here both are put inside it. So the page arrives in one piece,
-and its Content-Security-Policy allows these two by their hashes and nothing else. Nothing comes from any other site.
+Its Content-Security-Policy allows these two by their hashes and nothing else. Nothing comes from any other site.
 """
 
 from base64 import b64encode

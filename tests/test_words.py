@@ -96,10 +96,6 @@ ALLOWED: Final = (
     Allowed("tests/", r"\w*([Ff]ault|FAULT)\w*", "in tests a fault is planted, or injected by the fault proxy"),
     Allowed("tests/test_words.py", r".*", "lists the words"),
     Allowed("client/src/licensing_client/__init__.py", r"Fault", "the public name of a version before, for callers"),
-    # To go with the code that they stand in.
-    Allowed("licensing/rules/billing.py", r"told", "retired: report"),
-    Allowed("licensing/rules/report.py", r"told|_told_(day|month)|figures", "retired: reported, totals"),
-    Allowed("licensing/services/totals.py", r"still_open", "retired: open_sessions"),
 )
 
 

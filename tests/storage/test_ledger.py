@@ -165,6 +165,21 @@ async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its
     assert (await look(tables, license_id)).ended[session_id]["ended_at"] == lease_ends
 
 
+async def test_a_session_under_new_terms_with_a_shorter_lease_makes_room_when_it_lapses(
+    tables: Tables, clock: Clock
+) -> None:
+    license_id, first_id = new_license_id(), new_session_id()
+    longer, shorter = terms(seats=1), terms(seats=1, serial=2, lease_seconds=60)
+    ledger = Ledger(Register(tables), clock)
+    assert isinstance((await ledger.submit(license_id, start(first_id, longer))).outcome, Granted)
+    # This survey finds that no lease lapses within 900 seconds; the next terms change that.
+    assert isinstance((await ledger.submit(license_id, start(new_session_id(), longer))).outcome, Full)
+    await ledger.submit(license_id, End(first_id))
+    assert isinstance((await ledger.submit(license_id, start(new_session_id(), shorter))).outcome, Granted)
+    clock.forward(70)
+    assert isinstance((await ledger.submit(license_id, start(new_session_id(), shorter))).outcome, Granted)
+
+
 async def test_a_full_house_is_surveyed_once_until_a_lease_can_lapse(tables: Tables, clock: Clock) -> None:
     store, license_id = Counted(tables), new_license_id()
     ledger = Ledger(Register(store), clock)

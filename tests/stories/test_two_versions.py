@@ -1,14 +1,17 @@
 """During a deployment an older and a newer version write the same rows."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
-from licensing.rules.requests import End, Granted
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.requests import End, Granted, Start
+from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.totals import aggregate_license, final_day, mark_final, save_totals
 from licensing.storage import register as rows
+from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables, merge
-from tests.factories import Clock, new_license_id, new_session_id, start, terms
+from tests.factories import Clock, host_hash, new_id, new_license_id, new_session_id, start, terms, user_hash
 from tests.register_rows import look
 
 
@@ -54,3 +57,24 @@ async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_t
     assert await final_day(Register(tables), license_id) == date(2026, 3, 12)
     # The state has another ETag now; a cached one fails at the commit.
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms()))).outcome, Granted)
+
+
+async def test_a_correction_keeps_what_a_newer_version_wrote_on_an_ended_session(tables: Tables) -> None:
+    organization_id, license_id, session_id = new_id("org"), new_license_id(), new_session_id()
+    clock, peppers = Clock(), Peppers({"p1": b"1" * 32})
+    ledger = Ledger(Register(tables), clock)
+    persons = peppers.persons(organization_id, user_hash("ann"), host_hash(), None)
+    await ledger.submit(license_id, Start(session_id, terms(organization_id=organization_id), persons))
+    clock.forward(3600)
+    await ledger.submit(license_id, End(session_id))
+    key = rows.ended_key(clock(), session_id)
+    await tables.commit("register", license_id, [merge(key, {"newer": "kept"})])
+
+    privacy, query = Privacy(Register(tables), ledger, peppers, clock), PersonQuery(organization_id, user_hash("ann"))
+    await privacy.move(query, user_hash("bob"))
+    await privacy.correct_end(
+        PersonQuery(organization_id, user_hash("bob")), session_id, clock() - timedelta(seconds=60)
+    )
+    ended = (await look(tables, license_id)).ended[session_id]
+    assert utc(ended["ended_at"]) == clock() - timedelta(seconds=60)
+    assert ended["newer"] == "kept"

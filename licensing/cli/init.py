@@ -4,8 +4,10 @@ from typing import Annotated
 
 import typer
 
-from licensing.cli.context import err, fail, home, service_url
+from licensing.cli.context import home
 from licensing.cli.home import TABLE_PORT, Issuer
+from licensing.cli.options import service_url
+from licensing.cli.output import err, fail
 
 
 def init(
@@ -25,5 +27,5 @@ def init(
         fail(f"{here.folder} is not empty; nothing in it was changed.")
     except OSError as error:
         fail(f"{here.folder} cannot be made: {error.strerror}.")
-    err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.", markup=False)
-    err.print("Next: `licensing license issue`, `licensing serve`.", markup=False)
+    err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.")
+    err.print("Next: `licensing license issue`, `licensing serve`.")

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -18,8 +18,10 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from licensing.cli.context import count, deliver, environment, err, fail, home, out, service_url
+from licensing.cli.context import environment, home
 from licensing.cli.home import CustomerRecord, new_salt
+from licensing.cli.options import out_option, service_url, wrong_usage
+from licensing.cli.output import count, deliver, err, fail, out
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
@@ -131,10 +133,7 @@ def issue(
     until: Annotated[str, _option("exp", metavar="DATE")],
     organization_name: Annotated[str | None, _option("organization.name")] = None,
     seats: Annotated[int, _option("seats", min=0)] = 1,
-    out_file: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the license file here. Default: to standard output."),
-    ] = None,
+    out_file: Annotated[Path | None, out_option("license file")] = None,
     license_id: Annotated[str | None, _option("sub")] = None,
     serial: Annotated[int | None, _option("serial", min=1)] = None,
     starts: Annotated[str | None, _option("nbf", metavar="DATE")] = None,
@@ -233,7 +232,7 @@ def show(
     except TokenError as error:
         fail(f"NOT GENUINE: {file.name} {error}. Do not rely on anything that it says.")
     if as_json:
-        out.print_json(json.dumps(license.claims()))
+        out.print_json(data=license.claims())
     else:
         out.print(_sheet(license))
     now = utc_now()
@@ -296,32 +295,20 @@ def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None,
     if "" in given or (file and not given):
         # A license with an empty list would admit everybody.
         raise typer.BadParameter(f"a name in --{kind} or --{kind}s-file is missing")
-    try:
+    with wrong_usage("--salt takes base64url without padding"):
         salt = from_base64url(customer.salt)
-    except ValueError:
-        raise typer.BadParameter("--salt takes base64url without padding") from None
     return sorted({name if _HASH.fullmatch(name) else client_hash(salt, kind, name) for name in given})
 
 
 def _instant(text: str, option: str, *, end_of_day: bool = False) -> int:
     """Seconds since 1970. A bare date is its first instant or, with `end_of_day`, the first instant after it."""
-    try:
-        moment = datetime.fromisoformat(text)
-        if end_of_day and _is_date(text):
-            moment += timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{option} takes a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z, before 9999-12-31"
-        ) from None
+    takes = "a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z, before 9999-12-31"
+    with wrong_usage(f"{option} takes {takes}", ValueError, OverflowError):
+        try:
+            moment = datetime.combine(date.fromisoformat(text), time.min) + timedelta(days=end_of_day)
+        except ValueError:
+            moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _is_date(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _validity(license: License) -> str:

@@ -12,12 +12,13 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from licensing.cli.context import environment, home, in_event_loop, operator, store
-from licensing.cli.home import Home, new_pepper
+from licensing.cli.home import Home, new_pepper, public_jwks
 from licensing.cli.output import count, err, fail, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
-from licensing.crypto.keys import Jwk, new_private_jwk, public_jwk
+from licensing.crypto.keys import Jwk, new_private_jwk
 from licensing.errors import SettingsError
 from licensing.services.audit import recorded
 from licensing.services.service import utc_now
@@ -42,7 +43,7 @@ PURPOSES = {
 """What the current key of a kind does, and what the others do."""
 KINDS = {Secret.LEASE_KEYS: KeyKind.LEASE, Secret.PEPPERS: KeyKind.PEPPER}
 
-KindArgument = Annotated[KeyKind, typer.Argument(help="The kind of key.")]
+KindArgument = Annotated[KeyKind, Argument(help="The kind of key.")]
 
 
 class Keys:
@@ -94,14 +95,14 @@ class Keys:
 def show(
     vault: Vault = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Print only the issuer's public keys (JWKS), which a deployment needs.")
+        bool, Option("--public", help="Print only the issuer's public keys (JWKS), which a deployment needs.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each key.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each key.")] = False,
 ) -> None:
     """List the keys by id, and what each is for. Secrets are never shown."""
     here = home()
     if public:
-        out.print(_public(here))
+        out.print(json.dumps(public_jwks(here.issuer_jwks())))
         return
     keys = Keys(here, vault)
     trusted = keys.load_trusted()
@@ -124,10 +125,8 @@ def show(
 def rotate(
     kind: KindArgument,
     vault: Vault = None,
-    later: Annotated[bool, typer.Option("--later", help="Add a key to the list without making it current.")] = False,
-    to: Annotated[
-        str | None, typer.Option(metavar="ID", help="Make no new key; make this existing one current.")
-    ] = None,
+    later: Annotated[bool, Option("--later", help="Add a key to the list without making it current.")] = False,
+    to: Annotated[str | None, Option(metavar="ID", help="Make no new key; make this existing one current.")] = None,
 ) -> None:
     """Make a new key and make it current. The old keys stay, since older files and sessions need them.
 
@@ -141,18 +140,15 @@ def rotate(
         fail(f"There is no {kind} key {to}; `licensing keys show` lists them.")
     key_id, key = (to, present[to]) if to else _new(kind)
     rotated = {**present, key_id: key} if later else {key_id: key, **present}
-    if kind is not KeyKind.LEASE:
-        _change(f"keys rotate {kind}", key_id, vault, partial(keys.save, kind, rotated))
-    else:
-        trusted = keys.load_trusted()
+    trusted = keys.load_trusted() if kind is KeyKind.LEASE else {}
 
-        def change() -> None:
-            # The service first: as long as no file names the new key, the service signs with older ones.
-            keys.save(kind, rotated)
-            if to is None:
-                keys.save_trusted({key_id: key, **trusted})
+    def change() -> None:
+        # The service first: as long as no file names the new key, the service signs with older ones.
+        keys.save(kind, rotated)
+        if kind is KeyKind.LEASE and to is None:
+            keys.save_trusted({key_id: key, **trusted})
 
-        _change(f"keys rotate {kind}", key_id, vault, change)
+    _change(f"keys rotate {kind}", key_id, vault, change)
     out.print(key_id)
     role, others = "added, but not current" if later else "current", len(rotated) - 1
     err.print(f"This {kind} key is {role}; there {'is' if others == 1 else 'are'} {count(others, 'other key')}.")
@@ -163,17 +159,17 @@ def rotate(
 @commands.command(context_settings={"ignore_unknown_options": True})
 def drop(
     kind: KindArgument,
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key; `licensing keys show` lists them.")],
+    key_id: Annotated[str, Argument(metavar="ID", help="Id of the key; `licensing keys show` lists them.")],
     vault: Vault = None,
     keep_signing: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--keep-signing",
             help="Only for a lease key: leave it out of new license files, and keep it for older ones.",
         ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the key although license files or sessions still need it.")
+        bool, Option("--force", help="Drop the key although license files or sessions still need it.")
     ] = False,
 ) -> None:
     """Delete a key for good, unless license files or sessions still need it. The current key cannot be dropped."""
@@ -211,14 +207,14 @@ def drop(
 
 
 @commands.command()
-def create(vault: Annotated[str, typer.Option(metavar="NAME", help="The key vault.")]) -> None:
+def create(vault: Annotated[str, Option(metavar="NAME", help="The key vault.")]) -> None:
     """Make a lease key and a pepper in a key vault. They never touch the disk, and nothing is overwritten.
 
     New license files name the vault's lease keys from then on. The issuer's public keys are printed; the deployment
     needs them as LICENSING_ISSUER_KEYS.
     """
     here = home()
-    issuer = _public(here)
+    issuer = json.dumps(public_jwks(here.issuer_jwks()))
     keys = Keys(here, vault)
     missing = [secret for secret in Secret if keys.secrets.read(secret) is None]
     for secret in missing:
@@ -254,10 +250,6 @@ def _by_id(jwks: list[Jwk]) -> dict[str, Jwk]:
 
 def _without(key_id: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     return {each: key for each, key in keys.items() if each != key_id}
-
-
-def _public(here: Home) -> str:
-    return json.dumps({"keys": [public_jwk(key) for key in here.issuer_jwks()]})
 
 
 def _store_of(vault: str | None) -> Mapping[str, str] | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import licensing
 from licensing.cli.audit import audit
@@ -52,12 +53,9 @@ def _version(given: bool) -> None:
 @app.callback()
 def root(
     home: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder with keys and settings. Default: LICENSING_HOME, or .local."),
+        str | None, Option(metavar="DIR", help="Folder with keys and settings. Default: LICENSING_HOME, or .local.")
     ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Handle the options that all commands share."""
     if home:

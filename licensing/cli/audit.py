@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from licensing.cli.context import in_event_loop, store
 from licensing.cli.options import month_bounds
@@ -13,10 +13,8 @@ from licensing.services.service import utc_now
 
 @in_event_loop
 async def audit(
-    month: Annotated[
-        str | None, typer.Option(metavar="YYYY-MM", help="The month (UTC). Default: the current month.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each entry.")] = False,
+    month: Annotated[str | None, Option(metavar="YYYY-MM", help="The month (UTC). Default: the current month.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each entry.")] = False,
 ) -> None:
     """List changes made from the command line: when, who, what. A change that is only `begun` may have been made."""
     chosen = f"{utc_now():%Y-%m}" if month is None else month

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
 from rich.table import Table
+from typer import Option
 
 from licensing.cli.context import environment, in_event_loop, store
 from licensing.cli.options import month_bounds, out_option
@@ -18,15 +18,13 @@ from licensing.settings import small_group
 
 @in_event_loop
 async def billing(
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="The month (UTC).")],
-    organization_id: Annotated[
-        str | None, typer.Option("--organization", help="Only the licenses of this customer.")
-    ] = None,
+    month: Annotated[str, Option(metavar="YYYY-MM", help="The month (UTC).")],
+    organization_id: Annotated[str | None, Option("--organization", help="Only the licenses of this customer.")] = None,
     rounding: Annotated[
-        Rounding, typer.Option(help="Count time to the second, or round each stay on a seat up to whole minutes.")
+        Rounding, Option(help="Count time to the second, or round each stay on a seat up to whole minutes.")
     ] = Rounding.EXACT,
     format_: Annotated[
-        Literal[Format.TABLE, Format.JSON, Format.CSV], typer.Option("--format", help="Form of the statement.")
+        Literal[Format.TABLE, Format.JSON, Format.CSV], Option("--format", help="Form of the statement.")
     ] = Format.TABLE,
     out_file: Annotated[Path | None, out_option("statement")] = None,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from licensing.cli.context import home
 from licensing.cli.home import TABLE_PORT, Issuer
@@ -11,12 +11,12 @@ from licensing.cli.output import err, fail
 
 
 def init(
-    issuer: Annotated[str, typer.Option(help="Your name as the vendor, for license files.")] = "fluidit",
+    issuer: Annotated[str, Option(help="Your name as the vendor, for license files.")] = "fluidit",
     service: Annotated[
-        str, typer.Option(metavar="URL", help="URL at which programs reach the service.")
+        str, Option(metavar="URL", help="URL at which programs reach the service.")
     ] = "http://127.0.0.1:7071/api",
     table_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of Azurite on this machine, for a local service.")
+        int, Option(min=1, max=65535, help="Port of Azurite on this machine, for a local service.")
     ] = TABLE_PORT,
 ) -> None:
     """Make a home: the keys, the pepper and the settings in a new folder. Nothing is overwritten."""

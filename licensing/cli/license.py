@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
@@ -23,10 +24,8 @@ commands.command()(show)
 @commands.command("list")
 @in_event_loop
 async def list_licenses(
-    organization_id: Annotated[
-        str | None, typer.Option("--organization", help="List only this customer's licenses.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    organization_id: Annotated[str | None, Option("--organization", help="List only this customer's licenses.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the licenses under which a program has ever started, and the seats that are in use now."""
     async with store() as (register, ledger):
@@ -52,9 +51,7 @@ async def list_licenses(
 
 LicenseOrFile = Annotated[
     str,
-    typer.Argument(
-        metavar="ID", help="Id of the license; or the path of its file, if no program has started under it yet."
-    ),
+    Argument(metavar="ID", help="Id of the license; or the path of its file, if no program has started under it yet."),
 ]
 
 
@@ -77,8 +74,8 @@ def reinstate(license_or_path: LicenseOrFile) -> None:
 @commands.command()
 @in_event_loop
 async def release(
-    license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")],
-    session_id: Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session to end.")],
+    license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")],
+    session_id: Annotated[str, Argument(metavar="SESSION", help="Id of the session to end.")],
 ) -> None:
     """End a session by hand, so that its seat is free at once. Its program stops at the next heartbeat."""
     session_id = session_id.lower()

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from licensing.cli.context import environment, in_event_loop, operator, store
 from licensing.cli.options import utc_time
@@ -22,9 +23,9 @@ commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, run re
 
 AsOf = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Work as of this time (UTC). Default: now. A future time needs --dry-run."),
+    Option(metavar="TIME", help="Work as of this time (UTC). Default: now. A future time needs --dry-run."),
 ]
-DryRun = Annotated[bool, typer.Option(help="Print what would be done, and change nothing.")]
+DryRun = Annotated[bool, Option(help="Print what would be done, and change nothing.")]
 
 
 def moment(as_of: str | None, *, dry_run: bool) -> datetime:
@@ -78,9 +79,9 @@ async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 @commands.command()
 @in_event_loop
 async def verify(
-    license_id: Annotated[str | None, typer.Argument(metavar="ID", help="Check only this license.")] = None,
-    repair: Annotated[bool, typer.Option(help="Correct the counts that are wrong.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each license.")] = False,
+    license_id: Annotated[str | None, Argument(metavar="ID", help="Check only this license.")] = None,
+    repair: Annotated[bool, Option(help="Correct the counts that are wrong.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each license.")] = False,
 ) -> None:
     """Count sessions and seats from the rows, and compare with the stored counts. Exit code 1 if they differ."""
     counts = []

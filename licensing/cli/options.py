@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import typer
+from typer import Option
 
 from licensing.rules.billing import bounds
 from licensing.settings import is_web_address
@@ -14,7 +15,7 @@ from licensing.settings import is_web_address
 
 def out_option(result: str) -> Any:
     """The option --out, for `deliver`."""
-    return typer.Option("--out", metavar="FILE", help=f"Write the {result} here. Default: to standard output.")
+    return Option("--out", metavar="FILE", help=f"Write the {result} here. Default: to standard output.")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn, TypeVar
 
 import typer
+from typer import Argument, Option
 
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.license import LicenseOrFile, license_or_file
@@ -37,16 +38,16 @@ commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what
 Result = TypeVar("Result")
 
 OrganizationId = Annotated[
-    str, typer.Option("--organization", help="Id of the customer under whose licenses the person works.")
+    str, Option("--organization", help="Id of the customer under whose licenses the person works.")
 ]
 Username = Annotated[
     str | None,
-    typer.Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
+    Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
 ]
-Hostname = Annotated[str | None, typer.Option(help="Full name of a computer: only sessions on it.")]
+Hostname = Annotated[str | None, Option(help="Full name of a computer: only sessions on it.")]
 FromFile = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         metavar="FILE",
         help="Read `username=…`, `hostname=…`, `address=…` (for `rectify` also `to_username=…`) from this file, one on "
         "a line; - is standard input.",
@@ -54,7 +55,7 @@ FromFile = Annotated[
 ]
 Lost = Annotated[
     list[str] | None,
-    typer.Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
+    Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
 ]
 PARTS = ("username", "hostname", "address", "to_username")
 
@@ -63,9 +64,7 @@ PARTS = ("username", "hostname", "address", "to_username")
 def export(
     organization_id: Annotated[
         str | None,
-        typer.Option(
-            "--organization", help="Id of the customer under whose licenses the person works; not with --schema."
-        ),
+        Option("--organization", help="Id of the customer under whose licenses the person works; not with --schema."),
     ] = None,
     username: Username = None,
     hostname: Hostname = None,
@@ -73,10 +72,10 @@ def export(
     vault: Vault = None,
     lost: Lost = None,
     format_: Annotated[
-        Literal[Format.TEXT, Format.JSON], typer.Option("--format", help="Text for people, or JSON for programs.")
+        Literal[Format.TEXT, Format.JSON], Option("--format", help="Text for people, or JSON for programs.")
     ] = Format.TEXT,
     out_file: Annotated[Path | None, out_option("export")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print only the JSON schema of an export.")] = False,
+    schema: Annotated[bool, Option("--schema", help="Print only the JSON schema of an export.")] = False,
 ) -> None:
     """Show everything that the register holds on a person, what it means, and until when it is kept."""
     if schema:
@@ -98,7 +97,7 @@ def erase(
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the receipt as JSON.")] = False,
 ) -> None:
     """Delete everything that the register holds on a person. Running programs are ended, and may start again.
 
@@ -126,15 +125,13 @@ def rectify(
     lost: Lost = None,
     to_username: Annotated[
         str | None,
-        typer.Option(help="The user whose sessions these really are. With --move, leave it out to be asked for it."),
+        Option(help="The user whose sessions these really are. With --move, leave it out to be asked for it."),
     ] = None,
-    move: Annotated[bool, typer.Option("--move", help="Move the sessions to another user.")] = False,
+    move: Annotated[bool, Option("--move", help="Move the sessions to another user.")] = False,
     session_id: Annotated[
-        str | None, typer.Option("--session", help="Id of a session whose end is wrong; the export has the ids.")
+        str | None, Option("--session", help="Id of a session whose end is wrong; the export has the ids.")
     ] = None,
-    ended_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="With --session: when it really ended (UTC).")
-    ] = None,
+    ended_at: Annotated[str | None, Option(metavar="TIME", help="With --session: when it really ended (UTC).")] = None,
 ) -> None:
     """Correct what is held on a person: whose sessions they are (--move), or when one ended (--session, --ended-at).
 
@@ -171,7 +168,7 @@ def rectify(
 @in_event_loop
 async def opt_out(
     license_or_path: LicenseOrFile,
-    erase: Annotated[bool, typer.Option(help="Also delete everything that is stored of its use.")] = False,
+    erase: Annotated[bool, Option(help="Also delete everything that is stored of its use.")] = False,
 ) -> None:
     """Stop recording sessions under a license. Not for floating licenses, which need the sessions to count seats."""
     license_id, initial = license_or_file(license_or_path)
@@ -193,7 +190,7 @@ async def opt_out(
 
 @commands.command("opt-in")
 @in_event_loop
-async def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")]) -> None:
+async def opt_in(license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")]) -> None:
     """Record sessions again under a license that was opted out."""
     async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
         found = await OptOut(register, ledger).opt_in(license_id)

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from licensing.api.pages.usage import usage_report
 from licensing.cli.context import environment, home, in_event_loop, store
@@ -19,38 +20,32 @@ from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 
-LINK = "link"
-MOST_DAYS = 3650
-
-
 ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
 
 
 def usage(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LICENSE | link ORG]", help="The id of a license; or `link` and the id of a customer."),
+        Argument(metavar="[LICENSE | link ORG]", help="The id of a license; or `link` and the id of a customer."),
     ] = None,
     organization_id: Annotated[
-        str | None, typer.Option("--organization", help="Report on all licenses of this customer.")
+        str | None, Option("--organization", help="Report on all licenses of this customer.")
     ] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
+    first: Annotated[str | None, Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
+        str | None, Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
     ] = None,
     days: Annotated[
         int,
-        typer.Option(
+        Option(
             min=1,
-            max=MOST_DAYS,
+            max=3650,
             help="Days of the report, if --from is not given. With `link`: days for which the link works.",
         ),
     ] = 90,
-    time_zone: Annotated[
-        str, typer.Option(help="Time zone of the hours in the report, as in Europe/Helsinki.")
-    ] = "UTC",
+    time_zone: Annotated[str, Option(help="Time zone of the hours in the report, as in Europe/Helsinki.")] = "UTC",
     format_: Annotated[
-        ReportFormat, typer.Option("--format", help="Form of the report; html is a page in one file.")
+        ReportFormat, Option("--format", help="Form of the report; html is a page in one file.")
     ] = Format.TABLE,
     out_file: Annotated[Path | None, out_option("report")] = None,
 ) -> None:
@@ -64,7 +59,7 @@ def usage(
     match what or []:
         case ["link", customer_id] if organization_id is None:
             _link(customer_id, days, zone)
-        case [license_id] if organization_id is None and license_id != LINK:
+        case [license_id] if organization_id is None and license_id != "link":
             _report(None, license_id, _span(first, last, days), zone, format_, out_file)
         case [] if organization_id is not None:
             _report(organization_id, None, _span(first, last, days), zone, format_, out_file)

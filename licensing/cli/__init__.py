@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer import Option
 
 import licensing
 from licensing.cli.audit import audit
 from licensing.cli.billing import billing
-from licensing.cli.context import err
 from licensing.cli.demo import demo
 from licensing.cli.init import init
 from licensing.cli.keys import commands as keys_commands
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
+from licensing.cli.output import err
 from licensing.cli.privacy import commands as privacy_commands
 from licensing.cli.serve import serve
 from licensing.cli.usage import usage
@@ -52,12 +53,9 @@ def _version(given: bool) -> None:
 @app.callback()
 def root(
     home: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Folder with keys and settings. Default: LICENSING_HOME, or .local."),
+        str | None, Option(metavar="DIR", help="Folder with keys and settings. Default: LICENSING_HOME, or .local.")
     ] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
-    ] = False,
+    version: Annotated[bool, Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Handle the options that all commands share."""
     if home:
@@ -69,9 +67,9 @@ def main() -> None:
     try:
         app(_home_first(sys.argv[1:]))
     except UnavailableError as error:
-        err.print(f"The store cannot be used: {error}.", style="bold red", markup=False)
+        err.print(f"The store cannot be used: {error}.", style="bold red")
     except LicensingError as error:
-        err.print(f"{error}.", style="bold red", markup=False)
+        err.print(f"{error}.", style="bold red")
     except KeyboardInterrupt:
         err.print("Stopped.")
     sys.exit(1)

@@ -3,50 +3,40 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
 from rich.table import Table
-from rich.text import Text
+from typer import Option
 
-from licensing.cli.context import bar, deliver, environment, err, fail, out, run, store, table
-from licensing.rules.billing import Rounding, Statement, bounds, checksum, to_csv, to_json
+from licensing.cli.context import environment, in_event_loop, store
+from licensing.cli.options import month_bounds, out_option
+from licensing.cli.output import bar, deliver, err, fail, out, table
+from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 
 
-def billing(
-    month: Annotated[str, typer.Option(metavar="YYYY-MM", help="The month (UTC).")],
-    organization_id: Annotated[
-        str | None, typer.Option("--organization", help="Only the licenses of this customer.")
-    ] = None,
+@in_event_loop
+async def billing(
+    month: Annotated[str, Option(metavar="YYYY-MM", help="The month (UTC).")],
+    organization_id: Annotated[str | None, Option("--organization", help="Only the licenses of this customer.")] = None,
     rounding: Annotated[
-        Rounding, typer.Option(help="Count time to the second, or round each stay on a seat up to whole minutes.")
+        Rounding, Option(help="Count time to the second, or round each stay on a seat up to whole minutes.")
     ] = Rounding.EXACT,
     format_: Annotated[
-        Literal[Format.TABLE, Format.JSON, Format.CSV], typer.Option("--format", help="Form of the statement.")
+        Literal[Format.TABLE, Format.JSON, Format.CSV], Option("--format", help="Form of the statement.")
     ] = Format.TABLE,
-    out_file: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the statement here. Default: to standard output."),
-    ] = None,
+    out_file: Annotated[Path | None, out_option("statement")] = None,
 ) -> None:
     """Make a month's statement, with a line for each license that is billed and one for each project.
 
     Use beyond the seats bought has its own column. `sha256` is a checksum of the lines, to tell statements apart.
     """
-    try:
-        bounds(month)
-    except ValueError:
-        raise typer.BadParameter("--month takes a month such as 2026-11") from None
-
-    async def work() -> Statement | None:
-        async with store() as (register, _):
-            reports = Reports(register, utc_now, small_group(environment()))
-            with bar("licenses") as progress:
-                return await reports.statement(month, rounding, organization_id, progress)
-
-    statement = run(work())
+    _, ends = month_bounds(month)
+    async with store() as (register, _):
+        reports = Reports(register, utc_now, small_group(environment()))
+        with bar("licenses") as progress:
+            statement = await reports.statement(month, rounding, organization_id, progress)
     if statement is None:
         fail(
             f"{month} can no longer be billed: the totals of days are kept for one year, and those before "
@@ -59,8 +49,8 @@ def billing(
             deliver(to_csv(statement), out_file)
         case Format.TABLE:
             out.print(_table(statement))
-            out.print(f"sha256 {checksum(statement)}", markup=False)
-    ended = bounds(month)[1] <= utc_now()
+            out.print(f"sha256 {checksum(statement)}")
+    ended = ends <= utc_now()
     if gone := [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]:
         err.print(
             f"{month} can no longer be billed by the minute for {', '.join(gone)}: some of its sessions were erased or "
@@ -74,15 +64,11 @@ def billing(
 
 def _table(statement: Statement) -> Table:
     columns = ("line", "organization", "license", "project", "days", "sessions", "hours", "overdraft hours")
-    listing = table(*columns, title=f"{statement.month}, {statement.rounding}")
-    for line in statement.lines:
-        listing.add_row(
-            line.line,
-            line.organization,
-            line.license,
-            Text(line.project),
-            str(line.active_days),
-            str(line.sessions),
-            *("–" if hours is None else str(hours) for hours in (line.billed_hours, line.overdraft_hours)),
+    rows = [
+        (
+            *(line.line, line.organization, line.license, line.project, line.active_days, line.sessions),
+            *(line.billed_hours, line.overdraft_hours),
         )
-    return listing
+        for line in statement.lines
+    ]
+    return table(*columns, rows=rows, title=f"{statement.month}, {statement.rounding}")

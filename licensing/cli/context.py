@@ -1,38 +1,36 @@
-"""What commands share: the home, the settings, the store, output and failure."""
+"""What commands work on: the home, the settings and the store."""
 
 import asyncio
 import getpass
 import logging
 import os
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-from urllib.parse import urlsplit
-
-import typer
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
-from rich.text import Text
+from typing import Any, ParamSpec, TypeVar
 
 from licensing.cli.home import Home
 from licensing.errors import SettingsError
 from licensing.services.service import open_register, utc_now
-from licensing.settings import STORES, is_web_address, names_store, storage_settings, with_home
+from licensing.settings import STORES, names_store, storage_settings, with_home
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 
-Result = TypeVar("Result")
-
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-"""Results: standard output."""
-
 MAKE_A_HOME = "`licensing init` makes keys and settings for this machine"
 
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Progress and messages: standard error."""
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+
+def in_event_loop(function: Callable[Parameters, Coroutine[Any, Any, Result]]) -> Callable[Parameters, Result]:
+    """Turn a coroutine function into a plain one, which typer can call; it runs an event loop of its own."""
+
+    @wraps(function)
+    def plain(*arguments: Parameters.args, **options: Parameters.kwargs) -> Result:
+        return asyncio.run(function(*arguments, **options))
+
+    return plain
 
 
 def home() -> Home:
@@ -46,79 +44,20 @@ def environment() -> Mapping[str, str]:
     return with_home({**os.environ, "LICENSING_HOME": str(here.folder)}) if here.initialized else os.environ
 
 
-def service_url(url: str) -> str:
-    """Check a service's URL: https, or http on this machine, so that nobody can listen in."""
-    local = is_web_address(url, "http") and urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
-    if not local and not is_web_address(url, "https"):
-        raise typer.BadParameter("--service takes a URL such as https://host.example/api; http only for 127.0.0.1")
-    return url
-
-
-def deliver(text: str, file: Path | None, note: str = "") -> None:
-    """Write a result to a file and say so, with a note on it; without a file, to standard output."""
-    if file is None:
-        sys.stdout.write(text)
-        return
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"{file} cannot be written: {error.strerror}.")
-    err.print(f"Wrote {file}{note and ': '}{note}.", markup=False)
-
-
-def table(*columns: str, title: str | None = None) -> Table:
-    """A table in which long cells are wrapped, not cut."""
-    result = Table(title=Text(title) if title else None, title_justify="left")
-    for column in columns:
-        result.add_column(column, overflow="fold")
-    return result
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun, as in "1 seat" or "2 seats"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def fail(message: str) -> NoReturn:
-    """End the command with a message and exit code 1: refused, or not found."""
-    err.print(message, style="bold red", markup=False)
-    raise typer.Exit(1)
-
-
-def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a command's coroutine."""
-    return asyncio.run(work)
-
-
 def operator() -> str:
     """Who runs this command, for the audit: the user by this machine's account. The store's own log has the proof."""
     return getpass.getuser()
 
 
-@contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, if that is a terminal; yields a callback for steps done and their total."""
-    with Progress(console=err, transient=True, disable=not err.is_terminal) as display:
-        task = display.add_task(what, total=None)
-
-        def progress(done: int, total: int) -> None:
-            display.update(task, completed=done, total=total)
-
-        yield progress
-
-
-def _with_store(values: Mapping[str, str]) -> Mapping[str, str]:
-    if not names_store(values) and not home().initialized:
-        raise SettingsError(f"no store is named, and there is no home: {MAKE_A_HOME}, or set {' or '.join(STORES[:2])}")
-    return values
-
-
 @asynccontextmanager
 async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[Register, Ledger]]:
     """The store that the settings name (by default all settings), under the operator's own identity, and its ledger."""
+    values = environment() if values is None else values
+    if not names_store(values) and not home().initialized:
+        raise SettingsError(f"no store is named, and there is no home: {MAKE_A_HOME}, or set {' or '.join(STORES[:2])}")
     # The store's errors go into the command's last message, and not into a log beside it.
     logging.getLogger("licensing").addHandler(logging.NullHandler())
-    register = open_register(storage_settings(_with_store(environment() if values is None else values)))
+    register = open_register(storage_settings(values))
     try:
         yield register, Ledger(register, utc_now)
     finally:

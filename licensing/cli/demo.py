@@ -10,8 +10,10 @@ import tempfile
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,8 @@ import aiohttp
 from rich.markup import escape
 
 from licensing.cli import processes
-from licensing.cli.context import fail, out
 from licensing.cli.home import local_storage
+from licensing.cli.output import fail, out
 from licensing.crypto.pseudonyms import base64url, client_hash, from_base64url
 from licensing.crypto.tokens import license_text
 
@@ -49,11 +51,12 @@ def demo() -> None:
             as_promised = asyncio.run(_story(stage))
     if not as_promised:
         fail("The storm did not go as promised; the lines in red say how.")
-    out.print(f"\n[bold green]That was it[/], in {time.monotonic() - began:.0f} seconds. Nothing is left behind.")
+    seconds = time.monotonic() - began
+    out.print(f"\n[bold green]That was it[/], in {seconds:.0f} seconds. Nothing is left behind.", markup=True)
 
 
 async def _story(stage: "_Stage") -> bool:
-    """Run all scenes. True if the storm went as promised."""
+    """Run all scenes while the service runs. True if the storm went as promised."""
     async with stage.http() as http:
         await _desktops(stage, http)
         as_promised = await _storm(stage, http)
@@ -64,10 +67,8 @@ async def _story(stage: "_Stage") -> bool:
 
 async def _desktops(stage: "_Stage", http: aiohttp.ClientSession) -> None:
     """A few programs on two seats: grants, a refusal, an end, a crash, a forged license and a suspension."""
-    license_jws = license_text((stage.folder / "acme.lic").read_text(encoding="utf-8"))
-
-    def desktop(user: str) -> _Desktop:
-        return _Desktop(http, license_jws, user)
+    license_jws = stage.license("acme.lic")
+    desktop = partial(_Desktop, http, license_jws)
 
     _print_heading("Three desktops, two seats")
     anna, ben, carol = desktop("anna"), desktop("ben"), desktop("carol")
@@ -104,7 +105,7 @@ async def _storm(stage: "_Stage", http: aiohttp.ClientSession) -> bool:
         *("license", "issue", "--organization", "acme", "--product", "Fluidit Storm", "--id", "acme-storm"),
         *("--seats", str(STORM_SEATS), "--until", "2099-12-31", "--out", "storm.lic"),
     )
-    license_jws = license_text((stage.folder / "storm.lic").read_text(encoding="utf-8"))
+    license_jws = stage.license("storm.lic")
     desktops = [_Desktop(http, license_jws, f"user{number}", quiet=True) for number in range(STORM_STARTS)]
     calls, began = stage.storage_calls(), time.monotonic()
     statuses = Counter(await asyncio.gather(*(each.start() for each in desktops)))
@@ -121,7 +122,7 @@ class _Stage:
     """The temporary home, its commands, and the service that runs from it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._folder = folder
         self._port = processes.free_port()
         self._table_port = processes.free_port()
         self._log = folder / "azurite.log"
@@ -136,110 +137,105 @@ class _Stage:
     def command(self, *words: str) -> None:
         """Run a command as a user would, and print it with its output."""
         shown = " ".join(f'"{word}"' if " " in word else word for word in words)
-        out.print(f"  [dim]$ licensing {escape(shown)}[/]")
+        out.print(f"  [dim]$ licensing {escape(shown)}[/]", markup=True)
         command = [sys.executable, "-m", "licensing", *words]
         done = subprocess.run(  # noqa: S603 - our own command
-            command, cwd=self.folder, env=self._environment, capture_output=True, text=True, check=False
+            command, cwd=self._folder, env=self._environment, capture_output=True, text=True, check=False
         )
         for line in (done.stdout + done.stderr).splitlines():
-            out.print(f"  {escape(line)}")
+            out.print(f"  {line}")
         if done.returncode:
             raise processes.StartError(f"`licensing {words[0]}` failed; the lines above say why")
 
     @contextmanager
     def service(self) -> Iterator[None]:
         """Run Azurite and the service."""
-        with self._log.open("wb") as log:
-            azurite = processes.start_azurite(self._table_port, None, log)
-            try:
-                command = [sys.executable, "-m", "licensing", "serve", "--port", str(self._port)]
-                server = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE)  # noqa: S603
-                try:
-                    ready = server.stdout.readline().decode().strip() if server.stdout else ""
-                    if not ready:
-                        raise processes.StartError("the service did not start; the lines above say why")
-                    out.print(f"  {ready}")
-                    yield
-                finally:
-                    processes.stop(server)
-            finally:
-                processes.stop(azurite)
+        with ExitStack() as cleanup:
+            log = cleanup.enter_context(self._log.open("wb"))
+            cleanup.callback(processes.stop, processes.start_azurite(self._table_port, None, log))
+            command = [sys.executable, "-m", "licensing", "serve", "--port", str(self._port)]
+            server = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE)  # noqa: S603
+            cleanup.callback(processes.stop, server)
+            ready = server.stdout.readline().decode().strip() if server.stdout else ""
+            if not ready:
+                raise processes.StartError("the service did not start; the lines above say why")
+            out.print(f"  {ready}")
+            yield
+
+    def license(self, file: str) -> str:
+        """The JWS in a license file that a command has written."""
+        return license_text((self._folder / file).read_text(encoding="utf-8"))
 
     def storage_calls(self) -> int:
         """How many calls Azurite has served, by its own log."""
         return self._log.read_bytes().count(b"HTTP/1.1")
 
-    @asynccontextmanager
-    async def http(self) -> AsyncIterator[aiohttp.ClientSession]:
+    def http(self) -> aiohttp.ClientSession:
         """A client of the service."""
-        base = f"http://127.0.0.1:{self._port}/api/"
-        async with aiohttp.ClientSession(base, connector=aiohttp.TCPConnector(limit=0)) as session:
-            yield session
+        connector = aiohttp.TCPConnector(limit=0)
+        return aiohttp.ClientSession(f"http://127.0.0.1:{self._port}/api/", connector=connector)
 
 
+@dataclass(slots=True)
 class _Desktop:
     """A desktop program: it starts, sends a heartbeat every second, ends or crashes."""
 
-    def __init__(self, http: aiohttp.ClientSession, license_jws: str, user: str, *, quiet: bool = False) -> None:
-        self._http = http
-        self._license_jws = license_jws
-        self._user = user
-        self._quiet = quiet
-        self._session_id = str(uuid.uuid4())
-        self._token = ""
-        self._heartbeats: asyncio.Task[None] | None = None
+    http: aiohttp.ClientSession
+    license_jws: str
+    user: str
+    quiet: bool = False
+    session_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    token: str = ""
+    heartbeats: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Ask for a seat. Returns the HTTP status."""
         body = {
-            "license": self._license_jws,
-            "session": self._session_id,
-            "user": client_hash(self._salt, "user", self._user),
-            "host": client_hash(self._salt, "host", f"{self._user}-pc.acme.example"),
+            "license": self.license_jws,
+            "session": self.session_id,
+            "user": client_hash(self._salt, "user", self.user),
+            "host": client_hash(self._salt, "host", f"{self.user}-pc.acme.example"),
             "nonce": secrets.token_urlsafe(16),
         }
-        async with self._http.post("sessions", json=body) as response:
+        async with self.http.post("sessions", json=body) as response:
             status, reply = response.status, await response.json()
         if status == 201:
-            self._token = reply["lease"]
+            self.token = reply["lease"]
             seats = reply["seats"]
             self._print(f"runs; {seats['in_use']} of {seats['total']} seats in use", True)
-            if not self._quiet:
-                self._heartbeats = asyncio.create_task(self._send_heartbeats())
+            if not self.quiet:
+                self.heartbeats = asyncio.create_task(self._send_heartbeats())
         else:
             self._print(f"refused: {reply['code']}. {reply['detail']}", False)
         return status
 
     async def heartbeat(self) -> None:
-        """Send one heartbeat, and print the answer."""
         status, reply = await self._put_heartbeat()
         self._print("goes on" if status == 200 else f"must stop: {reply['code']}. {reply['detail']}", status == 200)
 
     async def end(self) -> None:
-        """Give the seat back."""
         await self._stop_heartbeats()
-        async with self._http.delete(f"sessions/{self._session_id}", headers=self._bearer) as response:
+        async with self.http.delete(f"sessions/{self.session_id}", headers=self._bearer) as response:
             self._print("ends" if response.status == 204 else f"could not end: {response.status}", True)
 
     async def crash(self) -> None:
-        """Stop without a word to the service."""
         await self._stop_heartbeats()
         self._print("falls silent", None)
 
     @property
     def _salt(self) -> bytes:
         # Without a check of the signature: that is the service's part.
-        payload = self._license_jws.split(".")[1]
+        payload = self.license_jws.split(".")[1]
         return from_base64url(json.loads(from_base64url(payload))["salt"])
 
     @property
     def _bearer(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._token}"}
+        return {"Authorization": f"Bearer {self.token}"}
 
     async def _put_heartbeat(self) -> tuple[int, dict[str, Any]]:
         body = {"nonce": secrets.token_urlsafe(16)}
-        path = f"sessions/{self._session_id}/heartbeat"
-        async with self._http.put(path, json=body, headers=self._bearer) as response:
+        path = f"sessions/{self.session_id}/heartbeat"
+        async with self.http.put(path, json=body, headers=self._bearer) as response:
             return response.status, await response.json()
 
     async def _send_heartbeats(self) -> None:
@@ -247,17 +243,17 @@ class _Desktop:
             await asyncio.sleep(HEARTBEAT_SECONDS)
             status, reply = await self._put_heartbeat()
             if status == 200:
-                self._token = reply["lease"]
+                self.token = reply["lease"]
 
     async def _stop_heartbeats(self) -> None:
-        if self._heartbeats:
-            self._heartbeats.cancel()
+        if self.heartbeats:
+            self.heartbeats.cancel()
             with suppress(asyncio.CancelledError):
-                await self._heartbeats
+                await self.heartbeats
 
     def _print(self, what: str, good: bool | None) -> None:
-        if not self._quiet:
-            _print_line(self._user, what, good)
+        if not self.quiet:
+            _print_line(self.user, what, good)
 
 
 def _forged(license_jws: str) -> str:
@@ -274,9 +270,9 @@ async def _wait(seconds: float) -> None:
 
 
 def _print_heading(what: str) -> None:
-    out.print(f"\n[bold]{escape(what)}[/]")
+    out.print(f"\n[bold]{escape(what)}[/]", markup=True)
 
 
 def _print_line(who: str, what: str, good: bool | None) -> None:
     style = {True: "green", False: "red", None: "yellow"}[good]
-    out.print(f"  [{style}]{escape(who):>6}[/] {escape(what)}")
+    out.print(f"  [{style}]{escape(who):>6}[/] {escape(what)}", markup=True)

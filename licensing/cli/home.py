@@ -15,7 +15,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,14 +71,14 @@ class Home:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         issuer_key, lease_key = new_private_jwk(), new_private_jwk()
         self._write("issuer-keys.json", {"keys": [issuer_key]})
-        self._write("lease-keys.json", {"keys": [public_jwk(lease_key)]})
+        self._write("lease-keys.json", public_jwks([lease_key]))
         self._write("issuer.json", {"issuer": issuer.name, "service": issuer.service})
         self._write("organizations.json", {})
         values = {
             "FUNCTIONS_WORKER_RUNTIME": "python",
             "AzureWebJobsStorage": "UseDevelopmentStorage=true",
             "LICENSING_STORAGE": local_storage(table_port),
-            "LICENSING_ISSUER_KEYS": json.dumps({"keys": [public_jwk(issuer_key)]}),
+            "LICENSING_ISSUER_KEYS": json.dumps(public_jwks([issuer_key])),
             "LICENSING_LEASE_KEYS": json.dumps({"keys": [lease_key]}),
             "LICENSING_PEPPERS": json.dumps(dict([new_pepper()])),
             "LICENSING_TRUSTED_HOPS": "0",
@@ -109,27 +109,24 @@ class Home:
 
     def trusted_keys(self) -> VerifyingKeys:
         """The issuer's public keys."""
-        jwks = self._read("issuer-keys.json")
-        return VerifyingKeys({"keys": [public_jwk(key) for key in jwks["keys"]]})
+        return VerifyingKeys(public_jwks(self.issuer_jwks()))
 
     def issuer_jwks(self) -> list[Jwk]:
         """The issuer's private keys, the current one first."""
-        keys: list[Jwk] = self._read("issuer-keys.json")["keys"]
-        return keys
+        return list(self._read("issuer-keys.json")["keys"])
 
     def save_issuer_jwks(self, keys: list[Jwk]) -> None:
         """Replace the issuer's keys, and the public keys that a local service trusts."""
-        self.save_setting("LICENSING_ISSUER_KEYS", json.dumps({"keys": [public_jwk(key) for key in keys]}))
+        self.save_setting("LICENSING_ISSUER_KEYS", json.dumps(public_jwks(keys)))
         self._write("issuer-keys.json", {"keys": keys})
 
     def lease_keys(self) -> dict[str, list[Jwk]]:
         """The public lease keys, as they go into license files."""
-        keys: dict[str, list[Jwk]] = self._read("lease-keys.json")
-        return keys
+        return self._read("lease-keys.json")
 
     def save_lease_keys(self, keys: list[Jwk]) -> None:
         """Replace the public lease keys. Of a private key, only the public half is written."""
-        self._write("lease-keys.json", {"keys": [public_jwk(key) for key in keys]})
+        self._write("lease-keys.json", public_jwks(keys))
 
     def setting(self, name: str) -> str:
         """A setting of the local service."""
@@ -163,10 +160,7 @@ class Home:
         self._write("licenses.json", entries)
 
     def mismatch(self, license: License) -> str | None:
-        """Compare a license with what was issued before under its id.
-
-        Returns what the license with that id is, if its customer or its kind differs; else None.
-        """
+        """What was issued before under the id of a license, if its customer or its kind differs."""
         entry = self._issued().get(license.id, {})
         if entry.get("organization", license.organization.id) != license.organization.id:
             return f"a license of {entry['organization']}"
@@ -175,8 +169,7 @@ class Home:
         return None
 
     def _issued(self) -> dict[str, Any]:
-        entries: dict[str, Any] = self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
-        return entries
+        return self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
 
     def customer(self, organization_id: str) -> CustomerRecord | None:
         """A customer to whom a license was issued before; None for a new one."""
@@ -189,10 +182,11 @@ class Home:
         entries[customer.id] = {"name": customer.name, "salt": customer.salt}
         self._write("organizations.json", entries)
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str) -> dict[str, Any]:
         file = self.folder / name
         try:
-            return json.loads(file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            return content
         except FileNotFoundError:
             raise SettingsError(
                 f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one"
@@ -207,6 +201,11 @@ class Home:
             json.dump(content, out, indent=2, ensure_ascii=False)
             out.write("\n")
         draft.replace(self.folder / name)
+
+
+def public_jwks(keys: Iterable[Jwk]) -> dict[str, list[Jwk]]:
+    """A JSON Web Key Set with the public halves of some keys."""
+    return {"keys": [public_jwk(key) for key in keys]}
 
 
 def new_salt() -> str:

@@ -2,19 +2,21 @@
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
-from licensing.cli.context import err, fail, home, service_url
+from licensing.cli.context import home
 from licensing.cli.home import TABLE_PORT, Issuer
+from licensing.cli.options import service_url
+from licensing.cli.output import err, fail
 
 
 def init(
-    issuer: Annotated[str, typer.Option(help="Your name as the vendor, for license files.")] = "fluidit",
+    issuer: Annotated[str, Option(help="Your name as the vendor, for license files.")] = "fluidit",
     service: Annotated[
-        str, typer.Option(metavar="URL", help="URL at which programs reach the service.")
+        str, Option(metavar="URL", help="URL at which programs reach the service.")
     ] = "http://127.0.0.1:7071/api",
     table_port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Port of Azurite on this machine, for a local service.")
+        int, Option(min=1, max=65535, help="Port of Azurite on this machine, for a local service.")
     ] = TABLE_PORT,
 ) -> None:
     """Make a home: the keys, the pepper and the settings in a new folder. Nothing is overwritten."""
@@ -25,5 +27,5 @@ def init(
         fail(f"{here.folder} is not empty; nothing in it was changed.")
     except OSError as error:
         fail(f"{here.folder} cannot be made: {error.strerror}.")
-    err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.", markup=False)
-    err.print("Next: `licensing license issue`, `licensing serve`.", markup=False)
+    err.print(f"Made keys and settings in {here.folder}. Back it up, and show it to nobody.")
+    err.print("Next: `licensing license issue`, `licensing serve`.")

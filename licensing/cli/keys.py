@@ -7,17 +7,18 @@ the home in such an order that after a crash the service still has every key tha
 import json
 import os
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
-from licensing.cli.context import count, environment, err, fail, home, operator, out, run, store, table
-from licensing.cli.home import Home, new_pepper
-from licensing.cli.secret_store import Secret, SecretStore, Vault, secret_store
-from licensing.crypto.keys import Jwk, new_private_jwk, public_jwk
+from licensing.cli.context import environment, home, in_event_loop, operator, store
+from licensing.cli.home import Home, new_pepper, public_jwks
+from licensing.cli.output import count, err, fail, out, print_json_line, table
+from licensing.cli.secret_store import Secret, Vault, secret_store
+from licensing.crypto.keys import Jwk, new_private_jwk
 from licensing.errors import SettingsError
 from licensing.services.audit import recorded
 from licensing.services.service import utc_now
@@ -39,23 +40,25 @@ PURPOSES = {
     KeyKind.LEASE: ("signs leases", "signs leases for license files that name no newer one"),
     KeyKind.ISSUER: ("signs license files", "verifies license files that it has signed"),
 }
+"""What the current key of a kind does, and what the others do."""
+KINDS = {Secret.LEASE_KEYS: KeyKind.LEASE, Secret.PEPPERS: KeyKind.PEPPER}
 
-KindArgument = Annotated[KeyKind, typer.Argument(help="The kind of key.")]
+KindArgument = Annotated[KeyKind, Argument(help="The kind of key.")]
 
 
 class Keys:
     """The lists of keys of one service, by id, the current one first."""
 
-    def __init__(self, here: Home, secrets: SecretStore) -> None:
+    def __init__(self, here: Home, vault: str | None) -> None:
         self._home = here
-        self._secrets = secrets
+        self.secrets = secret_store(here, vault)
 
     def load(self, kind: KeyKind) -> dict[str, Any]:
         """The list of one kind. SettingsError if it is missing or cannot be read."""
         if kind is KeyKind.ISSUER:
             return _by_id(self._home.issuer_jwks())
         secret = Secret.PEPPERS if kind is KeyKind.PEPPER else Secret.LEASE_KEYS
-        text = self._secrets.read(secret)
+        text = self.secrets.read(secret)
         if text is None:
             raise SettingsError(f"there is no secret {secret}; `licensing keys create` makes it")
         try:
@@ -70,9 +73,9 @@ class Keys:
             case KeyKind.ISSUER:
                 self._home.save_issuer_jwks(list(keys.values()))
             case KeyKind.PEPPER:
-                self._secrets.write(Secret.PEPPERS, json.dumps(keys))
+                self.secrets.write(Secret.PEPPERS, json.dumps(keys))
             case KeyKind.LEASE:
-                self._secrets.write(Secret.LEASE_KEYS, json.dumps({"keys": list(keys.values())}))
+                self.secrets.write(Secret.LEASE_KEYS, json.dumps({"keys": list(keys.values())}))
 
     def load_trusted(self) -> dict[str, Jwk]:
         """The public lease keys that new license files trust. SettingsError if they are another service's."""
@@ -92,16 +95,16 @@ class Keys:
 def show(
     vault: Vault = None,
     public: Annotated[
-        bool, typer.Option("--public", help="Print only the issuer's public keys (JWKS), which a deployment needs.")
+        bool, Option("--public", help="Print only the issuer's public keys (JWKS), which a deployment needs.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each key.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each key.")] = False,
 ) -> None:
     """List the keys by id, and what each is for. Secrets are never shown."""
     here = home()
     if public:
-        out.print(_public(here), markup=False)
+        out.print(json.dumps(public_jwks(here.issuer_jwks())))
         return
-    keys = Keys(here, secret_store(here, vault))
+    keys = Keys(here, vault)
     trusted = keys.load_trusted()
     lines = []
     for kind in KeyKind:
@@ -109,25 +112,21 @@ def show(
             purpose = PURPOSES[kind][min(place, 1)]
             if kind is KeyKind.LEASE and key_id not in trusted:
                 purpose += "; new license files do not name it"
-            lines.append({"kind": kind.value, "id": key_id, "current": place == 0, "purpose": purpose})
+            lines.append({"kind": kind, "id": key_id, "current": place == 0, "purpose": purpose})
     if as_json:
         for line in lines:
-            out.print(json.dumps(line), markup=False)
+            print_json_line(line)
         return
-    listing = table("kind", "id", "current", "what for")
-    for line in lines:
-        listing.add_row(str(line["kind"]), str(line["id"]), "yes" if line["current"] else "", str(line["purpose"]))
-    out.print(listing)
+    rows = [(line["kind"], line["id"], "yes" if line["current"] else "", line["purpose"]) for line in lines]
+    out.print(table("kind", "id", "current", "what for", rows=rows))
 
 
 @commands.command()
 def rotate(
     kind: KindArgument,
     vault: Vault = None,
-    later: Annotated[bool, typer.Option("--later", help="Add a key to the list without making it current.")] = False,
-    to: Annotated[
-        str | None, typer.Option(metavar="ID", help="Make no new key; make this existing one current.")
-    ] = None,
+    later: Annotated[bool, Option("--later", help="Add a key to the list without making it current.")] = False,
+    to: Annotated[str | None, Option(metavar="ID", help="Make no new key; make this existing one current.")] = None,
 ) -> None:
     """Make a new key and make it current. The old keys stay, since older files and sessions need them.
 
@@ -141,39 +140,36 @@ def rotate(
         fail(f"There is no {kind} key {to}; `licensing keys show` lists them.")
     key_id, key = (to, present[to]) if to else _new(kind)
     rotated = {**present, key_id: key} if later else {key_id: key, **present}
-    if kind is not KeyKind.LEASE:
-        _change(f"keys rotate {kind}", key_id, vault, partial(keys.save, kind, rotated))
-    else:
-        trusted = keys.load_trusted()
+    trusted = keys.load_trusted() if kind is KeyKind.LEASE else {}
 
-        def change() -> None:
-            # The service first: as long as no file names the new key, the service signs with older ones.
-            keys.save(kind, rotated)
-            if to is None:
-                keys.save_trusted({key_id: key, **trusted})
+    def change() -> None:
+        # The service first: as long as no file names the new key, the service signs with older ones.
+        keys.save(kind, rotated)
+        if kind is KeyKind.LEASE and to is None:
+            keys.save_trusted({key_id: key, **trusted})
 
-        _change(f"keys rotate {kind}", key_id, vault, change)
-    out.print(key_id, markup=False)
-    role = "added, but not current" if later else "current"
-    err.print(f"This {kind} key is {role}; there {_others(len(rotated) - 1)}.")
-    err.print("Next: docs/keys.md says what to do, and how long to wait.", markup=False)
+    _change(f"keys rotate {kind}", key_id, vault, change)
+    out.print(key_id)
+    role, others = "added, but not current" if later else "current", len(rotated) - 1
+    err.print(f"This {kind} key is {role}; there {'is' if others == 1 else 'are'} {count(others, 'other key')}.")
+    err.print("Next: docs/keys.md says what to do, and how long to wait.")
 
 
 # The id of a key may begin with a hyphen.
 @commands.command(context_settings={"ignore_unknown_options": True})
 def drop(
     kind: KindArgument,
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the key; `licensing keys show` lists them.")],
+    key_id: Annotated[str, Argument(metavar="ID", help="Id of the key; `licensing keys show` lists them.")],
     vault: Vault = None,
     keep_signing: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--keep-signing",
             help="Only for a lease key: leave it out of new license files, and keep it for older ones.",
         ),
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Drop the key although license files or sessions still need it.")
+        bool, Option("--force", help="Drop the key although license files or sessions still need it.")
     ] = False,
 ) -> None:
     """Delete a key for good, unless license files or sessions still need it. The current key cannot be dropped."""
@@ -187,60 +183,58 @@ def drop(
         fail(f"{key_id} is the only {kind} key: without one, the service cannot run. Rotate first.")
     if key_id == next(iter(present)):
         fail(f"{key_id} is the current {kind} key. Rotate first; then it can be dropped.")
-    left = {each: key for each, key in present.items() if each != key_id}
+    left = _without(key_id, present)
     if keep_signing:
-        others = {each: key for each, key in keys.load_trusted().items() if each != key_id}
+        others = _without(key_id, keys.load_trusted())
         if not others.keys() & left.keys():
             fail(f"{key_id} is the only key that new license files name. Rotate first.")
         _change("keys withdraw lease", key_id, vault, lambda: keys.save_trusted(others))
-        err.print(f"New license files do not name {key_id}; it still signs for older ones.", markup=False)
+        err.print(f"New license files do not name {key_id}; it still signs for older ones.")
         return
     dependents = _dependents(kind, key_id, left, here, vault)
     if dependents:
-        err.print(dependents, style="yellow", markup=False)
+        err.print(dependents, style="yellow")
         if not force:
             fail(f"{key_id} was not dropped. docs/keys.md says when it can be; --force drops it all the same.")
 
     def change() -> None:
         if kind is KeyKind.LEASE:  # new files first, so that none names a key that the service lacks
-            keys.save_trusted({each: key for each, key in keys.load_trusted().items() if each != key_id})
+            keys.save_trusted(_without(key_id, keys.load_trusted()))
         keys.save(kind, left)
 
     _change(f"keys drop {kind}", key_id, vault, change)
-    err.print(f"Dropped {key_id}.", markup=False)
+    err.print(f"Dropped {key_id}.")
 
 
 @commands.command()
-def create(vault: Annotated[str, typer.Option(metavar="NAME", help="The key vault.")]) -> None:
+def create(vault: Annotated[str, Option(metavar="NAME", help="The key vault.")]) -> None:
     """Make a lease key and a pepper in a key vault. They never touch the disk, and nothing is overwritten.
 
     New license files name the vault's lease keys from then on. The issuer's public keys are printed; the deployment
     needs them as LICENSING_ISSUER_KEYS.
     """
     here = home()
-    issuer = _public(here)
-    secrets = secret_store(here, vault)
-    keys = Keys(here, secrets)
-    missing = [secret for secret in Secret if secrets.read(secret) is None]
-    kinds = {Secret.LEASE_KEYS: KeyKind.LEASE, Secret.PEPPERS: KeyKind.PEPPER}
+    issuer = json.dumps(public_jwks(here.issuer_jwks()))
+    keys = Keys(here, vault)
+    missing = [secret for secret in Secret if keys.secrets.read(secret) is None]
     for secret in missing:
-        kind = kinds[secret]
+        kind = KINDS[secret]
         key_id, key = _new(kind)
         _change("keys create", f"{kind} {key_id}", vault, partial(keys.save, kind, {key_id: key}))
-        err.print(f"Made the secret {secret} in {vault}, with the key {key_id}.", markup=False)
+        err.print(f"Made the secret {secret} in {vault}, with the key {key_id}.")
     lease_keys = keys.load(KeyKind.LEASE)
     if not _by_id(here.lease_keys()["keys"]).keys() & lease_keys.keys():
         keys.save_trusted(lease_keys)
-        err.print(f"New license files of {here.folder} name the vault's lease keys.", markup=False)
+        err.print(f"New license files of {here.folder} name the vault's lease keys.")
     if not missing:
         fail(f"{vault} holds both secrets already; they were not changed. `licensing keys rotate` adds new keys.")
-    out.print(issuer, markup=False)
+    out.print(issuer)
 
 
 def _keys(kind: KeyKind, vault: str | None) -> Keys:
     if kind is KeyKind.ISSUER and vault:
         raise typer.BadParameter("the issuer's keys are in the home and never in a vault: leave --vault out")
-    return Keys(home(), secret_store(home(), vault))
+    return Keys(home(), vault)
 
 
 def _new(kind: KeyKind) -> tuple[str, Any]:
@@ -254,12 +248,8 @@ def _by_id(jwks: list[Jwk]) -> dict[str, Jwk]:
     return {jwk["kid"]: jwk for jwk in jwks}
 
 
-def _others(number: int) -> str:
-    return f"{'is' if number == 1 else 'are'} {count(number, 'other key')}"
-
-
-def _public(here: Home) -> str:
-    return json.dumps({"keys": [public_jwk(key) for key in here.issuer_jwks()]})
+def _without(key_id: str, keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {each: key for each, key in keys.items() if each != key_id}
 
 
 def _store_of(vault: str | None) -> Mapping[str, str] | None:
@@ -271,20 +261,17 @@ def _store_of(vault: str | None) -> Mapping[str, str] | None:
     return values if names_store(values) else None
 
 
-def _change(what: str, subject: str, vault: str | None, change: Callable[[], None]) -> None:
+@in_event_loop
+async def _change(what: str, subject: str, vault: str | None, change: Callable[[], None]) -> None:
     """Make a change, and record it in the audit if a store is named."""
     values = _store_of(vault)
     if values is None:
         err.print("No store is named (LICENSING_STORAGE__tableServiceUri), so the audit does not record this.")
         change()
         return
-
-    async def work() -> None:
-        where = f"{subject} in {vault}" if vault else subject
-        async with store(values) as (register, _), recorded(register, utc_now, operator(), what, where):
-            change()
-
-    run(work())
+    where = f"{subject} in {vault}" if vault else subject
+    async with store(values) as (register, _), recorded(register, utc_now, operator(), what, where):
+        change()
 
 
 def _dependents(kind: KeyKind, key_id: str, left: Mapping[str, Any], here: Home, vault: str | None) -> str | None:
@@ -299,27 +286,20 @@ def _dependents(kind: KeyKind, key_id: str, left: Mapping[str, Any], here: Home,
         broken = [file for file in files if key_id in file.lease_kids and not file.lease_kids & left.keys()]
     if not broken:
         return None
-    listed = "\n".join(f"  {file.license_id}, valid until {_minute(file.valid_until)}" for file in broken)
+    listed = "\n".join(f"  {file.license_id}, valid until {file.valid_until:%Y-%m-%d %H:%M} UTC" for file in broken)
     why = "are signed with it" if kind is KeyKind.ISSUER else "name no other lease key"
     return f"These license files {why}, and stop working:\n{listed}"
 
 
-def _dependent_sessions(pepper: str, vault: str | None) -> str | None:
+@in_event_loop
+async def _dependent_sessions(pepper: str, vault: str | None) -> str | None:
     values = _store_of(vault)
     if values is None:
         return "No store is named (LICENSING_STORAGE__tableServiceUri), so nobody knows whether sessions need it."
-
-    async def work() -> bool:
-        async with store(values) as (register, _):
-            return await register.stored_under(pepper)
-
-    if not run(work()):
-        return None
+    async with store(values) as (register, _):
+        if not await register.stored_under(pepper):
+            return None
     return (
         f"Sessions are stored under {pepper}. Without it, nobody can find the people in them again, not even for their "
         "own requests. The last of these sessions is deleted a year after its end."
     )
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -1,14 +1,15 @@
 """`licensing license`: issue and show license files; list, suspend and reinstate licenses, and release seats."""
 
-import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
+from typer import Argument, Option
 
-from licensing.cli.context import err, fail, operator, out, run, store, table
+from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
+from licensing.cli.output import err, fail, out, table
 from licensing.errors import TokenError
 from licensing.rules.model import EndReason, LicenseState, Terms
 from licensing.rules.requests import End, Ended
@@ -21,45 +22,36 @@ commands.command()(show)
 
 
 @commands.command("list")
-def list_licenses(
-    organization_id: Annotated[
-        str | None, typer.Option("--organization", help="List only this customer's licenses.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+@in_event_loop
+async def list_licenses(
+    organization_id: Annotated[str | None, Option("--organization", help="List only this customer's licenses.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the licenses under which a program has ever started, and the seats that are in use now."""
-
-    async def work() -> list[tuple[str, LicenseState]]:
-        async with store() as (register, ledger):
-            ids = [license.license_id async for license in register.licenses(organization_id)]
-            return [(license_id, state) for license_id in ids if (state := await ledger.state(license_id)) is not None]
-
-    found = run(work())
+    async with store() as (register, ledger):
+        ids = [license.license_id async for license in register.licenses(organization_id)]
+        found = [
+            _line(license_id, state) for license_id in ids if (state := await ledger.state(license_id)) is not None
+        ]
     if as_json:
-        out.print_json(json.dumps([_line(license_id, state) for license_id, state in found]))
+        out.print_json(data=found, default=datetime.isoformat)
         return
-    listing = table("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
-    for license_id, state in found:
-        terms = state.terms
-        listing.add_row(
-            license_id,
-            terms.organization_id,
-            Text(terms.product),
-            terms.kind,
-            "suspended" if state.suspended else "active",
-            str(state.in_use),
-            str(terms.seats) + (f" + {terms.overdraft}" if terms.overdraft else ""),
-            last_day(terms.valid_until),
-            str(terms.serial),
+    rows = [
+        (
+            *(line[name] for name in ("license", "organization", "product", "kind", "status", "in_use")),
+            f"{line['seats']} + {line['overdraft']}" if line["overdraft"] else line["seats"],
+            last_day(line["valid_until"]),
+            line["serial"],
         )
-    out.print(listing)
+        for line in found
+    ]
+    columns = ("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
+    out.print(table(*columns, rows=rows))
 
 
 LicenseOrFile = Annotated[
     str,
-    typer.Argument(
-        metavar="ID", help="Id of the license; or the path of its file, if no program has started under it yet."
-    ),
+    Argument(metavar="ID", help="Id of the license; or the path of its file, if no program has started under it yet."),
 ]
 
 
@@ -80,35 +72,30 @@ def reinstate(license_or_path: LicenseOrFile) -> None:
 
 
 @commands.command()
-def release(
-    license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")],
-    session_id: Annotated[str, typer.Argument(metavar="SESSION", help="Id of the session to end.")],
+@in_event_loop
+async def release(
+    license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")],
+    session_id: Annotated[str, Argument(metavar="SESSION", help="Id of the session to end.")],
 ) -> None:
     """End a session by hand, so that its seat is free at once. Its program stops at the next heartbeat."""
-
-    async def work() -> bool:
-        async with store() as (register, ledger):
-            async with recorded(register, utc_now, operator(), "release", f"{license_id} {session_id.lower()}"):
-                decision = await ledger.submit(license_id, End(session_id.lower(), EndReason.RELEASED))
-            return isinstance(decision.outcome, Ended) and decision.outcome.now
-
-    if not run(work()):
+    session_id = session_id.lower()
+    what = f"{license_id} {session_id}"
+    async with store() as (register, ledger), recorded(register, utc_now, operator(), "release", what):
+        decision = await ledger.submit(license_id, End(session_id, EndReason.RELEASED))
+    if not isinstance(decision.outcome, Ended) or not decision.outcome.now:
         fail("No such session is active under this license.")
     err.print("Released.")
 
 
-def _change_status(license_or_path: str, *, suspended: bool) -> None:
+@in_event_loop
+async def _change_status(license_or_path: str, *, suspended: bool) -> None:
     license_id, initial = license_or_file(license_or_path)
-
-    async def work() -> LicenseState | None:
-        async with store() as (register, ledger):
-            if initial is None and await ledger.state(license_id) is None:
-                return None
-            what = "suspend" if suspended else "reinstate"
-            async with recorded(register, utc_now, operator(), what, license_id):
-                return await ledger.set_status(license_id, suspended=suspended, initial=initial)
-
-    if run(work()) is None:
+    async with store() as (register, ledger):
+        state = initial or await ledger.state(license_id)
+        if state is not None:
+            async with recorded(register, utc_now, operator(), "suspend" if suspended else "reinstate", license_id):
+                state = await ledger.set_status(license_id, suspended=suspended, initial=initial)
+    if state is None:
         fail(
             f"There is no license {license_id} in the register: no program has started under it. "
             "Give the path of its license file instead of the id."
@@ -143,8 +130,8 @@ def _line(license_id: str, state: LicenseState) -> dict[str, Any]:
         "overdraft": terms.overdraft,
         "sharing": terms.sharing,
         "serial": terms.serial,
-        "valid_from": terms.valid_from.isoformat(),
-        "valid_until": terms.valid_until.isoformat(),
+        "valid_from": terms.valid_from,
+        "valid_until": terms.valid_until,
         "project": terms.project,
         "billing": terms.billing,
     }

@@ -6,9 +6,8 @@ about wrong values are made from it. How to add a claim: CONTRIBUTING.md.
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -17,9 +16,12 @@ import typer
 from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
-from licensing.cli.context import count, deliver, environment, err, fail, home, out, service_url
+from licensing.cli.context import environment, home
 from licensing.cli.home import CustomerRecord, new_salt
+from licensing.cli.options import out_option, service_url, wrong_usage
+from licensing.cli.output import count, deliver, err, fail, out
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
@@ -39,6 +41,13 @@ _TEXT = "1 to 200 characters on one line"
 _TIME = "a time from 1970 on"
 _COUNT = "a whole number up to 1000000"
 _SECONDS = "a whole number of seconds, at most a year"
+_SERIAL = "a whole number up to 9007199254740992"
+_USER = "a username or its hash"
+_HOST = "a computer's name or its hash"
+_NETWORK = "a network such as 198.51.100.0/24, whose bits beyond the prefix are zero"
+_SALT = "22 to 86 characters of base64url without padding"
+_URL = "a URL of 1 to 200 characters"
+_JWKS = "a file with public keys (JWKS)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ CLAIMS: Final = {
     "sub": Claim("--id", _ID, "Id of the license. To renew or change a license, give its id. Default: a new id."),
     "serial": Claim(
         "--serial",
-        "a whole number up to 9007199254740992",
+        _SERIAL,
         "A file with a higher serial replaces older files of the license. Default: the time in seconds.",
     ),
     "nbf": Claim("--from", _TIME, "First day of the license (UTC), or an exact time. Default: now."),
@@ -75,17 +84,11 @@ CLAIMS: Final = {
         _one_of(Sharing),
         "Which programs share one seat: none, a user's on one computer, a user's on any, a computer's.",
     ),
-    "users": Claim(
-        "--user", "a username or its hash", "A user whom the license admits; may be repeated. Prefer --users-file."
-    ),
-    "hosts": Claim(
-        "--host",
-        "a computer's name or its hash",
-        "A computer that the license admits; may be repeated. Prefer --hosts-file.",
-    ),
+    "users": Claim("--user", _USER, "A user whom the license admits; may be repeated. Prefer --users-file."),
+    "hosts": Claim("--host", _HOST, "A computer that the license admits; may be repeated. Prefer --hosts-file."),
     "networks": Claim(
         "--network",
-        "a network such as 198.51.100.0/24, whose bits beyond the prefix are zero",
+        _NETWORK,
         "A network in which programs may run, as in 198.51.100.0/24; may be repeated. Default: any.",
     ),
     "features": Claim("--feature", _TEXT, "A feature of the product that is licensed; may be repeated."),
@@ -98,9 +101,7 @@ CLAIMS: Final = {
         "--no-collect", "no value", "Whether sessions are recorded. Floating licenses need it to count seats."
     ),
     "salt": Claim(
-        "--salt",
-        "22 to 86 characters of base64url without padding",
-        "The customer's key for hashing names. Default: the key of its earlier licenses, or a new one.",
+        "--salt", _SALT, "The customer's key for hashing names. Default: the key of its earlier licenses, or a new one."
     ),
     "heartbeat": Claim("--heartbeat", _SECONDS, "Seconds between two heartbeats of a running program."),
     "lease": Claim("--lease", _SECONDS, "Seconds without a heartbeat until a program loses its seat."),
@@ -108,12 +109,10 @@ CLAIMS: Final = {
     "borrow": Claim(
         "--borrow", _SECONDS, "Seconds for which a seat may be borrowed, to work without the service. 0: not at all."
     ),
-    "service": Claim(
-        "--service", "a URL of 1 to 200 characters", "URL at which programs reach the service. Default: the home's."
-    ),
+    "service": Claim("--service", _URL, "URL at which programs reach the service. Default: the home's."),
     "lease_keys": Claim(
         "--lease-keys",
-        "a file with public keys (JWKS)",
+        _JWKS,
         "File with the service's public lease keys (JWKS), which programs trust. Default: the home's.",
     ),
 }
@@ -122,7 +121,7 @@ CLAIMS: Final = {
 
 def _option(claim: str, *names: str, **settings: Any) -> Any:
     """The option that makes a claim; `names` in place of the table's, for one that is a switch."""
-    return typer.Option(*(names or (CLAIMS[claim].option,)), help=CLAIMS[claim].help, **settings)
+    return Option(*(names or (CLAIMS[claim].option,)), help=CLAIMS[claim].help, **settings)
 
 
 def issue(
@@ -131,10 +130,7 @@ def issue(
     until: Annotated[str, _option("exp", metavar="DATE")],
     organization_name: Annotated[str | None, _option("organization.name")] = None,
     seats: Annotated[int, _option("seats", min=0)] = 1,
-    out_file: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="FILE", help="Write the license file here. Default: to standard output."),
-    ] = None,
+    out_file: Annotated[Path | None, out_option("license file")] = None,
     license_id: Annotated[str | None, _option("sub")] = None,
     serial: Annotated[int | None, _option("serial", min=1)] = None,
     starts: Annotated[str | None, _option("nbf", metavar="DATE")] = None,
@@ -144,11 +140,11 @@ def issue(
     user: Annotated[list[str] | None, _option("users")] = None,
     users_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File of usernames or their hashes, one on a line. Names are never stored."),
+        Option(metavar="FILE", help="File of usernames or their hashes, one on a line. Names are never stored."),
     ] = None,
     host: Annotated[list[str] | None, _option("hosts")] = None,
     hosts_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File of full computer names or their hashes, one on a line.")
+        Path | None, Option(metavar="FILE", help="File of full computer names or their hashes, one on a line.")
     ] = None,
     network: Annotated[list[str] | None, _option("networks", metavar="CIDR")] = None,
     feature: Annotated[list[str] | None, _option("features")] = None,
@@ -220,12 +216,11 @@ def issue(
 
 
 def show(
-    file: Annotated[Path, typer.Argument(help="A license file.")],
+    file: Annotated[Path, Argument(help="A license file.")],
     issuer_keys: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="File with the issuer's public keys (JWKS). Default: the home's."),
+        Path | None, Option(metavar="FILE", help="File with the issuer's public keys (JWKS). Default: the home's.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the claims as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the claims as JSON.")] = False,
 ) -> None:
     """Check a license file and print what it says. Exit code 1 if it admits no program today."""
     try:
@@ -233,7 +228,7 @@ def show(
     except TokenError as error:
         fail(f"NOT GENUINE: {file.name} {error}. Do not rely on anything that it says.")
     if as_json:
-        out.print_json(json.dumps(license.claims()))
+        out.print_json(data=license.claims())
     else:
         out.print(_sheet(license))
     now = utc_now()
@@ -261,17 +256,11 @@ def explain(error: ValidationError) -> str:
     errors = error.errors(include_url=False, include_input=False)
     # The customer's id first, since the license's own id is made of it.
     first = min(errors, key=lambda each: each["loc"][:1] != ("organization",))
-    name = _claim_at(first["loc"]) if first["loc"] else first["type"]
-    claim = CLAIMS.get(name)
+    place = ".".join(map(str, first["loc"])) or first["type"]
+    claim = next((claim for name, claim in CLAIMS.items() if f"{place}.".startswith(f"{name}.")), None)
     if claim is None:
-        return f"the claim {name} is wrong, and no option makes it: {first['msg']}"
+        return f"the claim {place} is wrong, and no option makes it: {first['msg']}"
     return f"{claim.option} takes {claim.takes}" if first["loc"] else f"{claim.option}: {first['msg']}"
-
-
-def _claim_at(place: Sequence[int | str]) -> str:
-    """The claim in which an error lies; the whole place if it is in none of the table."""
-    path = ".".join(map(str, place))
-    return next((name for name in CLAIMS if f"{path}.".startswith(f"{name}.")), path)
 
 
 def _customer(organization_id: str, name: str | None, salt: str | None) -> CustomerRecord:
@@ -296,32 +285,20 @@ def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None,
     if "" in given or (file and not given):
         # A license with an empty list would admit everybody.
         raise typer.BadParameter(f"a name in --{kind} or --{kind}s-file is missing")
-    try:
+    with wrong_usage("--salt takes base64url without padding"):
         salt = from_base64url(customer.salt)
-    except ValueError:
-        raise typer.BadParameter("--salt takes base64url without padding") from None
     return sorted({name if _HASH.fullmatch(name) else client_hash(salt, kind, name) for name in given})
 
 
 def _instant(text: str, option: str, *, end_of_day: bool = False) -> int:
     """Seconds since 1970. A bare date is its first instant or, with `end_of_day`, the first instant after it."""
-    try:
-        moment = datetime.fromisoformat(text)
-        if end_of_day and _is_date(text):
-            moment += timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            f"{option} takes a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z, before 9999-12-31"
-        ) from None
+    takes = "a date such as 2027-12-31, or a time such as 2027-12-31T12:00Z, before 9999-12-31"
+    with wrong_usage(f"{option} takes {takes}", ValueError, OverflowError):
+        try:
+            moment = datetime.combine(date.fromisoformat(text), time.min) + timedelta(days=end_of_day)
+        except ValueError:
+            moment = datetime.fromisoformat(text)
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
-
-
-def _is_date(text: str) -> bool:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _validity(license: License) -> str:

@@ -1,14 +1,16 @@
 """`licensing maintenance`: the work of the timers, run by hand, and a check of the register."""
 
-import json
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from licensing.cli.context import bar, count, environment, err, fail, operator, out, run, store
+from licensing.cli.context import environment, in_event_loop, operator, store
+from licensing.cli.options import utc_time
+from licensing.cli.output import bar, count, err, fail, out, print_json_line
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import recorded
@@ -21,24 +23,15 @@ commands = typer.Typer(no_args_is_help=True, help="Sweep lapsed sessions, run re
 
 AsOf = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Work as of this time (UTC). Default: now. A future time needs --dry-run."),
+    Option(metavar="TIME", help="Work as of this time (UTC). Default: now. A future time needs --dry-run."),
 ]
-DryRun = Annotated[bool, typer.Option(help="Print what would be done, and change nothing.")]
+DryRun = Annotated[bool, Option(help="Print what would be done, and change nothing.")]
 
 
-def moment(text: str | None, *, dry_run: bool) -> datetime:
-    """The time that --as-of gives, in UTC if it names no zone; without it, now.
-
-    A future time is only for a dry run: until then, programs run and rows are kept.
-    """
+def moment(as_of: str | None, *, dry_run: bool) -> datetime:
+    """The time that --as-of gives, by default now. A future time is only for a dry run: the work is not due yet."""
     now = utc_now()
-    if text is None:
-        return now
-    try:
-        given = datetime.fromisoformat(text)
-        given = given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise typer.BadParameter("--as-of takes a time such as 2026-11-30T03:00Z") from None
+    given = now if as_of is None else utc_time(as_of, "--as-of", "2026-11-30T03:00Z")
     if given > now and not dry_run:
         raise typer.BadParameter("--as-of takes a future time only with --dry-run: the work is not due now")
     return given
@@ -52,76 +45,66 @@ def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> Abst
 
 
 @commands.command()
-def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
+@in_event_loop
+async def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """End the sessions whose leases have lapsed, and free their seats. The service does so every 5 minutes."""
     at = moment(as_of, dry_run=dry_run)
-
-    async def work() -> None:
-        async with store() as (register, ledger), entry(register, "sweep", at, dry_run=dry_run):
-            with bar("licenses") as progress:
-                swept = await sweeping.sweep(register, ledger, at, dry_run, progress)
-            out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}", markup=False)
-            if swept.failed:
-                fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
-
-    run(work())
+    async with store() as (register, ledger), entry(register, "sweep", at, dry_run=dry_run):
+        with bar("licenses") as progress:
+            swept = await sweeping.sweep(register, ledger, at, dry_run, progress)
+        out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}")
+        if swept.failed:
+            fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
 
 
 @commands.command()
-def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
+@in_event_loop
+async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Save the totals of past days and months, and delete what is older than a year. The service does so nightly.
 
     The size of a small group is LICENSING_SMALL_GROUP of this command's environment (default 3), not the deployment's.
     """
     at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
-
-    async def work() -> None:
-        async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
-            with bar("licenses") as progress:
-                result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress)
-            out.print(f"{'would run ' if dry_run else ''}retention {result}", markup=False)
-            if result.overdue:
-                err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
-            if result.failed:
-                fail(f"{result.failed} licenses could not be done. Run it again.")
-
-    run(work())
+    async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
+        with bar("licenses") as progress:
+            result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress)
+        out.print(f"{'would run ' if dry_run else ''}retention {result}")
+        if result.overdue:
+            err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
+        if result.failed:
+            fail(f"{result.failed} licenses could not be done. Run it again.")
 
 
 @commands.command()
-def verify(
-    license_id: Annotated[str | None, typer.Argument(metavar="ID", help="Check only this license.")] = None,
-    repair: Annotated[bool, typer.Option(help="Correct the counts that are wrong.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line for each license.")] = False,
+@in_event_loop
+async def verify(
+    license_id: Annotated[str | None, Argument(metavar="ID", help="Check only this license.")] = None,
+    repair: Annotated[bool, Option(help="Correct the counts that are wrong.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each license.")] = False,
 ) -> None:
     """Count sessions and seats from the rows, and compare with the stored counts. Exit code 1 if they differ."""
-
-    async def work() -> list[verifying.Count]:
-        async with store() as (register, _):
-            ids = [license_id] if license_id else [license.license_id async for license in register.licenses()]
-            counts = []
-            with bar("licenses") as progress:
-                for done, each in enumerate(ids):
-                    progress(done, len(ids))
-                    counted = await verifying.verify(register, each)
-                    if counted is not None and counted.flaws and repair:
-                        async with recorded(register, utc_now, operator(), "repair", each):
-                            counted = await verifying.verify(register, each, repair=True)
-                    if counted is not None:
-                        counts.append(counted)
-            return counts
-
-    counts = run(work())
+    counts = []
+    async with store() as (register, _):
+        ids = [license_id] if license_id else [license.license_id async for license in register.licenses()]
+        with bar("licenses") as progress:
+            for done, each in enumerate(ids):
+                progress(done, len(ids))
+                counted = await verifying.verify(register, each)
+                if counted is not None and counted.flaws and repair:
+                    async with recorded(register, utc_now, operator(), "repair", each):
+                        counted = await verifying.verify(register, each, repair=True)
+                if counted is not None:
+                    counts.append(counted)
     if license_id and not counts:
         fail(f"There is no license {license_id} in the register.")
     for counted in counts:
         if as_json:
-            out.print(json.dumps(asdict(counted)), markup=False)
+            print_json_line(asdict(counted))
             continue
-        out.print(f"{counted.license}: {_verdict(counted)}", markup=False)
+        out.print(f"{counted.license}: {_verdict(counted)}")
         for flaw in counted.flaws:
-            out.print(f"  {flaw}", markup=False)
+            out.print(f"  {flaw}")
     if any(counted.flaws or not counted.steady for counted in counts):
         raise typer.Exit(1)
     err.print(f"{count(len(counts), 'license')} recounted, all in order.")

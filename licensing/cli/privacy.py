@@ -8,29 +8,18 @@ import ipaddress
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 import typer
+from typer import Argument, Option
 
-from licensing.cli.context import (
-    bar,
-    count,
-    deliver,
-    environment,
-    err,
-    fail,
-    home,
-    operator,
-    out,
-    run,
-    store,
-)
+from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.license import LicenseOrFile, license_or_file
+from licensing.cli.options import out_option, utc_time, wrong_usage
+from licensing.cli.output import bar, count, deliver, err, fail, out, print_json_line
 from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
 from licensing.errors import PepperError, SettingsError
@@ -39,24 +28,26 @@ from licensing.rules.model import LicenseState
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.report import Format
 from licensing.services.audit import recorded
-from licensing.services.privacy import Erased, ImplausibleError, OptedOut, OptOut, PersonQuery, Privacy, Rectified
+from licensing.services.privacy import ImplausibleError, OptOut, PersonQuery, Privacy, Rectified
+from licensing.services.progress import Progress
 from licensing.services.service import utc_now
 from licensing.settings import names_deployment, peppers
-from licensing.storage.register import Register
 
 commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what is held on a person; opt out, opt in.")
 
+Result = TypeVar("Result")
+
 OrganizationId = Annotated[
-    str, typer.Option("--organization", help="Id of the customer under whose licenses the person works.")
+    str, Option("--organization", help="Id of the customer under whose licenses the person works.")
 ]
 Username = Annotated[
     str | None,
-    typer.Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
+    Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
 ]
-Hostname = Annotated[str | None, typer.Option(help="Full name of a computer: only sessions on it.")]
+Hostname = Annotated[str | None, Option(help="Full name of a computer: only sessions on it.")]
 FromFile = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         metavar="FILE",
         help="Read `username=…`, `hostname=…`, `address=…` (for `rectify` also `to_username=…`) from this file, one on "
         "a line; - is standard input.",
@@ -64,7 +55,7 @@ FromFile = Annotated[
 ]
 Lost = Annotated[
     list[str] | None,
-    typer.Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
+    Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
 ]
 PARTS = ("username", "hostname", "address", "to_username")
 
@@ -73,9 +64,7 @@ PARTS = ("username", "hostname", "address", "to_username")
 def export(
     organization_id: Annotated[
         str | None,
-        typer.Option(
-            "--organization", help="Id of the customer under whose licenses the person works; not with --schema."
-        ),
+        Option("--organization", help="Id of the customer under whose licenses the person works; not with --schema."),
     ] = None,
     username: Username = None,
     hostname: Hostname = None,
@@ -83,12 +72,10 @@ def export(
     vault: Vault = None,
     lost: Lost = None,
     format_: Annotated[
-        Literal[Format.TEXT, Format.JSON], typer.Option("--format", help="Text for people, or JSON for programs.")
+        Literal[Format.TEXT, Format.JSON], Option("--format", help="Text for people, or JSON for programs.")
     ] = Format.TEXT,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the export here. Default: to standard output.")
-    ] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print only the JSON schema of an export.")] = False,
+    out_file: Annotated[Path | None, out_option("export")] = None,
+    schema: Annotated[bool, Option("--schema", help="Print only the JSON schema of an export.")] = False,
 ) -> None:
     """Show everything that the register holds on a person, what it means, and until when it is kept."""
     if schema:
@@ -98,16 +85,7 @@ def export(
         raise typer.BadParameter("name the customer with --organization")
     at_hand = _peppers(vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
-
-    async def work() -> PersonalData:
-        async with (
-            _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "export", organization_id),
-        ):
-            with bar("licenses") as progress:
-                return await privacy.export(person, progress)
-
-    data = run(work())
+    data = _work("export", Privacy.export, person, at_hand, vault, lost)
     deliver(data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data), out_file)
 
 
@@ -119,7 +97,7 @@ def erase(
     from_file: FromFile = None,
     vault: Vault = None,
     lost: Lost = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the receipt as JSON.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print the receipt as JSON.")] = False,
 ) -> None:
     """Delete everything that the register holds on a person. Running programs are ended, and may start again.
 
@@ -127,23 +105,13 @@ def erase(
     """
     at_hand = _peppers(vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
-
-    async def work() -> Erased:
-        async with (
-            _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "erase", organization_id),
-        ):
-            with bar("licenses") as progress:
-                return await privacy.erase(person, progress)
-
-    receipt = run(work())
+    receipt = _work("erase", Privacy.erase, person, at_hand, vault, lost)
     if as_json:
-        out.print(json.dumps({**asdict(receipt), "at": receipt.at.isoformat()}), markup=False)
+        print_json_line(asdict(receipt))
         return
     out.print(
         f"Erased on {receipt.at:%Y-%m-%d %H:%M} UTC, under {count(receipt.licenses, 'license')} of {organization_id}: "
-        f"{count(receipt.deleted, 'session')} deleted, {receipt.ended} of them ended for it.",
-        markup=False,
+        f"{count(receipt.deleted, 'session')} deleted, {receipt.ended} of them ended for it."
     )
 
 
@@ -157,15 +125,13 @@ def rectify(
     lost: Lost = None,
     to_username: Annotated[
         str | None,
-        typer.Option(help="The user whose sessions these really are. With --move, leave it out to be asked for it."),
+        Option(help="The user whose sessions these really are. With --move, leave it out to be asked for it."),
     ] = None,
-    move: Annotated[bool, typer.Option("--move", help="Move the sessions to another user.")] = False,
+    move: Annotated[bool, Option("--move", help="Move the sessions to another user.")] = False,
     session_id: Annotated[
-        str | None, typer.Option("--session", help="Id of a session whose end is wrong; the export has the ids.")
+        str | None, Option("--session", help="Id of a session whose end is wrong; the export has the ids.")
     ] = None,
-    ended_at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="With --session: when it really ended (UTC).")
-    ] = None,
+    ended_at: Annotated[str | None, Option(metavar="TIME", help="With --session: when it really ended (UTC).")] = None,
 ) -> None:
     """Correct what is held on a person: whose sessions they are (--move), or when one ended (--session, --ended-at).
 
@@ -179,18 +145,14 @@ def rectify(
     person = _person(organization_id, username, hostname, given, to_username)
     right_name = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
 
-    async def work() -> Rectified:
-        async with (
-            _privacy(at_hand, vault, lost) as (register, privacy),
-            recorded(register, utc_now, operator(), "rectify", organization_id),
-        ):
-            with bar("licenses") as progress:
-                if session_id is None or ended_at is None:
-                    return await privacy.move(person, client_hash(_salt(organization_id), "user", right_name), progress)
-                return await privacy.correct_end(person, session_id.lower(), _time(ended_at), progress)
+    async def correct(privacy: Privacy, person: PersonQuery, progress: Progress) -> Rectified:
+        if session_id is None or ended_at is None:
+            return await privacy.move(person, client_hash(_salt(organization_id), "user", right_name), progress)
+        ended = utc_time(ended_at, "--ended-at", "2026-11-24T16:30Z")
+        return await privacy.correct_end(person, session_id.lower(), ended, progress)
 
     try:
-        rectified = run(work())
+        rectified = _work("rectify", correct, person, at_hand, vault, lost)
     except ImplausibleError as reason:
         fail(f"Not corrected: {reason}.")
     out.print(f"{count(rectified.corrected, 'session')} corrected.")
@@ -203,27 +165,23 @@ def rectify(
 
 
 @commands.command("opt-out")
-def opt_out(
+@in_event_loop
+async def opt_out(
     license_or_path: LicenseOrFile,
-    erase: Annotated[bool, typer.Option(help="Also delete everything that is stored of its use.")] = False,
+    erase: Annotated[bool, Option(help="Also delete everything that is stored of its use.")] = False,
 ) -> None:
     """Stop recording sessions under a license. Not for floating licenses, which need the sessions to count seats."""
     license_id, initial = license_or_file(license_or_path)
-
-    async def work() -> OptedOut | None:
+    try:
         async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-out", license_id):
             with bar("steps") as progress:
-                return await OptOut(register, ledger).opt_out(
-                    license_id, erase=erase, initial=initial, progress=progress
-                )
-
-    try:
-        done = run(work())
+                opting = OptOut(register, ledger)
+                done = await opting.opt_out(license_id, erase=erase, initial=initial, progress=progress)
     except ImplausibleError as reason:
         fail(f"Refused: {reason}.")
     if done is None:
         _unknown(license_id, initial)
-    out.print(f"Nothing is stored of the use of {license_id} from now on.", markup=False)
+    out.print(f"Nothing is stored of the use of {license_id} from now on.")
     if done.ended:
         out.print(f"{count(done.ended, 'running program')} will start again at the next heartbeat, unrecorded.")
     if erase:
@@ -231,16 +189,14 @@ def opt_out(
 
 
 @commands.command("opt-in")
-def opt_in(license_id: Annotated[str, typer.Argument(metavar="ID", help="Id of the license.")]) -> None:
+@in_event_loop
+async def opt_in(license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")]) -> None:
     """Record sessions again under a license that was opted out."""
-
-    async def work() -> bool:
-        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
-            return await OptOut(register, ledger).opt_in(license_id)
-
-    if not run(work()):
+    async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
+        found = await OptOut(register, ledger).opt_in(license_id)
+    if not found:
         _unknown(license_id, None)
-    out.print(f"Sessions under {license_id} are recorded again.", markup=False)
+    out.print(f"Sessions under {license_id} are recorded again.")
 
 
 def _peppers(vault: str | None) -> Peppers:
@@ -255,18 +211,28 @@ def _peppers(vault: str | None) -> Peppers:
     return peppers(environment())
 
 
-@asynccontextmanager
-async def _privacy(
-    at_hand: Peppers, vault: str | None, lost: Sequence[str] | None
-) -> AsyncIterator[tuple[Register, Privacy]]:
+@in_event_loop
+async def _work(
+    what: str,
+    work: Callable[[Privacy, PersonQuery, Progress], Awaitable[Result]],
+    person: PersonQuery,
+    at_hand: Peppers,
+    vault: str | None,
+    lost: Sequence[str] | None,
+) -> Result:
+    """Do some work on a person's data, and record it in the audit."""
     try:
         # A vault's peppers never belong to the store of the home's local service.
         async with store(None if vault is None else os.environ) as (register, ledger):
-            yield register, Privacy(register, ledger, at_hand, utc_now, lost or ())
+            privacy = Privacy(register, ledger, at_hand, utc_now, lost or ())
+            async with recorded(register, utc_now, operator(), what, person.organization_id):
+                with bar("licenses") as progress:
+                    result = await work(privacy, person, progress)
     except PepperError as error:
         fail(f"Nothing was done: {error}. Where the service's peppers are in a key vault, name it with --vault.")
     for pepper in lost or ():
-        err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow", markup=False)
+        err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow")
+    return result
 
 
 def _unknown(license_id: str, unknown: LicenseState | None) -> NoReturn:
@@ -327,16 +293,6 @@ def _ask(what: str) -> str:
 
 
 def _address(text: str) -> Address:
-    try:
+    with wrong_usage("address= takes an IPv4 or IPv6 address"):
         address = ipaddress.ip_address(text)
-    except ValueError:
-        raise typer.BadParameter("address= takes an IPv4 or IPv6 address") from None
     return address.ipv4_mapped or address if isinstance(address, ipaddress.IPv6Address) else address
-
-
-def _time(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("--ended-at takes a time such as 2026-11-24T16:30Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final, Protocol
+from typing import TYPE_CHECKING, Annotated, Final
 
-import typer
+from typer import Option
 
 from licensing.cli.home import Home
 from licensing.errors import SettingsError, VaultError
@@ -30,44 +30,31 @@ VAULT_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,22}[A-Za-z0-9]")
 """Azure's rule for a vault's name. It also keeps a name from leading to a server outside of Azure."""
 
 
-Vault = Annotated[str | None, typer.Option(metavar="NAME", help="Use the secrets of this key vault, not the home's.")]
+Vault = Annotated[str | None, Option(metavar="NAME", help="Use the secrets of this key vault, not the home's.")]
 """The option of every command that needs secrets."""
 
 
-class SecretStore(Protocol):
-    """A place that keeps secrets. LicensingError, in words for people, if it fails."""
-
-    def read(self, secret: Secret) -> str | None:
-        """A secret; None if it does not exist."""
-
-    def write(self, secret: Secret, value: str) -> None:
-        """Make or replace a secret."""
-
-
 class HomeSecretStore:
-    """The secrets of the local service."""
+    """The secrets of the local service; every home has both."""
 
     def __init__(self, home: Home) -> None:
         self._home = home
 
     def read(self, secret: Secret) -> str | None:
-        """A secret; every home has both."""
         return self._home.setting(SETTINGS[secret])
 
     def write(self, secret: Secret, value: str) -> None:
-        """Replace a secret."""
         self._home.save_setting(SETTINGS[secret], value)
 
 
 class VaultSecretStore:
-    """The secrets in a key vault. The vault keeps replaced ones as older versions."""
+    """The secrets in a key vault; they never touch the disk. The vault keeps replaced ones as older versions."""
 
     def __init__(self, name: str, client: "SecretClient") -> None:
         self._name = name
         self._client = client
 
     def read(self, secret: Secret) -> str | None:
-        """A secret; None if it does not exist."""
         from azure.core.exceptions import ResourceNotFoundError
 
         with self._translated(secret):
@@ -77,13 +64,11 @@ class VaultSecretStore:
                 return None
 
     def write(self, secret: Secret, value: str) -> None:
-        """Make or replace a secret. It never touches the disk."""
         with self._translated(secret):
             self._client.set_secret(secret, value, content_type="application/json")
 
     @contextmanager
     def _translated(self, secret: Secret) -> Iterator[None]:
-        """Turn the SDK's exceptions into VaultError."""
         from azure.core.exceptions import AzureError, HttpResponseError
 
         try:
@@ -101,6 +86,10 @@ class VaultSecretStore:
                 f"{secret}: the vault {self._name} cannot be reached or you are not signed in "
                 f"({type(error).__name__}); check its name, the network, and `az login`"
             ) from None
+
+
+SecretStore = HomeSecretStore | VaultSecretStore
+"""Raises LicensingError, in words for people, if it fails. `read` returns None for a secret that does not exist."""
 
 
 def vault_client(name: str) -> "SecretClient":

@@ -2,32 +2,29 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from licensing.cli import processes
-from licensing.cli.context import MAKE_A_HOME, err, home
+from licensing.cli.context import MAKE_A_HOME, home
 from licensing.cli.home import TABLE_PORT, local_storage
+from licensing.cli.output import err
 from licensing.errors import SettingsError
 from licensing.settings import Settings, names_store
 
 
 def serve(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the service on 127.0.0.1.")] = 7071,
+    port: Annotated[int, Option(min=1, max=65535, help="Port of the service on 127.0.0.1.")] = 7071,
     table_port: Annotated[
-        int | None,
-        typer.Option(min=1, max=65535, help="Port of Azurite on 127.0.0.1. Default: the home's, or 10002."),
+        int | None, Option(min=1, max=65535, help="Port of Azurite on 127.0.0.1. Default: the home's, or 10002.")
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Number of processes on one store, like instances in the cloud.")
-    ] = 1,
+    workers: Annotated[int, Option(min=1, help="Number of processes on one store, like instances in the cloud.")] = 1,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder that keeps the register over restarts. Default: in memory only."),
+        Option(metavar="DIR", help="Folder that keeps the register over restarts. Default: in memory only."),
     ] = None,
 ) -> None:
     """Run the service, and Azurite under it, until Ctrl-C.
@@ -50,7 +47,10 @@ def serve(
         if given is not None and not own_store:
             err.print(f"{option} is not used: it is for Azurite, and the environment names another store.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that SIGTERM ends Azurite, too
-    with processes.listening_socket(port, "the service") as listening, _store(own_store, own_port, data):
+    with ExitStack() as cleanup:
+        listening = cleanup.enter_context(processes.listening_socket(port, "the service"))
+        if own_store:
+            cleanup.callback(processes.stop, processes.start_azurite(own_port, data))
         run_server(listening, port, workers)
     err.print("Stopped.")
 
@@ -63,15 +63,3 @@ def _check_settings() -> None:
         # An error about a missing home that was named already says how to make one.
         hint = "" if home().initialized or os.environ.get("LICENSING_HOME") else f" ({MAKE_A_HOME})"
         raise SettingsError(f"{error}{hint}") from None
-
-
-@contextmanager
-def _store(own: bool, port: int, data: Path | None) -> Iterator[None]:
-    if not own:
-        yield
-        return
-    azurite = processes.start_azurite(port, data)
-    try:
-        yield
-    finally:
-        processes.stop(azurite)

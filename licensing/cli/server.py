@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.supervisors import Multiprocess
 
-from licensing.cli.context import err
+from licensing.cli.output import err
 from licensing.cli.processes import StartError
 
 READY_SECONDS = 60.0

@@ -6,21 +6,19 @@ from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
-from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from licensing.api.pages.usage import usage_report
-from licensing.cli.context import bar, count, deliver, environment, err, fail, home, out, run, store, table
+from licensing.cli.context import environment, home, in_event_loop, store
+from licensing.cli.options import out_option, wrong_usage
+from licensing.cli.output import bar, count, deliver, err, fail, out, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
-from licensing.rules.report import Format, LicenseUsage, Report, to_csv, to_json
+from licensing.rules.report import Format, LicenseUsage, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
-
-LINK = "link"
-MOST_DAYS = 3650
-
 
 ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
 
@@ -28,32 +26,28 @@ ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
 def usage(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[LICENSE | link ORG]", help="The id of a license; or `link` and the id of a customer."),
+        Argument(metavar="[LICENSE | link ORG]", help="The id of a license; or `link` and the id of a customer."),
     ] = None,
     organization_id: Annotated[
-        str | None, typer.Option("--organization", help="Report on all licenses of this customer.")
+        str | None, Option("--organization", help="Report on all licenses of this customer.")
     ] = None,
-    first: Annotated[str | None, typer.Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
+    first: Annotated[str | None, Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
     last: Annotated[
-        str | None, typer.Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
+        str | None, Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
     ] = None,
     days: Annotated[
         int,
-        typer.Option(
+        Option(
             min=1,
-            max=MOST_DAYS,
+            max=3650,
             help="Days of the report, if --from is not given. With `link`: days for which the link works.",
         ),
     ] = 90,
-    time_zone: Annotated[
-        str, typer.Option(help="Time zone of the hours in the report, as in Europe/Helsinki.")
-    ] = "UTC",
+    time_zone: Annotated[str, Option(help="Time zone of the hours in the report, as in Europe/Helsinki.")] = "UTC",
     format_: Annotated[
-        ReportFormat, typer.Option("--format", help="Form of the report; html is a page in one file.")
+        ReportFormat, Option("--format", help="Form of the report; html is a page in one file.")
     ] = Format.TABLE,
-    out_file: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Write the report here. Default: to standard output.")
-    ] = None,
+    out_file: Annotated[Path | None, out_option("report")] = None,
 ) -> None:
     """Report on the use of licenses: `usage LICENSE`, `usage --organization ORG`, or `usage link ORG`.
 
@@ -65,7 +59,7 @@ def usage(
     match what or []:
         case ["link", customer_id] if organization_id is None:
             _link(customer_id, days, zone)
-        case [license_id] if organization_id is None and license_id != LINK:
+        case [license_id] if organization_id is None and license_id != "link":
             _report(None, license_id, _span(first, last, days), zone, format_, out_file)
         case [] if organization_id is not None:
             _report(organization_id, None, _span(first, last, days), zone, format_, out_file)
@@ -76,7 +70,7 @@ def usage(
 def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
-    try:
+    with wrong_usage(f"{organization_id} is not the id of a customer"):
         report_pass = ReportPass(
             issuer=issuer.name,
             organization_id=organization_id,
@@ -84,17 +78,15 @@ def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
             expires_at=now + timedelta(days=days),
             time_zone=zone.key,
         )
-    except ValidationError:
-        raise typer.BadParameter(f"{organization_id} is not the id of a customer") from None
     token = write_report_pass(report_pass, home().issuer_keys())
-    out.print(f"{issuer.service.rstrip('/')}/usage#{token}", markup=False)
+    out.print(f"{issuer.service.rstrip('/')}/usage#{token}")
     err.print(
-        f"Works until {report_pass.expires_at:%Y-%m-%d}. Everybody with the link can read {organization_id}'s page.",
-        markup=False,
+        f"Works until {report_pass.expires_at:%Y-%m-%d}. Everybody with the link can read {organization_id}'s page."
     )
 
 
-def _report(
+@in_event_loop
+async def _report(
     organization_id: str | None,
     license_id: str | None,
     days: tuple[date, date],
@@ -102,20 +94,16 @@ def _report(
     format_: ReportFormat,
     out_file: Path | None,
 ) -> None:
-    async def work() -> Report | None:
-        async with store() as (register, _):
-            owner = organization_id
-            if license_id is not None:
-                state = await register.state(license_id)
-                owner = state.value.terms.organization_id if state else None
-            if owner is None:
-                return None
+    report = None
+    async with store() as (register, _):
+        if license_id is not None:
+            state = await register.state(license_id)
+            organization_id = state.value.terms.organization_id if state else None
+        if organization_id is not None:
             reports = Reports(register, utc_now, small_group(environment()))
             with bar("licenses") as progress:
-                reading = await reports.read(owner, license_id, progress)
-            return reports.report(reading, *days, zone)
-
-    report = run(work())
+                reading = await reports.read(organization_id, license_id, progress)
+            report = reports.report(reading, *days, zone)
     if report is None or not report.licenses:
         fail(
             f"There is no {f'license {license_id}' if license_id else f'license of {organization_id}'} in the register."
@@ -133,18 +121,21 @@ def _report(
                 out.print(Text(license_usage.verdict.sentence), end="\n\n")
 
 
-def _table(license_usage: LicenseUsage) -> Table:
+def _table(usage: LicenseUsage) -> Table:
     columns = ("month", "users", "sessions", "hours used", "peak", "refused", "of these waited", "overdraft hours")
-    seats = f", {count(license_usage.seats, 'seat')}" if license_usage.seats else ""
-    listing = table(*columns, title=f"{license_usage.product} ({license_usage.id}){seats}")
-    for month in license_usage.months:
-        counts = (month.users, month.sessions, month.peak, month.denials, month.waits)
-        users, sessions, peak, denials, waits = ("–" if each is None else str(each) for each in counts)
-        used, overdraft = (
-            "–" if each is None else f"{each / 3600:.1f}" for each in (month.seat_seconds, month.overdraft_seconds)
+    seats = f", {count(usage.seats, 'seat')}" if usage.seats else ""
+    rows = [
+        (
+            *(month.month, month.users, month.sessions, _hours(month.seat_seconds)),
+            *(month.peak, month.denials, month.waits, _hours(month.overdraft_seconds)),
         )
-        listing.add_row(month.month, users, sessions, used, peak, denials, waits, overdraft)
-    return listing
+        for month in usage.months
+    ]
+    return table(*columns, rows=rows, title=f"{usage.product} ({usage.id}){seats}")
+
+
+def _hours(seconds: int | None) -> str | None:
+    return None if seconds is None else f"{seconds / 3600:.1f}"
 
 
 def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
@@ -156,14 +147,10 @@ def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
 
 
 def _date(text: str, option: str) -> date:
-    try:
+    with wrong_usage(f"{option} takes a date such as 2026-11-30"):
         return date.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter(f"{option} takes a date such as 2026-11-30") from None
 
 
 def _zone(name: str) -> ZoneInfo:
-    try:
+    with wrong_usage("--time-zone takes a name such as Europe/Helsinki", ZoneInfoNotFoundError, ValueError):
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise typer.BadParameter("--time-zone takes a name such as Europe/Helsinki") from None

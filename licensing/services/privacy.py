@@ -22,7 +22,7 @@ from licensing.rules.usage import DAY, Denial, midnight
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import invalidate_run
 from licensing.storage.ledger import Ledger
-from licensing.storage.register import CORRECTIONS, Pseudonyms, Register, StoredEnd
+from licensing.storage.register import CORRECTIONS, Pseudonyms, Register, RowKind, StoredEnd
 
 Correction = tuple[StoredEnd, EndedSession]
 """An ended session as it is stored, and as it should be."""
@@ -96,24 +96,22 @@ class OptOut:
                 "Only named-user and node-locked licenses can do without"
             )
         register = self.register
-        deletions = (register.delete_ended, register.delete_denials, self._delete_days, register.delete_months)
-        steps = 1 + len(deletions) if erase else 1
+        kinds = (RowKind.ENDED, RowKind.DENIED, RowKind.DAY, RowKind.MONTH) if erase else ()
+        steps = 1 + len(kinds)
         progress(0, steps)
         await self.ledger.set_collect(license_id, collect=False, initial=initial)
         ended = await self._end(license_id, [row.value async for row in register.active(license_id)])
         deleted = 0
-        for done, delete in enumerate(deletions if erase else (), 1):
+        for done, kind in enumerate(kinds, 1):
             progress(done, steps)
-            deleted += await delete(license_id)
+            if kind is RowKind.DAY:
+                await invalidate_run(register, license_id)
+            deleted += await register.delete(license_id, kind)
         return OptedOut(ended, deleted)
 
     async def opt_in(self, license_id: str) -> bool:
         """Collect again under a license; False if there is no such license."""
         return await self.ledger.set_collect(license_id, collect=True) is not None
-
-    async def _delete_days(self, license_id: str) -> int:
-        await invalidate_run(self.register, license_id)
-        return await self.register.delete_days(license_id)
 
     async def _end(self, license_id: str, sessions: Iterable[Session]) -> int:
         """End sessions; how many were active."""

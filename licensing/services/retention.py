@@ -43,7 +43,7 @@ from licensing.services.totals import (
     users_in,
 )
 from licensing.storage.ledger import Ledger
-from licensing.storage.register import Register
+from licensing.storage.register import Register, RowKind
 from licensing.storage.retry import with_retries
 
 PARALLEL: Final = 4
@@ -207,7 +207,7 @@ class _Run:
     ) -> None:
         """How many people used any of the organization's licenses in a month, each counted once."""
         outlives = outlives_its_sessions(month, self.as_of)
-        if outlives and await self.register.has_organization_month(organization_id, month):
+        if outlives and month in await self.register.organization_months(organization_id):
             return
 
         async def users_of(license_id: str) -> set[str]:
@@ -222,18 +222,24 @@ class _Run:
         """Delete rows that were counted or are past their year (or count them), and suppress small groups' months."""
         register, dry_run = self.register, self.dry_run
         final = aggregate.final_day or await final_day(register, license_id)
-        self._count(await register.delete_ended(license_id, self.cutoff, dry_run=dry_run))
-        self._count(await register.delete_days(license_id, self.cutoff.date(), dry_run=dry_run))
+        self._count(await register.delete(license_id, RowKind.ENDED, self.cutoff, dry_run=dry_run))
+        self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
             counted = (final + DAY).replace(day=1)
-            self._count(await register.delete_denials(license_id, counted, dry_run=dry_run))
+            self._count(await register.delete(license_id, RowKind.DENIED, counted, dry_run=dry_run))
         if not dry_run:
-            for month in await register.small_months(license_id, month_of(self.cutoff.date()), self.small_group):
-                if month.sessions is not None:
-                    await register.replace_month(license_id, suppress(month, self.small_group))
+            await self._suppress(license_id)
         left = await self._left(license_id)
         self.report(license_id)
         return left + RetentionResult(licenses=1, days=aggregate.days, months=len(aggregate.users))
+
+    async def _suppress(self, license_id: str) -> None:
+        """Keep only `users` of the months that outlive the year, where few people were active."""
+        outlived = month_of(self.cutoff.date())
+        async for month in self.register.months(license_id):
+            small = suppress(month, self.small_group)
+            if month.month < outlived and small != month:
+                await self.register.replace_month(license_id, small)
 
     def _count(self, deleted: int) -> None:
         # No await between reading and writing: other licenses count here at the same time.

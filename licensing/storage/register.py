@@ -20,7 +20,7 @@ import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
-from enum import Enum, auto
+from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from licensing.errors import ConflictError
@@ -32,13 +32,21 @@ from licensing.storage.bulk import delete_all
 from licensing.storage.codec import Codec, utc
 from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge, put
 
-STATE: Final = "license"
-ACTIVE: Final = "active:"
-ENDED: Final = "ended:"
-DENIED: Final = "denied:"
-SEAT: Final = "seat:"
-DAY: Final = "day:"
-MONTH: Final = "month:"
+
+class RowKind(StrEnum):
+    """What a row of a license is about: its key, or the beginning of its key."""
+
+    STATE = "license"
+    SEAT = "seat:"
+    ACTIVE = "active:"
+    ENDED = "ended:"
+    DENIED = "denied:"
+    DAY = "day:"
+    MONTH = "month:"
+
+
+STATE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH = RowKind
+
 FINAL_DAY: Final = "figured_to"
 """Column of the license state: the last day (YYYY-MM-DD) whose totals are final."""
 CORRECTION: Final = "correction"
@@ -121,16 +129,6 @@ class AuditEntry:
     closed_at: datetime | None = None
 
 
-class RowKind(Enum):
-    """What kind of row a change is about."""
-
-    STATE = auto()
-    SEAT = auto()
-    ACTIVE = auto()
-    ENDED = auto()
-    DENIED = auto()
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A write, and whose row it is: `name` is a session id or a holder. A lost transaction names its change."""
@@ -171,6 +169,15 @@ def month_key(month: str) -> str:
 def audit_month(at: datetime) -> str:
     """The partition of an audit entry."""
     return f"{at:%Y-%m}"
+
+
+def _range(kind: str, since: date | None = None, until: date | None = None) -> tuple[str, str]:
+    """The keys of a kind in `since` ≤ t < `until`: of ended sessions by moments, of others by UTC days."""
+
+    def key(at: date) -> str:
+        return ended_key(at, "") if isinstance(at, datetime) else f"{kind}{at}"
+
+    return key(since) if since else str(kind), key(until) if until else beyond(kind)
 
 
 def _last_part(key: str) -> str:
@@ -221,34 +228,34 @@ def state_change(before: Versioned[LicenseState] | None, state: LicenseState, co
     """The license state comes into being, or changes from `before`: then only what differs is written."""
     columns = STATES.encode(state)
     if before is None:
-        return Change(create(STATE, {**columns, COMMIT: commit_id}), RowKind.STATE)
+        return Change(create(STATE, {**columns, COMMIT: commit_id}), STATE)
     changed = dict(columns.items() - STATES.encode(before.value).items())
-    return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), RowKind.STATE)
+    return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), STATE)
 
 
 def start_change(session: Session) -> Change:
     """A session begins."""
-    return Change(create(ACTIVE + session.id, SESSIONS.encode(session)), RowKind.ACTIVE, session.id)
+    return Change(create(ACTIVE + session.id, SESSIONS.encode(session)), ACTIVE, session.id)
 
 
 def renewal_change(row: Versioned[Session]) -> Change:
     """A lapsed session goes on under a new lease, if its row is as it was."""
     lease = SESSIONS.encode(row.value, ("heartbeat_at", "expires_at", "borrowed"))
-    return Change(merge(ACTIVE + row.value.id, lease, row.etag), RowKind.ACTIVE, row.value.id)
+    return Change(merge(ACTIVE + row.value.id, lease, row.etag), ACTIVE, row.value.id)
 
 
 def heartbeat_change(session_id: str, heartbeat_at: datetime, expires_at: datetime) -> Change:
     """A session says that it still runs. It demands only that the session is active."""
     columns = {"heartbeat_at": heartbeat_at, "expires_at": expires_at}
-    return Change(merge(ACTIVE + session_id, columns), RowKind.ACTIVE, session_id)
+    return Change(merge(ACTIVE + session_id, columns), ACTIVE, session_id)
 
 
 def end_changes(row: Versioned[EndedSession]) -> tuple[Change, Change]:
     """A session ends: its row moves from active to ended, if the active row is as it was."""
     ended, session_id = row.value, row.value.session.id
     return (
-        Change(delete(ACTIVE + session_id, row.etag), RowKind.ACTIVE, session_id),
-        Change(create(ended_key(ended.ended_at, session_id), ENDED_SESSIONS.encode(ended)), RowKind.ENDED, session_id),
+        Change(delete(ACTIVE + session_id, row.etag), ACTIVE, session_id),
+        Change(create(ended_key(ended.ended_at, session_id), ENDED_SESSIONS.encode(ended)), ENDED, session_id),
     )
 
 
@@ -261,14 +268,14 @@ def seat_change(holder: str, change: SeatChange) -> Change:
         write = merge(key, columns, change.before.etag)
     else:
         write = delete(key, change.before.etag)
-    return Change(write, RowKind.SEAT, holder)
+    return Change(write, SEAT, holder)
 
 
 def denial_change(session_id: str, at: datetime, *, again: bool) -> Change:
     """A start was refused for want of a seat, for the first time that day or `again`."""
     key = denied_key(session_id, at.astimezone(UTC).date())
     write = merge(key, {"last_at": at}) if again else create(key, {"first_at": at, "last_at": at, "reason": NO_SEAT})
-    return Change(write, RowKind.DENIED, session_id)
+    return Change(write, DENIED, session_id)
 
 
 class Register:
@@ -367,9 +374,17 @@ class Register:
             writes.append(put(SEAT + holder, {"sessions": sessions}) if sessions else delete(SEAT + holder))
         await self._tables.commit("register", license_id, writes[:TRANSACTION_ROWS])
 
-    def _rows(self, license_id: str, kind: str, first: str | None = None, **options: Any) -> AsyncIterator[Row]:
-        """The rows of a kind, all or from a key on; options as for `Tables.pages`."""
-        return self._tables.rows("register", license_id, first or kind, beyond(kind), **options)
+    def _rows(
+        self, license_id: str, kind: str, since: date | None = None, until: date | None = None, **options: Any
+    ) -> AsyncIterator[Row]:
+        """The rows of a kind in `since` ≤ t < `until`; options as for `Tables.pages`."""
+        return self._tables.rows("register", license_id, *_range(kind, since, until), **options)
+
+    async def _decoded(
+        self, codec: Codec[Found], license_id: str, kind: str, *times: date | None
+    ) -> AsyncIterator[Found]:
+        async for row in self._rows(license_id, kind, *times, columns=codec.columns):
+            yield codec.decode(row)
 
     async def _some(
         self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], in_use: int
@@ -389,29 +404,23 @@ class Register:
 
     # Ended sessions and denials.
 
-    async def uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
+    def uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
-        last = ended_key(until, "") if until else beyond(ENDED)
-        async for row in self._tables.rows("register", license_id, ended_key(since, ""), last, columns=USES.columns):
-            yield USES.decode(row)
+        return self._decoded(USES, license_id, ENDED, since, until)
 
     async def ended_starts(self, license_id: str, since: datetime | None = None) -> AsyncIterator[tuple[str, datetime]]:
         """The id and the start of each session that ended, from a moment on."""
-        first = ended_key(since, "") if since else None
-        async for row in self._rows(license_id, ENDED, first, columns=("started_at",)):
+        async for row in self._rows(license_id, ENDED, since, columns=("started_at",)):
             yield _last_part(row.key), utc(row.columns["started_at"])
 
     async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
         """When the oldest session that is kept (or the oldest from a moment on) ended; None where there is none."""
-        first = ended_key(since, "") if since else ENDED
-        row = await self._tables.first("register", license_id, first, beyond(ENDED), ())
+        row = await self._tables.first("register", license_id, *_range(ENDED, since), ())
         return _ended_at(row.key) if row else None
 
-    async def denials(self, license_id: str, since: date | None = None) -> AsyncIterator[Denial]:
+    def denials(self, license_id: str, since: date | None = None) -> AsyncIterator[Denial]:
         """The denials of a license in the order of their days, from a UTC day on."""
-        first = denied_key("", since) if since else None
-        async for row in self._rows(license_id, DENIED, first, columns=DENIALS.columns):
-            yield DENIALS.decode(row)
+        return self._decoded(DENIALS, license_id, DENIED, since)
 
     # A person's rows.
 
@@ -466,23 +475,16 @@ class Register:
                     return str(row.columns["pepper"])
         return None
 
-    # Deletion. Each method says how many rows were deleted; with `dry_run`, how many would be.
+    # Deletion. Each method says how many rows were deleted.
 
-    async def delete_ended(self, license_id: str, before: datetime | None = None, *, dry_run: bool = False) -> int:
-        """Delete ended sessions, all or those that ended before a moment."""
-        return await self._delete(license_id, ENDED, ended_key(before, "") if before else None, dry_run)
+    async def delete(self, license_id: str, kind: RowKind, before: date | None = None, *, dry_run: bool = False) -> int:
+        """Delete all rows of a kind, or those before a UTC day or, for ended sessions, a moment.
 
-    async def delete_denials(self, license_id: str, before: date | None = None, *, dry_run: bool = False) -> int:
-        """Delete denials, all or those before a UTC day."""
-        return await self._delete(license_id, DENIED, denied_key("", before) if before else None, dry_run)
-
-    async def delete_days(self, license_id: str, before: date | None = None, *, dry_run: bool = False) -> int:
-        """Delete the totals of days, of all or of those before one."""
-        return await self._delete(license_id, DAY, day_key(before) if before else None, dry_run)
-
-    async def delete_months(self, license_id: str) -> int:
-        """Delete the totals of all months."""
-        return await self._delete(license_id, MONTH, None, dry_run=False)
+        With `dry_run`, only count them.
+        """
+        rows = self._rows(license_id, kind, None, before, columns=(), retries=True)
+        keys = (row.key async for row in rows)
+        return len([key async for key in keys]) if dry_run else await self._delete_keys(license_id, keys)
 
     async def delete_sessions(self, license_id: str, ended: Iterable[StoredEnd]) -> int:
         """Delete ended sessions that were found."""
@@ -495,36 +497,23 @@ class Register:
             license_id, (row.key async for row in rows if _last_part(row.key) in session_ids)
         )
 
-    async def _delete(self, license_id: str, prefix: str, last: str | None, dry_run: bool) -> int:
-        rows = self._tables.rows("register", license_id, prefix, last or beyond(prefix), columns=(), retries=True)
-        keys = (row.key async for row in rows)
-        return len([key async for key in keys]) if dry_run else await self._delete_keys(license_id, keys)
-
     async def _delete_keys(self, license_id: str, keys: AsyncIterable[str]) -> int:
         return await delete_all(self._tables, "register", license_id, keys)
 
     # Usage totals.
 
-    async def days(self, license_id: str, since: date) -> AsyncIterator[DayTotals]:
+    def days(self, license_id: str, since: date) -> AsyncIterator[DayTotals]:
         """The totals of a license's days, from one on."""
-        async for row in self._rows(license_id, DAY, day_key(since)):
-            yield DAYS.decode(row)
+        return self._decoded(DAYS, license_id, DAY, since)
 
     async def month(self, license_id: str, month: str) -> MonthTotals | None:
         """The totals of a month; None where there are none."""
         row = await self._tables.get("register", license_id, month_key(month))
         return MONTHS.decode(row) if row else None
 
-    async def months(self, license_id: str) -> AsyncIterator[MonthTotals]:
+    def months(self, license_id: str) -> AsyncIterator[MonthTotals]:
         """The totals of all of a license's months."""
-        async for row in self._rows(license_id, MONTH):
-            yield MONTHS.decode(row)
-
-    async def small_months(self, license_id: str, before: str, small_group: int) -> list[MonthTotals]:
-        """The totals of months before one in which fewer users than a small group were active."""
-        few = {"where": "users lt @few", "values": {"few": small_group}}
-        rows = self._tables.rows("register", license_id, MONTH, month_key(before), **few)
-        return [MONTHS.decode(row) async for row in rows]
+        return self._decoded(MONTHS, license_id, MONTH)
 
     async def replace_month(self, license_id: str, totals: MonthTotals) -> None:
         """Write the totals of a month in place of those that are kept."""
@@ -595,10 +584,6 @@ class Register:
         """How many people used any of an organization's licenses, by month."""
         rows = self._tables.rows("directory", organization_id, MONTH, beyond(MONTH))
         return {row.key.removeprefix(MONTH): row.columns["users"] async for row in rows}
-
-    async def has_organization_month(self, organization_id: str, month: str) -> bool:
-        """Whether the people of a month are counted."""
-        return await self._tables.get("directory", organization_id, month_key(month), ()) is not None
 
     async def save_organization_month(self, organization_id: str, month: str, users: int) -> None:
         """Keep how many people used any of an organization's licenses in a month."""

@@ -1,0 +1,63 @@
+"""What commands print and write: results to standard output or a file, progress and messages to standard error."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+from rich.text import Text
+
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with a message and exit code 1: refused, or not found."""
+    err.print(message, style="bold red")
+    raise typer.Exit(1)
+
+
+def deliver(text: str, file: Path | None, note: str = "") -> None:
+    """Write a result to a file and say so, with a note on it; without a file, to standard output."""
+    if file is None:
+        sys.stdout.write(text)
+        return
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"{file} cannot be written: {error.strerror}.")
+    err.print(f"Wrote {file}{note and ': '}{note}.")
+
+
+def print_json_line(values: Mapping[str, Any]) -> None:
+    """Print JSON on one line, with times in ISO 8601."""
+    out.print(json.dumps(values, default=datetime.isoformat))
+
+
+def table(*columns: str, rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
+    """A table in which long cells are wrapped, not cut, and None is a dash."""
+    headings = (Column(name, overflow="fold") for name in columns)
+    result = Table(*headings, title=Text(title) if title else None, title_justify="left")
+    for row in rows:
+        result.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+    return result
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, as in "1 seat" or "2 seats"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, if that is a terminal; yields a callback for steps done and their total."""
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as display:
+        task = display.add_task(what, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)

@@ -146,8 +146,8 @@ PLANTED: Final = {
     # What is kept, and for how long.
     "sessions go a day too early": Planted(
         "services/retention.py",
-        "delete_ended(license_id, self.cutoff,",
-        "delete_ended(license_id, self.cutoff + DAY,",
+        "RowKind.ENDED, self.cutoff,",
+        "RowKind.ENDED, self.cutoff + DAY,",
         (RETENTION,),
     ),
     "totals are called final before they are written": Planted(

@@ -207,7 +207,7 @@ SESSIONS: Final = Codec(Session, key={"id": _last_part})
 ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part})
 USES: Final = Codec(Use, key={"session_id": _last_part})
 DENIALS: Final = Codec(Denial, key={"session_id": _last_part})
-DAYS: Final = Codec(DayTotals, key={"day": lambda key: date.fromisoformat(_last_part(key))}, int64=_LARGE)
+DAYS: Final = Codec(DayTotals, key={"day": _last_part}, int64=_LARGE, lists=("hours",))
 MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE)
 AUDIT: Final = Codec(AuditEntry)
 

@@ -21,6 +21,8 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from licensing.rules.license import Kind
+from licensing.rules.model import Terms
 from licensing.rules.totals import HOUR, DayTotals, MonthTotals, Totals, aggregate_day
 from licensing.rules.usage import DAY, midnight
 
@@ -126,20 +128,16 @@ class Report(BaseModel):
 
 
 def license_usage(
-    *,
-    id: str,
-    product: str,
-    kind: str,
-    sharing: str,
-    seats: int,
-    overdraft: int,
-    recorded: bool = True,
-    first: date,
-    last: date,
+    license_id: str,
+    terms: Terms,
     days: Iterable[DayTotals],
     months: Iterable[MonthTotals],
+    *,
+    first: date,
+    last: date,
     zone: ZoneInfo,
     small_group: int,
+    recorded: bool = True,
 ) -> LicenseUsage:
     """Report on one license, which was in force from `first` to `last`.
 
@@ -150,13 +148,13 @@ def license_usage(
     if recorded:
         totals = _without_gaps({day.day: day for day in totals}, first, last)
     return LicenseUsage(
-        id=id,
-        product=product,
-        kind=kind,
-        sharing=sharing,
-        seats=seats,
-        overdraft=overdraft,
-        verdict=verdict(totals, seats if kind == "floating" else 0, recorded),
+        id=license_id,
+        product=terms.product,
+        kind=terms.kind,
+        sharing=terms.sharing,
+        seats=terms.seats,
+        overdraft=terms.overdraft,
+        verdict=verdict(totals, terms.seats if terms.kind is Kind.FLOATING else 0, recorded),
         days=tuple(DayUsage.model_validate(_without_hour(day, crowded)) for day in totals),
         months=tuple(_without_hour(month, crowded) for month in sorted(months, key=lambda month: month.month)),
         busy=busy_hours(totals, zone) if crowded else None,

@@ -181,19 +181,15 @@ class Reports:
         began = min([terms.valid_from.date(), *totals.days])
         ended = (terms.valid_until - timedelta.resolution).date()
         return license_usage(
-            id=license_id,
-            product=terms.product,
-            kind=terms.kind,
-            sharing=terms.sharing,
-            seats=terms.seats,
-            overdraft=terms.overdraft,
-            recorded=state.recorded,
+            license_id,
+            terms,
+            [each for day, each in totals.days.items() if first <= day <= last],
+            [each for month, each in totals.months.items() if month <= month_of(last)],
             first=max(first, began),
             last=min(last, ended),
-            days=[each for day, each in totals.days.items() if first <= day <= last],
-            months=[each for month, each in totals.months.items() if month <= month_of(last)],
             zone=zone,
             small_group=self.small_group,
+            recorded=state.recorded,
         )
 
     async def statement(

@@ -6,9 +6,11 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
+from licensing.rules.license import Kind, Sharing
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
 from licensing.rules.usage import Denial, Use
+from tests.factories import terms
 from tests.reference import by_day
 
 LAST = date(2026, 11, 22)
@@ -65,16 +67,12 @@ def _license(
         months.setdefault(name, MonthAggregate(name)).add(aggregated)
         people.setdefault(name, set()).update(aggregated.users)
     return license_usage(
-        id=id_,
-        product=product,
-        kind=kind,
-        sharing=sharing,
-        seats=seats,
-        overdraft=overdraft,
+        id_,
+        terms(product=product, kind=Kind(kind), sharing=Sharing(sharing), seats=seats, overdraft=overdraft),
+        totals,
+        [month.totals() for month in months.values()],
         first=first,
         last=LAST,
-        days=totals,
-        months=[month.totals() for month in months.values()],
         zone=ZONE,
         small_group=SMALL_GROUP,
     )

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from licensing.rules.license import Kind
 from licensing.rules.report import (
     Customer,
     LicenseUsage,
@@ -24,6 +25,7 @@ from licensing.rules.report import (
     verdict,
 )
 from licensing.rules.totals import DayTotals, MonthTotals
+from tests.factories import terms
 
 MONDAY = date(2028, 2, 28)
 HELSINKI, KOLKATA = ZoneInfo("Europe/Helsinki"), ZoneInfo("Asia/Kolkata")
@@ -40,16 +42,12 @@ def day(number: int, peak: int, **changes: Any) -> DayTotals:
 
 def usage(*days: DayTotals, kind: str = "floating", zone: ZoneInfo = HELSINKI) -> LicenseUsage:
     return license_usage(
-        id="water",
-        product="Fluidit Water",
-        kind=kind,
-        sharing="none",
-        seats=3,
-        overdraft=1,
+        "water",
+        terms(kind=Kind(kind), overdraft=1),
+        days,
+        [MonthTotals("2028-03", 2), MonthTotals("2028-02", 2)],
         first=MONDAY,
         last=MONDAY + timedelta(days=6),
-        days=days,
-        months=[MonthTotals("2028-03", 2), MonthTotals("2028-02", 2)],
         zone=zone,
         small_group=3,
     )
@@ -232,16 +230,12 @@ def test_the_hour_of_a_months_peak_is_reported_only_where_enough_people_were_act
         MonthTotals("2028-03", 9, peak=3, peak_at=datetime(2028, 3, 1, 9, tzinfo=UTC)),
     ]
     reported = license_usage(
-        id="water",
-        product="Fluidit Water",
-        kind="floating",
-        sharing="none",
-        seats=3,
-        overdraft=0,
+        "water",
+        terms(),
+        [day(0, 3), day(2, 2)],
+        months,
         first=MONDAY,
         last=MONDAY + timedelta(days=6),
-        days=[day(0, 3), day(2, 2)],
-        months=months,
         zone=HELSINKI,
         small_group=3,
     )

@@ -90,7 +90,7 @@ async def age(storage: str, count: int, overdue: int, now: datetime) -> str:
         rows.STATE, {**rows.STATES.encode(LicenseState(bought)), rows.FINAL_DAY: str(yesterday), "commit": "made"}
     )
     tables = Tables.from_connection_string(storage)
-    await Register(tables).add_license(license_id, bought)
+    await Register(tables).add_to_directory(license_id, bought)
     await tables.commit("register", license_id, [state])
     await past.fill(tables, license_id, overdue, year_before(now))
     await past.fill(tables, license_id, count - overdue, now)

@@ -85,7 +85,7 @@ class PastLicense:
 
     async def write(self, tables: Tables) -> None:
         """Write the rows into a register."""
-        await Register(tables).add_license(self.id, self.terms)
+        await Register(tables).add_to_directory(self.id, self.terms)
         shared: dict[str, int] = {}
         for session in self.running:
             if session.shares:
@@ -166,7 +166,7 @@ class Customer:
         self, uses: Iterable[Use] = (), denials: Iterable[Denial] = (), now: datetime | None = None, **state: Any
     ) -> None:
         """Write the rows of a past: `now` is the last heartbeat of running sessions, `state` fields of the state."""
-        await Register(self.tables).add_license(self.license, self.terms)
+        await Register(self.tables).add_to_directory(self.license, self.terms)
         writes = [put(rows.STATE, {**rows.STATES.encode(LicenseState(self.terms, **state)), "commit": "the last one"})]
         for use in uses:
             last = use.ended_at or now or datetime.now(UTC)
@@ -201,7 +201,7 @@ class Customer:
             as_of,
             small_group,
             dry_run=False,
-            places=places,
+            license_slots=places,
             report=lambda license_id: None,
         )
         await run.organization(self.organization, names)

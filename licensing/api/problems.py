@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from licensing.errors import TokenError, UnavailableError
 from licensing.rules.license import Refusal
-from licensing.rules.requests import Refused, Taken
+from licensing.rules.requests import ForeignSession, Refused
 from licensing.services.sessions import Gone, NoSeat
 
 URN: Final = "urn:licensing:problem:"
@@ -111,7 +111,7 @@ def _body(code: str, detail: str = "", seats: Seats | None = None) -> Problem:
     )
 
 
-def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
+def refusal(outcome: Refused | NoSeat | ForeignSession | Gone) -> Response:
     """The reply to a valid request that was refused."""
     match outcome:
         case Refused(refusal=reason):
@@ -121,7 +121,7 @@ def refusal(outcome: Refused | NoSeat | Taken | Gone) -> Response:
             detail = f"{taken}; try again in {retry_seconds} seconds."
             seats = Seats(in_use=in_use, total=total)
             return problem("no-seat-available", detail, seats=seats, retry_seconds=retry_seconds)
-        case Taken():
+        case ForeignSession():
             return problem("malformed-request", "This session id belongs to another program; make a new one.")
         case Gone():
             return problem("session-gone")

@@ -20,7 +20,7 @@ from licensing.cli.output import count, err, fail, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk
 from licensing.errors import SettingsError
-from licensing.services.audit import recorded
+from licensing.services.audit import audited
 from licensing.services.service import utc_now
 from licensing.settings import names_store
 
@@ -270,7 +270,7 @@ async def _change(what: str, subject: str, vault: str | None, change: Callable[[
         change()
         return
     where = f"{subject} in {vault}" if vault else subject
-    async with store(values) as (register, _), recorded(register, utc_now, operator(), what, where):
+    async with store(values) as (register, _), audited(register, utc_now, operator(), what, where):
         change()
 
 

@@ -13,7 +13,7 @@ from licensing.cli.output import err, fail, out, table
 from licensing.errors import TokenError
 from licensing.rules.model import EndReason, LicenseState, Terms
 from licensing.rules.requests import End, Ended
-from licensing.services.audit import recorded
+from licensing.services.audit import audited
 from licensing.services.service import utc_now
 
 commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
@@ -80,7 +80,7 @@ async def release(
     """End a session by hand, so that its seat is free at once. Its program stops at the next heartbeat."""
     session_id = session_id.lower()
     what = f"{license_id} {session_id}"
-    async with store() as (register, ledger), recorded(register, utc_now, operator(), "release", what):
+    async with store() as (register, ledger), audited(register, utc_now, operator(), "release", what):
         decision = await ledger.submit(license_id, End(session_id, EndReason.RELEASED))
     if not isinstance(decision.outcome, Ended) or not decision.outcome.now:
         fail("No such session is active under this license.")
@@ -93,7 +93,7 @@ async def _change_status(license_or_path: str, *, suspended: bool) -> None:
     async with store() as (register, ledger):
         state = initial or await ledger.state(license_id)
         if state is not None:
-            async with recorded(register, utc_now, operator(), "suspend" if suspended else "reinstate", license_id):
+            async with audited(register, utc_now, operator(), "suspend" if suspended else "reinstate", license_id):
                 state = await ledger.set_status(license_id, suspended=suspended, initial=initial)
     if state is None:
         fail(

@@ -13,7 +13,7 @@ from licensing.cli.options import utc_time
 from licensing.cli.output import bar, count, err, fail, out, print_json_line
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
-from licensing.services.audit import recorded
+from licensing.services.audit import audited
 from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -41,7 +41,7 @@ def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> Abst
     """The audit's entry for a run over all licenses; none for a dry run."""
     if dry_run:
         return nullcontext()
-    return recorded(register, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
+    return audited(register, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
 
 
 @commands.command()
@@ -92,7 +92,7 @@ async def verify(
                 progress(done, len(ids))
                 counted = await verifying.verify(register, each)
                 if counted is not None and counted.flaws and repair:
-                    async with recorded(register, utc_now, operator(), "repair", each):
+                    async with audited(register, utc_now, operator(), "repair", each):
                         counted = await verifying.verify(register, each, repair=True)
                 if counted is not None:
                     counts.append(counted)

@@ -27,7 +27,7 @@ from licensing.rules.license import Address
 from licensing.rules.model import LicenseState
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.report import Format
-from licensing.services.audit import recorded
+from licensing.services.audit import audited
 from licensing.services.privacy import ImplausibleError, OptOut, PersonQuery, Privacy, Rectified
 from licensing.services.progress import Progress
 from licensing.services.service import utc_now
@@ -173,7 +173,7 @@ async def opt_out(
     """Stop recording sessions under a license. Not for floating licenses, which need the sessions to count seats."""
     license_id, initial = license_or_file(license_or_path)
     try:
-        async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-out", license_id):
+        async with store() as (register, ledger), audited(register, utc_now, operator(), "opt-out", license_id):
             with bar("steps") as progress:
                 opting = OptOut(register, ledger)
                 done = await opting.opt_out(license_id, erase=erase, initial=initial, progress=progress)
@@ -192,7 +192,7 @@ async def opt_out(
 @in_event_loop
 async def opt_in(license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")]) -> None:
     """Record sessions again under a license that was opted out."""
-    async with store() as (register, ledger), recorded(register, utc_now, operator(), "opt-in", license_id):
+    async with store() as (register, ledger), audited(register, utc_now, operator(), "opt-in", license_id):
         found = await OptOut(register, ledger).opt_in(license_id)
     if not found:
         _unknown(license_id, None)
@@ -225,7 +225,7 @@ async def _work(
         # A vault's peppers never belong to the store of the home's local service.
         async with store(None if vault is None else os.environ) as (register, ledger):
             privacy = Privacy(register, ledger, at_hand, utc_now, lost or ())
-            async with recorded(register, utc_now, operator(), what, person.organization_id):
+            async with audited(register, utc_now, operator(), what, person.organization_id):
                 with bar("licenses") as progress:
                     result = await work(privacy, person, progress)
     except PepperError as error:

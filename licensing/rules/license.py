@@ -181,7 +181,7 @@ class Refusal(StrEnum):
     NETWORK = "network-not-allowed"
 
 
-def admits(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
+def refusal_of(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
     """Whether a license admits a caller: None if it does, else the first rule that it fails.
 
     `user` and `host` are client hashes. `address` is never IPv4-mapped; None is unknown, and lies in no network.

@@ -67,7 +67,7 @@ class Full:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ForeignSession:
     """The session id belongs to another user or host."""
 
 
@@ -78,4 +78,4 @@ class Ended:
     now: bool
 
 
-Outcome = Granted | Refused | Full | Taken | Ended
+Outcome = Granted | Refused | Full | ForeignSession | Ended

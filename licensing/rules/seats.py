@@ -12,7 +12,7 @@ The rules, for every license:
 5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
    its seat was never given away. One session id cannot be two people's.
 6. A session has lapsed at `expires_at`. Before a start is refused for want of a seat, lapsed sessions make room.
-7. Never refuse on a cached state; it may be stale. Nor grant on one where nothing is stored: no commit would fail.
+7. Never refuse on a cached state; it may be stale. Nor grant on one if the grant stores nothing: no commit would fail.
 
 `decide` is given facts. If it needs more it decides nothing and asks questions. An unread row is assumed absent if
 the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing.
@@ -38,7 +38,7 @@ from licensing.rules.model import (
     ended_session,
     holder_of,
 )
-from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Start, Taken
+from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request, Start
 
 RETRY_SECONDS: Final = (10, 60)
 """A refused start may ask again when the next lease can lapse, but not sooner or later than this."""
@@ -54,7 +54,7 @@ class Facts:
     """What is known of a license's rows. A session or seat that was not read is not in its mapping.
 
     `fresh`: the state was read for this batch, and is not from the cache. `complete`: `sessions` holds all active
-    rows. `no_lapse_before`: no active session can lapse before then, since leases only grow; None if not known.
+    rows. `earliest_lapse`: no active session can lapse before then, since leases only grow; None if not known.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
@@ -62,7 +62,7 @@ class Facts:
     sessions: dict[str, Versioned[Session] | None] = field(default_factory=dict)
     seats: dict[str, Versioned[int] | None] = field(default_factory=dict)
     complete: bool = False
-    no_lapse_before: datetime | None = None
+    earliest_lapse: datetime | None = None
 
     @property
     def known_state(self) -> LicenseState | None:
@@ -70,8 +70,12 @@ class Facts:
         return self.state.value if isinstance(self.state, Versioned) else None
 
     def session(self, session_id: str) -> Versioned[Session] | Unknown | None:
-        """The row of an active session."""
+        """The row of an active session; UNKNOWN if it was not read."""
         return self.sessions.get(session_id, None if self.complete else UNKNOWN)
+
+    def session_if_read(self, session_id: str) -> Versioned[Session] | None:
+        """The row of an active session; a row that was not read is assumed absent."""
+        return self.sessions.get(session_id)
 
     def seat(self, holder: str) -> Versioned[int] | Unknown | None:
         """The row of a shared seat: how many sessions are on it."""
@@ -98,9 +102,9 @@ class Later:
     reason: str
 
 
-NO_ROOM: Final = Later("the transaction is full")
+TRANSACTION_FULL: Final = Later("the transaction is full")
 NOT_YET: Final = Later("another request of the same session comes first")
-UNREAD: Final = Later("rows must be read first")
+UNREAD: Final = Later("rows must be read first")  # never leaves `decide`: a question goes with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class SeatChange:
     sessions: int
 
     @property
-    def writes(self) -> bool:
+    def needs_write(self) -> bool:
         """Whether there is a row to write: a seat that is taken and freed within one plan has none."""
         return bool(self.before or self.sessions)
 
@@ -151,19 +155,19 @@ class Plan:
         return len(self.started) + len(self.renewed) + 2 * len(self.ended) + len(self.denied) + len(self.seats)
 
 
-def retry_seconds(no_lapse_before: datetime | None, now: datetime) -> int:
+def retry_seconds(earliest_lapse: datetime | None, now: datetime) -> int:
     """When a refused start may ask again: when the next lease can lapse, within `RETRY_SECONDS`."""
     least, most = RETRY_SECONDS
-    if no_lapse_before is None:
+    if earliest_lapse is None:
         return least
-    return max(least, min(most, int((no_lapse_before - now).total_seconds()) + 1))
+    return max(least, min(most, int((earliest_lapse - now).total_seconds()) + 1))
 
 
 def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: int) -> Plan | Questions:
     """Decide a batch of requests on one license.
 
-    `max_rows` (at least 6) is how many rows a transaction takes besides the license state. Unless something must be
-    asked first, the plan decides at least one request, or ends lapsed sessions to make room for one.
+    `max_rows`, at least `ROWS_OF_START`, is how many rows a transaction takes besides the license state. Unless
+    something must be asked first, the plan decides at least one request, or ends lapsed sessions to make room for one.
     """
     before = facts.state
     if isinstance(before, Unknown):
@@ -172,7 +176,7 @@ def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: i
     if state is None:
         return Plan(None, None, decisions={place: Ended(now=False) for place in range(len(requests))})
     if before and not facts.fresh and state.terms != before.value.terms:
-        return Questions(state=True)  # terms newer than the cached ones may be older than those that hold
+        return Questions(state=True)  # the register may hold still newer terms
     return _Planner(facts, Plan(before, state), state, requests, now, max_rows).run()
 
 
@@ -233,11 +237,11 @@ class _Planner:
         request = self.requests[place]
         if not isinstance(request, Start):
             return 0
-        return 1 if self.facts.sessions.get(request.session_id) else 2
+        return 1 if self.facts.session_if_read(request.session_id) else 2
 
     def _decide(self, request: Request) -> Outcome | Later:
-        if not self._has_room(ROWS_OF_START if isinstance(request, Start) else ROWS_OF_END):
-            return NO_ROOM
+        if not self._fits(ROWS_OF_START if isinstance(request, Start) else ROWS_OF_END):
+            return TRANSACTION_FULL
         match request:
             case Start():
                 return self._start(request)
@@ -246,7 +250,7 @@ class _Planner:
             case Lapse():
                 return self._lapse(request)
 
-    def _has_room(self, rows: int) -> bool:
+    def _fits(self, rows: int) -> bool:
         return self.plan.rows + rows <= self.max_rows
 
     # Ends.
@@ -279,9 +283,9 @@ class _Planner:
             if sessions:
                 self._add_to_seat(session.holder, -1)
             if sessions == 1:
-                self._count(-1)
+                self._count_seats(-1)
         elif session.holder:
-            self._count(-1)
+            self._count_seats(-1)
         self.lapsed.pop(session.id, None)  # it makes room only once
         self.plan.ended.append(Versioned(ended_session(session, reason, self.now), row.etag))
         return True
@@ -310,8 +314,9 @@ class _Planner:
             holder=holder_of(start.session_id, person, terms),
             borrowed=borrowed,
         )
-        row = self.facts.sessions.get(start.session_id)
-        return self._repeat(start, session, row) if row else self._seat(session, start)
+        # If the row exists after all, the insert fails, the row is read, and this start is a repeat.
+        row = self.facts.session_if_read(start.session_id)
+        return self._repeat(start, session, row) if row else self._give_seat(session, start)
 
     def _if_fresh(self, outcome: Outcome) -> Outcome | Later:
         """An outcome that commits nothing, so that no commit fails if the state is stale."""
@@ -325,7 +330,7 @@ class _Planner:
         session = row.value
         owner = (session.user, session.host, session.pepper)
         if all((person.user, person.host, person.pepper) != owner for person in start.persons):
-            return Taken()
+            return ForeignSession()
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
         session = replace(
@@ -335,7 +340,7 @@ class _Planner:
         self.plan.renewed.append(Versioned(session, row.etag))
         return Granted(session, session.expires_at, repeat=True)
 
-    def _seat(self, session: Session, start: Start) -> Outcome | Later:
+    def _give_seat(self, session: Session, start: Start) -> Outcome | Later:
         """Give a session its seat: none where none is needed, one that it can share, or a free one."""
         if not session.holder:
             return self._grant(session)
@@ -345,11 +350,11 @@ class _Planner:
         terms, in_use = self.state.terms, self.state.in_use
         if in_use >= terms.capacity:
             if session.shares and self._sessions_on(session.holder) is None:
-                self.questions.seats.add(session.holder)
-            return self._full(session, start)
+                self.questions.seats.add(session.holder)  # the holder may have a seat already
+            return self._make_room_or_refuse(session, start)
         if session.shares:
             self._add_to_seat(session.holder, +1)
-        self._count(+1)
+        self._count_seats(+1)
         return self._grant(replace(session, overdraft=in_use >= terms.seats))
 
     def _shared_seat(self, session: Session, start: Start) -> str | None:
@@ -364,7 +369,7 @@ class _Planner:
                 self.questions.seats.add(holder)
         return None
 
-    def _full(self, session: Session, start: Start) -> Outcome | Later:
+    def _make_room_or_refuse(self, session: Session, start: Start) -> Outcome | Later:
         """Make room by a lapsed session, or refuse; both only on rows that were read for this batch."""
         facts = self.facts
         if not facts.fresh:
@@ -372,17 +377,18 @@ class _Planner:
         if facts.state and not facts.complete:  # without a state there are no sessions
             if isinstance(facts.session(session.id), Unknown):
                 self.questions.sessions.add(session.id)
-            if facts.no_lapse_before is None or facts.no_lapse_before <= self.now:
+            if facts.earliest_lapse is None or facts.earliest_lapse <= self.now:
                 self.questions.survey = True
         if self.questions:
             return UNREAD
         if self.lapsed:
-            if not self._has_room(ROWS_OF_START):
-                return NO_ROOM
+            if not self._fits(ROWS_OF_START):
+                return TRANSACTION_FULL
+            # If its seat's row must be read first, this asks for it, and the next call returns UNREAD.
             self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
-            return self._seat(session, start)
+            return self._give_seat(session, start)
         self.plan.denied.append(session.id)
-        return Full(retry_seconds(facts.no_lapse_before, self.now))
+        return Full(retry_seconds(facts.earliest_lapse, self.now))
 
     def _grant(self, session: Session) -> Outcome:
         self.plan.started.append(session)
@@ -390,7 +396,7 @@ class _Planner:
 
     # Counts.
 
-    def _count(self, change: int) -> None:
+    def _count_seats(self, change: int) -> None:
         self.state = replace(self.state, in_use=self.state.in_use + change)
 
     def _sessions_on(self, holder: str) -> int | None:

@@ -18,7 +18,7 @@ FAILED: Final = "failed"
 
 
 @asynccontextmanager
-async def recorded(
+async def audited(
     register: Register, clock: Callable[[], datetime], who: str, what: str, subject: str
 ) -> AsyncIterator[None]:
     """Record a change while it is made; `subject` is a license, a session or an organization, never a person."""

@@ -20,7 +20,7 @@ from licensing.rules.retention import year_before
 from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, month_of, with_denials_of
 from licensing.rules.usage import DAY
 from licensing.services.progress import Progress, no_progress
-from licensing.services.totals import OpenSessions, days_back, final_day, first_day, open_sessions, uses_between
+from licensing.services.totals import OpenSessions, days_back, first_day, open_sessions, saved_final_day, uses_between
 from licensing.storage.register import Register
 
 CACHE_SECONDS: Final = 60.0
@@ -75,7 +75,7 @@ async def license_totals(
 ) -> LicenseTotals:
     """All totals of a license: of its days from one on, and of all its months."""
     # Read first: totals of days are saved before they are marked final.
-    final = await final_day(register, license_id)
+    final = await saved_final_day(register, license_id)
     days = {totals.day: totals async for totals in register.days(license_id, first)}
     months = {totals.month: totals async for totals in register.months(license_id)}
     found = LicenseTotals(present.final_before, days, months)

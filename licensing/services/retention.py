@@ -2,18 +2,17 @@
 
 The steps, each on all licenses of an organization before the next begins:
 
-1. sweep;
-2. aggregate each day and month that is not final from its sessions, and save it;
-3. save the organization's months;
-4. mark days final;
-5. delete, and suppress months of small groups.
+1. sweep, then aggregate each closed day and month that is not final from its sessions, and save it;
+2. save the organization's months;
+3. mark days final;
+4. delete, and suppress months of small groups.
 
 A crash between any two calls is harmless: the next run repeats what was not finished, with the same result.
 
 What is kept until when:
 
 - ended sessions: one year after their end, to the microsecond;
-- denials: until their month is counted;
+- denials: until their month is final;
 - a day's totals: one year after the day;
 - a month's totals: for good, after a year only `users` if they were fewer than a small group.
 """
@@ -36,10 +35,10 @@ from licensing.services.sweep import sweep_license
 from licensing.services.totals import (
     LicenseAggregate,
     aggregate_license,
-    final_day,
     mark_final,
     outlives_its_sessions,
     save_totals,
+    saved_final_day,
     users_in,
 )
 from licensing.storage.ledger import Ledger
@@ -105,7 +104,7 @@ async def run_retention(
     began = time.monotonic()
     by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
-    organizations, places = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
+    organization_slots, license_slots = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
     done: set[str] = set()
 
     def report(*license_ids: str) -> None:
@@ -113,8 +112,8 @@ async def run_retention(
         progress(len(done), total)
 
     async def one(organization_id: str, license_ids: list[str]) -> RetentionResult:
-        async with organizations:
-            run = _Run(register, ledger, as_of, small_group, dry_run, places, report)
+        async with organization_slots:
+            run = _Run(register, ledger, as_of, small_group, dry_run, license_slots, report)
             try:
                 return await with_retries(lambda: run.organization(organization_id, license_ids))
             except Exception as error:  # so that the other organizations' sessions are deleted in time
@@ -146,7 +145,7 @@ class _Run:
     as_of: datetime
     small_group: int
     dry_run: bool
-    places: asyncio.Semaphore
+    license_slots: asyncio.Semaphore
     report: Callable[[str], None]
     """Called with each license that is done, by each try."""
     deleted: int = 0
@@ -160,14 +159,14 @@ class _Run:
         """Do all licenses of one organization, step by step."""
         if self.dry_run:
             self.deleted = 0  # a retry counts the same rows
-        found = await self._each(self._aggregate, license_ids)
+        found = await self._on_each(self._sweep_and_aggregate, license_ids)
         aggregates = dict(zip(license_ids, found, strict=True))
         months = sorted({month for aggregate in found for month in aggregate.users})
         for month in months:
             await self._organization_month(organization_id, month, aggregates)
         if not self.dry_run:
-            await self._each(lambda each: mark_final(self.register, each, aggregates[each]), license_ids)
-        parts = await self._each(lambda each: self._delete(each, aggregates[each]), license_ids)
+            await self._on_each(lambda each: mark_final(self.register, each, aggregates[each]), license_ids)
+        parts = await self._on_each(lambda each: self._delete(each, aggregates[each]), license_ids)
         return sum(parts, RetentionResult(deleted=self.deleted))
 
     async def failed(self, license_ids: list[str]) -> RetentionResult:
@@ -175,18 +174,18 @@ class _Run:
 
         async def left(license_id: str) -> RetentionResult:
             try:
-                return await self._left(license_id)
+                return await self._oldest_left(license_id)
             except LicensingError:
                 return RetentionResult()
 
         count = len(license_ids)
-        return sum(await self._each(left, license_ids), RetentionResult(licenses=count, failed=count))
+        return sum(await self._on_each(left, license_ids), RetentionResult(licenses=count, failed=count))
 
-    async def _each(self, work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str]) -> list[Result]:
+    async def _on_each(self, work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str]) -> list[Result]:
         """Do a step on several licenses at once, and wait for all of them even if one fails."""
 
         async def one(license_id: str) -> Result:
-            async with self.places:
+            async with self.license_slots:
                 return await work(license_id)
 
         done = await asyncio.gather(*map(one, license_ids), return_exceptions=True)
@@ -195,7 +194,7 @@ class _Run:
                 raise each
         return [each for each in done if not isinstance(each, BaseException)]
 
-    async def _aggregate(self, license_id: str) -> LicenseAggregate:
+    async def _sweep_and_aggregate(self, license_id: str) -> LicenseAggregate:
         await sweep_license(self.register, self.ledger, license_id, self.as_of, self.dry_run)
         aggregate = await aggregate_license(self.register, license_id, self.as_of)
         if not self.dry_run:
@@ -214,14 +213,14 @@ class _Run:
             known = aggregates[license_id].users.get(month)
             return await users_in(self.register, license_id, month, self.as_of) if known is None else known
 
-        users = set().union(*await self._each(users_of, aggregates))
+        users = set().union(*await self._on_each(users_of, aggregates))
         if users and not self.dry_run:
             await self.register.save_organization_month(organization_id, month, len(users))
 
     async def _delete(self, license_id: str, aggregate: LicenseAggregate) -> RetentionResult:
         """Delete rows that were counted or are past their year (or count them), and suppress small groups' months."""
         register, dry_run = self.register, self.dry_run
-        final = aggregate.final_day or await final_day(register, license_id)
+        final = aggregate.final_day or await saved_final_day(register, license_id)
         self._count(await register.delete(license_id, RowKind.ENDED, self.cutoff, dry_run=dry_run))
         self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
@@ -229,7 +228,7 @@ class _Run:
             self._count(await register.delete(license_id, RowKind.DENIED, counted, dry_run=dry_run))
         if not dry_run:
             await self._suppress(license_id)
-        left = await self._left(license_id)
+        left = await self._oldest_left(license_id)
         self.report(license_id)
         return left + RetentionResult(licenses=1, days=aggregate.days, months=len(aggregate.users))
 
@@ -245,7 +244,7 @@ class _Run:
         # No await between reading and writing: other licenses count here at the same time.
         self.deleted += deleted
 
-    async def _left(self, license_id: str) -> RetentionResult:
+    async def _oldest_left(self, license_id: str) -> RetentionResult:
         """The oldest session that is left (or would be), and whether it is past its year."""
         oldest = await self.register.oldest_end(license_id, self.cutoff if self.dry_run else None)
         return RetentionResult(oldest=oldest, overdue=int(oldest is not None and oldest < self.cutoff))

@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
 from licensing.errors import Flaw, TokenError
-from licensing.rules.license import Address, License, Refusal, admits
+from licensing.rules.license import Address, License, Refusal, refusal_of
 from licensing.rules.model import LicenseState, Session, Terms
-from licensing.rules.requests import End, Ended, Full, Granted, Refused, Start, Taken
+from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Refused, Start
 from licensing.settings import Settings
-from licensing.storage.ledger import Decision, Heartbeat, Ledger
+from licensing.storage.ledger import Answer, Heartbeat, Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +81,12 @@ class Sessions:
     ledger: Ledger
     clock: Callable[[], datetime]
 
-    async def start(self, request: StartRequest, address: Address | None) -> Running | Refused | NoSeat | Taken:
+    async def start(
+        self, request: StartRequest, address: Address | None
+    ) -> Running | Refused | NoSeat | ForeignSession:
         """Start a session, or repeat a start."""
         license = read_license(request.license_token, self.settings.issuer_keys)
-        if refusal := admits(license, request.user, request.host, address, self.clock()):
+        if refusal := refusal_of(license, request.user, request.host, address, self.clock()):
             return Refused(refusal)
         if not license.collect:
             return await self._start_unrecorded(license, request)
@@ -92,11 +94,11 @@ class Sessions:
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
         decision = await self.ledger.submit(license.id, start)
         match decision:
-            case Decision(Granted() as granted, LicenseState() as state):
+            case Answer(Granted() as granted, LicenseState() as state):
                 return self._granted(license, request, granted, state)
-            case Decision(Full(retry_seconds), LicenseState() as state):
+            case Answer(Full(retry_seconds), LicenseState() as state):
                 return NoSeat(state.in_use, state.terms.seats, retry_seconds)
-            case Decision(Refused() | Taken() as outcome):
+            case Answer(Refused() | ForeignSession() as outcome):
                 return outcome
             case _:
                 raise AssertionError(f"no decision on a start: {decision.outcome}")

@@ -40,7 +40,7 @@ class OpenSessions:
     uses: list[Use]
     final_before: datetime
 
-    def ended(self, uses: Iterable[Use]) -> list[Use]:
+    def without_open(self, uses: Iterable[Use]) -> list[Use]:
         """Those of `uses` that had ended at that moment. A session id may come again."""
         were_open = {(use.session_id, use.started_at) for use in self.uses}
         return [use for use in uses if (use.session_id, use.started_at) not in were_open]
@@ -75,7 +75,7 @@ async def open_sessions(register: Register, license_id: str, as_of: datetime) ->
             final_before = min(final_before, session.expires_at if session.borrowed else session.heartbeat_at)
             uses.append(Use.of(session))
     # If the moment lies in the past, some have ended since.
-    since = OpenSessions(uses, final_before).ended([use async for use in register.uses(license_id, as_of)])
+    since = OpenSessions(uses, final_before).without_open([use async for use in register.ended_uses(license_id, as_of)])
     uses += [replace(use, ended_at=None) for use in since]
     return OpenSessions([use for use in uses if use.started_at < as_of], final_before)
 
@@ -91,8 +91,8 @@ async def days_back(
     day = as_of.date()
     while day >= oldest:
         until = min(midnight(day) + DAY, as_of)
-        ended = [use async for use in register.uses(license_id, midnight(day), until)]
-        yield aggregate_day(day, retrospect.day(day, present.ended(ended)), denials[day], as_of)
+        ended = [use async for use in register.ended_uses(license_id, midnight(day), until)]
+        yield aggregate_day(day, retrospect.day(day, present.without_open(ended)), denials[day], as_of)
         day -= DAY
 
 
@@ -100,8 +100,8 @@ async def uses_between(
     register: Register, license_id: str, since: datetime, until: datetime, as_of: datetime, present: OpenSessions
 ) -> list[Use]:
     """The sessions that ran in `since` ≤ t < `until`, as known at a moment."""
-    ended = [use async for use in register.uses(license_id, since, as_of) if use.started_at < until]
-    return present.ended(ended) + [use for use in present.uses if use.started_at < until]
+    ended = [use async for use in register.ended_uses(license_id, since, as_of) if use.started_at < until]
+    return present.without_open(ended) + [use for use in present.uses if use.started_at < until]
 
 
 async def users_in(register: Register, license_id: str, month: str, as_of: datetime) -> set[str]:
@@ -125,7 +125,7 @@ async def first_day(register: Register, license_id: str, present: OpenSessions) 
     return first.date() if first else None
 
 
-async def final_day(register: Register, license_id: str) -> date | None:
+async def saved_final_day(register: Register, license_id: str) -> date | None:
     """The last day whose totals are final; None if there is none."""
     known = await register.totals_state(license_id)
     return known.final_day if known else None

@@ -16,7 +16,7 @@ from licensing.storage.register import Register, heartbeat_change
 from licensing.storage.retry import backoff, batch_deadline
 from licensing.storage.tables import TRANSACTION_ROWS
 
-MOST_GONE: Final = 3
+GONE_BEFORE_SINGLY: Final = 3
 """After so many sessions of a batch that are gone, the others are noted one by one."""
 
 
@@ -55,19 +55,19 @@ class HeartbeatWriter:
     async def _note(self, heartbeats: dict[str, Heartbeat]) -> set[str]:
         """Note one heartbeat for each session; the sessions that are gone."""
         gone: set[str] = set()
-        together = True
+        store_names_rows = True
         deadline = batch_deadline()
         for attempt in itertools.count():
             alive = [heartbeat for session_id, heartbeat in heartbeats.items() if session_id not in gone]
             try:
-                if alive and together and len(gone) < MOST_GONE:
+                if alive and store_names_rows and len(gone) < GONE_BEFORE_SINGLY:
                     await self._merge(alive)
                 else:
-                    gone.update(await self._gone_among(alive))
+                    gone.update(await self._merge_singly(alive))
                 break
             except ConflictError as conflict:
                 if conflict.index is None:
-                    together = False
+                    store_names_rows = False
                 else:
                     gone.add(alive[conflict.index].session_id)
             except UnavailableError:
@@ -76,7 +76,7 @@ class HeartbeatWriter:
                 await backoff(attempt, 0.1)
         return gone
 
-    async def _gone_among(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
+    async def _merge_singly(self, heartbeats: Sequence[Heartbeat]) -> list[str]:
         """Note heartbeats one by one; the sessions that are gone."""
 
         async def is_gone(heartbeat: Heartbeat) -> bool:

@@ -24,9 +24,9 @@ from licensing.storage.batching import BatchQueue
 from licensing.storage.heartbeats import Heartbeat, HeartbeatWriter
 from licensing.storage.register import Register, new_commit_id, state_change
 from licensing.storage.state_cache import StateCache
-from licensing.storage.writer import Decision, Writer
+from licensing.storage.writer import Answer, Writer
 
-__all__ = ["Decision", "Heartbeat", "Ledger"]
+__all__ = ["Answer", "Heartbeat", "Ledger"]
 
 CACHED_LICENSES: Final = 10_000
 
@@ -42,7 +42,7 @@ class Ledger:
         self._clock = clock
         self._licenses: dict[str, _License] = {}
 
-    async def submit(self, license_id: str, request: Request) -> Decision:
+    async def submit(self, license_id: str, request: Request) -> Answer:
         """Start, end or lapse a session; the decision is committed."""
         return await self._license(license_id).requests.submit(request)
 
@@ -84,7 +84,7 @@ class Ledger:
             if state is None:
                 return None
             if known is None:
-                await self._register.add_license(license_id, state.terms)
+                await self._register.add_to_directory(license_id, state.terms)
             state = change(state)
             try:
                 await self._register.commit(license_id, [state_change(known, state, new_commit_id())])

@@ -17,8 +17,8 @@ class Reads:
         self._license_id = license_id
         self._clock = clock
 
-    async def answer(self, facts: Facts, questions: Questions) -> None:
-        """Read the sessions and seats that are asked for into `facts`.
+    async def read(self, facts: Facts, questions: Questions) -> None:
+        """Read what is asked for into `facts`; the state must be known.
 
         Raises UnavailableError if the store does not answer.
         """
@@ -42,7 +42,7 @@ class Reads:
         # No lease that is granted from now on ends sooner than an ordinary one.
         state = facts.known_state
         lease = timedelta(seconds=state.terms.lease_seconds if state else 0)
-        facts.no_lapse_before = min((now + lease, *ends))
+        facts.earliest_lapse = min((now + lease, *ends))
 
 
 def in_use(facts: Facts) -> int:

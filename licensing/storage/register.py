@@ -50,8 +50,8 @@ STATE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH = RowKind
 FINAL_DAY: Final = "figured_to"
 """Column of the license state: the last day (YYYY-MM-DD) whose totals are final."""
 CORRECTION: Final = "correction"
-"""Column of the license state: the random id of the last correction of its sessions. Totals aggregated before it are
-not final."""
+"""Column of the license state: the random id of the last correction or erasure of its sessions. Totals that were
+aggregated before it are not final."""
 COMMIT: Final = "commit"
 """Column of the license state: the random id of the transaction that wrote it last."""
 
@@ -323,19 +323,21 @@ class Register:
         return SESSIONS.decode(row) if row else None
 
     async def sessions(
-        self, license_id: str, session_ids: Iterable[str], in_use: int
+        self, license_id: str, session_ids: Iterable[str], expected_rows: int
     ) -> dict[str, Versioned[Session] | None]:
-        """Some active sessions by their ids, None where one is not active; `in_use` tells how many rows there are."""
-        return await self._some(license_id, ACTIVE, session_ids, SESSIONS.versioned, in_use)
+        """Some active sessions by their ids, None where one is not active."""
+        return await self._some(license_id, ACTIVE, session_ids, SESSIONS.versioned, expected_rows)
 
-    async def seats(self, license_id: str, holders: Iterable[str], in_use: int) -> dict[str, Versioned[int] | None]:
+    async def seats(
+        self, license_id: str, holders: Iterable[str], expected_rows: int
+    ) -> dict[str, Versioned[int] | None]:
         """How many sessions some shared seats have, by their holders; None where there is no row."""
-        return await self._some(license_id, SEAT, holders, _seat_of, in_use)
+        return await self._some(license_id, SEAT, holders, _seat_of, expected_rows)
 
-    async def denied(self, license_id: str, session_ids: Iterable[str], day: date, in_use: int) -> set[str]:
+    async def denied(self, license_id: str, session_ids: Iterable[str], day: date, expected_rows: int) -> set[str]:
         """Which sessions were denied on a UTC day already."""
         prefix = denied_key("", day)
-        found = await self._some(license_id, prefix, session_ids, lambda row: row.key, in_use)
+        found = await self._some(license_id, prefix, session_ids, lambda row: row.key, expected_rows)
         return {session_id for session_id, key in found.items() if key is not None}
 
     async def active(self, license_id: str) -> AsyncIterator[Versioned[Session]]:
@@ -387,11 +389,11 @@ class Register:
             yield codec.decode(row)
 
     async def _some(
-        self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], in_use: int
+        self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], expected_rows: int
     ) -> dict[str, Found | None]:
         """Read some rows of a kind one by one, or as a key range where that takes fewer calls."""
         wanted = sorted(names)
-        if len(wanted) <= 2 + in_use // PAGE_ROWS:
+        if len(wanted) <= 2 + expected_rows // PAGE_ROWS:
             rows = await asyncio.gather(*(self._tables.get("register", license_id, prefix + name) for name in wanted))
             return {name: value(row) if row else None for name, row in zip(wanted, rows, strict=True)}
         found: dict[str, Found | None] = dict.fromkeys(wanted)
@@ -404,7 +406,7 @@ class Register:
 
     # Ended sessions and denials.
 
-    def uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
+    def ended_uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
         return self._decoded(USES, license_id, ENDED, since, until)
 
@@ -562,7 +564,7 @@ class Register:
 
     # The directory.
 
-    async def add_license(self, license_id: str, terms: Terms) -> None:
+    async def add_to_directory(self, license_id: str, terms: Terms) -> None:
         """Note an organization and its license, so that maintenance finds them."""
         writes = [
             put(ORGANIZATION, {"name": terms.organization_name}),

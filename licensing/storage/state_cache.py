@@ -23,13 +23,13 @@ class StateCache:
         self._read_at = -math.inf
         self._stores = 0
         self._reading: asyncio.Task[StoredState | None] | None = None
-        self.no_lapse_before: datetime | None = None
+        self.earliest_lapse: datetime | None = None
         """Until when no active session can lapse; None if not known."""
 
     def facts(self) -> Facts:
         """What a batch can be decided on without reading anything."""
         state: Versioned[LicenseState] | Unknown = self._state or UNKNOWN
-        return Facts(state, no_lapse_before=self.no_lapse_before)
+        return Facts(state, earliest_lapse=self.earliest_lapse)
 
     async def get(self, max_age_seconds: float) -> Versioned[LicenseState] | None:
         """The state as of at most `max_age_seconds` ago; concurrent callers share one read."""
@@ -59,7 +59,7 @@ class StateCache:
 
     def _set(self, state: Versioned[LicenseState] | None, read_at: float) -> None:
         if self._state is None or state is None or self._state.value.terms != state.value.terms:
-            self.no_lapse_before = None  # other terms may bring shorter leases
+            self.earliest_lapse = None  # other terms may bring shorter leases
         self._state, self._read_at = state, read_at
 
     def _read_done(self, _: object) -> None:

@@ -1,11 +1,11 @@
 """Group commit: one writer per process and license decides a batch of requests and commits it as one transaction.
 
-The first write of a transaction is the license state, If-Match the ETag that the plan rests on. A transaction can lose
-by each kind of row:
+If a plan changes the license state, its first write is the state, If-Match the ETag that the plan rests on. A
+transaction can conflict at each kind of row:
 
 - the license state: another process has written it. Everything is read and decided again, after a backoff.
-- an active session or a shared seat: it is not as the plan assumed. That row is read; from the second loss on, all
-  rows of the batch are.
+- an active session or a shared seat: it is not as the plan assumed. That row is read; from the second conflict
+  on, all rows of the batch are.
 - a denial: the wait began before. Its row is merged instead of inserted.
 - an ended session: its id ended before, at this very microsecond. It ends a microsecond later.
 
@@ -43,7 +43,7 @@ from licensing.storage.tables import TRANSACTION_ROWS
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class Answer:
     """The outcome of a request, and the license state after it (None: there is no such license)."""
 
     outcome: Outcome
@@ -54,13 +54,13 @@ class Decision:
 class _Batch:
     """What a batch of requests has learned and tried so far.
 
-    `attempts` are the plans that were sent, by their commit ids. `denied` are sessions with a denial of today.
+    `sent` are the plans that were sent, by their commit ids. `denied` are sessions with a denial of today.
     `delays` are the microseconds by which a session's end is put off.
     """
 
     requests: Sequence[Request]
     facts: Facts
-    attempts: dict[str, Plan] = field(default_factory=dict)
+    sent: dict[str, Plan] = field(default_factory=dict)
     conflicts: int = 0
     denied: set[str] = field(default_factory=set)
     delays: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Writer:
         self._clock = clock
         self._reads = Reads(register, license_id, clock)
 
-    async def handle(self, requests: Sequence[Request]) -> dict[int, Decision]:
+    async def handle(self, requests: Sequence[Request]) -> dict[int, Answer]:
         """Decide and commit a batch; decisions by place, at least one.
 
         Raises UnavailableError if that does not succeed in time.
@@ -94,7 +94,7 @@ class Writer:
                 await backoff(attempt, 0.1)
                 continue
             if plan is not None:
-                return {place: Decision(outcome, plan.state) for place, outcome in plan.outcomes.items()}
+                return {place: Answer(outcome, plan.state) for place, outcome in plan.outcomes.items()}
             if time.monotonic() > deadline:
                 break
         raise UnavailableError("too many others change this license at once")
@@ -103,35 +103,40 @@ class Writer:
         """Decide and commit; None where the batch has learned something and must be decided again."""
         decided = decide(batch.facts, batch.requests, self._clock(), TRANSACTION_ROWS - 1)
         if isinstance(decided, Questions):
-            return await self._learn(batch, decided)
+            if decided.state:
+                return await self._read_state(batch)
+            await self._read_rows(batch, decided)
+            return None
         commit_id = new_commit_id()
         changes = self._changes(batch, decided, commit_id)
         await self._add_to_directory(decided)
         if changes:
             # Noted before it is sent. If the reply is lost, a state with this id says that the commit succeeded.
-            batch.attempts[commit_id] = decided
+            batch.sent[commit_id] = decided
             try:
                 etags = await self._register.commit(self._license_id, changes)
             except ConflictError as conflict:
-                await self._learn_from(batch, decided, changes, conflict)
+                await self._after_conflict(batch, decided, changes, conflict)
                 return None
             if decided.state and decided.changes_state:
                 self._cache.store(Versioned(decided.state, etags[0]))
         return decided
 
-    async def _learn(self, batch: _Batch, questions: Questions) -> Plan | None:
-        """Read what is asked. An earlier attempt turns out to have succeeded where the state bears its id."""
-        facts = batch.facts
-        if questions.state:
-            # Alone, and before the rows: a license is full only by a state that is older than what the rows say.
-            state = await self._cache.read()
-            facts.state, facts.fresh, facts.no_lapse_before = state, True, self._cache.no_lapse_before
-            facts.complete = state is None  # then there are no sessions
-            return batch.attempts.get(state.commit_id) if state else None
-        await self._reads.answer(facts, questions)
+    async def _read_state(self, batch: _Batch) -> Plan | None:
+        """Read the state; the plan of this batch that it shows to be committed, if there is one.
+
+        The state is read before the rows: then each session that it counts is among the rows, and no start is refused
+        for a seat that it holds itself.
+        """
+        state, facts = await self._cache.read(), batch.facts
+        facts.state, facts.fresh, facts.earliest_lapse = state, True, self._cache.earliest_lapse
+        facts.complete = state is None  # then there are no sessions
+        return batch.sent.get(state.commit_id) if state else None
+
+    async def _read_rows(self, batch: _Batch, questions: Questions) -> None:
+        await self._reads.read(batch.facts, questions)
         if questions.survey:
-            self._cache.no_lapse_before = facts.no_lapse_before
-        return None
+            self._cache.earliest_lapse = batch.facts.earliest_lapse
 
     # Commit.
 
@@ -145,28 +150,30 @@ class Writer:
         changes += map(renewal_change, plan.renewed)
         for row in plan.ended:
             changes += end_changes(_delayed(row, batch.delays))
-        changes += (seat_change(holder, change) for holder, change in plan.seats.items() if change.writes)
+        changes += (seat_change(holder, change) for holder, change in plan.seats.items() if change.needs_write)
         changes += (denial_change(session, now, again=session in batch.denied) for session in plan.denied)
         return changes
 
     async def _add_to_directory(self, plan: Plan) -> None:
         """Note a license whose terms are new, before its state: maintenance then finds all that have sessions."""
         if plan.state and (plan.before is None or plan.before.value.terms != plan.state.terms):
-            await self._register.add_license(self._license_id, plan.state.terms)
+            await self._register.add_to_directory(self._license_id, plan.state.terms)
 
-    # Lost transactions.
+    # Conflicts.
 
-    async def _learn_from(self, batch: _Batch, plan: Plan, changes: Sequence[Change], conflict: ConflictError) -> None:
-        """Learn from a lost transaction; a store that names no row is taken to mean the state."""
-        lost = None if conflict.index is None else changes[conflict.index]
+    async def _after_conflict(
+        self, batch: _Batch, plan: Plan, changes: Sequence[Change], conflict: ConflictError
+    ) -> None:
+        """Learn from the row at which a transaction conflicts; if the store names none, the state is meant."""
+        losing = None if conflict.index is None else changes[conflict.index]
         batch.conflicts += 1
-        match lost:
+        match losing:
             case None | Change(kind=RowKind.STATE):
                 self._cache.clear()
                 batch.facts = Facts()
                 await backoff(batch.conflicts, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
-                await self._reads.answer(batch.facts, _about(batch, plan, lost))
+                await self._reads.read(batch.facts, _rows_to_reread(batch, plan, losing))
             case Change(kind=RowKind.ENDED, name=session_id):
                 batch.delays[session_id] += 1
             case Change(kind=RowKind.DENIED, name=session_id):
@@ -179,10 +186,10 @@ class Writer:
         batch.denied |= found
 
 
-def _about(batch: _Batch, plan: Plan, lost: Change) -> Questions:
-    """What to read after a loss by a session's or a seat's row: that row, or from the second loss on all rows."""
+def _rows_to_reread(batch: _Batch, plan: Plan, losing: Change) -> Questions:
+    """What to read after a conflict at a session or a seat: that row, or from the second conflict on all rows."""
     if batch.conflicts == 1:
-        return Questions(sessions={lost.name}) if lost.kind is RowKind.ACTIVE else Questions(seats={lost.name})
+        return Questions(sessions={losing.name}) if losing.kind is RowKind.ACTIVE else Questions(seats={losing.name})
     sessions = {request.session_id for request in batch.requests} | {row.value.session.id for row in plan.ended}
     return Questions(sessions=sessions, seats=set(plan.seats))
 

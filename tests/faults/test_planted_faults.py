@@ -55,7 +55,7 @@ PLANTED: Final = {
         "row.value.expires_at <= now + (row.value.expires_at - row.value.heartbeat_at) / 15}",
         (SEATS, MACHINE),
     ),
-    "one session is two people's": Planted("rules/seats.py", "return Taken()", "pass", (MACHINE,)),
+    "one session is two people's": Planted("rules/seats.py", "return ForeignSession()", "pass", (MACHINE,)),
     "a late repeat does not renew": Planted(
         "rules/seats.py", "self.plan.renewed.append(Versioned(session, row.etag))", "pass", (SEATS,)
     ),
@@ -107,7 +107,7 @@ PLANTED: Final = {
         (MACHINE,),
     ),
     "new terms keep the time before which nothing lapses": Planted(
-        "storage/state_cache.py", "self.no_lapse_before = None  # other terms", "pass  # other terms", (LEDGER,)
+        "storage/state_cache.py", "self.earliest_lapse = None  # other terms", "pass  # other terms", (LEDGER,)
     ),
     "a lost batch of heartbeats counts as noted": Planted(
         "storage/heartbeats.py", "gone.add(alive[conflict.index].session_id)", "break", (LEDGER,)

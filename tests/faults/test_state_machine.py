@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from licensing.cli.home import Home
 from licensing.rules.license import Refusal
-from licensing.rules.requests import Refused, Taken
+from licensing.rules.requests import ForeignSession, Refused
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.sessions import Gone, Held, NoSeat, Running, Sessions, StartRequest
 from licensing.services.sweep import sweep_license
@@ -303,7 +303,7 @@ class Life(RuleBasedStateMachine):
         request = StartRequest(
             self.file.text, before.session_id, factories.user_hash("mallory"), before.host, factories.new_nonce()
         )
-        assert isinstance(self.wait(self.processes[process].sessions.start(request, None)), Taken)
+        assert isinstance(self.wait(self.processes[process].sessions.start(request, None)), ForeignSession)
 
     # What happens to services and clocks.
 

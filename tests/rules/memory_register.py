@@ -73,7 +73,7 @@ class MemoryRegister:
     seats: dict[str, Versioned[int]] = field(default_factory=dict)
     ended: list[EndedSession] = field(default_factory=list)
     denied: Counter[str] = field(default_factory=Counter)
-    no_lapse_before: datetime | None = None
+    earliest_lapse: datetime | None = None
     asked: int = 0
     versions: int = 0
 
@@ -85,7 +85,7 @@ class MemoryRegister:
         cached: Versioned[LicenseState] | None = None,
     ) -> Plan:
         """Decide a batch and commit the plan; `cached` is a state that was read before, and may be stale."""
-        facts = Facts(cached or UNKNOWN, no_lapse_before=self.no_lapse_before if cached else None)
+        facts = Facts(cached or UNKNOWN, earliest_lapse=self.earliest_lapse if cached else None)
         for _ in range(TRIES):
             decided = decide(facts, requests, now, max_rows)
             if isinstance(decided, Questions):
@@ -160,10 +160,10 @@ class MemoryRegister:
             assert self.state is not None, "asks for the sessions of a license that has none"
             lease = timedelta(seconds=self.state.value.terms.lease_seconds)
             ends = [row.value.expires_at for row in self.active.values()]
-            self.no_lapse_before = facts.no_lapse_before = min([*ends, now + lease])
+            self.earliest_lapse = facts.earliest_lapse = min([*ends, now + lease])
 
     def _read_state(self, facts: Facts) -> None:
-        facts.state, facts.fresh, facts.no_lapse_before = self.state, True, self.no_lapse_before
+        facts.state, facts.fresh, facts.earliest_lapse = self.state, True, self.earliest_lapse
 
     def _fits(self, facts: Facts, plan: Plan) -> bool:
         """Whether all rows are as the plan assumes; if not, the first that is not becomes a fact."""
@@ -183,7 +183,7 @@ class MemoryRegister:
                 facts.sessions[session_id] = row
                 return False
         for holder, change in plan.seats.items():
-            if change.writes and self.seats.get(holder) != change.before:
+            if change.needs_write and self.seats.get(holder) != change.before:
                 facts.seats[holder] = self.seats.get(holder)
                 return False
         return True
@@ -191,7 +191,7 @@ class MemoryRegister:
     def _commit(self, plan: Plan) -> None:
         if plan.state and plan.changes_state:
             if self.state is None or self.state.value.terms != plan.state.terms:
-                self.no_lapse_before = None
+                self.earliest_lapse = None
             self.state = self._versioned(plan.state)
         for session in plan.started:
             self.active[session.id] = self._versioned(session)

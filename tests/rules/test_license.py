@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from licensing.rules.license import Kind, License, Refusal, admits, lease_end
+from licensing.rules.license import Kind, License, Refusal, lease_end, refusal_of
 
 BEGINS, ENDS = 1_780_000_000, 1_790_000_000
 ADA, BOB = "a" * 43, "b" * 43
@@ -40,7 +40,7 @@ def license(**changes: Any) -> License:
 def admitted(
     license: License, user: str = ADA, host: str = PC, address: str | None = "198.51.100.7", now: datetime = NOW
 ) -> Refusal | None:
-    return admits(license, user, host, ip_address(address) if address else None, now)
+    return refusal_of(license, user, host, ip_address(address) if address else None, now)
 
 
 # Dates.

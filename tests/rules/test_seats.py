@@ -7,7 +7,7 @@ import pytest
 
 from licensing.rules.license import Kind, Refusal, Sharing
 from licensing.rules.model import EndReason, ended_session, holder_of
-from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Taken
+from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request
 from licensing.rules.seats import RETRY_SECONDS, Facts, Plan, Questions, decide, retry_seconds
 from tests.rules.memory_register import NOON, MemoryRegister, later, person, start, terms
 
@@ -353,7 +353,7 @@ def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: MemoryRegister, 
     """From any process and by any clock; otherwise the seat would be given twice."""
     one = terms(seats=1)
     register.one(start("1", under=one))
-    register.no_lapse_before = None if surveyed else later(900)
+    register.earliest_lapse = None if surveyed else later(900)
     judged = Lapse(register.active["1"])
     outcomes = register.all(judged, start("2", "bob", under=one), at=later(900) - timedelta(microseconds=1))
     assert [type(each) for each in outcomes] == [Ended, Full]
@@ -485,14 +485,14 @@ def test_ending_what_never_started_is_fine(register: MemoryRegister) -> None:
 @pytest.mark.parametrize("thief", [("eve", "pc"), ("ada", "laptop")])
 def test_one_session_cannot_be_two_peoples(register: MemoryRegister, thief: tuple[str, str]) -> None:
     register.one(start("1"))
-    assert register.one(start("1", *thief)) == Taken()
+    assert register.one(start("1", *thief)) == ForeignSession()
     assert register.in_use == 1
 
 
 def test_two_people_with_one_session_id_in_one_batch(register: MemoryRegister) -> None:
     requests = [start("1"), start("1", "eve")]
     assert register.plan(requests, NOON).outcomes.keys() == {0}
-    assert register.one(requests[1]) == Taken()
+    assert register.one(requests[1]) == ForeignSession()
 
 
 def test_a_release_is_recorded_as_one(register: MemoryRegister) -> None:
@@ -582,18 +582,18 @@ def test_a_survey_is_not_asked_for_while_no_lease_can_lapse() -> None:
     register.one(start("1", under=one))
     register.one(start("2", "bob", under=one))
     assert register.state is not None
-    facts = Facts(register.state, fresh=True, sessions={"2": None}, no_lapse_before=later(900))
+    facts = Facts(register.state, fresh=True, sessions={"2": None}, earliest_lapse=later(900))
     assert isinstance(decide(facts, [start("2", "bob", under=one)], later(899), 99), Plan)
     asked = decide(facts, [start("2", "bob", under=one)], later(900), 99)
     assert asked == Questions(survey=True)
 
 
 @pytest.mark.parametrize(
-    ("no_lapse_before", "seconds"),
+    ("earliest_lapse", "seconds"),
     [(None, 10), (later(-5), 10), (later(0), 10), (later(9.5), 10), (later(30), 31), (later(59), 60), (later(900), 60)],
 )
-def test_a_refused_start_may_retry_when_a_lease_can_lapse(no_lapse_before: datetime | None, seconds: int) -> None:
-    assert retry_seconds(no_lapse_before, NOON) == seconds
+def test_a_refused_start_may_retry_when_a_lease_can_lapse(earliest_lapse: datetime | None, seconds: int) -> None:
+    assert retry_seconds(earliest_lapse, NOON) == seconds
     assert RETRY_SECONDS[0] <= seconds <= RETRY_SECONDS[1]
 
 

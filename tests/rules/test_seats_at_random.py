@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.model import EndReason, LicenseState, Terms, Versioned
-from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Request, Taken
+from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Request
 from tests.rules.memory_register import NOON, MemoryRegister, start, terms
 
 SESSIONS = st.sampled_from(["1", "2", "3", "4"])
@@ -113,7 +113,7 @@ class Ledger(RuleBasedStateMachine):
 
     def repeat(self, request: Request, outcome: Outcome) -> None:
         """The same request again changes no row, and gets the same answer."""
-        if isinstance(outcome, Taken):
+        if isinstance(outcome, ForeignSession):
             return  # the session that had the id may have lapsed to make room in the same plan
         rows = self.rows()
         self.register.check()

@@ -27,7 +27,7 @@ from licensing.services.sessions import Gone, Running, Sessions, StartRequest
 from licensing.services.totals import aggregate_license, mark_final, save_totals
 from licensing.storage import register as rows
 from licensing.storage.codec import utc
-from licensing.storage.ledger import Decision, Ledger
+from licensing.storage.ledger import Answer, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Row, Table, Tables, Write
 from tests import factories
@@ -309,7 +309,7 @@ async def test_an_erasure_and_a_correction_leave_seats_whole_beside_live_traffic
                 await asyncio.sleep(0.002)
                 await with_retries(ledger, End(start.session_id))
 
-    async def with_retries(ledger: Ledger, request: Request) -> Decision:
+    async def with_retries(ledger: Ledger, request: Request) -> Answer:
         while True:
             with suppress(UnavailableError):  # as programs do where too many change a license at once
                 return await ledger.submit(license_id, request)

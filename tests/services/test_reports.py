@@ -114,7 +114,7 @@ async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_i
 async def test_progress_says_how_many_licenses_are_done(tables: Tables) -> None:
     customer = new_customer(tables, billing=Billing.TIME)
     await customer.used([use("s", at(DAY, 9), at(DAY, 10))])
-    await Register(tables).add_license(new_license_id(), customer.terms)
+    await Register(tables).add_to_directory(new_license_id(), customer.terms)
     reports, progress = Reports(Register(tables), lambda: NOW, 3), list[tuple[int, int]]()
 
     await reports.read(customer.organization, None, lambda *done: progress.append(done))

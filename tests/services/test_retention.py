@@ -16,7 +16,7 @@ from licensing.rules.model import EndReason
 from licensing.rules.requests import End, Granted
 from licensing.rules.retention import year_after, year_before
 from licensing.services.retention import PARALLEL, RetentionResult, run_retention
-from licensing.services.totals import aggregate_license, final_day, mark_final, save_totals
+from licensing.services.totals import aggregate_license, mark_final, save_totals, saved_final_day
 from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Heartbeat, Ledger
@@ -599,7 +599,7 @@ async def test_a_night_does_not_save_totals_of_sessions_that_are_erased_while_it
     await save_totals(Register(own), license.id, aggregate)
     await mark_final(Register(own), license.id, aggregate)
     assert await keys(own, license.id, rows.DAY) == await keys(own, license.id, rows.MONTH) == []
-    assert await final_day(Register(own), license.id) is None
+    assert await saved_final_day(Register(own), license.id) is None
 
 
 class Halting(OwnTables):

@@ -6,7 +6,7 @@ import pytest
 
 from licensing.rules.license import Sharing
 from licensing.rules.requests import End
-from licensing.services.audit import recorded
+from licensing.services.audit import audited
 from licensing.services.sweep import sweep, sweep_license
 from licensing.services.verify import verify
 from licensing.storage import register as rows
@@ -146,18 +146,18 @@ async def test_verify_tells_a_crowded_license_from_a_broken_one(tables: Tables, 
     assert count.flaws == ()
 
 
-async def audited(tables: Tables, subject: str) -> list[dict[str, object]]:
+async def audit_rows(tables: Tables, subject: str) -> list[dict[str, object]]:
     found = tables.rows("audit", where="subject eq @subject", values={"subject": subject})
     return [dict(row.columns) async for row in found]
 
 
 async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(tables: Tables, clock: Clock) -> None:
     subject = new_license_id()
-    async with recorded(Register(tables), clock, "operator", "suspend", subject):
-        (before,) = await audited(tables, subject)
+    async with audited(Register(tables), clock, "operator", "suspend", subject):
+        (before,) = await audit_rows(tables, subject)
         assert before["outcome"] == "begun"
         clock.forward(1)
-    (after,) = await audited(tables, subject)
+    (after,) = await audit_rows(tables, subject)
     assert (after["who"], after["what"], after["outcome"]) == ("operator", "suspend", "done")
     assert after["at"] == clock() - timedelta(seconds=1)
     assert after["closed_at"] == clock()
@@ -167,6 +167,6 @@ async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(table
 async def test_a_change_that_fails_is_said_to_have_failed(tables: Tables, clock: Clock) -> None:
     subject = new_license_id()
     with pytest.raises(ZeroDivisionError):
-        async with recorded(Register(tables), clock, "operator", "suspend", subject):
+        async with audited(Register(tables), clock, "operator", "suspend", subject):
             _ = 1 / 0
-    assert [entry["outcome"] for entry in await audited(tables, subject)] == ["failed"]
+    assert [entry["outcome"] for entry in await audit_rows(tables, subject)] == ["failed"]

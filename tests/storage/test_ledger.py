@@ -9,7 +9,7 @@ import pytest
 from licensing.errors import UnavailableError
 from licensing.rules.license import Kind, Refusal, Sharing
 from licensing.rules.model import EndReason, LicenseState, Session
-from licensing.rules.requests import End, Ended, Full, Granted, Lapse, Outcome, Refused, Request, Taken
+from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request
 from licensing.storage import register as rows
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
@@ -242,7 +242,7 @@ async def test_a_session_id_is_not_two_peoples(tables: Tables, clock: Clock) -> 
     ledger = Ledger(Register(tables), clock)
     await granted(ledger, license_id, session_id, user="anna")
     outcome = (await ledger.submit(license_id, start(session_id, terms(), user="ben"))).outcome
-    assert outcome == Taken()
+    assert outcome == ForeignSession()
 
 
 async def test_ending_twice_is_fine_and_frees_one_seat(tables: Tables, clock: Clock) -> None:

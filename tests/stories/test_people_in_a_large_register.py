@@ -19,7 +19,7 @@ from licensing.rules.requests import End, Granted, Request, Start
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.storage import register as rows
 from licensing.storage.codec import utc
-from licensing.storage.ledger import Decision, Ledger
+from licensing.storage.ledger import Answer, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
 from tests import factories
@@ -73,7 +73,7 @@ async def fill(tables: Tables, license_id: str, sessions: list[tuple[str, Write]
     return Counter(user for user, _ in sessions)
 
 
-async def until_answered(ledger: Ledger, license_id: str, request: Request) -> Decision:
+async def until_answered(ledger: Ledger, license_id: str, request: Request) -> Answer:
     """Submit a request as a program does, which comes back where the store was too busy."""
     for _ in range(20):
         try:

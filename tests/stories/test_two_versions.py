@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.requests import End, Granted, Start
 from licensing.services.privacy import PersonQuery, Privacy
-from licensing.services.totals import aggregate_license, final_day, mark_final, save_totals
+from licensing.services.totals import aggregate_license, mark_final, save_totals, saved_final_day
 from licensing.storage import register as rows
 from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
@@ -54,7 +54,7 @@ async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_t
     day = await tables.get("register", license_id, rows.day_key(date(2026, 3, 10)))
     assert day is not None
     assert rows.DAYS.decode(day).seat_seconds == 3600
-    assert await final_day(Register(tables), license_id) == date(2026, 3, 12)
+    assert await saved_final_day(Register(tables), license_id) == date(2026, 3, 12)
     # The state has another ETag now; a cached one fails at the commit.
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms()))).outcome, Granted)
 

@@ -220,7 +220,8 @@ class _Run:
     async def _delete(self, license_id: str, aggregate: LicenseAggregate) -> RetentionResult:
         """Delete rows that were counted or are past their year (or count them), and suppress small groups' months."""
         register, dry_run = self.register, self.dry_run
-        final = aggregate.final_day or await saved_final_day(register, license_id)
+        # What this run found is not saved if sessions were corrected or erased meanwhile.
+        final = (aggregate.final_day if dry_run else None) or await saved_final_day(register, license_id)
         self._count(await register.delete(license_id, RowKind.ENDED, self.cutoff, dry_run=dry_run))
         self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
         if final is not None:

@@ -16,7 +16,14 @@ from licensing.rules.model import EndReason
 from licensing.rules.requests import End, Granted
 from licensing.rules.retention import year_after, year_before
 from licensing.services.retention import PARALLEL, RetentionResult, run_retention
-from licensing.services.totals import aggregate_license, mark_final, save_totals, saved_final_day
+from licensing.services.totals import (
+    LicenseAggregate,
+    aggregate_license,
+    invalidate_run,
+    mark_final,
+    save_totals,
+    saved_final_day,
+)
 from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Heartbeat, Ledger
@@ -600,6 +607,29 @@ async def test_a_night_does_not_save_totals_of_sessions_that_are_erased_while_it
     await mark_final(Register(own), license.id, aggregate)
     assert await keys(own, license.id, rows.DAY) == await keys(own, license.id, rows.MONTH) == []
     assert await saved_final_day(Register(own), license.id) is None
+
+
+async def test_a_denial_is_kept_until_the_totals_that_count_it_are_saved(
+    own: OwnTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    license = PastLicense()
+    license.ended(at("2027-02-12T08:00"), at("2027-02-12T10:00"))
+    license.denied(at("2027-02-12T09:00"))
+    await license.write(own)
+
+    async def aggregate_and_erase(register: Register, license_id: str, as_of: datetime) -> LicenseAggregate:
+        aggregate = await aggregate_license(register, license_id, as_of)
+        await invalidate_run(register, license_id)
+        return aggregate
+
+    with monkeypatch.context() as patch:
+        patch.setattr("licensing.services.retention.aggregate_license", aggregate_and_erase)
+        await run(own, NIGHT)
+    assert await keys(own, license.id, rows.MONTH) == []
+    assert len(await keys(own, license.id, rows.DENIED)) == 1
+    await run(own, NIGHT)
+    assert (await kept_months(own, license.id))["2027-02"]["denials"] == 1
+    assert await keys(own, license.id, rows.DENIED) == []
 
 
 class Halting(OwnTables):

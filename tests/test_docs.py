@@ -1,5 +1,6 @@
 """The documents agree with the tree: no link in them is dead, and every decision is in the index."""
 
+import ast
 import json
 import os
 import re
@@ -134,6 +135,26 @@ def test_a_good_link_is_let_be(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     assert flaws(document, tmp_path) == []
+
+
+def test_the_architecture_names_what_is_in_the_code() -> None:
+    """Its flows are followed by these names: a module, a class, a function or method, or a field."""
+    modules = [ROOT / "function_app.py", *(ROOT / "licensing").rglob("*.py")]
+    defined = {path.stem for path in modules} | {path.name for path in (ROOT / "licensing").iterdir() if path.is_dir()}
+    for path in modules:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                defined.add(node.target.id)
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w./]+)`", text))
+    assert len(named) > 50
+    for name in named:
+        if name.endswith(".py"):
+            assert (ROOT / "licensing" / name).is_file(), name
+        else:
+            assert set(name.split(".")) <= defined, name
 
 
 def test_every_decision_is_in_the_index() -> None:

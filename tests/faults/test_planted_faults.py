@@ -122,8 +122,8 @@ PLANTED: Final = {
         "storage/writer.py", "end_changes(_delayed(row, batch.delays))", "end_changes(row)[1:]", (LEDGER, MACHINE)
     ),
     # The store.
-    "a column that is false or zero is not written": Planted(
-        "storage/codec.py", "if content is not None and (", "if content and (", (LEDGER,)
+    "a column that holds its field's default is not written": Planted(
+        "storage/codec.py", "exclude_none=True)", "exclude_none=True, exclude_defaults=True)", (LEDGER,)
     ),
     "a column gets another name": Planted(
         "storage/register.py", '"lease_seconds": "lease",', '"lease_seconds": "lease_length",', (FIRST_EDITION,)

@@ -89,7 +89,7 @@ PLANTED: Final = {
         (LEDGER, MACHINE),
     ),
     "what an earlier try has done is not recognized": Planted(
-        "storage/writer.py", "batch.attempts.get(state.commit_id)", "None", (LEDGER,)
+        "storage/writer.py", "batch.sent.get(state.commit_id)", "None", (LEDGER,)
     ),
     "a start under unchanged seats does not check the state": Planted(
         "rules/seats.py", "bool(self.started or self.ended or ", "bool(", (MACHINE,)

@@ -100,7 +100,7 @@ class OptOut:
         steps = 1 + len(kinds)
         progress(0, steps)
         await self.ledger.set_collect(license_id, collect=False, initial=initial)
-        ended = await self._end(license_id, [row.value async for row in register.active(license_id)])
+        ended = await _end_sessions(self.ledger, license_id, [row.value async for row in register.active(license_id)])
         deleted = 0
         for done, kind in enumerate(kinds, 1):
             progress(done, steps)
@@ -112,14 +112,6 @@ class OptOut:
     async def opt_in(self, license_id: str) -> bool:
         """Collect again under a license; False if there is no such license."""
         return await self.ledger.set_collect(license_id, collect=True) is not None
-
-    async def _end(self, license_id: str, sessions: Iterable[Session]) -> int:
-        """End sessions; how many were active."""
-        ended = 0
-        for session in sessions:
-            decision = await self.ledger.submit(license_id, End(session.id, EndReason.RELEASED))
-            ended += decision.outcome == Ended(now=True)
-        return ended
 
 
 @dataclass(eq=False, repr=False)
@@ -141,15 +133,15 @@ class Privacy(OptOut):
         licenses = 0
         sessions: list[SessionData] = []
         waits: list[WaitData] = []
-        async for license_id in self._licenses(query.organization_id, progress):
+        async for license_id in self._searchable_licenses(query.organization_id, progress):
             licenses += 1
             state = await self.ledger.state(license_id)
             product = state.terms.product if state else ""
             # A session that ends meanwhile is read twice; the later reading counts. A session id may come again.
             found: dict[tuple[str, datetime], SessionData] = {}
-            for session in await self._active(license_id, query):
+            for session in await self._active_of(license_id, query):
                 found[session.id, session.started_at] = _session_data(license_id, product, session)
-            for row in await self._ended(license_id, query):
+            for row in await self._ended_of(license_id, query):
                 session = row.value.session
                 found[session.id, session.started_at] = _session_data(license_id, product, session, row.value)
             sessions += found.values()
@@ -171,15 +163,14 @@ class Privacy(OptOut):
         Final totals stay as they are, since nobody can be found in them. Others are aggregated without the person.
         """
         licenses = ended = deleted = 0
-        async for license_id in self._licenses(query.organization_id, progress):
+        async for license_id in self._searchable_licenses(query.organization_id, progress):
             licenses += 1
-            ended += await self._end(license_id, await self._active(license_id, query))
-            rows = await self._ended(license_id, query)
-            if not rows:
-                continue
-            # Denials first: only sessions link them to a person.
-            await self.register.delete_denials_of(license_id, {row.value.session.id for row in rows})
-            deleted += await self.register.delete_sessions(license_id, rows)
+            ended += await _end_sessions(self.ledger, license_id, await self._active_of(license_id, query))
+            if rows := await self._ended_of(license_id, query):
+                # Denials first: only sessions link them to a person.
+                await self.register.delete_denials_of(license_id, {row.value.session.id for row in rows})
+                deleted += await self.register.delete_sessions(license_id, rows)
+            # Also without rows: an erasure that was interrupted may have deleted them.
             await invalidate_run(self.register, license_id)
         return Erased(query.organization_id, self.clock(), licenses, ended, deleted)
 
@@ -217,24 +208,24 @@ class Privacy(OptOut):
 
         return await self._rectify(query, corrected, progress, session_id)
 
-    async def _licenses(self, organization_id: str, progress: Progress) -> AsyncIterator[str]:
+    async def _searchable_licenses(self, organization_id: str, progress: Progress) -> AsyncIterator[str]:
         """An organization's licenses one by one, after all of them were searched for unknown peppers."""
         license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
         known, steps = (*self.peppers, *self.lost), 2 * len(license_ids)
         for done, license_id in enumerate(license_ids):
             progress(done, steps)
-            pepper = await self.register.pepper_beyond(license_id, known)
+            pepper = await self.register.unknown_pepper(license_id, known)
             if pepper is not None:
                 raise PepperError(organization_id, pepper)
         for done, license_id in enumerate(license_ids, len(license_ids)):
             progress(done, steps)
             yield license_id
 
-    async def _active(self, license_id: str, query: PersonQuery) -> list[Session]:
+    async def _active_of(self, license_id: str, query: PersonQuery) -> list[Session]:
         find = self.register.find_active
         return [row.value for each in self._pseudonyms(query) async for row in find(license_id, each)]
 
-    async def _ended(self, license_id: str, query: PersonQuery) -> list[StoredEnd]:
+    async def _ended_of(self, license_id: str, query: PersonQuery) -> list[StoredEnd]:
         find = self.register.find_ended
         return [row for each in self._pseudonyms(query) async for row in find(license_id, each)]
 
@@ -259,9 +250,9 @@ class Privacy(OptOut):
         """Correct a person's sessions, or one of them, as `change` says for the ended sessions of a license."""
         corrected = running = 0
         reopened: date | None = None
-        async for license_id in self._licenses(query.organization_id, progress):
-            running += sum(session_id in (None, each.id) for each in await self._active(license_id, query))
-            rows = await self._ended(license_id, query)
+        async for license_id in self._searchable_licenses(query.organization_id, progress):
+            running += sum(session_id in (None, each.id) for each in await self._active_of(license_id, query))
+            rows = await self._ended_of(license_id, query)
             corrections = change([row for row in rows if session_id in (None, row.value.session.id)])
             for place in range(0, len(corrections), CORRECTIONS):
                 done, from_day = await self._correct(license_id, corrections[place : place + CORRECTIONS])
@@ -283,6 +274,14 @@ class Privacy(OptOut):
                 continue  # otherwise a start or an end changed the license state
             return len(corrections), first if reopens else None
         return 0, None
+
+
+async def _end_sessions(ledger: Ledger, license_id: str, sessions: Iterable[Session]) -> int:
+    ended = 0
+    for session in sessions:
+        answer = await ledger.submit(license_id, End(session.id, EndReason.RELEASED))
+        ended += answer.outcome == Ended(now=True)
+    return ended
 
 
 def _moved(session: Session, users: Mapping[str, str]) -> Session:

@@ -456,7 +456,7 @@ class Register:
             return True
         return False
 
-    async def pepper_beyond(self, license_id: str, known: Collection[str]) -> str | None:
+    async def unknown_pepper(self, license_id: str, known: Collection[str]) -> str | None:
         """A pepper beyond the known ones under which sessions of a license are stored; None where there is none.
 
         One range read, in which the store passes over the sessions under known peppers. Reads until the first other.

@@ -2,20 +2,25 @@
 
 import re
 from collections.abc import AsyncIterator, Callable
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
+from licensing.api.schemas import RunningReply, SessionReply, StartBody
 from licensing.cli.home import Home
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import Peppers
 from licensing.crypto.tokens import Lease, read_lease
+from licensing.rules.model import Session
 from tests import factories
 from tests.api.client import SOCKET, Api, assert_problem, running
 from tests.factories import OffsetClock
 from tests.stores import StorageCalls
 
+PROTOCOL: Final = Path(__file__).parents[2] / "docs" / "protocol.md"
 Issue = Callable[..., str]
 RFC3339_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z")
 
@@ -300,6 +305,17 @@ async def test_an_end_after_the_license_expired_still_frees_the_seat(
 
 
 # What the register holds.
+
+
+def test_what_a_program_can_read_are_all_columns_of_its_session() -> None:
+    columns = {field.name for field in fields(Session)} - {"id"}
+    assert set(SessionReply.model_fields) == {"license", "session"} | columns
+
+
+def test_the_protocol_names_all_that_a_start_sends_and_gets() -> None:
+    section = PROTOCOL.read_text(encoding="utf-8").split("\n## 7. ")[1].split("\n## ")[0]
+    for name in (*StartBody.model_fields, *RunningReply.model_fields):
+        assert re.search(rf"\b{name}\b", section), name
 
 
 async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, issue: Issue) -> None:

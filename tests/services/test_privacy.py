@@ -447,6 +447,31 @@ async def test_a_crash_at_any_storage_call_is_made_good_by_a_rerun(tables: Table
             break
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before a call", "after a call"])
+async def test_a_retention_run_saves_no_totals_of_a_person_whose_erasure_was_interrupted(
+    tables: Tables, after: bool
+) -> None:
+    for call in itertools.count(1):
+        office, license_id = await scene(tables, "erase")
+        assert isinstance(office.tables, OneCustomer)
+        register = Register(office.tables)
+        aggregate = await aggregate_license(register, license_id, office.clock() + timedelta(days=2))
+        assert aggregate.totals
+        store = Register(Crashing(office.tables, call, after))
+        crashed = False
+        try:
+            await Privacy(store, Ledger(store, office.clock), office.peppers, office.clock).erase(office.wanted("ada"))
+        except CrashError:
+            crashed = True
+            await office.privacy.erase(office.wanted("ada"))
+        await save_totals(register, license_id, aggregate)
+        tomorrow = NOON.date() + timedelta(days=1)
+        assert [totals async for totals in register.days(license_id, tomorrow)] == [], f"call {call}"
+        if not crashed:
+            assert call > 3, "it was interrupted before"
+            break
+
+
 # Rectify.
 
 
@@ -725,11 +750,11 @@ async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(off
     many = Peppers({**{f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)}, **PEPPERS})
     for peppers in (office.peppers, many):
         store = Counting(office.tables, office.organization)
-        assert [await Register(store).pepper_beyond(license, list(peppers)) for license in licenses] == [None] * 3
+        assert [await Register(store).unknown_pepper(license, list(peppers)) for license in licenses] == [None] * 3
         assert sorted(store.reads) == sorted(licenses)
-    assert [await Register(office.tables).pepper_beyond(license, ["old"]) for license in licenses] == ["new"] * 3
+    assert [await Register(office.tables).unknown_pepper(license, ["old"]) for license in licenses] == ["new"] * 3
     many = Peppers({f"older-{number}": bytes(range(number, 32 + number)) for number in range(20)})
-    assert [await Register(office.tables).pepper_beyond(license, list(many)) for license in licenses] == ["new"] * 3
+    assert [await Register(office.tables).unknown_pepper(license, list(many)) for license in licenses] == ["new"] * 3
 
 
 async def test_progress_says_how_far_a_request_has_come(office: Office) -> None:

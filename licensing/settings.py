@@ -165,6 +165,8 @@ SETTINGS: Final[tuple[Setting[Any], ...]] = (
     *(TRUSTED_HOPS, POLICY_VERSION, POLICY_URL, SMALL_GROUP, STATUS_CACHE_SECONDS, REGION_NAME),
 )
 STORES: Final = (STORAGE.name, TABLE_SERVICE_URI.name, CLIENT_ID.name)
+RENAMED: Final = {"LICENSING_HEAD_SECONDS": STATUS_CACHE_SECONDS.name}
+"""Former names: if one were ignored, its value would silently be the default."""
 HOME: Final = "LICENSING_HOME"
 """The variable that names the folder with the other settings, on a local machine."""
 
@@ -200,6 +202,9 @@ class Settings:
     def load(cls, environment: Mapping[str, str]) -> "Settings":
         """Read the settings from an environment."""
         values = with_home(environment)
+        for name, renamed in RENAMED.items():
+            if name in values:
+                raise SettingsError(f"{name} is called {renamed} now: rename it")
         return cls(
             storage=storage_settings(values),
             issuer_keys=ISSUER_KEYS.read(values),

@@ -63,6 +63,12 @@ def test_what_may_be_left_out_has_the_values_of_the_contract() -> None:
     assert (load().small_group, load().status_cache_seconds, load().region) == (3, 60, "")
 
 
+def test_a_setting_under_its_former_name_stops_the_start() -> None:
+    """Ignored, it would let a suspended license run on for a minute where somebody has asked for none."""
+    with pytest.raises(SettingsError, match="LICENSING_HEAD_SECONDS is called LICENSING_STATUS_CACHE_SECONDS now"):
+        load(LICENSING_HEAD_SECONDS="0")
+
+
 def test_the_first_pepper_is_current() -> None:
     peppers = load(LICENSING_PEPPERS=json.dumps({"b": PEPPER, "a": PEPPER})).peppers
     assert (peppers.current, list(peppers)) == ("b", ["b", "a"])

@@ -99,7 +99,7 @@ def read_license(token: str, keys: VerifyingKeys) -> License:
     """The license in a genuine token, whatever its dates."""
     claims = verified(token, LICENSE_TYPE, keys, LICENSE_LIMIT)
     try:
-        return License.model_validate(claims)
+        return License.model_validate(claims, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -147,7 +147,7 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
     """The lease in a genuine token, also after it has expired: the register decides what it is worth then."""
     claims = verified(token, LEASE_TYPE, keys, LEASE_LIMIT)
     try:
-        return Lease.model_validate(claims)
+        return Lease.model_validate(claims, by_alias=True, by_name=False)
     except ValidationError:
         raise TokenError(Flaw.MALFORMED, "is signed, but is no lease") from None
 
@@ -171,7 +171,7 @@ def read_report_pass(token: str, keys: VerifyingKeys, now: datetime) -> ReportPa
     """The report pass in a genuine token that has not expired at `now`."""
     claims = verified(token, REPORT_TYPE, keys, REPORT_LIMIT)
     try:
-        report_pass = ReportPass.model_validate(claims)
+        report_pass = ReportPass.model_validate(claims, by_alias=True, by_name=False)
     except ValidationError:
         raise TokenError(Flaw.MALFORMED, "is signed, but is no link to a report") from None
     if now >= report_pass.expires_at:

@@ -145,9 +145,9 @@ class Privacy(OptOut):
                 session = row.value.session
                 found[session.id, session.started_at] = _session_data(license_id, product, session, row.value)
             sessions += found.values()
-            session_ids = {session_id for session_id, _ in found}
-            denials = self.register.denials(license_id)
-            waits += [_wait_data(license_id, each) async for each in denials if each.session_id in session_ids]
+            if session_ids := {session_id for session_id, _ in found}:
+                denials = self.register.denials(license_id)
+                waits += [_wait_data(license_id, each) async for each in denials if each.session_id in session_ids]
         return PersonalData(
             organization=query.organization_id,
             as_of=as_of,

@@ -105,13 +105,13 @@ async def run_retention(
     by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
     organization_slots, license_slots = asyncio.Semaphore(parallel), asyncio.Semaphore(parallel)
-    done: set[str] = set()
-
-    def report(*license_ids: str) -> None:
-        done.update(license_ids)
-        progress(len(done), total)
+    done: set[tuple[str, str]] = set()
 
     async def one(organization_id: str, license_ids: list[str]) -> RetentionResult:
+        def report(*license_ids: str) -> None:
+            done.update((organization_id, license_id) for license_id in license_ids)
+            progress(len(done), total)
+
         async with organization_slots:
             run = _Run(register, ledger, as_of, small_group, dry_run, license_slots, report)
             try:

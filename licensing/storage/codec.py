@@ -1,8 +1,8 @@
 """Dataclasses as columns and back, by pydantic.
 
 A column bears its field's name unless `names` says otherwise; the fields of a nested dataclass stand among the
-others. None has no column, and a missing column is read as its field's default: so columns can be added, and older
-rows can still be read.
+others. None has no column. A row must have every other column, so that nobody takes a default for what the row lost;
+only columns that were added later may be missing, and are read as their field's default.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType, NoneType
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from licensing.rules.model import Versioned
 from licensing.storage.tables import EdmType, Row
@@ -23,7 +23,8 @@ class Codec(Generic[Value]):
     """The columns of one dataclass.
 
     `key` reads a field from the row's key, `names` are columns that bear another name than their field, `int64` are
-    fields that outgrow 32 bits, and `lists` fields of several integers, which stand in one text.
+    fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, and `added` fields whose
+    column older rows lack.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Codec(Generic[Value]):
         names: Mapping[str, str] = MappingProxyType({}),
         int64: Collection[str] = (),
         lists: Collection[str] = (),
+        added: Collection[str] = (),
     ) -> None:
         self._adapter = TypeAdapter(cls)
         self._key = key
@@ -42,9 +44,10 @@ class Codec(Generic[Value]):
         hints = get_type_hints(cls)
         self._absent = {name: None for name, hint in hints.items() if NoneType in get_args(hint)}
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
-        self._nested = {name: {field.name for field in fields(part)} for name, part in parts.items()}
-        own = {field.name for field in fields(cls)} - parts.keys()  # type: ignore[arg-type]
-        self._fields = {names.get(field, field): field for field in own.union(*self._nested.values()) - key.keys()}
+        self._nested = {name: [field.name for field in fields(part)] for name, part in parts.items()}
+        own = [name for field in fields(cls) for name in self._nested.get(field.name, [field.name])]  # type: ignore[arg-type]
+        self._fields = {names.get(name, name): name for name in own if name not in key}
+        self._required = self._fields.keys() - {names.get(name, name) for name in (*self._absent, *added)}
         self.columns: Final = tuple(self._fields)
         """The names of all columns."""
 
@@ -67,15 +70,23 @@ class Codec(Generic[Value]):
     def decode(self, row: Row) -> Value:
         """The value that a row holds.
 
-        Raises ValueError if the row lacks a column whose field has no default, or holds another type.
+        Raises ValueError if a column is missing or holds another type; it names the column, never a content.
         """
+        missing = self._required - row.columns.keys()
+        if missing:
+            raise ValueError(f"a row lacks its column {min(missing)}")
         found = {self._fields[name]: _plain(value) for name, value in row.columns.items() if name in self._fields}
         values = {**self._absent, **found, **{field: read(row.key) for field, read in self._key.items()}}
         for field in self._lists:
             values[field] = str(values[field]).split(",")
         for part, names in self._nested.items():
-            values[part] = {field: values.pop(field) for field in names & values.keys()}
-        return self._adapter.validate_python(values)
+            values[part] = {field: values.pop(field) for field in names if field in values}
+        try:
+            return self._adapter.validate_python(values)
+        except ValidationError as error:
+            place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+        # Outside, so that pydantic's text, which quotes the row, is no context of this error.
+        raise ValueError(f"a row's column {place[-1]} cannot be read")
 
     def versioned(self, row: Row) -> Versioned[Value]:
         """The value that a row holds, with the row's ETag."""

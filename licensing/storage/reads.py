@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from licensing.rules.model import Session, Versioned
 from licensing.rules.seats import Facts, Questions
 from licensing.storage.register import Register
+from licensing.storage.state_cache import StateCache
 
 
 class Reads:
     """Reads the sessions and seats of one license."""
 
-    def __init__(self, register: Register, license_id: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, register: Register, license_id: str, cache: StateCache, clock: Callable[[], datetime]) -> None:
         self._register = register
         self._license_id = license_id
+        self._cache = cache
         self._clock = clock
 
     async def read(self, facts: Facts, questions: Questions) -> None:
@@ -42,7 +44,7 @@ class Reads:
         # No lease that is granted from now on ends sooner than an ordinary one.
         state = facts.known_state
         lease = timedelta(seconds=state.terms.lease_seconds if state else 0)
-        facts.earliest_lapse = min((now + lease, *ends))
+        self._cache.earliest_lapse = facts.earliest_lapse = min((now + lease, *ends))
 
 
 def in_use(facts: Facts) -> int:

@@ -74,7 +74,7 @@ class Writer:
         self._license_id = license_id
         self._cache = cache
         self._clock = clock
-        self._reads = Reads(register, license_id, clock)
+        self._reads = Reads(register, license_id, cache, clock)
 
     async def handle(self, requests: Sequence[Request]) -> dict[int, Answer]:
         """Decide and commit a batch; decisions by place, at least one.
@@ -105,7 +105,7 @@ class Writer:
         if isinstance(decided, Questions):
             if decided.state:
                 return await self._read_state(batch)
-            await self._read_rows(batch, decided)
+            await self._reads.read(batch.facts, decided)
             return None
         commit_id = new_commit_id()
         changes = self._changes(batch, decided, commit_id)
@@ -132,11 +132,6 @@ class Writer:
         facts.state, facts.fresh, facts.earliest_lapse = state, True, self._cache.earliest_lapse
         facts.complete = state is None  # then there are no sessions
         return batch.sent.get(state.commit_id) if state else None
-
-    async def _read_rows(self, batch: _Batch, questions: Questions) -> None:
-        await self._reads.read(batch.facts, questions)
-        if questions.survey:
-            self._cache.earliest_lapse = batch.facts.earliest_lapse
 
     # Commit.
 

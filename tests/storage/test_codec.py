@@ -1,5 +1,6 @@
 """Dataclasses as columns and back: what is lost, what is kept, and what an older row may lack."""
 
+import traceback
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -78,12 +79,43 @@ def test_some_fields_are_written_alone() -> None:
 class Newer:
     id: str
     old: str
+    default: int = 0
     added: bool = False
     optional: datetime | None = None
 
 
-def test_an_older_row_lacks_what_has_a_default_and_nothing_else() -> None:
-    codec = Codec(Newer, key={"id": str})
-    assert codec.decode(Row("x", {"old": "y", "unknown": 1}, "")) == Newer("x", "y")
-    with pytest.raises(ValueError, match="old"):
-        codec.decode(Row("x", {"added": True}, ""))
+def test_an_older_row_lacks_what_was_added_later_and_nothing_else() -> None:
+    codec = Codec(Newer, key={"id": str}, added=("added",))
+    assert codec.decode(Row("x", {"old": "y", "default": 1, "unknown": 1}, "")) == Newer("x", "y", 1)
+    for lost in ("old", "default"):
+        columns = {"old": "y", "default": 1, "added": True}
+        del columns[lost]
+        with pytest.raises(ValueError, match=f"lacks its column {lost}"):
+            codec.decode(Row("x", columns, ""))
+
+
+@pytest.mark.parametrize("codec", [register.STATES, register.SESSIONS, register.ENDED_SESSIONS, register.USES])
+def test_no_default_stands_in_for_a_column_that_a_row_has_lost(codec: Codec[Any]) -> None:
+    """Else a license whose count or suspension was lost would give out its seats again."""
+    value = next(value for each, value, _ in VALUES if each is codec)
+    columns = codec.encode(value)
+    for lost in columns.keys() - {"ended_at"}:
+        rest = {name: content for name, content in columns.items() if name != lost}
+        with pytest.raises(ValueError, match=f"lacks its column {lost}"):
+            codec.decode(Row("active:s1", rest, ""))
+
+
+@pytest.mark.parametrize("damage", [{"started_at": "?"}, {"borrowed": "?"}, {"user": 7}])
+def test_an_error_names_the_column_and_quotes_nothing_of_the_row(damage: dict[str, Any]) -> None:
+    pseudonym = "canary-pseudonym-22-chars"
+    columns = register.SESSIONS.encode(replace(SESSION, user=pseudonym, host=pseudonym)) | damage
+    for row in (columns, {name: value for name, value in columns.items() if name != "pepper"}):
+        with pytest.raises(ValueError, match="column") as caught:
+            register.SESSIONS.decode(Row(f"active:{pseudonym}", row, ""))
+        assert pseudonym not in "".join(traceback.format_exception(caught.value))
+        assert caught.value.__context__ is None
+
+
+def test_columns_are_written_in_the_order_of_their_fields() -> None:
+    names = [field.name for field in fields(Session) if field.name != "id"]
+    assert list(register.SESSIONS.columns) == list(register.SESSIONS.encode(SESSION)) == names

@@ -61,11 +61,8 @@ class Codec(Generic[Value]):
                 values[field] = (values[field], EdmType.INT64)
         for field in self._lists:
             values[field] = ",".join(map(str, values[field]))
-        return {
-            column: values[field]
-            for column, field in self._fields.items()
-            if field in values and (only is None or field in only)
-        }
+        wanted = values.keys() if only is None else values.keys() & set(only)
+        return {column: values[field] for column, field in self._fields.items() if field in wanted}
 
     def decode(self, row: Row) -> Value:
         """The value that a row holds.

@@ -63,6 +63,8 @@ NO_SEAT: Final = "no-seat-available"
 COMPARED_PEPPERS: Final = 8
 """How many peppers the store compares, which takes fifteen comparisons a query; more are compared here."""
 
+OWN: Final = ("status", "collect", "in_use")
+"""Columns of the license state that are not the license file's."""
 TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 """How many totals one transaction takes besides the license state."""
 CORRECTIONS: Final = (TRANSACTION_ROWS - 1) // 2
@@ -225,11 +227,12 @@ def new_commit_id() -> str:
 
 
 def state_change(before: Versioned[LicenseState] | None, state: LicenseState, commit_id: str) -> Change:
-    """The license state comes into being, or changes from `before`: then only what differs is written."""
-    columns = STATES.encode(state)
+    """The license state comes into being, or changes from `before`: then its terms are written only if they are new."""
     if before is None:
-        return Change(create(STATE, {**columns, COMMIT: commit_id}), STATE)
-    changed = dict(columns.items() - STATES.encode(before.value).items())
+        return Change(create(STATE, {**STATES.encode(state), COMMIT: commit_id}), STATE)
+    was = before.value
+    changed = STATES.encode(state) if state.terms != was.terms else {}
+    changed |= {name: new for name in OWN if (new := getattr(state, name)) != getattr(was, name)}
     return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), STATE)
 
 

@@ -76,7 +76,7 @@ PLANTED: Final = {
         "rules/seats.py", " or row.etag != request.row.etag", "", (SEATS,)
     ),
     "a sweep ahead of time ends what still runs": Planted(
-        "rules/seats.py", " or row.value.expires_at > self.now:", ":", (RULES,)
+        "rules/seats.py", " or row.value.expires_at > self.now:", ":", (SEATS,)
     ),
     # The commit.
     "the state is written whatever its version": Planted(

@@ -53,7 +53,7 @@ PLANTED: Final = {
         "rules/seats.py",
         "row.value.expires_at <= now}",
         "row.value.expires_at <= now + (row.value.expires_at - row.value.heartbeat_at) / 15}",
-        (SEATS, MACHINE),
+        (SEATS,),
     ),
     "one session is two people's": Planted("rules/seats.py", "return ForeignSession()", "pass", (MACHINE,)),
     "a late repeat does not renew": Planted(
@@ -86,7 +86,7 @@ PLANTED: Final = {
         "storage/writer.py",
         "case None | Change(kind=RowKind.STATE):",
         "case None | Change(kind=RowKind.STATE) if batch.conflicts > 1000:",
-        (LEDGER, MACHINE),
+        (LEDGER,),
     ),
     "what an earlier try has done is not recognized": Planted(
         "storage/writer.py", "batch.sent.get(state.commit_id)", "None", (LEDGER,)

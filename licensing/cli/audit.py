@@ -8,6 +8,7 @@ from typer import Option
 from licensing.cli.context import in_event_loop, store
 from licensing.cli.options import month_bounds
 from licensing.cli.output import out, print_json_line, table
+from licensing.rules.totals import month_of
 from licensing.services.service import utc_now
 
 
@@ -17,7 +18,7 @@ async def audit(
     as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each entry.")] = False,
 ) -> None:
     """List changes made from the command line: when, who, what. A change that is only `begun` may have been made."""
-    chosen = f"{utc_now():%Y-%m}" if month is None else month
+    chosen = month_of(utc_now()) if month is None else month
     month_bounds(chosen)
     async with store() as (register, _):
         entries = [entry async for entry in register.audit(chosen)]

@@ -81,8 +81,8 @@ async def release(
     session_id = session_id.lower()
     what = f"{license_id} {session_id}"
     async with store() as (register, ledger), audited(register, utc_now, operator(), "release", what):
-        decision = await ledger.submit(license_id, End(session_id, EndReason.RELEASED))
-    if not isinstance(decision.outcome, Ended) or not decision.outcome.now:
+        answer = await ledger.submit(license_id, End(session_id, EndReason.RELEASED))
+    if not isinstance(answer.outcome, Ended) or not answer.outcome.now:
         fail("No such session is active under this license.")
     err.print("Released.")
 

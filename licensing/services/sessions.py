@@ -92,8 +92,8 @@ class Sessions:
             return await self._start_unrecorded(license, request)
         persons = self.settings.peppers.persons(license.organization.id, request.user, request.host, address)
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
-        decision = await self.ledger.submit(license.id, start)
-        match decision:
+        answer = await self.ledger.submit(license.id, start)
+        match answer:
             case Answer(Granted() as granted, LicenseState() as state):
                 return self._granted(license, request, granted, state)
             case Answer(Full(retry_seconds), LicenseState() as state):
@@ -101,7 +101,7 @@ class Sessions:
             case Answer(Refused() | ForeignSession() as outcome):
                 return outcome
             case _:
-                raise AssertionError(f"no decision on a start: {decision.outcome}")
+                raise AssertionError(f"no decision on a start: {answer.outcome}")
 
     async def heartbeat(self, token: str, session_id: str, nonce: str) -> Running | Refused | Gone:
         """Note that a session runs, and renew its lease."""
@@ -125,9 +125,9 @@ class Sessions:
     async def end(self, token: str, session_id: str) -> None:
         """End a session; idempotent."""
         lease = self._authenticated(token, session_id)
-        decision = await self.ledger.submit(lease.license_id, End(session_id))
-        if not isinstance(decision.outcome, Ended):
-            raise AssertionError(f"no decision on an end: {decision.outcome}")
+        answer = await self.ledger.submit(lease.license_id, End(session_id))
+        if not isinstance(answer.outcome, Ended):
+            raise AssertionError(f"no decision on an end: {answer.outcome}")
 
     async def read(self, token: str, session_id: str) -> Held | Gone:
         """All that the register holds on a running session."""

@@ -78,6 +78,6 @@ async def sweep_license(
         if dry_run:
             lapsed += len(page)
             continue
-        decisions = await asyncio.gather(*(ledger.submit(license_id, Lapse(row)) for row in page))
-        lapsed += sum(decision.outcome == Ended(now=True) for decision in decisions)
+        answers = await asyncio.gather(*(ledger.submit(license_id, Lapse(row)) for row in page))
+        lapsed += sum(answer.outcome == Ended(now=True) for answer in answers)
     return lapsed

@@ -26,7 +26,7 @@ from typing import Any, Final, TypeVar
 from licensing.errors import ConflictError
 from licensing.rules.model import EndedSession, LicenseState, Session, Terms, Versioned
 from licensing.rules.seats import SeatChange
-from licensing.rules.totals import DayTotals, MonthTotals
+from licensing.rules.totals import DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
 from licensing.storage.codec import Codec, utc
@@ -166,11 +166,6 @@ def day_key(day: date) -> str:
 def month_key(month: str) -> str:
     """The key of a month's totals, of a license or of an organization."""
     return MONTH + month
-
-
-def audit_month(at: datetime) -> str:
-    """The partition of an audit entry."""
-    return f"{at:%Y-%m}"
 
 
 def _range(kind: str, since: date | None = None, until: date | None = None) -> tuple[str, str]:
@@ -599,13 +594,13 @@ class Register:
     async def begin_audit(self, entry: AuditEntry) -> str:
         """Write an audit entry before a change is made; the id by which it is closed."""
         entry_id = f"{entry.at:%Y%m%dT%H%M%S.%fZ}:{secrets.token_hex(4)}"
-        await self._tables.commit("audit", audit_month(entry.at), [put(entry_id, AUDIT.encode(entry))])
+        await self._tables.commit("audit", month_of(entry.at), [put(entry_id, AUDIT.encode(entry))])
         return entry_id
 
     async def close_audit(self, entry_id: str, entry: AuditEntry) -> None:
         """Write how a change ended."""
         closed = AUDIT.encode(entry, ("outcome", "closed_at"))
-        await self._tables.commit("audit", audit_month(entry.at), [merge(entry_id, closed)])
+        await self._tables.commit("audit", month_of(entry.at), [merge(entry_id, closed)])
 
     async def audit(self, month: str) -> AsyncIterator[AuditEntry]:
         """The audit entries of a UTC month `YYYY-MM`, in the order of their beginning."""

@@ -101,6 +101,7 @@ class SessionReply(BaseModel):
     started_at: Time
     heartbeat_at: Time
     expires_at: Time
+    lapses_at: Annotated[Time, Field(description="when its seat goes to others if nothing more is heard of it")]
     user: Annotated[str, Field(description="pseudonym of the username")]
     host: Annotated[str, Field(description="pseudonym of the computer's name")]
     ip: Annotated[str, Field(description="pseudonym of the public address")]

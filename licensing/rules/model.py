@@ -4,7 +4,7 @@ A row that was read is a `Versioned` value. A row that is not there is None. A r
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -124,9 +124,16 @@ class Person:
     pepper: str
 
 
+_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session as the register holds it. `holder` is empty for a license that is not floating. Times are UTC."""
+    """A session as the register holds it. `holder` is empty for a license that is not floating. Times are UTC.
+
+    `lapses_at` is when its seat may be given away, never before its lease ends. Rows of the first edition do not have
+    it, and its processes do not move it.
+    """
 
     id: str
     started_at: datetime
@@ -139,6 +146,11 @@ class Session:
     holder: str
     borrowed: bool = False
     overdraft: bool = False
+    lapses_at: datetime = _BEGINNING
+
+    def __post_init__(self) -> None:
+        """Lapse at the end of the lease, unless a later time is given."""
+        object.__setattr__(self, "lapses_at", max(self.lapses_at, self.expires_at))
 
     @property
     def shares(self) -> bool:

@@ -19,6 +19,9 @@ class SessionData(BaseModel, frozen=True, extra="forbid"):
     started_at: Annotated[datetime, Field(description="when the program started")]
     heartbeat_at: Annotated[datetime, Field(description="when it last said that it was running")]
     expires_at: Annotated[datetime, Field(description="until when it may run without saying so again")]
+    lapses_at: Annotated[
+        datetime | None, Field(description="when its seat goes to others if nothing more is heard of it")
+    ] = None
     ended_at: Annotated[datetime | None, Field(description="when it ended")] = None
     reason: Annotated[
         str | None, Field(description="how it ended: by itself (ended), silently (lapsed), or by the vendor (released)")

@@ -11,19 +11,20 @@ The rules, for every license:
    than are held, nobody is thrown out, and nobody new gets in until it fits.
 5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
    its seat was never given away. One session id cannot be two people's.
-6. A session has lapsed at `expires_at`. Before a start is refused for want of a seat, lapsed sessions make room.
+6. A session has lapsed at `lapses_at`. Before a start is refused for want of a seat, lapsed sessions make room.
 7. Never refuse on a cached state; it may be stale. Nor grant on one if the grant stores nothing: no commit would fail.
 
 `decide` is given facts. If it needs more it decides nothing and asks questions. An unread row is assumed absent if
-the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing.
+the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing. So
+an end and a lapse may rest on a row that was read or written long ago: the transaction demands its version.
 
 Left to others: whether the license admits the caller (`licensing.rules.license`); reading, committing and retries
 (`licensing.storage.writer`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from licensing.rules.license import Refusal
@@ -33,6 +34,7 @@ from licensing.rules.model import (
     EndReason,
     LicenseState,
     Session,
+    Terms,
     Unknown,
     Versioned,
     ended_session,
@@ -41,7 +43,7 @@ from licensing.rules.model import (
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request, Start
 
 RETRY_SECONDS: Final = (10, 60)
-"""A refused start may ask again when the next lease can lapse, but not sooner or later than this."""
+"""A refused start may ask again when the next session can lapse, but not sooner or later than this."""
 
 ROWS_OF_END: Final = 3
 """The most rows that an end changes besides the license state: the active row, the ended row, a shared seat's."""
@@ -49,29 +51,70 @@ ROWS_OF_START: Final = 5
 """The most rows that a start changes: its own, a shared seat's, and those of one lapsed session that makes room."""
 
 
+@dataclass(frozen=True, slots=True)
+class Lapsing:
+    """The active sessions that lapse before `until` (UTC), by their ids. All others lapse later: leases only grow."""
+
+    until: datetime
+    rows: dict[str, Versioned[Session]]
+
+    def update(self, sessions: Mapping[str, Versioned[Session] | None]) -> None:
+        """Take in rows that were read since; None where a session is no longer active."""
+        for session_id in self.rows.keys() & sessions:
+            row = sessions[session_id]
+            if row and row.value.lapses_at < self.until:
+                self.rows[session_id] = row
+            else:
+                del self.rows[session_id]
+
+    def next_lapse(self, now: datetime) -> datetime | None:
+        """When the next of them lapses after `now`; None if none does."""
+        ends = (row.value.lapses_at for row in self.rows.values())
+        return min((end for end in ends if end > now), default=None)
+
+
+def lapsing_until(now: datetime, terms: Terms) -> datetime:
+    """Until when sessions are looked for that may lapse: a minute, if leases are of the usual length.
+
+    A third of a lease: no session that is heard of in time lapses so soon, and none that is granted from now on.
+    """
+    return now + timedelta(seconds=min(RETRY_SECONDS[1], terms.lease_seconds / 3))
+
+
 @dataclass(slots=True)
 class Facts:
     """What is known of a license's rows. A session or seat that was not read is not in its mapping.
 
-    `fresh`: the state was read for this batch, and is not from the cache. `complete`: `sessions` holds all active
-    rows. `earliest_lapse`: no active session can lapse before then, since leases only grow; None if not known.
+    `fresh`: the state was read for this batch, and is not from the cache. `lapsing`: who may lapse soon; None if not
+    known.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
     fresh: bool = False
     sessions: dict[str, Versioned[Session] | None] = field(default_factory=dict)
     seats: dict[str, Versioned[int] | None] = field(default_factory=dict)
-    complete: bool = False
-    earliest_lapse: datetime | None = None
+    lapsing: Lapsing | None = None
 
     @property
     def known_state(self) -> LicenseState | None:
         """The state, as far as it is known."""
         return self.state.value if isinstance(self.state, Versioned) else None
 
+    def present(self) -> "Facts":
+        """What stays good when the state changes: rows that are there, whose versions a transaction demands."""
+        sessions: dict[str, Versioned[Session] | None] = {name: row for name, row in self.sessions.items() if row}
+        seats: dict[str, Versioned[int] | None] = {name: row for name, row in self.seats.items() if row}
+        return Facts(sessions=sessions, seats=seats)
+
+    def learn(self, sessions: Mapping[str, Versioned[Session] | None]) -> None:
+        """Take in session rows that were read; None where a session is not active."""
+        self.sessions.update(sessions)
+        if self.lapsing:
+            self.lapsing.update(sessions)
+
     def session(self, session_id: str) -> Versioned[Session] | Unknown | None:
         """The row of an active session; UNKNOWN if it was not read."""
-        return self.sessions.get(session_id, None if self.complete else UNKNOWN)
+        return self.sessions.get(session_id, None if self.state is None else UNKNOWN)  # no state, no sessions
 
     def session_if_read(self, session_id: str) -> Versioned[Session] | None:
         """The row of an active session; a row that was not read is assumed absent."""
@@ -84,15 +127,19 @@ class Facts:
 
 @dataclass(slots=True)
 class Questions:
-    """What must be read before anything can be decided. `survey`: all active sessions."""
+    """What must be read before anything can be decided.
+
+    `sessions` probably are active, `repeats` probably not: they are ids of starts. `lapsing`: who may lapse soon.
+    """
 
     state: bool = False
-    survey: bool = False
+    lapsing: bool = False
     sessions: set[str] = field(default_factory=set)
+    repeats: set[str] = field(default_factory=set)
     seats: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.state or self.survey or self.sessions or self.seats)
+        return bool(self.state or self.lapsing or self.sessions or self.repeats or self.seats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +151,7 @@ class Later:
 
 TRANSACTION_FULL: Final = Later("the transaction is full")
 NOT_YET: Final = Later("another request of the same session comes first")
+MORE_HAVE_LAPSED: Final = Later("the sessions that are known to have lapsed have made room for others")
 UNREAD: Final = Later("rows must be read first")  # never leaves `decide`: a question goes with it
 
 
@@ -155,12 +203,10 @@ class Plan:
         return len(self.started) + len(self.renewed) + 2 * len(self.ended) + len(self.denied) + len(self.seats)
 
 
-def retry_seconds(earliest_lapse: datetime | None, now: datetime) -> int:
-    """When a refused start may ask again: when the next lease can lapse, within `RETRY_SECONDS`."""
+def retry_seconds(next_lapse: datetime, now: datetime) -> int:
+    """When a refused start may ask again: when the next session can lapse, within `RETRY_SECONDS`."""
     least, most = RETRY_SECONDS
-    if earliest_lapse is None:
-        return least
-    return max(least, min(most, int((earliest_lapse - now).total_seconds()) + 1))
+    return max(least, min(most, int((next_lapse - now).total_seconds()) + 1))
 
 
 def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: int) -> Plan | Questions:
@@ -210,8 +256,9 @@ class _Planner:
         self.now = now
         self.max_rows = max_rows
         self.questions = Questions()
-        rows = facts.sessions.values() if facts.complete else ()
-        self.lapsed = {row.value.id: row for row in rows if row and row.value.expires_at <= now}
+        rows = facts.lapsing.rows.values() if facts.lapsing else ()
+        self.lapsed = {row.value.id: row for row in rows if row.value.lapses_at <= now}
+        self.room_made = False
 
     def run(self) -> Plan | Questions:
         """Decide each request once, and answer its duplicates like the first."""
@@ -266,7 +313,7 @@ class _Planner:
 
     def _lapse(self, request: Lapse) -> Outcome | Later:
         row = self.facts.sessions.get(request.session_id, request.row)
-        if row is None or row.etag != request.row.etag or row.value.expires_at > self.now:
+        if row is None or row.etag != request.row.etag or row.value.lapses_at > self.now:
             return Ended(now=False)  # it ended, a heartbeat came in between, or the judge's clock is ahead
         return Ended(now=True) if self._end_session(row, EndReason.LAPSED) else UNREAD
 
@@ -334,7 +381,11 @@ class _Planner:
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
         session = replace(
-            session, heartbeat_at=again.heartbeat_at, expires_at=again.expires_at, borrowed=again.borrowed
+            session,
+            heartbeat_at=again.heartbeat_at,
+            expires_at=again.expires_at,
+            lapses_at=again.lapses_at,
+            borrowed=again.borrowed,
         )
         self.lapsed.pop(session.id, None)
         self.plan.renewed.append(Versioned(session, row.etag))
@@ -370,25 +421,27 @@ class _Planner:
         return None
 
     def _make_room_or_refuse(self, session: Session, start: Start) -> Outcome | Later:
-        """Make room by a lapsed session, or refuse; both only on rows that were read for this batch."""
+        """Make room by a lapsed session, or refuse. A refusal needs a fresh state, and its own row read after it."""
         facts = self.facts
         if not facts.fresh:
             self.questions.state = True
-        if facts.state and not facts.complete:  # without a state there are no sessions
-            if isinstance(facts.session(session.id), Unknown):
-                self.questions.sessions.add(session.id)
-            if facts.earliest_lapse is None or facts.earliest_lapse <= self.now:
-                self.questions.survey = True
+        if isinstance(facts.session(session.id), Unknown):
+            self.questions.repeats.add(session.id)
+        if facts.state and not self.lapsed and not (facts.lapsing and facts.lapsing.until > self.now):
+            if self.room_made:
+                return MORE_HAVE_LAPSED
+            self.questions.lapsing = True
         if self.questions:
             return UNREAD
         if self.lapsed:
             if not self._fits(ROWS_OF_START):
                 return TRANSACTION_FULL
             # If its seat's row must be read first, this asks for it, and the next call returns UNREAD.
-            self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
+            self.room_made = self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
             return self._give_seat(session, start)
         self.plan.denied.append(session.id)
-        return Full(retry_seconds(facts.earliest_lapse, self.now))
+        next_lapse = facts.lapsing.next_lapse(self.now) if facts.lapsing else None
+        return Full(retry_seconds(next_lapse or lapsing_until(self.now, self.state.terms), self.now))
 
     def _grant(self, session: Session) -> Outcome:
         self.plan.started.append(session)

@@ -301,6 +301,8 @@ def _first_whole_month(now: datetime) -> date:
 
 def _session_data(license_id: str, product: str, session: Session, ended: EndedSession | None = None) -> SessionData:
     fields = asdict(session)
+    if ended:
+        del fields["lapses_at"]  # what has ended does not lapse
     return SessionData(
         license=license_id,
         product=product,

@@ -74,7 +74,7 @@ async def sweep_license(
     Raises UnavailableError if the store cannot be used now.
     """
     lapsed = 0
-    async for page in register.lapsed(license_id, as_of):
+    async for page in register.lapsing(license_id, as_of):
         if dry_run:
             lapsed += len(page)
             continue

@@ -23,8 +23,8 @@ class Codec(Generic[Value]):
     """The columns of one dataclass.
 
     `key` reads a field from the row's key, `names` are columns that bear another name than their field, `int64` are
-    fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, and `added` fields whose
-    column older rows lack.
+    fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, `added` fields whose
+    column older rows lack, and `without` fields that have no column.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Codec(Generic[Value]):
         int64: Collection[str] = (),
         lists: Collection[str] = (),
         added: Collection[str] = (),
+        without: Collection[str] = (),
     ) -> None:
         self._adapter = TypeAdapter(cls)
         self._key = key
@@ -46,7 +47,7 @@ class Codec(Generic[Value]):
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
         self._nested = {name: [field.name for field in fields(part)] for name, part in parts.items()}
         own = [name for field in fields(cls) for name in self._nested.get(field.name, [field.name])]  # type: ignore[arg-type]
-        self._fields = {names.get(name, name): name for name in own if name not in key}
+        self._fields = {names.get(name, name): name for name in own if name not in {*key, *without}}
         self._required = self._fields.keys() - {names.get(name, name) for name in (*self._absent, *added)}
         self.columns: Final = tuple(self._fields)
         """The names of all columns."""

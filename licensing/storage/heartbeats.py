@@ -1,6 +1,7 @@
 """Heartbeats: they need no license state, and must not queue behind a batch that competes for it.
 
-A heartbeat merges its active row if that is there. A missing row is the truth: the session is gone.
+A heartbeat merges its active row if that is there. A missing row is the truth: the session is gone. If the row is
+cached, its version is demanded: so what is cached afterwards is the row as it is, and a later end need not read it.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final
 from licensing.errors import ConflictError, Mismatch, UnavailableError
 from licensing.storage.register import Register, heartbeat_change
 from licensing.storage.retry import backoff, batch_deadline
+from licensing.storage.row_cache import RowCache
 from licensing.storage.tables import TRANSACTION_ROWS
 
 GONE_BEFORE_SINGLY: Final = 3
@@ -32,9 +34,10 @@ class Heartbeat:
 class HeartbeatWriter:
     """Handles the heartbeats of one license in batches, one batch at a time."""
 
-    def __init__(self, register: Register, license_id: str) -> None:
+    def __init__(self, register: Register, license_id: str, rows: RowCache) -> None:
         self._register = register
         self._license_id = license_id
+        self._rows = rows
 
     async def handle(self, heartbeats: Sequence[Heartbeat]) -> dict[int, bool]:
         """Note heartbeats; by place, whether the session is active.
@@ -68,8 +71,10 @@ class HeartbeatWriter:
             except ConflictError as conflict:
                 if conflict.index is None:
                     store_names_rows = False
-                else:
+                elif conflict.mismatch is Mismatch.GONE:
                     gone.add(alive[conflict.index].session_id)
+                else:
+                    self._forget(alive)  # all at once, since a stale row seldom comes alone
             except UnavailableError:
                 if time.monotonic() > deadline:
                     raise
@@ -86,18 +91,28 @@ class HeartbeatWriter:
                 return True
             return False
 
+        self._forget(heartbeats)
         gone = await asyncio.gather(*map(is_gone, heartbeats))
         return [each.session_id for each, is_gone in zip(heartbeats, gone, strict=True) if is_gone]
 
     async def _merge(self, heartbeats: Sequence[Heartbeat]) -> None:
         """Note heartbeats in one transaction.
 
-        Raises ConflictError if a session is gone, and for no other reason: heartbeats demand no version.
+        Raises ConflictError if a session is gone, or if a cached row is stale.
         """
-        changes = [heartbeat_change(each.session_id, each.at, each.expires_at) for each in heartbeats]
+        cached = [self._rows.session(self._license_id, each.session_id) for each in heartbeats]
+        changes = [
+            heartbeat_change(each.session_id, each.at, each.expires_at, row)
+            for each, row in zip(heartbeats, cached, strict=True)
+        ]
         try:
-            await self._register.commit(self._license_id, changes)
+            etags = await self._register.commit(self._license_id, changes)
         except ConflictError as conflict:
-            if conflict.mismatch is Mismatch.GONE:
+            if conflict.mismatch is Mismatch.GONE or any(cached):
                 raise
             raise UnavailableError("the store refuses a write that demands no version") from None
+        self._rows.store(self._license_id, changes, etags)
+
+    def _forget(self, heartbeats: Sequence[Heartbeat]) -> None:
+        for heartbeat in heartbeats:
+            self._rows.forget_session(self._license_id, heartbeat.session_id)

@@ -23,6 +23,7 @@ from licensing.rules.requests import Request
 from licensing.storage.batching import BatchQueue
 from licensing.storage.heartbeats import Heartbeat, HeartbeatWriter
 from licensing.storage.register import Register, new_commit_id, state_change
+from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
 from licensing.storage.writer import Answer, Writer
 
@@ -40,6 +41,7 @@ class Ledger:
     def __init__(self, register: Register, clock: Callable[[], datetime]) -> None:
         self._register = register
         self._clock = clock
+        self._rows = RowCache()
         self._licenses: dict[str, _License] = {}
 
     async def submit(self, license_id: str, request: Request) -> Answer:
@@ -97,17 +99,17 @@ class Ledger:
         if known is None:
             if len(self._licenses) >= CACHED_LICENSES:
                 self._licenses = {name: each for name, each in self._licenses.items() if not each.idle}
-            known = self._licenses[license_id] = _License(self._register, license_id, self._clock)
+            known = self._licenses[license_id] = _License(self._register, license_id, self._rows, self._clock)
         return known
 
 
 class _License:
     """What one process keeps for one license: the cached state and two queues with their writers."""
 
-    def __init__(self, register: Register, license_id: str, clock: Callable[[], datetime]) -> None:
+    def __init__(self, register: Register, license_id: str, rows: RowCache, clock: Callable[[], datetime]) -> None:
         self.cache = StateCache(register, license_id)
-        self.requests = BatchQueue(Writer(register, license_id, self.cache, clock).handle)
-        self.heartbeats = BatchQueue(HeartbeatWriter(register, license_id).handle)
+        self.requests = BatchQueue(Writer(register, license_id, self.cache, rows, clock).handle)
+        self.heartbeats = BatchQueue(HeartbeatWriter(register, license_id, rows).handle)
 
     @property
     def idle(self) -> bool:

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from contextlib import aclosing
+from datetime import datetime
 
 from licensing.rules.model import Session, Versioned
-from licensing.rules.seats import Facts, Questions
-from licensing.storage.register import Register
+from licensing.rules.seats import Facts, Lapsing, Questions, lapsing_until
+from licensing.storage.register import COMPARED_IDS, Register
 from licensing.storage.state_cache import StateCache
+from licensing.storage.tables import TRANSACTION_ROWS
 
 
 class Reads:
@@ -24,29 +26,42 @@ class Reads:
 
         Raises UnavailableError if the store does not answer.
         """
-        sessions, seats, _ = await asyncio.gather(
-            self._register.sessions(self._license_id, questions.sessions, in_use(facts)),
-            self._register.seats(self._license_id, questions.seats, in_use(facts)),
-            self._survey(facts) if questions.survey else asyncio.sleep(0),
+        found = await asyncio.gather(
+            self._register.sessions(self._license_id, questions.sessions),
+            self._repeats_and_lapsing(facts, questions),
         )
-        facts.sessions.update(sessions)
-        facts.seats.update(seats)
+        facts.seats.update(await self._register.seats(self._license_id, questions.seats))
+        for sessions in found:
+            facts.learn(sessions)
 
-    async def _survey(self, facts: Facts) -> None:
-        """Read all active sessions, and with them until when none of them can lapse."""
-        now = self._clock()
-        active: dict[str, Versioned[Session] | None] = {}
-        ends = []
-        async for row in self._register.active(self._license_id):
-            active[row.value.id] = row
-            ends.append(row.value.expires_at)
-        facts.sessions, facts.complete = active, True
-        # No lease that is granted from now on ends sooner than an ordinary one.
-        state = facts.known_state
-        lease = timedelta(seconds=state.terms.lease_seconds if state else 0)
-        self._cache.earliest_lapse = facts.earliest_lapse = min((now + lease, *ends))
+    async def _repeats_and_lapsing(self, facts: Facts, questions: Questions) -> dict[str, Versioned[Session] | None]:
+        """The sessions that starts repeat, by their ids; those that lapse soon go to `facts` and the cache."""
+        repeats = questions.repeats
+        if not questions.lapsing:
+            return await self._register.repeats(self._license_id, repeats)
+        if len(repeats) <= COMPARED_IDS:
+            return await self._read_lapsing(facts, repeats)
+        found, _ = await asyncio.gather(
+            self._register.repeats(self._license_id, repeats), self._read_lapsing(facts, set())
+        )
+        return found
 
-
-def in_use(facts: Facts) -> int:
-    """How many seats are held, as far as that is known: about as many sessions are to be read."""
-    return facts.known_state.in_use if facts.known_state else 0
+    async def _read_lapsing(self, facts: Facts, also: set[str]) -> dict[str, Versioned[Session] | None]:
+        """Read who lapses soon, or as many who have lapsed as a transaction can end, and some sessions besides."""
+        state, now = facts.known_state, self._clock()
+        if state is None:
+            raise AssertionError("a license without a state has no sessions")
+        until = lapsing_until(now, state.terms)
+        found: dict[str, Versioned[Session]] = {}
+        absent: dict[str, Versioned[Session] | None] = dict.fromkeys(also)
+        lapsed = 0
+        async with aclosing(self._register.lapsing(self._license_id, until, sorted(also))) as pages:
+            async for page in pages:
+                found |= {row.value.id: row for row in page}
+                lapsed += sum(row.value.lapses_at <= now for row in page)
+                if lapsed >= TRANSACTION_ROWS:  # the rest is not known
+                    until, absent = now, {}
+                    break
+        rows = {name: row for name, row in found.items() if row.value.lapses_at <= until}
+        self._cache.lapsing = facts.lapsing = Lapsing(until, rows)
+        return absent | {name: row for name, row in found.items() if name in also}

@@ -17,8 +17,18 @@ All times are UTC. Every question raises UnavailableError if the store does not 
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -62,6 +72,11 @@ NO_SEAT: Final = "no-seat-available"
 
 COMPARED_PEPPERS: Final = 8
 """How many peppers the store compares, which takes fifteen comparisons a query; more are compared here."""
+
+COMPARED_IDS: Final = 8
+"""How many sessions are asked for by their ids within another question."""
+LAPSING_ROWS: Final = 200
+"""How many sessions a page has that is read while programs wait."""
 
 OWN: Final = ("status", "collect", "in_use")
 """Columns of the license state that are not the license file's."""
@@ -133,11 +148,15 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A write, and whose row it is: `name` is a session id or a holder. A lost transaction names its change."""
+    """A write, and whose row it is: `name` is a session id or a holder. A lost transaction names its change.
+
+    `value` is what the row says afterwards; None where it is gone, or where that is not known.
+    """
 
     write: Write
     kind: RowKind
     name: str = ""
+    value: Any = None
 
 
 # Keys.
@@ -200,8 +219,8 @@ STATES: Final = Codec(
     },
     int64=("serial",),
 )
-SESSIONS: Final = Codec(Session, key={"id": _last_part})
-ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part})
+SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
+ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part}, without=("lapses_at",))
 USES: Final = Codec(Use, key={"session_id": _last_part})
 DENIALS: Final = Codec(Denial, key={"session_id": _last_part})
 DAYS: Final = Codec(DayTotals, key={"day": _last_part}, int64=_LARGE, lists=("hours",))
@@ -233,19 +252,24 @@ def state_change(before: Versioned[LicenseState] | None, state: LicenseState, co
 
 def start_change(session: Session) -> Change:
     """A session begins."""
-    return Change(create(ACTIVE + session.id, SESSIONS.encode(session)), ACTIVE, session.id)
+    return Change(create(ACTIVE + session.id, SESSIONS.encode(session)), ACTIVE, session.id, session)
 
 
 def renewal_change(row: Versioned[Session]) -> Change:
     """A lapsed session goes on under a new lease, if its row is as it was."""
-    lease = SESSIONS.encode(row.value, ("heartbeat_at", "expires_at", "borrowed"))
-    return Change(merge(ACTIVE + row.value.id, lease, row.etag), ACTIVE, row.value.id)
+    lease = SESSIONS.encode(row.value, ("heartbeat_at", "expires_at", "lapses_at", "borrowed"))
+    return Change(merge(ACTIVE + row.value.id, lease, row.etag), ACTIVE, row.value.id, row.value)
 
 
-def heartbeat_change(session_id: str, heartbeat_at: datetime, expires_at: datetime) -> Change:
-    """A session says that it still runs. It demands only that the session is active."""
-    columns = {"heartbeat_at": heartbeat_at, "expires_at": expires_at}
-    return Change(merge(ACTIVE + session_id, columns), ACTIVE, session_id)
+def heartbeat_change(
+    session_id: str, heartbeat_at: datetime, expires_at: datetime, before: Versioned[Session] | None = None
+) -> Change:
+    """A session says that it still runs, if its row is as it was `before`; without that, if it is active."""
+    columns = {"heartbeat_at": heartbeat_at, "expires_at": expires_at, "lapses_at": expires_at}
+    if before is None:
+        return Change(merge(ACTIVE + session_id, columns), ACTIVE, session_id)
+    session = replace(before.value, heartbeat_at=heartbeat_at, expires_at=expires_at, lapses_at=expires_at)
+    return Change(merge(ACTIVE + session_id, columns, before.etag), ACTIVE, session_id, session)
 
 
 def end_changes(row: Versioned[EndedSession]) -> tuple[Change, Change]:
@@ -266,14 +290,15 @@ def seat_change(holder: str, change: SeatChange) -> Change:
         write = merge(key, columns, change.before.etag)
     else:
         write = delete(key, change.before.etag)
-    return Change(write, SEAT, holder)
+    return Change(write, SEAT, holder, change.sessions or None)
 
 
 def denial_change(session_id: str, at: datetime, *, again: bool) -> Change:
     """A start was refused for want of a seat, for the first time that day or `again`."""
-    key = denied_key(session_id, at.astimezone(UTC).date())
+    day = at.astimezone(UTC).date()
+    key = denied_key(session_id, day)
     write = merge(key, {"last_at": at}) if again else create(key, {"first_at": at, "last_at": at, "reason": NO_SEAT})
-    return Change(write, DENIED, session_id)
+    return Change(write, DENIED, session_id, day)
 
 
 class Register:
@@ -320,36 +345,47 @@ class Register:
         row = await self._tables.get("register", license_id, ACTIVE + session_id)
         return SESSIONS.decode(row) if row else None
 
-    async def sessions(
-        self, license_id: str, session_ids: Iterable[str], expected_rows: int
-    ) -> dict[str, Versioned[Session] | None]:
+    async def sessions(self, license_id: str, session_ids: Iterable[str]) -> dict[str, Versioned[Session] | None]:
         """Some active sessions by their ids, None where one is not active."""
-        return await self._some(license_id, ACTIVE, session_ids, SESSIONS.versioned, expected_rows)
+        return await self._each(license_id, ACTIVE, session_ids, SESSIONS.versioned)
 
-    async def seats(
-        self, license_id: str, holders: Iterable[str], expected_rows: int
-    ) -> dict[str, Versioned[int] | None]:
+    async def repeats(self, license_id: str, session_ids: Collection[str]) -> dict[str, Versioned[Session] | None]:
+        """Some active sessions by their ids, None where one is not active, as most are not."""
+        there, unknown = await self._look_through(license_id, ACTIVE, session_ids)
+        return dict.fromkeys(session_ids) | await self.sessions(license_id, there | unknown)
+
+    async def seats(self, license_id: str, holders: Collection[str]) -> dict[str, Versioned[int] | None]:
         """How many sessions some shared seats have, by their holders; None where there is no row."""
-        return await self._some(license_id, SEAT, holders, _seat_of, expected_rows)
+        there, unknown = await self._look_through(license_id, SEAT, holders)
+        return dict.fromkeys(holders) | await self._each(license_id, SEAT, there | unknown, _seat_of)
 
-    async def denied(self, license_id: str, session_ids: Iterable[str], day: date, expected_rows: int) -> set[str]:
+    async def denied(self, license_id: str, session_ids: Collection[str], day: date) -> set[str]:
         """Which sessions were denied on a UTC day already."""
         prefix = denied_key("", day)
-        found = await self._some(license_id, prefix, session_ids, lambda row: row.key, expected_rows)
-        return {session_id for session_id, key in found.items() if key is not None}
+        there, unknown = await self._look_through(license_id, prefix, session_ids)
+        found = await self._each(license_id, prefix, unknown, lambda row: row.key)
+        return there | {session_id for session_id, key in found.items() if key is not None}
 
     async def active(self, license_id: str) -> AsyncIterator[Versioned[Session]]:
         """All active sessions of a license."""
         async for row in self._rows(license_id, ACTIVE):
             yield SESSIONS.versioned(row)
 
-    async def lapsed(self, license_id: str, as_of: datetime) -> AsyncIterator[list[Versioned[Session]]]:
-        """The sessions that have lapsed at a moment, by the page."""
-        where, values = "expires_at le @as_of", {"as_of": as_of}
+    async def lapsing(
+        self, license_id: str, until: datetime, also: Sequence[str] = ()
+    ) -> AsyncGenerator[list[Versioned[Session]], None]:
+        """The active sessions that lapse until a moment, by short pages; also at most `COMPARED_IDS` by their ids.
+
+        The store compares the end of the lease, which every row has: no session lapses before it.
+        """
+        values: dict[str, Any] = {"until": until}
+        values |= {f"key{place}": ACTIVE + session_id for place, session_id in enumerate(also)}
+        where = " or ".join(("expires_at le @until", *(f"RowKey eq @key{place}" for place in range(len(also)))))
         async for page in self._tables.pages(
-            "register", license_id, ACTIVE, beyond(ACTIVE), where=where, values=values
+            "register", license_id, ACTIVE, beyond(ACTIVE), where=where, values=values, page_rows=LAPSING_ROWS
         ):
-            yield [SESSIONS.versioned(row) for row in page]
+            rows = map(SESSIONS.versioned, page)
+            yield [row for row in rows if row.value.lapses_at <= until or row.value.id in also]
 
     async def shared_seats(self, license_id: str) -> dict[str, Versioned[int]]:
         """All shared seats of a license: how many sessions each has, by its holder."""
@@ -386,21 +422,28 @@ class Register:
         async for row in self._rows(license_id, kind, *times, columns=codec.columns):
             yield codec.decode(row)
 
-    async def _some(
-        self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found], expected_rows: int
+    async def _each(
+        self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found]
     ) -> dict[str, Found | None]:
-        """Read some rows of a kind one by one, or as a key range where that takes fewer calls."""
-        wanted = sorted(names)
-        if len(wanted) <= 2 + expected_rows // PAGE_ROWS:
-            rows = await asyncio.gather(*(self._tables.get("register", license_id, prefix + name) for name in wanted))
-            return {name: value(row) if row else None for name, row in zip(wanted, rows, strict=True)}
-        found: dict[str, Found | None] = dict.fromkeys(wanted)
-        last = prefix + wanted[-1] + " "  # the first key that sorts after it
-        async for row in self._tables.rows("register", license_id, prefix + wanted[0], last):
-            name = row.key.removeprefix(prefix)
-            if name in found:
-                found[name] = value(row)
-        return found
+        """Read some rows of a kind by their keys, all at once."""
+        wanted = list(names)
+        rows = await asyncio.gather(*(self._tables.get("register", license_id, prefix + name) for name in wanted))
+        return {name: value(row) if row else None for name, row in zip(wanted, rows, strict=True)}
+
+    async def _look_through(self, license_id: str, prefix: str, names: Collection[str]) -> tuple[set[str], set[str]]:
+        """Which of some rows of a kind are there, and which may be; one page of keys tells of many."""
+        if len(names) <= COMPARED_IDS:
+            return set(), set(names)
+        keys: set[str] = set()
+        first, last = prefix + min(names), prefix + max(names) + " "  # the first key that sorts after it
+        async with aclosing(self._tables.pages("register", license_id, first, last, columns=())) as pages:
+            async for page in pages:
+                keys |= {row.key for row in page}
+                if len(keys) >= PAGE_ROWS:
+                    last = max(keys)
+                    break
+        there = {name for name in names if prefix + name in keys}
+        return there, {name for name in names if prefix + name > last}
 
     # Ended sessions and denials.
 

@@ -6,10 +6,9 @@ A cached state is a shortcut and never the truth: a plan that rests on a stale o
 import asyncio
 import math
 import time
-from datetime import datetime
 
-from licensing.rules.model import UNKNOWN, LicenseState, Unknown, Versioned
-from licensing.rules.seats import Facts
+from licensing.rules.model import UNKNOWN, LicenseState, Terms, Unknown, Versioned
+from licensing.rules.seats import Facts, Lapsing
 from licensing.storage.register import Register, StoredState
 
 
@@ -20,16 +19,17 @@ class StateCache:
         self._register = register
         self._license_id = license_id
         self._state: Versioned[LicenseState] | None = None
+        self._terms: Terms | None = None  # kept when the state is forgotten
         self._read_at = -math.inf
         self._stores = 0
         self._reading: asyncio.Task[StoredState | None] | None = None
-        self.earliest_lapse: datetime | None = None
-        """Until when no active session can lapse; None if not known."""
+        self.lapsing: Lapsing | None = None
+        """Who may lapse soon; None if not known."""
 
     def facts(self) -> Facts:
         """What a batch can be decided on without reading anything."""
         state: Versioned[LicenseState] | Unknown = self._state or UNKNOWN
-        return Facts(state, earliest_lapse=self.earliest_lapse)
+        return Facts(state, lapsing=self.lapsing)
 
     async def get(self, max_age_seconds: float) -> Versioned[LicenseState] | None:
         """The state as of at most `max_age_seconds` ago; concurrent callers share one read."""
@@ -58,9 +58,10 @@ class StateCache:
         self._state, self._read_at = None, -math.inf
 
     def _set(self, state: Versioned[LicenseState] | None, read_at: float) -> None:
-        if self._state is None or state is None or self._state.value.terms != state.value.terms:
-            self.earliest_lapse = None  # other terms may bring shorter leases
-        self._state, self._read_at = state, read_at
+        terms = state.value.terms if state else None
+        if terms != self._terms:
+            self.lapsing = None  # other terms may bring shorter leases
+        self._state, self._terms, self._read_at = state, terms, read_at
 
     def _read_done(self, _: object) -> None:
         self._reading = None

@@ -3,9 +3,10 @@
 If a plan changes the license state, its first write is the state, If-Match the ETag that the plan rests on. A
 transaction can conflict at each kind of row:
 
-- the license state: another process has written it. Everything is read and decided again, after a backoff.
-- an active session or a shared seat: it is not as the plan assumed. That row is read; from the second conflict
-  on, all rows of the batch are.
+- the license state: another process has written it. It is read again, after a backoff. Rows that are there stay
+  facts: the transaction demands their own versions.
+- an active session or a shared seat: it is not as the plan assumed. That row is read, and all that came from the cache;
+  from the second conflict on, all rows of the batch are.
 - a denial: the wait began before. Its row is merged instead of inserted.
 - an ended session: its id ended before, at this very microsecond. It ends a microsecond later.
 
@@ -18,13 +19,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from licensing.errors import ConflictError, UnavailableError
 from licensing.rules.model import EndedSession, LicenseState, Versioned
-from licensing.rules.requests import Outcome, Request
+from licensing.rules.requests import End, Outcome, Request
 from licensing.rules.seats import Facts, Plan, Questions, decide
-from licensing.storage.reads import Reads, in_use
+from licensing.storage.reads import Reads
 from licensing.storage.register import (
     Change,
     Register,
@@ -38,6 +39,7 @@ from licensing.storage.register import (
     state_change,
 )
 from licensing.storage.retry import backoff, batch_deadline
+from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
 from licensing.storage.tables import TRANSACTION_ROWS
 
@@ -54,12 +56,14 @@ class Answer:
 class _Batch:
     """What a batch of requests has learned and tried so far.
 
-    `sent` are the plans that were sent, by their commit ids. `denied` are sessions with a denial of today.
-    `delays` are the microseconds by which a session's end is put off.
+    `cached` are sessions and holders whose rows came from the cache. `sent` are the plans that were sent, by their
+    commit ids. `denied` are sessions with a denial of today. `delays` are the microseconds by which a session's end is
+    put off.
     """
 
     requests: Sequence[Request]
     facts: Facts
+    cached: set[str] = field(default_factory=set)
     sent: dict[str, Plan] = field(default_factory=dict)
     conflicts: int = 0
     denied: set[str] = field(default_factory=set)
@@ -69,10 +73,18 @@ class _Batch:
 class Writer:
     """Handles the batches of one license, one at a time."""
 
-    def __init__(self, register: Register, license_id: str, cache: StateCache, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        register: Register,
+        license_id: str,
+        cache: StateCache,
+        rows: RowCache,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._register = register
         self._license_id = license_id
         self._cache = cache
+        self._rows = rows
         self._clock = clock
         self._reads = Reads(register, license_id, cache, clock)
 
@@ -81,7 +93,7 @@ class Writer:
 
         Raises UnavailableError if that does not succeed in time.
         """
-        batch = _Batch(requests, self._cache.facts())
+        batch = self._batch(requests)
         deadline = batch_deadline()
         for attempt in itertools.count():
             try:
@@ -98,6 +110,21 @@ class Writer:
             if time.monotonic() > deadline:
                 break
         raise UnavailableError("too many others change this license at once")
+
+    def _batch(self, requests: Sequence[Request]) -> _Batch:
+        """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing."""
+        batch, today = _Batch(requests, self._cache.facts()), self._today()
+        for request in requests:
+            if isinstance(request, End):
+                if row := self._rows.session(self._license_id, request.session_id):
+                    batch.facts.sessions[request.session_id] = row
+                    batch.cached.add(request.session_id)
+                    if row.value.shares and (seat := self._rows.seat(self._license_id, row.value.holder)):
+                        batch.facts.seats[row.value.holder] = seat
+                        batch.cached.add(row.value.holder)
+            elif self._rows.denied_on(self._license_id, request.session_id) == today:
+                batch.denied.add(request.session_id)
+        return batch
 
     async def _attempt(self, batch: _Batch) -> Plan | None:
         """Decide and commit; None where the batch has learned something and must be decided again."""
@@ -120,17 +147,18 @@ class Writer:
                 return None
             if decided.state and decided.changes_state:
                 self._cache.store(Versioned(decided.state, etags[0]))
+            self._rows.store(self._license_id, changes, etags)
+            batch.facts.learn({row.value.session.id: None for row in decided.ended})
         return decided
 
     async def _read_state(self, batch: _Batch) -> Plan | None:
         """Read the state; the plan of this batch that it shows to be committed, if there is one.
 
-        The state is read before the rows: then each session that it counts is among the rows, and no start is refused
-        for a seat that it holds itself.
+        A row that was absent before is read again: the state may count it, and no start is refused for a seat that it
+        holds itself.
         """
-        state, facts = await self._cache.read(), batch.facts
-        facts.state, facts.fresh, facts.earliest_lapse = state, True, self._cache.earliest_lapse
-        facts.complete = state is None  # then there are no sessions
+        state, batch.facts = await self._cache.read(), batch.facts.present()
+        batch.facts.state, batch.facts.fresh, batch.facts.lapsing = state, True, self._cache.lapsing
         return batch.sent.get(state.commit_id) if state else None
 
     # Commit.
@@ -165,8 +193,9 @@ class Writer:
         match losing:
             case None | Change(kind=RowKind.STATE):
                 self._cache.clear()
-                batch.facts = Facts()
-                await backoff(batch.conflicts, 0.005)
+                batch.facts = batch.facts.present()
+                # The read that follows is wait enough; a longer one would let those who just won win again.
+                await backoff(batch.conflicts // 10, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
                 await self._reads.read(batch.facts, _rows_to_reread(batch, plan, losing))
             case Change(kind=RowKind.ENDED, name=session_id):
@@ -175,18 +204,22 @@ class Writer:
                 await self._read_denials(batch, [session_id] if batch.conflicts == 1 else plan.denied)
 
     async def _read_denials(self, batch: _Batch, session_ids: Sequence[str]) -> None:
-        today = self._clock().astimezone(UTC).date()
-        found = await self._register.denied(self._license_id, session_ids, today, in_use(batch.facts))
+        found = await self._register.denied(self._license_id, session_ids, self._today())
         batch.denied.difference_update(session_ids)
         batch.denied |= found
 
+    def _today(self) -> date:
+        return self._clock().astimezone(UTC).date()
+
 
 def _rows_to_reread(batch: _Batch, plan: Plan, losing: Change) -> Questions:
-    """What to read after a conflict at a session or a seat: that row, or from the second conflict on all rows."""
-    if batch.conflicts == 1:
-        return Questions(sessions={losing.name}) if losing.kind is RowKind.ACTIVE else Questions(seats={losing.name})
+    """What to read after a conflict at a session or a seat: that row and the cached ones, or from the second on all."""
     sessions = {request.session_id for request in batch.requests} | {row.value.session.id for row in plan.ended}
-    return Questions(sessions=sessions, seats=set(plan.seats))
+    seats = set(plan.seats)
+    if batch.conflicts == 1:
+        suspected = {losing.name, *batch.cached}
+        return Questions(sessions=sessions & suspected, seats=seats & suspected)
+    return Questions(sessions=sessions, seats=seats)
 
 
 def _delayed(row: Versioned[EndedSession], delays: Mapping[str, int]) -> Versioned[EndedSession]:

@@ -242,7 +242,8 @@ async def test_the_timer_ends_what_has_lapsed(host: Host, tables: Tables, issue:
     id, service = factories.new_license_id(), host.module.service()
     body = factories.start_body(issue(sub=id))
     await host.send("POST", "/sessions", packed(body))
-    silent = {"heartbeat_at": utc_now() - timedelta(hours=1), "expires_at": utc_now() - timedelta(minutes=1)}
+    ended_at = utc_now() - timedelta(minutes=1)
+    silent = {"heartbeat_at": ended_at - timedelta(hours=1), "expires_at": ended_at, "lapses_at": ended_at}
     await tables.commit("register", id, [merge(rows.ACTIVE + body["session"], silent)])
 
     await host.module.sweep.build().get_user_function()(TimerRequest(past_due=True))

@@ -328,7 +328,7 @@ async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, i
     held, peppers = reply.json(), api.service.settings.peppers
     user = peppers.pseudonym(peppers.current, "acme", "user", factories.user_hash())
     host = peppers.pseudonym(peppers.current, "acme", "host", factories.host_hash())
-    times = {name: held.pop(name) for name in ("started_at", "heartbeat_at", "expires_at")}
+    times = {name: held.pop(name) for name in ("started_at", "heartbeat_at", "expires_at", "lapses_at")}
     assert held == {
         "license": id,
         "session": session,
@@ -341,10 +341,10 @@ async def test_a_program_can_read_all_that_is_held_on_it(api: Api, home: Home, i
         "overdraft": False,
     }
     assert all(RFC3339_UTC.fullmatch(value) for value in times.values())
-    started, heartbeat, expires = (datetime.fromisoformat(value) for value in times.values())
+    started, heartbeat, expires, lapses = (datetime.fromisoformat(value) for value in times.values())
     assert started == heartbeat
     assert abs(started - now) < timedelta(minutes=1)
-    assert expires - started == timedelta(seconds=900)
+    assert lapses == expires == started + timedelta(seconds=900)
 
 
 def address_pseudonym(peppers: Peppers, address: str) -> str:

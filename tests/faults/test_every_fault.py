@@ -133,9 +133,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "the first start": Operation(start, (STATE, DIRECTORY, BATCH), GRANTED, in_use=1),
     "a start": Operation(start, (STATE, BATCH), GRANTED, held=1, in_use=2),
     "a start that a lapsed session makes room for": Operation(
-        start, (STATE, POINT, RANGE, BATCH), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
+        start, (STATE, RANGE, BATCH), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
     ),
-    "a start without a seat": Operation(start, (STATE, POINT, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
+    "a start without a seat": Operation(start, (STATE, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
     "a repeated start": Operation(start, (STATE, POINT, BATCH), GRANTED, held=1, in_use=1, repeated=True),
     "a late start again": Operation(start, (POINT, SINGLE), GRANTED, lapsed=1, in_use=1, repeated=True),
     "a heartbeat": Operation(heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, direct=frozenset({STATE})),

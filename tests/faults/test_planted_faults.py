@@ -19,6 +19,7 @@ COPIED: Final = ("licensing", "client", "tests", "function_app.py", "host.json",
 SEATS: Final = "rules/test_seats.py"
 RULES: Final = "rules/test_seats_at_random.py"
 LEDGER: Final = "storage/test_ledger.py"
+ROW_CACHE: Final = "storage/test_row_cache.py"
 MACHINE: Final = "faults/test_state_machine.py"
 MATRIX: Final = "faults/test_every_fault.py"
 VERSIONS: Final = "stories/test_two_versions.py"
@@ -51,8 +52,8 @@ PLANTED: Final = {
     ),
     "a session lapses a moment before its lease": Planted(
         "rules/seats.py",
-        "row.value.expires_at <= now}",
-        "row.value.expires_at <= now + (row.value.expires_at - row.value.heartbeat_at) / 15}",
+        "row.value.lapses_at <= now}",
+        "row.value.lapses_at <= now + (row.value.lapses_at - row.value.heartbeat_at) / 15}",
         (SEATS,),
     ),
     "one session is two people's": Planted("rules/seats.py", "return ForeignSession()", "pass", (MACHINE,)),
@@ -66,6 +67,16 @@ PLANTED: Final = {
         "rules/seats.py", "if not brought or (known and known.suspended):", "if not brought:", (SEATS,)
     ),
     "a refusal by the cached state": Planted("rules/seats.py", "if not facts.fresh:", "if False:", (SEATS,)),
+    "it is refused though nobody knows who lapses": Planted(
+        "rules/seats.py", "self.questions.lapsing = True", "pass", (SEATS,)
+    ),
+    "who has lapsed is asked without end": Planted("rules/seats.py", "return MORE_HAVE_LAPSED", "pass", (SEATS,)),
+    "a row that was absent stays so under a newer state": Planted(
+        "rules/seats.py",
+        "for name, row in self.sessions.items() if row}",
+        "for name, row in self.sessions.items()}",
+        (LEDGER,),
+    ),
     "an opt-out hides what becomes of the license": Planted(
         "rules/seats.py",
         "return self._if_fresh(Granted(None, expires_at))",
@@ -76,7 +87,7 @@ PLANTED: Final = {
         "rules/seats.py", " or row.etag != request.row.etag", "", (SEATS,)
     ),
     "a sweep ahead of time ends what still runs": Planted(
-        "rules/seats.py", " or row.value.expires_at > self.now:", ":", (SEATS,)
+        "rules/seats.py", " or row.value.lapses_at > self.now:", ":", (SEATS,)
     ),
     # The commit.
     "the state is written whatever its version": Planted(
@@ -106,8 +117,8 @@ PLANTED: Final = {
         "if self._state:",
         (MACHINE,),
     ),
-    "new terms keep the time before which nothing lapses": Planted(
-        "storage/state_cache.py", "self.earliest_lapse = None  # other terms", "pass  # other terms", (LEDGER,)
+    "new terms keep what lapses soon": Planted(
+        "storage/state_cache.py", "self.lapsing = None  # other terms", "pass  # other terms", (LEDGER,)
     ),
     "a lost batch of heartbeats counts as noted": Planted(
         "storage/heartbeats.py", "gone.add(alive[conflict.index].session_id)", "break", (LEDGER,)
@@ -120,6 +131,19 @@ PLANTED: Final = {
     ),
     "a session that ended stays active": Planted(
         "storage/writer.py", "end_changes(_delayed(row, batch.delays))", "end_changes(row)[1:]", (LEDGER, MACHINE)
+    ),
+    # What is cached.
+    "a start is answered by a cached row": Planted(
+        "storage/writer.py", "if isinstance(request, End):", "if True:", (ROW_CACHE,)
+    ),
+    "a heartbeat does not demand the version of a cached row": Planted(
+        "storage/register.py",
+        "merge(ACTIVE + session_id, columns, before.etag)",
+        "merge(ACTIVE + session_id, columns)",
+        (ROW_CACHE,),
+    ),
+    "what a process has written is not remembered": Planted(
+        "storage/writer.py", "self._rows.store(self._license_id, changes, etags)", "pass", (ROW_CACHE,)
     ),
     # The store.
     "a column that holds its field's default is not written": Planted(

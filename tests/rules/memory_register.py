@@ -11,7 +11,7 @@ from typing import Any
 from licensing.rules.license import Kind, Sharing
 from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Person, Session, Status, Terms, Versioned
 from licensing.rules.requests import Outcome, Request, Start
-from licensing.rules.seats import Facts, Plan, Questions, decide
+from licensing.rules.seats import Facts, Lapsing, Plan, Questions, decide, lapsing_until
 
 NOON = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 MAX_ROWS = 99
@@ -73,8 +73,10 @@ class MemoryRegister:
     seats: dict[str, Versioned[int]] = field(default_factory=dict)
     ended: list[EndedSession] = field(default_factory=list)
     denied: Counter[str] = field(default_factory=Counter)
-    earliest_lapse: datetime | None = None
+    lapsing: Lapsing | None = None
     asked: int = 0
+    enough: int = 3
+    """So many lapsed sessions are enough for whoever reads who lapses."""
     versions: int = 0
 
     def plan(
@@ -85,16 +87,18 @@ class MemoryRegister:
         cached: Versioned[LicenseState] | None = None,
     ) -> Plan:
         """Decide a batch and commit the plan; `cached` is a state that was read before, and may be stale."""
-        facts = Facts(cached or UNKNOWN, earliest_lapse=self.earliest_lapse if cached else None)
+        facts = Facts(cached or UNKNOWN, lapsing=self.lapsing if cached else None)
         for _ in range(TRIES):
             decided = decide(facts, requests, now, max_rows)
             if isinstance(decided, Questions):
-                self._answer(facts, decided, now)
-            elif self._fits(facts, decided):
+                facts = self._answer(facts, decided, now)
+            elif (learned := self._conflict(facts, decided)) is None:
                 assert decided.rows <= max_rows, "more rows than a transaction takes"
                 assert decided.rows == _rows(decided)
                 self._commit(decided)
                 return decided
+            else:
+                facts = learned
         raise AssertionError("it asks and tries without end")
 
     def all(self, *requests: Request, at: datetime = NOON) -> list[Outcome]:
@@ -145,31 +149,38 @@ class MemoryRegister:
         self.versions += 1
         return Versioned(value, str(self.versions))
 
-    def _answer(self, facts: Facts, questions: Questions, now: datetime) -> None:
+    def _answer(self, facts: Facts, questions: Questions, now: datetime) -> Facts:
         self.asked += 1
         if questions.state:
             assert not facts.fresh, "asks for a state that was just read"
-            self._read_state(facts)
-            return
-        assert questions.survey or questions.sessions - facts.sessions.keys() or questions.seats - facts.seats.keys()
-        facts.sessions.update({session_id: self.active.get(session_id) for session_id in questions.sessions})
+            return self._with_state(facts)
+        sessions = questions.sessions | questions.repeats
+        assert questions.lapsing or sessions - facts.sessions.keys() or questions.seats - facts.seats.keys()
+        facts.learn({session_id: self.active.get(session_id) for session_id in sessions})
         facts.seats.update({holder: self.seats.get(holder) for holder in questions.seats})
-        if questions.survey:
-            assert not facts.complete, "asks for a survey that was just made"
-            facts.sessions, facts.complete = dict(self.active), True
+        if questions.lapsing:
+            assert not facts.lapsing or facts.lapsing.until <= now, "asks who lapses, and was just told"
             assert self.state is not None, "asks for the sessions of a license that has none"
-            lease = timedelta(seconds=self.state.value.terms.lease_seconds)
-            ends = [row.value.expires_at for row in self.active.values()]
-            self.earliest_lapse = facts.earliest_lapse = min([*ends, now + lease])
+            self.lapsing = facts.lapsing = self._who_lapses(now, self.state.value.terms)
+        return facts
 
-    def _read_state(self, facts: Facts) -> None:
-        facts.state, facts.fresh, facts.earliest_lapse = self.state, True, self.earliest_lapse
+    def _who_lapses(self, now: datetime, terms: Terms) -> Lapsing:
+        """All who lapse soon; or, if so many have lapsed that a reader stops, some of those alone."""
+        lapsed = {name: row for name, row in self.active.items() if row.value.lapses_at <= now}
+        if len(lapsed) >= self.enough:
+            return Lapsing(now, dict(list(lapsed.items())[: self.enough]))
+        until = lapsing_until(now, terms)
+        return Lapsing(until, {name: row for name, row in self.active.items() if row.value.lapses_at <= until})
 
-    def _fits(self, facts: Facts, plan: Plan) -> bool:
-        """Whether all rows are as the plan assumes; if not, the first that is not becomes a fact."""
+    def _with_state(self, facts: Facts) -> Facts:
+        facts = facts.present()
+        facts.state, facts.fresh, facts.lapsing = self.state, True, self.lapsing
+        return facts
+
+    def _conflict(self, facts: Facts, plan: Plan) -> Facts | None:
+        """None if all rows are as the plan assumes; otherwise the facts with the first row that is not."""
         if plan.changes_state and plan.before != self.state:
-            self._read_state(facts)
-            return False
+            return self._with_state(facts)
         assumed = {session.id: "" for session in plan.started}
         changed = {
             **{row.value.id: row.etag for row in plan.renewed},
@@ -180,18 +191,18 @@ class MemoryRegister:
         for session_id, etag in (assumed | changed).items():
             row = self.active.get(session_id)
             if (row.etag if row else "") != etag:
-                facts.sessions[session_id] = row
-                return False
+                facts.learn({session_id: row})
+                return facts
         for holder, change in plan.seats.items():
             if change.needs_write and self.seats.get(holder) != change.before:
                 facts.seats[holder] = self.seats.get(holder)
-                return False
-        return True
+                return facts
+        return None
 
     def _commit(self, plan: Plan) -> None:
         if plan.state and plan.changes_state:
             if self.state is None or self.state.value.terms != plan.state.terms:
-                self.earliest_lapse = None
+                self.lapsing = None
             self.state = self._versioned(plan.state)
         for session in plan.started:
             self.active[session.id] = self._versioned(session)

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.model import EndReason, ended_session, holder_of
+from licensing.rules.model import EndReason, Versioned, ended_session, holder_of
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request
-from licensing.rules.seats import RETRY_SECONDS, Facts, Plan, Questions, decide, retry_seconds
+from licensing.rules.seats import RETRY_SECONDS, Facts, Lapsing, Plan, Questions, decide, lapsing_until, retry_seconds
 from tests.rules.memory_register import NOON, MemoryRegister, later, person, start, terms
 
 
@@ -124,7 +124,7 @@ def test_overdraft_seats_are_given_out_and_named_so(register: MemoryRegister) ->
 
 def test_a_license_without_seats_lets_nobody_in(register: MemoryRegister) -> None:
     nothing = terms(seats=0)
-    assert register.one(start("1", under=nothing)) == Full(10)
+    assert register.one(start("1", under=nothing)) == Full(60)
     assert register.one(start("1", under=nothing)) == Full(60)
     assert register.in_use == 0
 
@@ -348,12 +348,12 @@ def test_a_session_that_lapses_again_after_a_heartbeat_is_not_ended_by_an_older_
     assert list(register.active) == ["1"]
 
 
-@pytest.mark.parametrize("surveyed", [False, True], ids=["what was judged", "what was read"])
-def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: MemoryRegister, surveyed: bool) -> None:
+@pytest.mark.parametrize("known", [False, True], ids=["what was judged", "what was read"])
+def test_no_sweep_frees_a_seat_whose_lease_still_runs(register: MemoryRegister, known: bool) -> None:
     """From any process and by any clock; otherwise the seat would be given twice."""
     one = terms(seats=1)
     register.one(start("1", under=one))
-    register.earliest_lapse = None if surveyed else later(900)
+    register.lapsing = Lapsing(later(900), dict(register.active)) if known else None
     judged = Lapse(register.active["1"])
     outcomes = register.all(judged, start("2", "bob", under=one), at=later(900) - timedelta(microseconds=1))
     assert [type(each) for each in outcomes] == [Ended, Full]
@@ -458,7 +458,7 @@ def test_echoes_of_a_start_in_one_batch_take_one_seat(register: MemoryRegister) 
 
 def test_echoes_of_a_refused_start_are_denied_once(register: MemoryRegister) -> None:
     nothing = terms(seats=0)
-    assert register.all(start("1", under=nothing), start("1", under=nothing)) == [Full(10), Full(10)]
+    assert register.all(start("1", under=nothing), start("1", under=nothing)) == [Full(60), Full(60)]
     assert register.denied == {"1": 1}
 
 
@@ -576,24 +576,54 @@ def test_a_batch_that_does_not_fit_a_transaction_is_done_in_several(register: Me
     assert plans == 3
 
 
-def test_a_survey_is_not_asked_for_while_no_lease_can_lapse() -> None:
+def test_it_is_not_asked_who_lapses_while_that_is_known() -> None:
     one = terms(seats=1)
     register = MemoryRegister()
     register.one(start("1", under=one))
     register.one(start("2", "bob", under=one))
     assert register.state is not None
-    facts = Facts(register.state, fresh=True, sessions={"2": None}, earliest_lapse=later(900))
-    assert isinstance(decide(facts, [start("2", "bob", under=one)], later(899), 99), Plan)
-    asked = decide(facts, [start("2", "bob", under=one)], later(900), 99)
-    assert asked == Questions(survey=True)
+    facts = Facts(register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(60), {}))
+    assert isinstance(decide(facts, [start("2", "bob", under=one)], later(59), 99), Plan)
+    asked = decide(facts, [start("2", "bob", under=one)], later(60), 99)
+    assert asked == Questions(lapsing=True)
+
+
+def test_who_lapses_is_asked_for_a_minute_and_never_beyond_a_third_of_a_lease() -> None:
+    assert lapsing_until(NOON, terms()) == later(60)
+    assert lapsing_until(NOON, terms(heartbeat_seconds=20, lease_seconds=60)) == later(20)
+
+
+def test_a_session_lapses_at_a_time_of_its_own_and_never_before_its_lease(register: MemoryRegister) -> None:
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    session = register.active["1"].value
+    assert session.lapses_at == session.expires_at == later(900)
+    assert replace(session, lapses_at=later(899)).lapses_at == later(900)
+    register.active["1"] = Versioned(replace(session, lapses_at=later(1000)), "held")
+    assert isinstance(register.one(start("2", "bob", under=one), later(999)), Full)
+    assert isinstance(register.one(start("2", "bob", under=one), later(1000)), Granted)
+
+
+def test_more_lapsed_sessions_than_are_known_make_room_one_batch_after_another(register: MemoryRegister) -> None:
+    """A reader stops when it knows of enough that have lapsed; nobody is refused for those that it did not read."""
+    few = terms(seats=5)
+    register.all(*(start(f"old{number}", under=few) for number in range(5)))
+    requests = [start(f"new{number}", under=few) for number in range(6)]
+    outcomes: dict[str, Outcome] = {}
+    while requests:
+        plan = register.plan(requests, later(900))
+        outcomes |= {requests[place].session_id: outcome for place, outcome in plan.outcomes.items()}
+        requests = [request for place, request in enumerate(requests) if place not in plan.outcomes]
+    assert [type(outcomes[f"new{number}"]) for number in range(6)] == [Granted] * 5 + [Full]
+    register.check()
 
 
 @pytest.mark.parametrize(
-    ("earliest_lapse", "seconds"),
-    [(None, 10), (later(-5), 10), (later(0), 10), (later(9.5), 10), (later(30), 31), (later(59), 60), (later(900), 60)],
+    ("next_lapse", "seconds"),
+    [(later(-5), 10), (later(0), 10), (later(9.5), 10), (later(30), 31), (later(59), 60), (later(900), 60)],
 )
-def test_a_refused_start_may_retry_when_a_lease_can_lapse(earliest_lapse: datetime | None, seconds: int) -> None:
-    assert retry_seconds(earliest_lapse, NOON) == seconds
+def test_a_refused_start_may_retry_when_a_session_can_lapse(next_lapse: datetime, seconds: int) -> None:
+    assert retry_seconds(next_lapse, NOON) == seconds
     assert RETRY_SECONDS[0] <= seconds <= RETRY_SECONDS[1]
 
 

@@ -132,7 +132,8 @@ def test_each_row_means_what_it_says(kind: str) -> None:
         for name, columns in of_kind(license_id, kind).items():
             beside = {rows.COMMIT, rows.FINAL_DAY, rows.CORRECTION}
             value = CODECS[kind].decode(Row(kind + name, columns, "etag"))
-            assert CODECS[kind].encode(value) == {name: columns[name] for name in columns if name not in beside}
+            added = {"lapses_at": value.expires_at} if kind == rows.ACTIVE else {}
+            assert CODECS[kind].encode(value) == added | {name: columns[name] for name in columns if name not in beside}
             checked += 1
     assert checked
 

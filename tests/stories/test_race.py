@@ -49,7 +49,7 @@ async def test_eight_processes_race_for_three_seats(azurite: str, tables: Tables
             looks += 1
             assert count.flaws == ()
             assert count.holders <= SEATS
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.02)
 
     assert [racer.returncode for racer in racers] == [0] * PROCESSES
     held = [tuple(span) for output, _ in await race for span in json.loads(output)]

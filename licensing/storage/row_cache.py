@@ -6,49 +6,62 @@ process has written the row since, the transaction fails, and the row is read.
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import fields
 from datetime import date
+from operator import attrgetter
 from typing import Any, Final
 
 from licensing.rules.model import Session, Versioned
 from licensing.storage.register import Change, RowKind
 
 CACHED_ROWS: Final = 50_000
-"""How many rows a process keeps, those that it wrote last. A session takes about 1 KiB (docs/operations.md, "Cost")."""
+"""How many rows a process keeps, those that it wrote last. A session's takes about 1 KiB."""
 
 _CACHED: Final = (RowKind.ACTIVE, RowKind.SEAT, RowKind.DENIED)
+_values_of: Final = attrgetter(*(field.name for field in fields(Session)))
 
 
 class RowCache:
-    """The cached rows, by license, kind and name."""
+    """The cached rows: ETag and values by license, kind and name.
+
+    Flat tuples of texts, times and numbers: garbage collection looks at them once and then passes over them. Objects
+    would make it stop the event loop for 50 ms or longer.
+    """
 
     def __init__(self, limit: int = CACHED_ROWS) -> None:
         self._limit = limit
-        self._rows: OrderedDict[tuple[str, RowKind, str], Versioned[Any]] = OrderedDict()
+        self._rows: OrderedDict[str, tuple[Any, ...]] = OrderedDict()
 
     def session(self, license_id: str, session_id: str) -> Versioned[Session] | None:
         """The row of an active session; None if it is not cached."""
-        return self._rows.get((license_id, RowKind.ACTIVE, session_id))
+        row = self._rows.get(_key(license_id, RowKind.ACTIVE, session_id))
+        return Versioned(Session(*row[1:]), row[0]) if row else None
 
     def seat(self, license_id: str, holder: str) -> Versioned[int] | None:
         """The row of a shared seat; None if it is not cached."""
-        return self._rows.get((license_id, RowKind.SEAT, holder))
+        row = self._rows.get(_key(license_id, RowKind.SEAT, holder))
+        return Versioned(row[1], row[0]) if row else None
 
     def denied_on(self, license_id: str, session_id: str) -> date | None:
         """The UTC day of the last denial of a session; None if none is cached."""
-        row = self._rows.get((license_id, RowKind.DENIED, session_id))
-        return row.value if row else None
+        row = self._rows.get(_key(license_id, RowKind.DENIED, session_id))
+        return row[1] if row else None
 
     def forget_session(self, license_id: str, session_id: str) -> None:
         """Another process has written the row of a session, or it is gone."""
-        self._rows.pop((license_id, RowKind.ACTIVE, session_id), None)
+        self._rows.pop(_key(license_id, RowKind.ACTIVE, session_id), None)
 
     def store(self, license_id: str, changes: Sequence[Change], etags: Sequence[str]) -> None:
         """Keep the rows that a transaction has written, and forget those that it has deleted."""
         for change, etag in zip(changes, etags, strict=True):
             if change.kind in _CACHED:
-                key = (license_id, change.kind, change.name)
+                key, value = _key(license_id, change.kind, change.name), change.value
                 self._rows.pop(key, None)  # so that it becomes the last one
-                if change.value is not None:
-                    self._rows[key] = Versioned(change.value, etag)
+                if value is not None:
+                    self._rows[key] = (etag, *_values_of(value)) if isinstance(value, Session) else (etag, value)
         while len(self._rows) > self._limit:
             self._rows.popitem(last=False)
+
+
+def _key(license_id: str, kind: RowKind, name: str) -> str:
+    return f"{license_id}/{kind}{name}"

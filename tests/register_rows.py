@@ -1,6 +1,7 @@
 """Rows of the register: a license's past written past the ledger, and all rows read back."""
 
 import asyncio
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -15,11 +16,13 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.retry import with_retries
-from licensing.storage.tables import TRANSACTION_ROWS, Table, Tables, Write, create, put
+from licensing.storage.tables import TRANSACTION_ROWS, EdmType, Row, Table, Tables, Write, create, put
+from licensing.storage.writes import single
 from tests.factories import new_id, new_license_id, new_session_id, terms
 from tests.reference import ReferenceTotals, Totals
 
 PARALLEL = 4
+TYPE = "@odata.type"
 
 
 # Written.
@@ -215,6 +218,21 @@ def new_customer(tables: Tables, **changes: Any) -> Customer:
 # Read.
 
 
+def values_of(row: Row) -> dict[str, Any]:
+    """The columns of a row that was read whole as they were written, without those of the store."""
+    columns = row.content
+    for name in [name for name in columns if name.endswith(TYPE)]:
+        kind, column = columns.pop(name), name.removesuffix(TYPE)
+        text = columns[column]
+        columns[column] = datetime.fromisoformat(text) if kind == EdmType.DATETIME else (int(text), kind)
+    return columns
+
+
+def as_read(key: str, columns: dict[str, Any]) -> Row:
+    """A row as it is read after these columns were written."""
+    return Row(key, json.loads(single("", "register", "", put(key, columns)).body))
+
+
 @dataclass
 class Seen:
     """All rows of a license, by kind."""
@@ -242,7 +260,7 @@ async def look(tables: Tables, license_id: str) -> Seen:
     seen = Seen({}, {}, {}, {}, {})
     async for row in tables.rows("register", license_id):
         kind, _, name = row.key.partition(":")
-        columns = dict(row.columns)
+        columns = values_of(row)
         if row.key == rows.STATE:
             seen.state = columns
         elif kind == "active":
@@ -287,9 +305,9 @@ async def dump(tables: Tables, *, versions: bool = False) -> Dump:
     tables_of_ours: tuple[Table, ...] = ("register", "directory")
     for table in tables_of_ours:
         async for row in tables.rows(table, first=""):
-            columns = dict(row.columns)
+            columns = values_of(row)
             columns.pop("commit", None)
             if versions and row.key != rows.STATE:
                 columns["etag"] = row.etag
-            found[columns.pop("PartitionKey"), row.key] = columns
+            found[row.partition, row.key] = columns
     return found

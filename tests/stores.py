@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.data.tables.aio import TableServiceClient
 
 from licensing.errors import UnavailableError
 from licensing.storage.ledger import Ledger
@@ -98,9 +98,6 @@ class OwnTables(Tables):
         self._idle.clear()
         try:
             return await super()._call(self._own(table), call)
-        except StopAsyncIteration:  # there was no further page, and no request was sent
-            self.calls -= 1
-            raise
         finally:
             self._in_flight -= 1
             if not self._in_flight:
@@ -110,8 +107,8 @@ class OwnTables(Tables):
         self.writes.append(self.calls)
         return await super().commit(self._own(table), partition, writes)
 
-    def _client(self, table: Table) -> TableClient:
-        return super()._client(self._own(table))
+    async def get(self, table: Table, partition: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
+        return await super().get(self._own(table), partition, key, columns)
 
     def _own(self, table: str) -> Any:
         return table if table.startswith(self.prefix) else self.prefix + table
@@ -120,8 +117,8 @@ class OwnTables(Tables):
         await self._idle.wait()  # what a dead process has sent still arrives
         await super().close()
 
-    async def pages(self, *args: Any, **kwargs: Any) -> Any:
-        async for page in super().pages(*args, **kwargs):
+    async def pages(self, table: Table, *args: Any, **kwargs: Any) -> Any:
+        async for page in super().pages(self._own(table), *args, **kwargs):
             self.rows_read += len(page)
             yield page
 

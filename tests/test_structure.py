@@ -63,7 +63,8 @@ KEYS_AND_COLUMNS = re.compile(
 """Keys, filters and tables of the register, as they stand in texts."""
 NAMES_OF_KEYS = {
     "licensing/storage/register.py",
-    "licensing/storage/tables.py",  # the names of the tables, and the protocol's names of keys, in each call
+    "licensing/storage/queries.py",  # the protocol's names of keys, in each read
+    "licensing/storage/tables.py",  # the names of the tables
     "licensing/storage/writes.py",  # the protocol's names of keys, in each write
 }
 CARRY_ETAGS = {

@@ -5,9 +5,9 @@ others. None has no column. A row must have every other column, so that nobody t
 only columns that were added later may be missing, and are read as their field's default.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType, NoneType
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
@@ -44,6 +44,7 @@ class Codec(Generic[Value]):
         self._lists = lists
         hints = get_type_hints(cls)
         self._absent = {name: None for name, hint in hints.items() if NoneType in get_args(hint)}
+        self._times = [name for name, hint in _leaves(hints) if datetime in (hint, *get_args(hint))]
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
         self._nested = {name: [field.name for field in fields(part)] for name, part in parts.items()}
         own = [name for field in fields(cls) for name in self._nested.get(field.name, [field.name])]  # type: ignore[arg-type]
@@ -70,33 +71,40 @@ class Codec(Generic[Value]):
 
         Raises ValueError if a column is missing or holds another type; it names the column, never a content.
         """
-        missing = self._required - row.columns.keys()
-        if missing:
-            raise ValueError(f"a row lacks its column {min(missing)}")
-        found = {self._fields[name]: _plain(value) for name, value in row.columns.items() if name in self._fields}
-        values = {**self._absent, **found, **{field: read(row.key) for field, read in self._key.items()}}
+        columns = row.columns
+        values = {field: columns[name] for name, field in self._fields.items() if name in columns}
+        if len(values) < len(self._fields):
+            missing = self._required - columns.keys()
+            if missing:
+                raise ValueError(f"a row lacks its column {min(missing)}")
+            values = {**self._absent, **values}
+        for field, read in self._key.items():
+            values[field] = read(row.key)
         for field in self._lists:
             values[field] = str(values[field]).split(",")
-        for part, names in self._nested.items():
-            values[part] = {field: values.pop(field) for field in names if field in values}
         try:
+            for place in self._times:
+                if (text := values.get(place)) is not None:
+                    values[place] = datetime.fromisoformat(text)
+            for part, names in self._nested.items():
+                values[part] = {field: values.pop(field) for field in names if field in values}
             return self._adapter.validate_python(values)
         except ValidationError as error:
-            place = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+            place = str(error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][-1])
+        except (TypeError, ValueError):  # no time
+            pass
         # Outside, so that pydantic's text, which quotes the row, is no context of this error.
-        raise ValueError(f"a row's column {place[-1]} cannot be read")
+        raise ValueError(f"a row's column {place} cannot be read")
 
     def versioned(self, row: Row) -> Versioned[Value]:
         """The value that a row holds, with the row's ETag."""
         return Versioned(self.decode(row), row.etag)
 
 
-def utc(moment: datetime) -> datetime:
-    """A plain aware datetime from a column, which comes as a subclass of the SDK's own."""
-    return datetime.fromtimestamp(moment.timestamp(), UTC) if type(moment) is not datetime else moment
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return utc(value)
-    return value[0] if isinstance(value, tuple) else value  # a 64-bit integer comes with its type
+def _leaves(hints: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The hints of all columns, those of a nested dataclass among the others."""
+    for name, hint in hints.items():
+        if is_dataclass(hint):
+            yield from get_type_hints(hint).items()
+        else:
+            yield name, hint

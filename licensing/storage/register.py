@@ -39,7 +39,7 @@ from licensing.rules.seats import SeatChange
 from licensing.rules.totals import DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
-from licensing.storage.codec import Codec, utc
+from licensing.storage.codec import Codec
 from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge, put
 
 
@@ -419,8 +419,10 @@ class Register:
     async def _decoded(
         self, codec: Codec[Found], license_id: str, kind: str, *times: date | None
     ) -> AsyncIterator[Found]:
-        async for row in self._rows(license_id, kind, *times, columns=codec.columns):
-            yield codec.decode(row)
+        pages = self._tables.pages("register", license_id, *_range(kind, *times), columns=codec.columns)
+        async for page in pages:
+            for row in page:
+                yield codec.decode(row)
 
     async def _each(
         self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found]
@@ -454,7 +456,7 @@ class Register:
     async def ended_starts(self, license_id: str, since: datetime | None = None) -> AsyncIterator[tuple[str, datetime]]:
         """The id and the start of each session that ended, from a moment on."""
         async for row in self._rows(license_id, ENDED, since, columns=("started_at",)):
-            yield _last_part(row.key), utc(row.columns["started_at"])
+            yield _last_part(row.key), datetime.fromisoformat(row.columns["started_at"])
 
     async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
         """When the oldest session that is kept (or the oldest from a moment on) ended; None where there is none."""
@@ -659,8 +661,7 @@ def _totals_write(totals: DayTotals | MonthTotals) -> Write:
 
 def _replacement(before: StoredEnd, after: EndedSession) -> list[Write]:
     # Columns that this version does not know stay as they are.
-    columns = {**before.row.columns, **ENDED_SESSIONS.encode(after)}
-    del columns["PartitionKey"]
+    columns = {**before.row.content, **ENDED_SESSIONS.encode(after)}
     key = ended_key(after.ended_at, after.session.id)
     if key == before.row.key:
         return [merge(key, columns, before.etag)]

@@ -2,7 +2,8 @@
 
 The SDK's defaults suit batch jobs, not a program that waits to start. So this module adds:
 
-- writes of our own (`licensing.storage.writes`), sent through the SDK's pipeline, which signs them;
+- writes and reads of our own (`storage/writes.py`, `storage/queries.py`), sent through the SDK's pipeline, which signs
+  them;
 - timeouts of seconds, and no retries: after a retry, an error may follow one's own success, so that only the code that
   decides may retry;
 - errors by their meaning: `ConflictError` (nothing was done) or `UnavailableError` (it may have been done);
@@ -13,7 +14,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, Literal, TypeVar
@@ -26,9 +26,11 @@ from azure.core.pipeline.policies import AsyncHTTPPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables import EdmType
-from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.data.tables.aio import TableServiceClient
 
 from licensing.errors import ConflictError, LicensingError, Mismatch, UnavailableError
+from licensing.storage import queries
+from licensing.storage.queries import Row
 from licensing.storage.retry import with_retries
 from licensing.storage.writes import (
     Message,
@@ -59,20 +61,6 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row as it was read: its key within the partition, its columns, and its ETag."""
-
-    key: str
-    columns: Mapping[str, Any]
-    etag: str
-
-    @property
-    def partition(self) -> str:
-        """The key of its partition."""
-        return str(self.columns["PartitionKey"])
-
-
 class Tables:
     """The store's tables, on one pool of connections that belongs to the running event loop."""
 
@@ -83,7 +71,6 @@ class Tables:
         self._pipeline = pipeline
         self._credential = credential
         self._endpoint = service.url.partition("?")[0].rstrip("/")  # without a token, which the pipeline adds
-        self._clients: dict[str, TableClient] = {}
 
     @classmethod
     def from_connection_string(cls, connection_string: str) -> "Tables":
@@ -107,11 +94,11 @@ class Tables:
             await self._credential.close()
 
     async def get(self, table: Table, partition: str, key: str, columns: Sequence[str] | None = None) -> Row | None:
-        """Read one row, None where there is none."""
-        client, names = self._client(table), _selected(columns)
+        """Read one row, None where there is none: all of its columns, or some; always with its ETag."""
+        message = queries.point(self._endpoint, table, partition, key, columns)
 
         async def read() -> Row:
-            return _row(await client.get_entity(partition, key, select=names))
+            return queries.row((await self._read(message)).content)
 
         try:
             return await self._call(table, read)
@@ -128,6 +115,7 @@ class Tables:
         beyond: str | None = None,
         *,
         columns: Sequence[str] | None = None,
+        etags: bool = False,
         where: str = "",
         values: Mapping[str, Any] | None = None,
         page_rows: int = PAGE_ROWS,
@@ -135,29 +123,26 @@ class Tables:
     ) -> AsyncGenerator[list[Row], None]:
         """Read the rows of a key range [first, beyond) in key order, by pages of at most `page_rows`.
 
-        `where` is an OData comparison with `values` for its @names, each a word of its own; the store compares. Without
-        a partition the whole table is read. `retries` are for background jobs.
+        Rows that are read whole have ETags; rows of some `columns` have them with `etags`. `where` is an OData
+        comparison with `values` for its @names; the store compares. Without a partition the whole table is read.
+        `retries` are for background jobs.
 
         Raises UnavailableError if a page does not come.
         """
-        query = self._client(table).query_entities(
-            _filter(partition, first, beyond, where),
-            parameters={"partition": partition, "first": first, "beyond": beyond, **(values or {})},
-            select=_selected(columns),
-            results_per_page=page_rows,
-        )
-        pages = query.by_page()
+        condition = queries.condition(partition, first, beyond, where, values or {})
+        after: dict[str, str] = {}
 
-        async def read() -> list[Row]:
-            return [_row(entity) async for entity in await anext(pages)]
+        async def read() -> tuple[list[Row], dict[str, str]]:
+            message = queries.page(self._endpoint, table, condition, columns, page_rows, after, etags=etags)
+            response = await self._read(message)
+            return queries.rows(response.content), queries.continuation(response.headers)
 
         while True:
-            try:
-                rows = await (with_retries(partial(self._call, table, read)) if retries else self._call(table, read))
-            except StopAsyncIteration:
-                return
+            rows, after = await (with_retries(partial(self._call, table, read)) if retries else self._call(table, read))
             if rows:
                 yield rows
+            if not after:
+                return
 
     async def rows(self, table: Table, partition: str | None = None, *args: Any, **kwargs: Any) -> AsyncIterator[Row]:
         """Read rows one by one; arguments as for `pages`."""
@@ -190,6 +175,12 @@ class Tables:
             raise UnavailableError("the store did not say which version it has written")  # a stranger has answered
         return etags
 
+    async def _read(self, message: Message) -> AsyncHttpResponse:
+        response = await self._pipeline.send_own(message, self._service.api_version)
+        if response.status_code != HTTPStatus.OK:
+            raise _error(rejected(response.status_code, response.content), 0)
+        return response
+
     async def _send(self, message: Message) -> str:
         """Send a write by itself; the row's new ETag."""
         response = await self._pipeline.send_own(message, self._service.api_version)
@@ -213,11 +204,6 @@ class Tables:
         Raises UnavailableError if it does not answer.
         """
         await self.get("directory", "health", "health")
-
-    def _client(self, table: Table) -> TableClient:
-        if table not in self._clients:
-            self._clients[table] = self._service.get_table_client(table)
-        return self._clients[table]
 
     async def _call(self, table: Table, call: Callable[[], Awaitable[Result]]) -> Result:
         """Make a call, and once more where its table had to be made first."""
@@ -270,23 +256,6 @@ class PipelineAccess(AsyncHTTPPolicy[HttpRequest, AsyncHttpResponse]):
         return response
 
 
-def _filter(partition: str | None, first: str | None, beyond: str | None, where: str) -> str:
-    tests = {"PartitionKey eq @partition": partition, "RowKey ge @first": first, "RowKey lt @beyond": beyond}
-    given = [test for test, value in tests.items() if value is not None]
-    if where:
-        given.append(f"( {where} )")  # in spaces: the SDK knows names only between them
-    return " and ".join(given)
-
-
-def _selected(columns: Sequence[str] | None) -> list[str] | None:
-    # The SDK takes a row's ETag from its timestamp.
-    return None if columns is None else ["PartitionKey", "RowKey", "Timestamp", *columns]
-
-
-def _row(entity: Any) -> Row:
-    return Row(entity.pop("RowKey"), entity, entity.metadata["etag"])
-
-
 @contextmanager
 def _as_our_errors() -> Iterator[None]:
     try:
@@ -296,9 +265,9 @@ def _as_our_errors() -> Iterator[None]:
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise UnavailableError("the store did not answer") from None
-    except (LicensingError, _NoTableError, StopAsyncIteration):
+    except (LicensingError, _NoTableError):
         raise
-    except Exception as error:  # the SDK fails in many ways on a reply that is not the store's, or not whole
+    except Exception as error:  # the reply is not the store's, or not whole
         _log.error("the store's answer cannot be read: %s", type(error).__name__)
         raise UnavailableError("the store's answer cannot be read") from None
 
@@ -315,7 +284,7 @@ def _error(answer: Rejected, index: int | None = None) -> Exception:
     if answer.code == "TableNotFound":
         return _NoTableError()
     mismatch = _MISMATCHES.get(answer.status)
-    if mismatch is not None:
+    if mismatch is not None and answer.code:  # a stranger's 404 says nothing about a row
         return ConflictError(mismatch, index)
     # Status and code only: the message holds row keys.
     _log.error("the store answered %s %s", answer.status, answer.code)

@@ -81,7 +81,7 @@ def single(endpoint: str, table: str, partition: str, write: Write) -> Message:
     if write.verb == "create":
         headers["Prefer"] = "return-no-content"
     else:
-        url += f"(PartitionKey='{_quoted(partition)}',RowKey='{_quoted(write.key)}')"
+        url += f"(PartitionKey='{quoted(partition)}',RowKey='{quoted(write.key)}')"
     if write.verb in ("merge", "delete"):
         headers["If-Match"] = "*" if write.etag is None else write.etag
     if write.verb == "delete":
@@ -137,8 +137,14 @@ def rejected(status: int, body: bytes) -> Rejected:
     return Rejected(status, code[1].decode() if code else "", int(index[1]) if index else None)
 
 
-def _quoted(key: str) -> str:
+def quoted(key: str) -> str:
+    """A key as it stands between quotes in a URL."""
     return quote(key.replace("'", "''"), safe="")
+
+
+def utc_text(moment: datetime) -> str:
+    """An aware datetime as the protocol has it, in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,8 +152,7 @@ def _typed(columns: Mapping[str, Any]) -> dict[str, Any]:
     typed: dict[str, Any] = {}
     for name, value in columns.items():
         if isinstance(value, datetime):
-            moment = value.astimezone(UTC).isoformat(timespec="microseconds")
-            typed[name], typed[f"{name}@odata.type"] = moment.replace("+00:00", "Z"), "Edm.DateTime"
+            typed[name], typed[f"{name}@odata.type"] = utc_text(value), "Edm.DateTime"
         elif isinstance(value, tuple):
             number, kind = value
             typed[name], typed[f"{name}@odata.type"] = str(number), kind

@@ -186,8 +186,8 @@ PLANTED: Final = {
     ),
     "a correction drops a newer version's columns": Planted(
         "storage/register.py",
-        "{**before.row.columns, **ENDED_SESSIONS",
-        '{"PartitionKey": "", **ENDED_SESSIONS',
+        "{**before.row.content, **ENDED_SESSIONS",
+        "{**ENDED_SESSIONS",
         (VERSIONS,),
     ),
     "an erasure under the newest pepper alone": Planted(

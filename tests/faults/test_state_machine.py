@@ -33,12 +33,12 @@ from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.sessions import Gone, Held, NoSeat, Running, Sessions, StartRequest
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import verify
-from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write
 from tests import factories
 from tests.factories import Clock
+from tests.register_rows import values_of
 
 EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "15"))
 """How many lives a license leads here; MACHINE_EXAMPLES=2000 makes an hour of it."""
@@ -414,7 +414,7 @@ class Life(RuleBasedStateMachine):
             if name in self.running and (name, self.running[name].started_at) not in found.active:
                 del self.running[name]
         for (name, _), row in found.active.items():
-            self.running[name].expires_at = utc(row["expires_at"])
+            self.running[name].expires_at = row["expires_at"]
         self.over |= found.ended.keys() - self.over
 
     # What operators do.
@@ -461,13 +461,13 @@ class Life(RuleBasedStateMachine):
         found = Rows()
         async for row in self.processes[0].tables.rows("register", self.license):
             kind, _, name = row.key.partition(":")
-            columns = dict(row.columns)
+            columns = values_of(row)
             if kind == "license":
                 found.state = columns
             elif kind == "active":
-                found.active[name, utc(columns["started_at"])] = columns
+                found.active[name, columns["started_at"]] = columns
             elif kind == "ended":
-                use = (name.rpartition(":")[2], utc(columns["started_at"]))
+                use = (name.rpartition(":")[2], columns["started_at"])
                 assert use not in found.ended, "a session ended twice"
                 found.ended[use] = columns
             elif kind == "seat":
@@ -495,7 +495,7 @@ class Life(RuleBasedStateMachine):
         assert found.ended.keys() == self.over
         assert in_use == len(self.holders())
         for (name, _), row in found.active.items():
-            assert utc(row["expires_at"]) == self.running[name].expires_at
+            assert row["expires_at"] == self.running[name].expires_at
 
     def teardown(self) -> None:
         async def close() -> None:

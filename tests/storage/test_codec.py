@@ -13,7 +13,8 @@ from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Denial, Use
 from licensing.storage import register
 from licensing.storage.codec import Codec
-from licensing.storage.tables import EdmType, Row
+from licensing.storage.tables import EdmType
+from tests.register_rows import as_read
 
 NOON = datetime(2026, 11, 2, 12, 0, 0, 123456, UTC)
 TERMS = Terms(
@@ -59,7 +60,7 @@ def test_a_value_comes_back_from_its_row_as_it_was(codec: Codec[Any], value: Any
     columns = codec.encode(value)
     assert None not in columns.values(), "None has no column"
     assert columns.keys() <= set(codec.columns)
-    assert codec.decode(Row(key, columns, "etag")) == value
+    assert codec.decode(as_read(key, columns)) == value
 
 
 def test_columns_bear_the_names_of_the_contract() -> None:
@@ -86,12 +87,12 @@ class Newer:
 
 def test_an_older_row_lacks_what_was_added_later_and_nothing_else() -> None:
     codec = Codec(Newer, key={"id": str}, added=("added",))
-    assert codec.decode(Row("x", {"old": "y", "default": 1, "unknown": 1}, "")) == Newer("x", "y", 1)
+    assert codec.decode(as_read("x", {"old": "y", "default": 1, "unknown": 1})) == Newer("x", "y", 1)
     for lost in ("old", "default"):
         columns = {"old": "y", "default": 1, "added": True}
         del columns[lost]
         with pytest.raises(ValueError, match=f"lacks its column {lost}"):
-            codec.decode(Row("x", columns, ""))
+            codec.decode(as_read("x", columns))
 
 
 @pytest.mark.parametrize("codec", [register.STATES, register.SESSIONS, register.ENDED_SESSIONS, register.USES])
@@ -102,7 +103,7 @@ def test_no_default_stands_in_for_a_column_that_a_row_has_lost(codec: Codec[Any]
     for lost in columns.keys() - {"ended_at", "lapses_at"}:
         rest = {name: content for name, content in columns.items() if name != lost}
         with pytest.raises(ValueError, match=f"lacks its column {lost}"):
-            codec.decode(Row("active:s1", rest, ""))
+            codec.decode(as_read("active:s1", rest))
 
 
 @pytest.mark.parametrize("damage", [{"started_at": "?"}, {"borrowed": "?"}, {"user": 7}])
@@ -111,7 +112,7 @@ def test_an_error_names_the_column_and_quotes_nothing_of_the_row(damage: dict[st
     columns = register.SESSIONS.encode(replace(SESSION, user=pseudonym, host=pseudonym)) | damage
     for row in (columns, {name: value for name, value in columns.items() if name != "pepper"}):
         with pytest.raises(ValueError, match="column") as caught:
-            register.SESSIONS.decode(Row(f"active:{pseudonym}", row, ""))
+            register.SESSIONS.decode(as_read(f"active:{pseudonym}", row))
         assert pseudonym not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
 

@@ -14,7 +14,6 @@ from licensing.rules.model import EndReason
 from licensing.rules.retention import year_before
 from licensing.services.retention import RetentionResult, run_retention
 from licensing.storage import register as rows
-from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from tests.factories import Clock, new_session_id, terms
@@ -145,7 +144,8 @@ async def assert_kept_for_a_year(tables: OwnTables, licenses: list[PastLicense])
     """No session is older than a year, and none younger is gone; of denials, those of this month are left."""
     for license in licenses:
         ended = tables.rows("register", license.id, rows.ENDED, rows.beyond(rows.ENDED), columns=("ended_at",))
-        assert sorted([utc(row.columns["ended_at"]) async for row in ended]) == sorted(kept_ends(license))
+        ends = [datetime.fromisoformat(row.columns["ended_at"]) async for row in ended]
+        assert sorted(ends) == sorted(kept_ends(license))
         this_month = [denial for denial in license.denials if denial.first_at >= datetime(2027, 3, 1, tzinfo=UTC)]
         assert len(await keys(tables, license.id, rows.DENIED)) == len(this_month)
         assert len(await kept_months(tables, license.id)) == 14

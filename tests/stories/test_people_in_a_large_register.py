@@ -18,7 +18,6 @@ from licensing.rules.personal import PersonalData
 from licensing.rules.requests import End, Granted, Request, Start
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.storage import register as rows
-from licensing.storage.codec import utc
 from licensing.storage.ledger import Answer, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write
@@ -172,14 +171,14 @@ async def test_only_one_person_of_one_organization_is_touched_beside_live_traffi
             seen.check()
             assert seen.state["in_use"] == 0
             otherwise |= {
-                session: utc(row["ended_at"])
+                session: row["ended_at"]
                 for session, row in seen.ended.items()
-                if utc(row["started_at"]) < clock() and row["ended_at"] - row["started_at"] != USE
+                if row["started_at"] < clock() and row["ended_at"] - row["started_at"] != USE
             }
             left += Counter(
                 names[row["user"]]
                 for row in seen.ended.values()
-                if row["user"] in names and utc(row["started_at"]) < clock()
+                if row["user"] in names and row["started_at"] < clock()
             )
         expected = before[organization].copy()
         if organization == here:

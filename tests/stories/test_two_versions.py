@@ -7,7 +7,6 @@ from licensing.rules.requests import End, Granted, Start
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.totals import aggregate_license, mark_final, save_totals, saved_final_day
 from licensing.storage import register as rows
-from licensing.storage.codec import utc
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables, merge
@@ -76,5 +75,5 @@ async def test_a_correction_keeps_what_a_newer_version_wrote_on_an_ended_session
         PersonQuery(organization_id, user_hash("bob")), session_id, clock() - timedelta(seconds=60)
     )
     ended = (await look(tables, license_id)).ended[session_id]
-    assert utc(ended["ended_at"]) == clock() - timedelta(seconds=60)
+    assert ended["ended_at"] == clock() - timedelta(seconds=60)
     assert ended["newer"] == "kept"

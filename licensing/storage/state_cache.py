@@ -6,10 +6,14 @@ A cached state is a shortcut and never the truth: a plan that rests on a stale o
 import asyncio
 import math
 import time
+from typing import Final
 
 from licensing.rules.model import UNKNOWN, LicenseState, Terms, Unknown, Versioned
 from licensing.rules.seats import Facts, Lapsing
 from licensing.storage.register import Register, StoredState
+
+CONTENDED_SECONDS: Final = 1.0
+"""For so long after a commit has lost to another process, the next ones are likely to."""
 
 
 class StateCache:
@@ -21,6 +25,7 @@ class StateCache:
         self._state: Versioned[LicenseState] | None = None
         self._terms: Terms | None = None  # kept when the state is forgotten
         self._read_at = -math.inf
+        self._lost_at = -math.inf
         self._stores = 0
         self._reading: asyncio.Task[StoredState | None] | None = None
         self.lapsing: Lapsing | None = None
@@ -30,6 +35,11 @@ class StateCache:
         """What a batch can be decided on without reading anything."""
         state: Versioned[LicenseState] | Unknown = self._state or UNKNOWN
         return Facts(state, lapsing=self.lapsing)
+
+    @property
+    def contended(self) -> bool:
+        """Whether other processes change the state at this time."""
+        return time.monotonic() - self._lost_at < CONTENDED_SECONDS
 
     async def get(self, max_age_seconds: float) -> Versioned[LicenseState] | None:
         """The state as of at most `max_age_seconds` ago; concurrent callers share one read."""
@@ -52,6 +62,11 @@ class StateCache:
         """Cache the state that a commit has written."""
         self._stores += 1
         self._set(state, time.monotonic())
+
+    def lost(self) -> None:
+        """Forget the state: another process has written it, and may do so again soon."""
+        self._lost_at = time.monotonic()
+        self.clear()
 
     def clear(self) -> None:
         """Forget the state: it is stale, or nobody knows what became of a commit."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 
 from licensing.errors import ConflictError, UnavailableError
-from licensing.rules.model import EndedSession, LicenseState, Versioned
+from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Versioned
 from licensing.rules.requests import End, Outcome, Request
 from licensing.rules.seats import Facts, Plan, Questions, decide
 from licensing.storage.reads import Reads
@@ -56,16 +56,17 @@ class Answer:
 class _Batch:
     """What a batch of requests has learned and tried so far.
 
-    `cached` are sessions and holders whose rows came from the cache. `sent` are the plans that were sent, by their
-    commit ids. `denied` are sessions with a denial of today. `delays` are the microseconds by which a session's end is
-    put off.
+    `cached` are sessions and holders whose rows came from the cache, `unread` sessions to be read first. `sent` are the
+    plans that were sent, by their commit ids. `conflicts` are counted by the kind of the losing row. `denied` are
+    sessions with a denial of today. `delays` are the microseconds by which a session's end is put off.
     """
 
     requests: Sequence[Request]
     facts: Facts
     cached: set[str] = field(default_factory=set)
+    unread: set[str] = field(default_factory=set)
     sent: dict[str, Plan] = field(default_factory=dict)
-    conflicts: int = 0
+    conflicts: Counter[RowKind] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
     delays: Counter[str] = field(default_factory=Counter)
 
@@ -112,22 +113,33 @@ class Writer:
         raise UnavailableError("too many others change this license at once")
 
     def _batch(self, requests: Sequence[Request]) -> _Batch:
-        """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing."""
-        batch, today = _Batch(requests, self._cache.facts()), self._today()
+        """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing.
+
+        Where other processes change the license at this time, cached rows probably are stale.
+        """
+        batch, today, contended = _Batch(requests, self._cache.facts()), self._today(), self._cache.contended
         for request in requests:
             if isinstance(request, End):
-                if row := self._rows.session(self._license_id, request.session_id):
+                row = self._rows.session(self._license_id, request.session_id)
+                if row and not contended:
                     batch.facts.sessions[request.session_id] = row
                     batch.cached.add(request.session_id)
                     if row.value.shares and (seat := self._rows.seat(self._license_id, row.value.holder)):
                         batch.facts.seats[row.value.holder] = seat
                         batch.cached.add(row.value.holder)
+                else:
+                    batch.unread.add(request.session_id)
             elif self._rows.denied_on(self._license_id, request.session_id) == today:
                 batch.denied.add(request.session_id)
         return batch
 
     async def _attempt(self, batch: _Batch) -> Plan | None:
         """Decide and commit; None where the batch has learned something and must be decided again."""
+        if batch.unread:
+            await self._reads.read(batch.facts, Questions(sessions=batch.unread))
+            batch.unread = set()
+            if self._cache.contended:  # then the state has grown old meanwhile; a lost commit costs more than a read
+                batch.facts.state = UNKNOWN
         decided = decide(batch.facts, batch.requests, self._clock(), TRANSACTION_ROWS - 1)
         if isinstance(decided, Questions):
             if decided.state:
@@ -189,19 +201,20 @@ class Writer:
     ) -> None:
         """Learn from the row at which a transaction conflicts; if the store names none, the state is meant."""
         losing = None if conflict.index is None else changes[conflict.index]
-        batch.conflicts += 1
+        kind = losing.kind if losing else RowKind.STATE
+        batch.conflicts[kind] += 1
         match losing:
             case None | Change(kind=RowKind.STATE):
-                self._cache.clear()
+                self._cache.lost()
                 batch.facts = batch.facts.present()
                 # The read that follows is wait enough; a longer one would let those who just won win again.
-                await backoff(batch.conflicts // 10, 0.005)
+                await backoff(batch.conflicts[kind] // 10, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
                 await self._reads.read(batch.facts, _rows_to_reread(batch, plan, losing))
             case Change(kind=RowKind.ENDED, name=session_id):
                 batch.delays[session_id] += 1
             case Change(kind=RowKind.DENIED, name=session_id):
-                await self._read_denials(batch, [session_id] if batch.conflicts == 1 else plan.denied)
+                await self._read_denials(batch, [session_id] if batch.conflicts[kind] == 1 else plan.denied)
 
     async def _read_denials(self, batch: _Batch, session_ids: Sequence[str]) -> None:
         found = await self._register.denied(self._license_id, session_ids, self._today())
@@ -216,7 +229,7 @@ def _rows_to_reread(batch: _Batch, plan: Plan, losing: Change) -> Questions:
     """What to read after a conflict at a session or a seat: that row and the cached ones, or from the second on all."""
     sessions = {request.session_id for request in batch.requests} | {row.value.session.id for row in plan.ended}
     seats = set(plan.seats)
-    if batch.conflicts == 1:
+    if batch.conflicts[RowKind.ACTIVE] + batch.conflicts[RowKind.SEAT] == 1:
         suspected = {losing.name, *batch.cached}
         return Questions(sessions=sessions & suspected, seats=seats & suspected)
     return Questions(sessions=sessions, seats=seats)

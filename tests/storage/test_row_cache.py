@@ -104,7 +104,7 @@ async def test_a_process_that_never_saw_the_session_reads_one_row(processes: Pro
     assert await other.heartbeat(session_id)
     other.calls()
     assert await other.end(session_id)
-    assert other.calls() == ["get license", "get active", "commit register"]
+    assert other.calls() == ["get active", "get license", "commit register"]
 
 
 async def test_a_heartbeat_on_a_stale_row_is_tried_once_more_and_never_again(processes: Processes) -> None:

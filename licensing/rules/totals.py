@@ -19,11 +19,10 @@ each of them once.
 Left to others: reading, saving, and which days have closed (`licensing.services.totals`).
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import pairwise
 from typing import TypeVar
 
 from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, stays
@@ -121,14 +120,18 @@ def _seconds(held: Iterable[Stay]) -> int:
 
 def _peaks(held: Collection[Stay], begin: datetime) -> list[int]:
     """The most stays at one instant of each of the 24 hours from `begin`."""
-    changes: Counter[datetime] = Counter(stay.since for stay in held)
-    changes.subtract(stay.until for stay in held)
+    # Ends sort before beginnings at the same instant: a stay does not hold at its end.
+    changes = sorted([*((stay.since, 1) for stay in held), *((stay.until, -1) for stay in held)])
     hours = [0] * 24
-    level = 0
-    for at, following in pairwise(sorted(changes)):
-        level += changes[at]
-        for hour in range((at - begin) // HOUR, -((begin - following) // HOUR)):
-            hours[hour] = max(hours[hour], level)
+    hour, until, level = 0, begin + HOUR, 0
+    for at, change in changes:
+        while at > until or (at == until and change > 0):
+            hour += 1
+            until += HOUR
+            hours[hour] = level
+        level += change
+        if level > hours[hour]:
+            hours[hour] = level
     return hours
 
 

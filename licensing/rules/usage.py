@@ -14,7 +14,7 @@ Users, hosts and holders are pseudonyms. They serve to tell one from another, an
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
@@ -91,24 +91,35 @@ def midnight(day: date) -> datetime:
 
 def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime) -> Iterator[Stay]:
     """The stays of all holders within `since` ≤ t < `until`, in no order; those of one holder are disjoint."""
-    changes: defaultdict[str, list[tuple[datetime, int, int]]] = defaultdict(list)
+    held: defaultdict[str, list[Stay]] = defaultdict(list)
     for use in uses:
         begin, end = max(use.started_at, since), min(use.until(as_of), until)
         if begin < end:
-            over = int(use.overdraft)
-            changes[use.holder or use.session_id] += (begin, 1, over), (end, -1, -over)
-    for of_holder in changes.values():
-        running = over = 0
-        begin = since
-        for at, together in groupby(sorted(of_holder), key=lambda change: change[0]):
-            was_running, was_over = running > 0, over > 0
-            for _, one, one_over in together:
-                running += one
-                over += one_over
-            if (was_running, was_over) != (running > 0, over > 0):
-                if was_running:
-                    yield Stay(begin, at, was_over)
-                begin = at
+            held[use.holder or use.session_id].append(Stay(begin, end, use.overdraft))
+    for of_holder in held.values():
+        if len(of_holder) == 1:
+            yield of_holder[0]
+        else:
+            yield from _union(of_holder)
+
+
+def _union(of_holder: Sequence[Stay]) -> Iterator[Stay]:
+    """The stays of one holder, given those of each of its sessions, which may overlap."""
+    changes: list[tuple[datetime, int, int]] = []
+    for stay in of_holder:
+        over = int(stay.overdraft)
+        changes += (stay.since, 1, over), (stay.until, -1, -over)
+    changes.sort()
+    running, over, begin = 0, 0, changes[0][0]
+    for at, together in groupby(changes, key=lambda change: change[0]):
+        was_running, was_over = running > 0, over > 0
+        for _, one, one_over in together:
+            running += one
+            over += one_over
+        if (was_running, was_over) != (running > 0, over > 0):
+            if was_running:
+                yield Stay(begin, at, was_over)
+            begin = at
 
 
 class Retrospect:

@@ -20,7 +20,7 @@ from licensing.rules.retention import year_before
 from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, month_of, with_denials_of
 from licensing.rules.usage import DAY
 from licensing.services.progress import Progress, no_progress
-from licensing.services.totals import OpenSessions, days_back, first_day, open_sessions, saved_final_day, uses_between
+from licensing.services.totals import OpenSessions, days_back, open_sessions, saved_final_day, uses_between
 from licensing.storage.register import Register
 
 CACHE_SECONDS: Final = 60.0
@@ -80,10 +80,9 @@ async def license_totals(
     months = {totals.month: totals async for totals in register.months(license_id)}
     found = LicenseTotals(present.final_before, days, months)
     # A month that is not final is aggregated whole: people come on several of its days.
-    unfinished = (final + DAY).replace(day=1) if final else await first_day(register, license_id, present)
-    oldest = min(max(unfinished, first), as_of.date()) if unfinished else as_of.date()
+    oldest = min(max((final + DAY).replace(day=1), first), as_of.date()) if final else first
     aggregates: dict[str, MonthAggregate] = {}
-    async for aggregate in days_back(register, license_id, oldest, as_of, present):
+    async for aggregate in days_back(register, license_id, oldest, as_of, present, from_first_use=final is None):
         totals, month = aggregate.totals, month_of(aggregate.totals.day)
         aggregates.setdefault(month, MonthAggregate(month)).add(aggregate)
         if totals.day >= first and (final is None or totals.day > final):

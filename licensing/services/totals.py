@@ -1,17 +1,20 @@
 """Usage totals of a license's days and months, from its sessions.
 
-The register is read day by day, going back in time (`licensing.rules.usage.Retrospect`). Only one day of ended sessions
-is in memory, besides those that run across its midnight.
+The register is read once, going back in time (`licensing.rules.usage.Retrospect`): day by day, or several days at once
+where they hold few sessions. In memory are the ended sessions of those days, and the sessions that run across the
+first midnight.
 
 A day's totals are final once nothing can change them: each session that touched the day has ended, or sent a heartbeat
 since. The license state has the last final day, so that a night's work grows only with new sessions.
 """
 
+import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from typing import Final
 
 from licensing.errors import ConflictError
 from licensing.rules.model import EndReason, ended_session
@@ -29,21 +32,29 @@ from licensing.rules.totals import (
 from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
 from licensing.storage.register import TOTALS_ROWS, Register
 
+MOST_DAYS: Final = 8
+"""How many days are read at once, at most."""
+FEW_SESSIONS: Final = 5_000
+"""If fewer ended in the days that were read at once, more days are read next, otherwise fewer."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class OpenSessions:
     """The sessions that were open at a moment, and the instant before which nothing can change any more.
 
-    They are read before the ended ones: a session that ends in between is read twice, and `ended` leaves it out.
+    They are read before the ended ones: a session that ends in between is read twice, and counts as open.
     """
 
     uses: list[Use]
     final_before: datetime
+    _keys: set[tuple[str, datetime]] = field(init=False, repr=False)
 
-    def without_open(self, uses: Iterable[Use]) -> list[Use]:
-        """Those of `uses` that had ended at that moment. A session id may come again."""
-        were_open = {(use.session_id, use.started_at) for use in self.uses}
-        return [use for use in uses if (use.session_id, use.started_at) not in were_open]
+    def __post_init__(self) -> None:
+        self._keys = {(use.session_id, use.started_at) for use in self.uses}
+
+    def __contains__(self, use: Use) -> bool:
+        """Whether a session that is read as ended was open. A session id may come again."""
+        return (use.session_id, use.started_at) in self._keys
 
 
 @dataclass(slots=True)
@@ -75,33 +86,68 @@ async def open_sessions(register: Register, license_id: str, as_of: datetime) ->
             final_before = min(final_before, session.expires_at if session.borrowed else session.heartbeat_at)
             uses.append(Use.of(session))
     # If the moment lies in the past, some have ended since.
-    since = OpenSessions(uses, final_before).without_open([use async for use in register.ended_uses(license_id, as_of)])
-    uses += [replace(use, ended_at=None) for use in since]
+    active = OpenSessions(uses, final_before)
+    uses += [replace(use, ended_at=None) async for use in register.ended_uses(license_id, as_of) if use not in active]
     return OpenSessions([use for use in uses if use.started_at < as_of], final_before)
 
 
 async def days_back(
-    register: Register, license_id: str, oldest: date, as_of: datetime, present: OpenSessions
+    register: Register,
+    license_id: str,
+    oldest: date,
+    as_of: datetime,
+    present: OpenSessions,
+    *,
+    from_first_use: bool = False,
 ) -> AsyncIterator[DayAggregate]:
-    """Aggregate every day from that of `as_of`, which is not over, back to `oldest`."""
+    """Aggregate every day from that of `as_of`, which is not over, back to `oldest`.
+
+    With `from_first_use`, no day before the first start or denial; none at all if there was none.
+    """
     denials: defaultdict[date, list[Denial]] = defaultdict(list)
     async for denial in register.denials(license_id, oldest):
         denials[denial.first_at.date()].append(denial)
-    retrospect = Retrospect(present.uses)
-    day = as_of.date()
-    while day >= oldest:
-        until = min(midnight(day) + DAY, as_of)
-        ended = [use async for use in register.ended_uses(license_id, midnight(day), until)]
-        yield aggregate_day(day, retrospect.day(day, present.without_open(ended)), denials[day], as_of)
-        day -= DAY
+    first = oldest
+    if from_first_use:
+        used = [*denials, *(use.started_at.date() for use in present.uses)]
+        if (end := await register.oldest_end(license_id)) is not None:
+            used.append(end.date())
+        if not used:
+            return
+        first = max(oldest, min(used))
+    retrospect, day, at_once = Retrospect(present.uses), as_of.date(), 1
+    while day >= first:
+        since, until = max(oldest, day - (at_once - 1) * DAY), min(midnight(day) + DAY, as_of)
+        ended: defaultdict[date, list[Use]] = defaultdict(list)
+        began, count = until, 0
+        async for use in register.ended_uses(license_id, midnight(since), until):
+            if use.ended_at is not None and use not in present:
+                ended[use.ended_at.date()].append(use)
+                began, count = min(began, use.started_at), count + 1
+        if from_first_use:
+            first = max(oldest, min(first, began.date()))  # sessions begin on earlier days than they end
+        while day >= max(since, first):
+            # In a thread: a day of many sessions would hold up the event loop.
+            yield await asyncio.to_thread(_aggregate, retrospect, day, ended.pop(day, []), denials[day], as_of)
+            day -= DAY
+        if ended:
+            raise ValueError(f"sessions ended on {min(ended)} by their column, and on another day by their key")
+        at_once = min(2 * at_once, MOST_DAYS) if count < FEW_SESSIONS else max(at_once // 2, 1)
+
+
+def _aggregate(
+    retrospect: Retrospect, day: date, ended: list[Use], denials: list[Denial], as_of: datetime
+) -> DayAggregate:
+    return aggregate_day(day, retrospect.day(day, ended), denials, as_of)
 
 
 async def uses_between(
     register: Register, license_id: str, since: datetime, until: datetime, as_of: datetime, present: OpenSessions
 ) -> list[Use]:
     """The sessions that ran in `since` ≤ t < `until`, as known at a moment."""
-    ended = [use async for use in register.ended_uses(license_id, since, as_of) if use.started_at < until]
-    return present.without_open(ended) + [use for use in present.uses if use.started_at < until]
+    ended = register.ended_uses(license_id, since, as_of)
+    uses = [use async for use in ended if use.started_at < until and use not in present]
+    return uses + [use for use in present.uses if use.started_at < until]
 
 
 async def users_in(register: Register, license_id: str, month: str, as_of: datetime) -> set[str]:
@@ -113,16 +159,6 @@ async def users_in(register: Register, license_id: str, month: str, as_of: datet
         if month_of(day.totals.day) == month:
             users |= day.users
     return users
-
-
-async def first_day(register: Register, license_id: str, present: OpenSessions) -> date | None:
-    """The day of the first start or denial; needed once in a license's life."""
-    first = min((use.started_at for use in present.uses), default=None)
-    async for _, started_at in register.ended_starts(license_id):
-        first = min(first or started_at, started_at)
-    async for denial in register.denials(license_id):
-        return min(first or denial.first_at, denial.first_at).date()  # the first denial comes first
-    return first.date() if first else None
 
 
 async def saved_final_day(register: Register, license_id: str) -> date | None:
@@ -144,20 +180,21 @@ async def aggregate_license(register: Register, license_id: str, as_of: datetime
     aggregate = LicenseAggregate(correction=known.correction if known else "")
     present = await open_sessions(register, license_id, as_of)
     this_month, newest = month_of(as_of.date()), as_of.date() - DAY
+    from_first_use = final is None
     if final is None:
-        first = await first_day(register, license_id, present)
+        first = date.min
     elif final > newest:
         # They were made as of a future time, and lack the sessions since.
         final, first = None, newest.replace(day=1)
     else:
         first = final + DAY
-    if first is None or first > newest:
+    if first > newest:
         return aggregate
     # A month that closes is aggregated from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
     saved_days = {totals.day: totals async for totals in register.days(license_id, first)}
     months: dict[str, MonthAggregate] = {}
-    async for day in days_back(register, license_id, oldest, as_of, present):
+    async for day in days_back(register, license_id, oldest, as_of, present, from_first_use=from_first_use):
         if day.totals.day > newest:
             continue
         if (month := month_of(day.totals.day)) != this_month:
@@ -171,7 +208,8 @@ async def aggregate_license(register: Register, license_id: str, as_of: datetime
         saved = await register.month(license_id, month)
         if saved is None or not outlives_its_sessions(month, as_of):
             aggregate.totals += _to_save(saved, sums.totals())
-    aggregate.final_day = max(min(newest, present.final_before.date() - DAY), final or date.min)
+    if aggregate.days:
+        aggregate.final_day = max(min(newest, present.final_before.date() - DAY), final or date.min)
     return aggregate
 
 

@@ -1,5 +1,6 @@
 """What a process remembers of the rows that it wrote spares reads; where it is wrong, that costs one retry."""
 
+import time
 from datetime import timedelta
 
 import pytest
@@ -184,3 +185,16 @@ def test_the_cache_keeps_so_many_rows_and_those_that_were_written_last(clock: Cl
     assert cache.denied_on("acme", "s2") == now.date()
     cache.store("acme", [rows.heartbeat_change("s1", now, now)], ["5"])
     assert cache.session("acme", "s1") is None, "what the row says now is not known"
+
+
+def test_the_cache_forgets_rows_that_were_not_written_for_a_time(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, now, elapsed = RowCache(seconds=60), clock(), 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: elapsed)
+    session = Session("s1", now, now, now, "u", "h", "i", "p1", "u")
+    cache.store("acme", [start_change(session)], ["1"])
+    elapsed = 50.0
+    cache.store("acme", [seat_change("u", SeatChange(None, 1))], ["2"])
+    elapsed = 61.0
+    cache.store("acme", [], [])
+    assert cache.session("acme", "s1") is None
+    assert cache.seat("acme", "u") is not None

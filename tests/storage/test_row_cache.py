@@ -2,6 +2,7 @@
 
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -106,6 +107,31 @@ async def test_a_process_that_never_saw_the_session_reads_one_row(processes: Pro
     other.calls()
     assert await other.end(session_id)
     assert other.calls() == ["get active", "get license", "commit register"]
+
+
+async def test_a_row_that_was_read_stays_good_when_another_process_wins(
+    processes: Processes, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = processes
+    session_id = new_session_id()
+    await one.start(session_id)
+    commit = other.store.commit
+    lost: list[object] = []
+
+    async def overtaken(*transaction: Any) -> list[str]:
+        if not lost:
+            lost.append(await one.start(new_session_id()))
+        return await commit(*transaction)
+
+    monkeypatch.setattr(other.store, "commit", overtaken)
+    assert await other.end(session_id)
+    assert other.calls() == ["get active", "get license", "commit register", "get license", "commit register"]
+    # For a second, rows are read before the state, which grows old meanwhile.
+    await one.start(session_id := new_session_id())
+    other.calls()
+    assert await other.end(session_id)
+    assert other.calls() == ["get active", "get license", "commit register"]
+    (await look(tables, one.license_id)).check()
 
 
 async def test_a_heartbeat_on_a_stale_row_is_tried_once_more_and_never_again(processes: Processes) -> None:

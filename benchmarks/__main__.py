@@ -15,7 +15,20 @@ from benchmarks.common import ROOT, Bench, Line, azurite, machine
 from licensing.services.service import utc_now
 from tests import factories
 
-BENCHMARKS = ("storm", "heartbeats", "day", "growth", "cold_start", "retention", "client")
+BENCHMARKS = (
+    "storm",
+    "heartbeats",
+    "day",
+    "growth",
+    "evening",
+    "full",
+    "several",
+    "loop",
+    "peer",
+    "cold_start",
+    "retention",
+    "client",
+)
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("what", "service", "naive way", "ratio", "goal")
 INTRODUCTION = """# What it costs
@@ -33,8 +46,8 @@ def measure(name: str, quick: bool) -> Sequence[Line]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         log = folder / "azurite.log"
-        with azurite(log) as storage:
-            bench = Bench(storage, log, factories.new_home(folder / "home"), folder, quick)
+        with azurite(log) as (storage, pid):
+            bench = Bench(storage, log, factories.new_home(folder / "home"), folder, quick, pid)
             lines: Sequence[Line] = asyncio.run(benchmark.run(bench))
     return lines
 

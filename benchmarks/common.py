@@ -5,10 +5,12 @@ import os
 import platform
 import statistics
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
@@ -70,6 +72,11 @@ def digits(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
+def processes_of(count: int) -> str:
+    """So many processes, in words."""
+    return f"{count} process{'es' if count > 1 else ''}"
+
+
 def machine() -> str:
     """This machine, in words that name no one machine: cores, processor, system, Python."""
     model = platform.processor() or platform.machine()
@@ -89,6 +96,7 @@ class Bench:
     home: Home
     folder: Path
     quick: bool
+    azurite_pid: int
 
     def choose(self, full: int, quick: int) -> int:
         """How many, or how often."""
@@ -110,24 +118,30 @@ class Bench:
         await tables.close()
 
 
+class Azurite(NamedTuple):
+    """A running Azurite: its connection string, and its process id."""
+
+    storage: str
+    pid: int
+
+
 @contextmanager
-def azurite(log: Path) -> Iterator[str]:
-    """An Azurite that keeps its rows in memory and writes a line for each call; its connection string."""
+def azurite(log: Path) -> Iterator[Azurite]:
+    """An Azurite that keeps its rows in memory and writes a line for each call."""
     port = free_port()
     timeouts = ROOT / "benchmarks" / "timeouts.cjs"
     os.environ["NODE_OPTIONS"] = f'--max-old-space-size={AZURITE_MEBIBYTES} --require "{timeouts}"'
     with log.open("wb") as lines:
         process = start_azurite(port, None, lines)
     try:
-        yield local_storage(port)
+        yield Azurite(local_storage(port), process.pid)
     finally:
         stop(process)
 
 
 def cpu_seconds(pid: int) -> float:
-    """The processor time of a process up to now, in seconds (Linux; its clock ticks a hundred times a second)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """The processor time of a process up to now, in seconds (Linux: the clock of clock_getcpuclockid(3))."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
 def resident_mebibytes(pid: int) -> float:
@@ -136,8 +150,15 @@ def resident_mebibytes(pid: int) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
+LINE_BYTES = 2**20
+"""The longest line that a process of a benchmark answers."""
+
+
 class Worker:
-    """A process of a benchmark that says when it is ready, goes on a word, and answers with one line."""
+    """A process of a benchmark that says when it is ready.
+
+    It goes on a word and answers with what it prints, or it answers each question with a line until it is closed.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -147,7 +168,7 @@ class Worker:
         """Run a module, and wait until it is ready."""
         pipe = asyncio.subprocess.PIPE
         words = [sys.executable, "-m", module, *map(str, arguments)]
-        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, cwd=ROOT)
+        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, cwd=ROOT, limit=LINE_BYTES)
         if process.stdout is None or await process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{module} did not start")
         return cls(process)
@@ -158,6 +179,20 @@ class Worker:
         if self._process.returncode != 0:
             raise RuntimeError("a process of the benchmark has failed; its messages are above")
         return answer.decode()
+
+    async def ask(self, question: str) -> str:
+        """Send a question of one line; the line that it answers."""
+        if self._process.stdin is None or self._process.stdout is None:
+            raise RuntimeError("the process has no pipes")
+        self._process.stdin.write(f"{question}\n".encode())
+        answer = await self._process.stdout.readline()
+        if not answer:
+            raise RuntimeError("a process of the benchmark has failed; its messages are above")
+        return answer.decode()
+
+    async def close(self) -> None:
+        """End one that answers questions."""
+        await self._process.communicate(b"")  # which closes its input
 
 
 def await_go() -> None:

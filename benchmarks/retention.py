@@ -48,7 +48,7 @@ async def run(bench: Bench) -> list[Line]:
     size = bench.ended(QUICK_ROWS)
     lines = []
     with azurite(bench.folder / "retention.log") as one, azurite(bench.folder / "naive.log") as other:
-        stores = dict(zip(WAYS, (one, other), strict=True))
+        stores = dict(zip(WAYS, (one.storage, other.storage), strict=True))
         few = bench.choose(*FEW_ROWS)
         for count, overdue, rounds in ((few, few, bench.choose(ROUNDS, 1)), (size, min(size // 2, MOST_OVERDUE), 1)):
             measured = [await side_by_side(stores, count, overdue) for _ in range(rounds)]

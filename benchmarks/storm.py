@@ -15,7 +15,7 @@ from azure.core.exceptions import ResourceExistsError
 from azure.data.tables import TableTransactionError
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from benchmarks.common import Bench, Line, Worker, await_go
+from benchmarks.common import Bench, Line, Worker, await_go, processes_of
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import Person, Terms
 from licensing.rules.requests import Granted, Start
@@ -38,7 +38,7 @@ async def run(bench: Bench) -> list[Line]:
             naive, naive_calls = await storm(bench, tables, "naive", processes, starts, seats)
             rounds = [await storm(bench, tables, "ledger", processes, starts, seats) for _ in range(bench.choose(5, 3))]
             seconds, calls = zip(*rounds, strict=True)
-            what = f"{starts} starts on {seats} seats, {processes} process{'es' if processes > 1 else ''}"
+            what = f"{starts} starts on {seats} seats, {processes_of(processes)}"
             lines += [
                 Line(f"{what}: time (naive: read-modify-retry)", "s", seconds, [naive] * len(seconds), goal),
                 Line(f"{what}: storage calls per start", "", calls, (), 0.1 if processes == 1 else 0.4),

@@ -20,6 +20,7 @@ BENCHMARKS = (
     "heartbeats",
     "day",
     "growth",
+    "triggers",
     "evening",
     "full",
     "several",

@@ -63,6 +63,8 @@ class Line:
 
 def spread(values: Sequence[float]) -> str:
     """The median, and in brackets the least and the most where there are several."""
+    if not values:
+        return "not measured"
     middle = digits(statistics.median(values))
     return middle if len(values) == 1 else f"{middle} [{digits(min(values))}–{digits(max(values))}]"
 

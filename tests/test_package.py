@@ -4,9 +4,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from licensing.cli.home import Home
 from licensing.services.retention import RetentionResult
 from licensing.services.sweep import Swept
 from tests import factories
+from tests.cloud import bare, install, new_environment, python_of_the_cloud, run
 from tests.infra import policy
 
 ROOT = Path(__file__).parents[1]
@@ -44,25 +44,6 @@ def packaged() -> set[str]:
     return found
 
 
-def run(command: list[str], environment: Mapping[str, str] | None = None, said: str = "") -> str:
-    """Run a program, which has to succeed; what it printed."""
-    done = subprocess.run(command, env=environment, input=said, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def bare() -> dict[str, str]:
-    """This process's environment without anything that would bring this tree or its settings along."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("LICENSING_", "PYTHON"))}
-
-
-def install(python: Path, *files: str) -> None:
-    """Install requirements from the package index."""
-    wanted = [word for file in files for word in ("-r", str(ROOT / file))]
-    options = ["--quiet", "--disable-pip-version-check", "--no-compile"]
-    run([str(python), "-m", "pip", "install", *options, *wanted], bare())
-
-
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, unpacked."""
@@ -73,28 +54,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def python_of_the_cloud() -> str | None:
-    """A Python 3.13, wherever this machine has one."""
-    found = [sys.executable, shutil.which("python3.13")]
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    found += map(str, sorted(root.glob("versions/3.13.*/bin/python")))
-    for python in filter(None, found):
-        version = subprocess.run(
-            [python, "-c", "import sys; print(*sys.version_info[:2])"], capture_output=True, text=True, check=False
-        )
-        if version.returncode == 0 and version.stdout.split() == ["3", "13"]:
-            return python
-    return None
-
-
 @pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has what the package asks for and nothing else: the cloud's, where this machine has it."""
     folder = tmp_path_factory.mktemp("alone")
-    run([python_of_the_cloud() or sys.executable, "-m", "venv", str(folder)], bare())
-    python = folder / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    install(python, "requirements.txt")
-    return python
+    return new_environment(python_of_the_cloud() or sys.executable, folder, "requirements.txt")
 
 
 def documented() -> set[str]:

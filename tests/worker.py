@@ -42,11 +42,9 @@ class Protos:
         return Message
 
 
-async def main(package: str) -> dict[str, Any]:
-    """Index and invoke."""
+async def indexed(package: str) -> dict[str, Any]:
+    """What the library finds in a package that can be imported: its functions by name."""
     from azure_functions_runtime import functions_metadata_request, worker_init_request
-    from azure_functions_runtime.bindings.datumdef import Datum
-    from azure_functions_runtime.native_invocation import invocation_request_native
 
     start = SimpleNamespace(capabilities={}, function_app_directory=package)
     request = SimpleNamespace(
@@ -55,41 +53,66 @@ async def main(package: str) -> dict[str, Any]:
     begun = await worker_init_request(request)
     if begun.result.status != Message.Success:
         raise SystemExit(f"the worker did not start: {vars(begun.result.exception)}")
-    found = {each.name: each for each in (await functions_metadata_request(request)).function_metadata_results}
+    return {each.name: each for each in (await functions_metadata_request(request)).function_metadata_results}
 
-    async def invoke(name: str, **inputs: Any) -> Any:
-        ok, result, _, text, trace = await invocation_request_native(
-            str(uuid.uuid4()), found[name].function_id, list(inputs.items()), {}
-        )
-        if not ok:
-            raise SystemExit(f"{name}: {text}\n{trace}")
-        return result
+
+def http_request(
+    method: str, url: str, headers: Mapping[str, str], body: bytes, params: Mapping[str, str] | None = None
+) -> Any:
+    """A request as the library gets it."""
+    from azure_functions_runtime.bindings.datumdef import Datum
+
+    fields = {
+        "method": Datum(method, "string"),
+        "url": Datum(url, "string"),
+        "headers": {name: Datum(value, "string") for name, value in headers.items()},
+        "query": {},
+        "params": {name: Datum(value, "string") for name, value in (params or {}).items()},
+        "body": Datum(body, "bytes"),
+    }
+    return Datum(fields, "http")
+
+
+def http_reply(value: Any) -> tuple[int, str]:
+    """The status and the body of what the library gives for a reply."""
+    return int(value.value["status_code"].value), bytes(value.value["body"].value).decode()
+
+
+async def invoke(function_id: str, **inputs: Any) -> Any:
+    """Invoke a function; what it gave. A failure ends the process."""
+    from azure_functions_runtime.native_invocation import invocation_request_native
+
+    ok, result, _, text, trace = await invocation_request_native(
+        str(uuid.uuid4()), function_id, list(inputs.items()), {}
+    )
+    if not ok:
+        raise SystemExit(f"{text}\n{trace}")
+    return result
+
+
+async def main(package: str) -> dict[str, Any]:
+    """Index and invoke."""
+    from azure_functions_runtime.bindings.datumdef import Datum
+
+    found = await indexed(package)
 
     async def http(
         name: str, method: str, path: str, body: str = "", lease: str = "", params: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        text = {"type": "string"}
-        bearer = {"authorization": Datum(f"Bearer {lease}", **text)} if lease else {}
-        fields = {
-            "method": Datum(method, **text),
-            "url": Datum(f"https://licensing.example/api/{path}", **text),
-            "headers": {
-                "x-forwarded-for": Datum("198.51.100.7:50123", **text),
-                "content-type": Datum("application/json", **text),
-                "content-length": Datum(str(len(body)), **text),
-                **bearer,
-            },
-            "query": {},
-            "params": {name: Datum(value, **text) for name, value in (params or {}).items()},
-            "body": Datum(body.encode(), type="bytes"),
+        headers = {
+            "x-forwarded-for": "198.51.100.7:50123",
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            **({"authorization": f"Bearer {lease}"} if lease else {}),
         }
-        reply = (await invoke(name, req=Datum(fields, type="http"))).value
-        return {"status": int(reply["status_code"].value), "body": bytes(reply["body"].value).decode()}
+        request = http_request(method, f"https://licensing.example/api/{path}", headers, body.encode(), params)
+        status, said = http_reply(await invoke(found[name].function_id, req=request))
+        return {"status": status, "body": said}
 
     timer = Datum(json.dumps({"Schedule": {}, "ScheduleStatus": None, "IsPastDue": False}), type="json")
     for name in ("sweep", "retention"):
-        await invoke(name, timer=timer)
-    await invoke("warmup", instance=Datum("", type="string"))
+        await invoke(found[name].function_id, timer=timer)
+    await invoke(found["warmup"].function_id, instance=Datum("", type="string"))
     answers = {name: await http(name, "GET", path) for name, path in GETS.items()}
     begin = sys.stdin.read()
     answers["session_start"] = started = await http("session_start", "POST", "sessions", begin)

@@ -54,9 +54,10 @@ def by_the_sdk() -> tuple[Prepare, Read]:
 
 async def by_the_worker() -> tuple[Prepare, Read]:
     """Have the platform's library index the app and call the functions."""
-    sys.path.append(ROOT)
+    sys.path.insert(0, ROOT)
     from tests import worker
 
+    sys.path.pop(0)
     found = await worker.indexed(sys.path[0])
 
     def prepare(name: str, method: str, url: str, headers: dict[str, str], body: str) -> Invocation:

@@ -150,15 +150,10 @@ async def _on_unavailable(_: Request, __: UnavailableError) -> Response:
     return problem("storage-unavailable")
 
 
-async def _on_unexpected(_: Request, __: Exception) -> Response:
-    return problem("service-unavailable")  # the middleware logs the error
-
-
 HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]]] = {
     RequestValidationError: _on_malformed,
     HTTPException: _on_http,
     UnavailableError: _on_unavailable,
-    Exception: _on_unexpected,
 }
 
 

@@ -7,12 +7,13 @@ from starlette.responses import Response
 
 import licensing
 from licensing.api import problems, schemas
+from licensing.api.routing import QuickRoute
 from licensing.errors import TokenError
 from licensing.rules.license import Refusal
 from licensing.services.service import Service
 from licensing.services.sessions import Gone, Running
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=QuickRoute)
 
 SessionId = Annotated[schemas.SessionId, Path(alias="session", description="the session's id")]
 

@@ -6,7 +6,15 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, Field, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from licensing.api.problems import Seats
 from licensing.rules.license import Address, ClientHash
@@ -36,7 +44,21 @@ def rfc3339(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-class StartBody(BaseModel, extra="forbid", strict=True):
+class RequestBody(BaseModel, extra="forbid", strict=True):
+    """A body that a program sends."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_one_unknown_field(cls, body: Any) -> Any:
+        """Leave out all unknown fields but one: each would be an error, and the reply names the first."""
+        fields = cls.model_fields
+        if not isinstance(body, dict) or len(body) <= len(fields):
+            return body
+        unknown = next(name for name in body if name not in fields)
+        return {name: value for name, value in body.items() if name in fields or name == unknown}
+
+
+class StartBody(RequestBody):
     """A program starts."""
 
     license: Annotated[str, Field(min_length=1, description="the JWS line of the license file")]
@@ -53,7 +75,7 @@ class StartBody(BaseModel, extra="forbid", strict=True):
         return StartRequest(self.license, self.session, self.user, self.host, self.nonce, self.borrow_seconds)
 
 
-class HeartbeatBody(BaseModel, extra="forbid", strict=True):
+class HeartbeatBody(RequestBody):
     """A program still runs."""
 
     nonce: Nonce
@@ -81,15 +103,15 @@ class RunningReply(BaseModel):
     @classmethod
     def of(cls, running: Running, settings: Settings) -> "RunningReply":
         """The reply to a start or heartbeat that succeeded."""
-        return cls.model_construct(
+        return cls(
             session=running.session_id,
             lease=running.lease_token,
             expires_at=running.expires_at,
             heartbeat_seconds=running.heartbeat_seconds,
-            seats=Seats.model_construct(in_use=running.in_use, total=running.seats),
+            seats=Seats(in_use=running.in_use, total=running.seats),
             overdraft=running.overdraft,
             recorded=running.recorded,
-            policy=Policy.model_construct(version=settings.policy_version, url=settings.policy_url),
+            policy=Policy(version=settings.policy_version, url=settings.policy_url),
         )
 
 

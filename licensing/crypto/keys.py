@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Container
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -11,6 +12,9 @@ from licensing.crypto.pseudonyms import base64url, from_base64url
 
 Jwk = dict[str, Any]
 Key = TypeVar("Key")
+
+GENUINE_TOKENS: Final = 50_000
+"""How many genuine tokens a set of keys knows, in at most 10 MB: more than one process's sessions."""
 
 
 def thumbprint(jwk: Jwk) -> str:
@@ -64,14 +68,38 @@ def _keys(jwks: object, read: Callable[[Jwk], Key], *, private: bool) -> dict[st
     return keys
 
 
+class GenuineTokens:
+    """The tokens that one set of keys has signed or verified last, by their digests; it holds no token.
+
+    A digest is of a whole token: header, claims and signature. One that differs in a character is another token.
+    """
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def __contains__(self, token: str) -> bool:
+        return _digest(token) in self._digests
+
+    def add(self, token: str) -> None:
+        """Note a token whose signature is genuine under these keys."""
+        self._digests[_digest(token)] = None
+        if len(self._digests) > GENUINE_TOKENS:
+            self._digests.popitem(last=False)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
 class VerifyingKeys:
-    """Public keys by their id.
+    """Public keys by their id. After a rotation, a process has a new set of keys, which knows no token.
 
     Raises ValueError, whose text shows no key, if `jwks` is no parsed public JWKS.
     """
 
     def __init__(self, jwks: object) -> None:
         self.keys = _keys(jwks, _public, private=False)
+        self.genuine = GenuineTokens()
 
 
 class SigningKeys(VerifyingKeys):
@@ -84,6 +112,7 @@ class SigningKeys(VerifyingKeys):
         self.private = _keys(jwks, _private, private=True)
         self.keys = {kid: key.public_key() for kid, key in self.private.items()}
         self.kid = next(iter(self.private))
+        self.genuine = GenuineTokens()
 
     def chosen(self, trusted: Container[str]) -> str:
         """The id of the first key whose id is in `trusted`; the current key's if none is."""

@@ -6,7 +6,8 @@ The rules, which hold before any content of a token is used:
 - three parts in base64url without padding, each in its only valid spelling;
 - a header of exactly `alg`, `kid` and `typ`; `alg` EdDSA and nothing else; the `typ` that the caller expects;
 - a `kid` among the keys that the caller trusts for this type;
-- a signature by that key over exactly this header and this payload.
+- a signature by that key over exactly this header and this payload. It is verified once: a set of keys knows the tokens
+  that it has signed or verified last.
 
 There is no algorithm to choose, so there is none to confuse. Why no JOSE library: docs/adr/0026.
 
@@ -20,6 +21,7 @@ Left to others: dates and everything else that a genuine license says (`licensin
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -37,14 +39,20 @@ REPORT_TYPE, REPORT_LIMIT = "report+jwt", 2 * 1024
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
     """Sign claims with the one of `keys` that `kid` names, by default the current one."""
+    return _signed(_json(claims), typ, keys, kid)
+
+
+def _signed(payload: bytes, typ: str, keys: SigningKeys, kid: str | None) -> str:
     kid = kid or keys.kid
-    content = f"{_part({'alg': 'EdDSA', 'kid': kid, 'typ': typ})}.{_part(claims)}"
-    return f"{content}.{base64url(keys.private[kid].sign(content.encode()))}"
+    content = f"{_header(kid, typ)}.{base64url(payload)}"
+    token = f"{content}.{base64url(keys.private[kid].sign(content.encode()))}"
+    keys.genuine.add(token)
+    return token
 
 
 def signed_by(token: str) -> str:
     """The id of the key that signed a token, which was verified before: nothing is checked here."""
-    return str(_object(from_base64url(token.partition(".")[0]))["kid"])
+    return str(_members(token.partition(".")[0])["kid"])
 
 
 def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str, Any]:
@@ -52,8 +60,9 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
     if len(token) > limit:
         raise TokenError(Flaw.OVERSIZE, f"is larger than {limit} characters")
     try:
-        header_part, payload, signature = map(from_base64url, token.split("."))
-        header = _object(header_part)
+        first, *others = token.split(".")
+        payload, signature = map(from_base64url, others)
+        header = _members(first)
         if not payload or not signature or not isinstance(header.get("kid", ""), str):
             raise ValueError
     except (ValueError, RecursionError):
@@ -65,10 +74,12 @@ def verified(token: str, typ: str, keys: VerifyingKeys, limit: int) -> dict[str,
     key = keys.keys.get(header["kid"])
     if key is None:
         raise TokenError(Flaw.UNKNOWN_KEY, "is signed with a key that is not trusted here")
-    try:
-        key.verify(signature, token.rpartition(".")[0].encode())
-    except InvalidSignature:
-        raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+    if token not in keys.genuine:
+        try:
+            key.verify(signature, token.rpartition(".")[0].encode())
+        except InvalidSignature:
+            raise TokenError(Flaw.FORGED, "was altered after it was signed, or is forged") from None
+        keys.genuine.add(token)
     try:
         return _object(payload)
     except (ValueError, RecursionError):
@@ -82,8 +93,19 @@ def _object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _part(value: Mapping[str, Any]) -> str:
-    return base64url(json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode())
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+@lru_cache
+def _header(kid: str, typ: str) -> str:
+    return base64url(_json({"alg": "EdDSA", "kid": kid, "typ": typ}))
+
+
+@lru_cache
+def _members(header: str) -> Mapping[str, Any]:
+    """What an encoded header holds; nearly all tokens share one."""
+    return _object(from_base64url(header))
 
 
 def license_text(file: str) -> str:
@@ -154,7 +176,7 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
 
 def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
     """Sign a lease with the lease key that `kid` names, by default the current one."""
-    return sign(lease.claims(), LEASE_TYPE, keys, kid)
+    return _signed(lease.model_dump_json(by_alias=True).encode(), LEASE_TYPE, keys, kid)
 
 
 class ReportPass(BaseModel, frozen=True, extra="ignore", populate_by_name=True, strict=True):

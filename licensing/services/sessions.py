@@ -111,9 +111,9 @@ class Sessions:
         def expired(terms: Terms) -> Refusal | None:
             return Refusal.EXPIRED if now >= terms.valid_until else None
 
-        if refusal := await self._refusal(lease.license_id, expired):
+        state, refusal = await self._state(lease.license_id, expired)
+        if refusal:
             return Refused(refusal)
-        state = await self.ledger.state(lease.license_id, self.settings.status_cache_seconds)
         if state is None and (state := await self.ledger.state(lease.license_id)) is None:
             return Gone()  # only by a fresh read: another process may just have made its first start
         renewed = self._renewed(lease, state.terms, nonce, now)
@@ -141,17 +141,17 @@ class Sessions:
             raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")
         return lease
 
-    async def _refusal(self, license_id: str, by_terms: Callable[[Terms], Refusal | None]) -> Refusal | None:
-        """A refusal by the license state, first by a cached one, then confirmed by a fresh one."""
-        refusal = None
+    async def _state(
+        self, license_id: str, by_terms: Callable[[Terms], Refusal | None]
+    ) -> tuple[LicenseState | None, Refusal | None]:
+        """The license state, and a refusal by it: first by a cached one, then confirmed by a fresh one."""
+        state = refusal = None
         for max_age_seconds in (self.settings.status_cache_seconds, 0):
             state = await self.ledger.state(license_id, max_age_seconds)
-            if state is None:
-                return None
-            refusal = Refusal.SUSPENDED if state.suspended else by_terms(state.terms)
+            refusal = _refusal(state, by_terms)
             if refusal is None:
-                return None
-        return refusal
+                break
+        return state, refusal
 
     def _granted(self, license: License, request: StartRequest, granted: Granted, state: LicenseState) -> Running:
         session, now = granted.session, self.clock()
@@ -177,7 +177,8 @@ class Sessions:
         def superseded(newest: Terms) -> Refusal | None:
             return Refusal.SUPERSEDED if newest.serial > terms.serial else None
 
-        if refusal := await self._refusal(license.id, superseded):
+        _, refusal = await self._state(license.id, superseded)
+        if refusal:
             return Refused(refusal)
         expires_at, _ = terms.lease_end(now, request.borrow_seconds)
         return self._granted(license, request, Granted(None, expires_at), LicenseState(terms))
@@ -202,3 +203,9 @@ class Sessions:
             recorded=recorded,
             repeat=repeat,
         )
+
+
+def _refusal(state: LicenseState | None, by_terms: Callable[[Terms], Refusal | None]) -> Refusal | None:
+    if state is None:
+        return None
+    return Refusal.SUSPENDED if state.suspended else by_terms(state.terms)

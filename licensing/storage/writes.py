@@ -71,6 +71,7 @@ class Rejected:
     index: int | None = None
 
 
+_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # `dumps` would make an encoder for each row
 _METHODS: Final = {"create": "POST", "merge": "PATCH", "put": "PUT", "delete": "DELETE"}
 
 
@@ -88,7 +89,7 @@ def single(endpoint: str, table: str, partition: str, write: Write) -> Message:
         return Message("DELETE", url, headers, "")
     headers["Content-Type"] = "application/json"
     row = {"PartitionKey": partition, "RowKey": write.key, **_typed(write.columns)}
-    return Message(_METHODS[write.verb], url, headers, json.dumps(row, separators=(",", ":")))
+    return Message(_METHODS[write.verb], url, headers, _json(row))
 
 
 # No line of a part looks like a boundary: keys are quoted, and JSON escapes line feeds. Azurite knows boundaries by
@@ -139,7 +140,8 @@ def rejected(status: int, body: bytes) -> Rejected:
 
 def quoted(key: str) -> str:
     """A key as it stands between quotes in a URL."""
-    return quote(key.replace("'", "''"), safe="")
+    # `quote` is quick with a text that it leaves as it is, as it does keys but for their colons.
+    return quote(key.replace("'", "''"), safe=":").replace(":", "%3A")
 
 
 def utc_text(moment: datetime) -> str:

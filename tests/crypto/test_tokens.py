@@ -6,14 +6,15 @@ import math
 import string
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.crypto.keys import SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
+from licensing.crypto import keys as keys_module
+from licensing.crypto.keys import GenuineTokens, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url, from_base64url
 from licensing.crypto.tokens import (
     LEASE_LIMIT,
@@ -38,14 +39,38 @@ LICENSE_JWS: str = LICENSES["cases"][0]["jws"]
 LEASE_JWS: str = LEASES["cases"][0]["jws"]
 
 Read = Callable[[str], object]
+Token = TypeVar("Token", License, Lease)
 
 
 def read_as_license(token: str) -> License:
-    return read_license(token, VerifyingKeys(LICENSES["trusted"]))
+    return read_twice(read_license, token, LICENSES["trusted"], LICENSE_JWS)
 
 
 def read_as_lease(token: str) -> Lease:
-    return read_lease(token, VerifyingKeys(LEASES["trusted"]))
+    return read_twice(read_lease, token, LEASES["trusted"], LEASE_JWS)
+
+
+def read_twice(read: Callable[[str, VerifyingKeys], Token], token: str, trusted: object, genuine: str) -> Token:
+    """Read by keys that know no token, and by keys that know a genuine one, as those of a running process do."""
+    fresh, knowing = VerifyingKeys(trusted), VerifyingKeys(trusted)
+    read(genuine, knowing)
+    if flaw := flaw_of_any(lambda: read(token, fresh)):
+        with pytest.raises(TokenError) as again:
+            read(token, knowing)
+        assert again.value.flaw == flaw
+    found = read(token, knowing)
+    assert found == read(token, fresh)
+    assert read(token, knowing) == found, "now it is known"
+    return found
+
+
+def flaw_of_any(read: Callable[[], object]) -> Flaw | None:
+    """The flaw for which a token is refused; None if it is read."""
+    try:
+        read()
+    except TokenError as error:
+        return error.flaw
+    return None
 
 
 KINDS = pytest.mark.parametrize(
@@ -429,6 +454,24 @@ def test_a_contradiction_is_explained_without_the_value() -> None:
         read_as_license(sign(claims, LICENSE_TYPE, SigningKeys(ISSUER)))
     assert "salt" in str(caught.value)
     assert "not a salt" not in str(caught.value)
+
+
+def test_a_token_that_was_signed_here_is_genuine_until_the_keys_are_others() -> None:
+    keys = SigningKeys({"keys": [new_private_jwk()]})
+    token = write_lease(read_as_lease(LEASE_JWS), keys)
+    assert token in keys.genuine
+    assert read_lease(token, keys) == read_as_lease(LEASE_JWS)
+    rotated = SigningKeys({"keys": [new_private_jwk()]})
+    assert token not in rotated.genuine
+    assert flaw_of(lambda each: read_lease(each, rotated), token) == Flaw.UNKNOWN_KEY
+
+
+def test_so_many_tokens_are_known_and_those_that_came_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "GENUINE_TOKENS", 2)
+    known = GenuineTokens()
+    for token in ("first", "second", "third"):
+        known.add(token)
+    assert [token in known for token in ("first", "second", "third")] == [False, True, True]
 
 
 def test_an_expired_lease_is_still_genuine() -> None:

@@ -19,6 +19,7 @@ COPIED: Final = ("licensing", "client", "tests", "function_app.py", "host.json",
 SEATS: Final = "rules/test_seats.py"
 RULES: Final = "rules/test_seats_at_random.py"
 LEDGER: Final = "storage/test_ledger.py"
+TOKENS: Final = "crypto/test_tokens.py"
 ROW_CACHE: Final = "storage/test_row_cache.py"
 MACHINE: Final = "faults/test_state_machine.py"
 MATRIX: Final = "faults/test_every_fault.py"
@@ -144,6 +145,12 @@ PLANTED: Final = {
     ),
     "what a process has written is not remembered": Planted(
         "storage/writer.py", "self._rows.store(self._license_id, changes, etags)", "pass", (ROW_CACHE,)
+    ),
+    "a token is known by its signature alone": Planted(
+        "crypto/keys.py",
+        "hashlib.sha256(token.encode())",
+        'hashlib.sha256(token.rpartition(".")[2].encode())',
+        (TOKENS,),
     ),
     # The store.
     "a column that holds its field's default is not written": Planted(

@@ -28,6 +28,7 @@ BENCHMARKS = (
     "peer",
     "cold_start",
     "retention",
+    "rows",
     "client",
 )
 RESULTS = Path(__file__).with_name("RESULTS.md")

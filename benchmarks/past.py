@@ -12,22 +12,24 @@ from licensing.storage.bulk import PARALLEL
 from licensing.storage.retry import with_retries
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, Write, put
 
+SECOND = timedelta(seconds=1)
 
-async def fill(tables: Tables, license_id: str, count: int, before: datetime) -> None:
-    """So many sessions that ended a second apart, the last of them a minute before a time."""
+
+async def fill(tables: Tables, license_id: str, count: int, before: datetime, apart: timedelta = SECOND) -> None:
+    """So many sessions that ended so far apart, the last of them a minute before a time."""
     places = asyncio.Semaphore(PARALLEL)
     async with asyncio.TaskGroup() as tasks:
-        for batch in batches(count, before):
+        for batch in batches(count, before, apart):
             await places.acquire()
             task = tasks.create_task(with_retries(partial(tables.commit, "register", license_id, batch)))
             task.add_done_callback(lambda _: places.release())
 
 
-def batches(count: int, before: datetime) -> Iterator[list[Write]]:
+def batches(count: int, before: datetime, apart: timedelta = SECOND) -> Iterator[list[Write]]:
     """Their rows by the transaction, the oldest first."""
     for first in range(0, count, TRANSACTION_ROWS):
         yield [
-            ended(number, before - timedelta(seconds=60 + count - number))
+            ended(number, before - timedelta(seconds=60) - (count - number) * apart)
             for number in range(first, min(first + TRANSACTION_ROWS, count))
         ]
 

@@ -1,7 +1,7 @@
 """Reads as the Table service's protocol has them: a row by its keys, and the rows that pass a filter, by pages.
 
-The SDK makes an object of each row and of many a column, which takes some 90 microseconds a row; JSON takes 6
-(docs/adr/0030). A test compares what both read.
+The SDK makes an object of each row and of many a column. That takes 90 microseconds of processor time a row in place of
+3 to 8 (docs/adr/0030). A test compares what both read.
 
 https://learn.microsoft.com/rest/api/storageservices/query-entities
 """

@@ -1,7 +1,7 @@
 """The batch queue of group commit: requests that arrive while a batch is handled form the next batch.
 
-No timer collects a batch: a lone request is handled at once. One batch at a time, so the handler never runs
-concurrently with itself.
+No timer collects a batch: a lone request is handled at once, unless other processes have to get their turn. One batch
+at a time, so the handler never runs concurrently with itself.
 """
 
 import asyncio
@@ -17,15 +17,25 @@ WAIT_SECONDS = 9.0
 """The longest wait for an answer, the time in the queue included."""
 
 
+async def no_pause() -> None:
+    """Take the next batch at once."""
+
+
 class BatchQueue(Generic[Item, Answer]):
     """A queue with one handler.
 
     `handle` takes all queued items and returns answers by their places; it answers at least one. Items without an
     answer stay in the queue, ahead of later ones. An exception that it raises goes to all callers of the batch.
+    `pause` is awaited before each batch.
     """
 
-    def __init__(self, handle: Callable[[Sequence[Item]], Awaitable[dict[int, Answer]]]) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Sequence[Item]], Awaitable[dict[int, Answer]]],
+        pause: Callable[[], Awaitable[None]],
+    ) -> None:
         self._handle = handle
+        self._pause = pause
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._running: asyncio.Task[None] | None = None
 
@@ -52,6 +62,7 @@ class BatchQueue(Generic[Item, Answer]):
     async def _run(self) -> None:
         try:
             while self._waiting:
+                await self._pause()
                 batch, self._waiting = self._waiting, []
                 try:
                     answers = await self._handle([item for item, _ in batch])

@@ -20,7 +20,7 @@ from typing import Final
 from licensing.errors import ConflictError
 from licensing.rules.model import LicenseState, Session, Status
 from licensing.rules.requests import Request
-from licensing.storage.batching import BatchQueue
+from licensing.storage.batching import BatchQueue, no_pause
 from licensing.storage.heartbeats import Heartbeat, HeartbeatWriter
 from licensing.storage.register import Register, new_commit_id, state_change
 from licensing.storage.row_cache import RowCache
@@ -108,8 +108,9 @@ class _License:
 
     def __init__(self, register: Register, license_id: str, rows: RowCache, clock: Callable[[], datetime]) -> None:
         self.cache = StateCache(register, license_id)
-        self.requests = BatchQueue(Writer(register, license_id, self.cache, rows, clock).handle)
-        self.heartbeats = BatchQueue(HeartbeatWriter(register, license_id, rows).handle)
+        writer = Writer(register, license_id, self.cache, rows, clock)
+        self.requests = BatchQueue(writer.handle, writer.pause)
+        self.heartbeats = BatchQueue(HeartbeatWriter(register, license_id, rows).handle, no_pause)
 
     @property
     def idle(self) -> bool:

@@ -38,7 +38,7 @@ from licensing.storage.register import (
     start_change,
     state_change,
 )
-from licensing.storage.retry import backoff, batch_deadline
+from licensing.storage.retry import backoff, batch_deadline, turn_of_others
 from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
 from licensing.storage.tables import TRANSACTION_ROWS
@@ -111,6 +111,11 @@ class Writer:
             if time.monotonic() > deadline:
                 break
         raise UnavailableError("too many others change this license at once")
+
+    async def pause(self) -> None:
+        """Give other processes that change the license their turn; meanwhile the next batch grows."""
+        if self._cache.contended:
+            await turn_of_others()
 
     def _batch(self, requests: Sequence[Request]) -> _Batch:
         """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing.

@@ -59,7 +59,7 @@ class RequestMiddleware:
             if body is None:
                 await problems.problem("request-too-large")(scope, receive, reply)
                 return
-            await self.app(scope, _replay(body, receive), reply)
+            await self.app(scope, _replay(body), reply)
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             _log.error("unexpected %s in %s line %s", type(error).__name__, where.name, where.lineno)
@@ -85,14 +85,10 @@ async def _body(scope: Scope, receive: Receive) -> bytes | None:
             return body
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
-    waiting = True
+def _replay(body: bytes) -> Receive:
+    """Receive a body that was read, as often as it is asked for."""
 
     async def replayed() -> Message:
-        nonlocal waiting
-        if waiting:
-            waiting = False
-            return {"type": "http.request", "body": body, "more_body": False}
-        return await receive()
+        return {"type": "http.request", "body": body, "more_body": False}
 
     return replayed

@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 BATCH_SECONDS = 6.0
 """How long a batch is tried."""
-TURN_SECONDS = 0.05
+YIELD_SECONDS = 0.05
 """How long a process leaves a license to the others that change it, after each batch: two or three transactions."""
 BACKOFF_SECONDS = (0.5, 1, 2, 4, 8)
 """The waits between a background job's tries."""
@@ -32,9 +32,9 @@ async def backoff(attempt: int, seconds: float) -> None:
     await asyncio.sleep(random.uniform(0, min(1.0, seconds * 2 ** min(attempt, 6))))  # noqa: S311 - no secret
 
 
-async def turn_of_others() -> None:
-    """Wait about `TURN_SECONDS`, by half more or less, so that processes do not keep step."""
-    await asyncio.sleep(random.uniform(0.5, 1.5) * TURN_SECONDS)  # noqa: S311 - no secret
+async def yield_to_others() -> None:
+    """Wait about `YIELD_SECONDS`, by half more or less, so that processes do not keep step."""
+    await asyncio.sleep(random.uniform(0.5, 1.5) * YIELD_SECONDS)  # noqa: S311 - no secret
 
 
 async def with_retries(work: Callable[[], Awaitable[Result]]) -> Result:

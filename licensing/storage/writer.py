@@ -38,7 +38,7 @@ from licensing.storage.register import (
     start_change,
     state_change,
 )
-from licensing.storage.retry import backoff, batch_deadline, turn_of_others
+from licensing.storage.retry import backoff, batch_deadline, yield_to_others
 from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
 from licensing.storage.tables import TRANSACTION_ROWS
@@ -115,7 +115,7 @@ class Writer:
     async def pause(self) -> None:
         """Give other processes that change the license their turn; meanwhile the next batch grows."""
         if self._cache.contended:
-            await turn_of_others()
+            await yield_to_others()
 
     def _batch(self, requests: Sequence[Request]) -> _Batch:
         """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing.

@@ -36,7 +36,7 @@ test: setup ## all tests, on Azurite, in two processes; ARGS="-n 0 tests/storage
 client: setup ## the client's own tests, without the service
 	@cd client && ../$(BIN)/python -m pytest $(ARGS)
 
-bench: setup ## what it costs, side by side with the naive way; QUICK=1 for three minutes, ONLY=storm for one part
+bench: setup ## what it costs, side by side with the naive way; QUICK=1 for ten minutes, ONLY=storm for one part
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(ONLY)
 
 fix: setup ## put style right, as far as ruff can

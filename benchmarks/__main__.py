@@ -31,6 +31,7 @@ BENCHMARKS = (
     "rows",
     "client",
 )
+BESIDE_ANOTHER_CHECKOUT = ("triggers", "rows")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("what", "service", "naive way", "ratio", "goal")
 INTRODUCTION = """# What it costs
@@ -79,7 +80,8 @@ def title(name: str) -> str:
 def command(name: str) -> str:
     """What makes a benchmark's part as it was made."""
     rows = os.environ.get("BENCH_ROWS")
-    return f"{f'BENCH_ROWS={rows} ' if rows else ''}make bench ONLY={name}"
+    base = "BENCH_BASE=… " if name in BESIDE_ANOTHER_CHECKOUT and os.environ.get("BENCH_BASE") else ""
+    return f"{f'BENCH_ROWS={rows} ' if rows else ''}{base}make bench ONLY={name}"
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from licensing.rules.requests import End, Ended, Full, Granted
 from licensing.rules.seats import SeatChange
 from licensing.services.verify import verify
 from licensing.storage import register as rows
+from licensing.storage import state_cache, writer
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register, denial_change, seat_change, start_change
 from licensing.storage.row_cache import RowCache
@@ -132,6 +133,28 @@ async def test_a_row_that_was_read_stays_good_when_another_process_wins(
     assert await other.end(session_id)
     assert other.calls() == ["get active", "get license", "commit register"]
     (await look(tables, one.license_id)).check()
+
+
+async def test_processes_that_compete_for_a_license_give_each_other_their_turn(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = processes
+    waits: list[str] = []
+
+    async def wait() -> None:
+        waits.append("waited")
+
+    monkeypatch.setattr(writer, "yield_to_others", wait)
+    for process in (one, other):
+        await process.start(new_session_id())
+    assert not waits, "nobody has lost yet"
+    await one.start(new_session_id())
+    assert not waits, "it loses now"
+    await one.start(new_session_id())
+    assert len(waits) == 1
+    monkeypatch.setattr(state_cache, "CONTENDED_SECONDS", 0)
+    await one.start(new_session_id())
+    assert len(waits) == 1
 
 
 async def test_a_heartbeat_on_a_stale_row_is_tried_once_more_and_never_again(processes: Processes) -> None:

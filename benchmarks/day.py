@@ -94,7 +94,7 @@ async def run(bench: Bench) -> list[Line]:
     quiet = "on a quiet license that this process has not seen"
     pace = f"at a real day's pace ({PACE * 60} s apart, a state cached for {CACHED * 60} s)"
     return [
-        Line(f"start, ten heartbeats, end {quiet}: storage calls", "", [sum(counts) for counts in alone], (), 14),
+        Line(f"start, ten heartbeats, end {quiet}: storage calls", "", [sum(counts) for counts in alone], (), 13),
         Line("of these, the start", "", [counts[0] for counts in alone]),
         Line("of these, a heartbeat", "", [count for counts in alone for count in counts[1:-1]]),
         Line("of these, the end", "", [counts[-1] for counts in alone]),

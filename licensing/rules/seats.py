@@ -86,7 +86,7 @@ class Facts:
     """What is known of a license's rows. A session or seat that was not read is not in its mapping.
 
     `fresh`: the state was read for this batch, and is not from the cache. `lapsing`: who may lapse soon; None if not
-    known.
+    known. `asked`: that was read for this batch, and is good for it however long the reading took.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
@@ -94,6 +94,7 @@ class Facts:
     sessions: dict[str, Versioned[Session] | None] = field(default_factory=dict)
     seats: dict[str, Versioned[int] | None] = field(default_factory=dict)
     lapsing: Lapsing | None = None
+    asked: bool = False
 
     @property
     def known_state(self) -> LicenseState | None:
@@ -284,7 +285,11 @@ class _Planner:
         request = self.requests[place]
         if not isinstance(request, Start):
             return 0
-        return 1 if self.facts.session_if_read(request.session_id) else 2
+        return 1 if self._row_of(request) else 2
+
+    def _row_of(self, start: Start) -> Versioned[Session] | None:
+        """The row of a session that a start repeats: also one that has lapsed, and would otherwise make room."""
+        return self.lapsed.get(start.session_id) or self.facts.session_if_read(start.session_id)
 
     def _decide(self, request: Request) -> Outcome | Later:
         if not self._fits(ROWS_OF_START if isinstance(request, Start) else ROWS_OF_END):
@@ -362,7 +367,7 @@ class _Planner:
             borrowed=borrowed,
         )
         # If the row exists after all, the insert fails, the row is read, and this start is a repeat.
-        row = self.facts.session_if_read(start.session_id)
+        row = self._row_of(start)
         return self._repeat(start, session, row) if row else self._give_seat(session, start)
 
     def _if_fresh(self, outcome: Outcome) -> Outcome | Later:
@@ -427,7 +432,8 @@ class _Planner:
             self.questions.state = True
         if isinstance(facts.session(session.id), Unknown):
             self.questions.repeats.add(session.id)
-        if facts.state and not self.lapsed and not (facts.lapsing and facts.lapsing.until > self.now):
+        known = facts.lapsing and (facts.asked or facts.lapsing.until > self.now)
+        if facts.state and not self.lapsed and not known:
             if self.room_made:
                 return MORE_HAVE_LAPSED
             self.questions.lapsing = True

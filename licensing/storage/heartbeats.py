@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from licensing.errors import ConflictError, Mismatch, UnavailableError
+from licensing.rules.model import Session, Versioned
 from licensing.storage.register import Register, heartbeat_change
 from licensing.storage.retry import backoff, batch_deadline
 from licensing.storage.row_cache import RowCache
@@ -64,7 +65,7 @@ class HeartbeatWriter:
             alive = [heartbeat for session_id, heartbeat in heartbeats.items() if session_id not in gone]
             try:
                 if alive and store_names_rows and len(gone) < GONE_BEFORE_SINGLY:
-                    await self._merge(alive)
+                    await self._merge(alive, [self._rows.session(self._license_id, each.session_id) for each in alive])
                 else:
                     gone.update(await self._merge_singly(alive))
                 break
@@ -86,21 +87,19 @@ class HeartbeatWriter:
 
         async def is_gone(heartbeat: Heartbeat) -> bool:
             try:
-                await self._merge([heartbeat])
+                await self._merge([heartbeat], [None])
             except ConflictError:
                 return True
             return False
 
-        self._forget(heartbeats)
         gone = await asyncio.gather(*map(is_gone, heartbeats))
         return [each.session_id for each, is_gone in zip(heartbeats, gone, strict=True) if is_gone]
 
-    async def _merge(self, heartbeats: Sequence[Heartbeat]) -> None:
-        """Note heartbeats in one transaction.
+    async def _merge(self, heartbeats: Sequence[Heartbeat], cached: Sequence[Versioned[Session] | None]) -> None:
+        """Note heartbeats in one transaction, at the versions of the rows that are cached.
 
         Raises ConflictError if a session is gone, or if a cached row is stale.
         """
-        cached = [self._rows.session(self._license_id, each.session_id) for each in heartbeats]
         changes = [
             heartbeat_change(each.session_id, each.at, each.expires_at, row)
             for each, row in zip(heartbeats, cached, strict=True)

@@ -22,7 +22,7 @@ class Reads:
         self._clock = clock
 
     async def read(self, facts: Facts, questions: Questions) -> None:
-        """Read what is asked for into `facts`; the state must be known.
+        """Read what is asked for into `facts`; the state must be known if it is asked who lapses.
 
         Raises UnavailableError if the store does not answer.
         """
@@ -62,6 +62,9 @@ class Reads:
                 if lapsed >= TRANSACTION_ROWS:  # the rest is not known
                     until, absent = now, {}
                     break
+            else:
+                facts.asked = True
         rows = {name: row for name, row in found.items() if row.value.lapses_at <= until}
-        self._cache.lapsing = facts.lapsing = Lapsing(until, rows)
+        facts.lapsing = Lapsing(until, rows)
+        self._cache.store_lapsing(facts.lapsing, state.terms)
         return absent | {name: row for name, row in found.items() if name in also}

@@ -63,6 +63,11 @@ class StateCache:
         self._stores += 1
         self._set(state, time.monotonic())
 
+    def store_lapsing(self, lapsing: Lapsing, terms: Terms) -> None:
+        """Cache who may lapse soon, as it was read under some terms, unless others were seen meanwhile."""
+        if terms == self._terms:
+            self.lapsing = lapsing
+
     def lost(self) -> None:
         """Forget the state: another process has written it, and may do so again soon."""
         self._lost_at = time.monotonic()

@@ -3,8 +3,8 @@
 If a plan changes the license state, its first write is the state, If-Match the ETag that the plan rests on. A
 transaction can conflict at each kind of row:
 
-- the license state: another process has written it. It is read again, after a backoff. Rows that are there stay
-  facts: the transaction demands their own versions.
+- the license state: another process has written it. It is read again. Rows that are there stay facts: the transaction
+  demands their own versions. If the store names no row, nothing stays.
 - an active session or a shared seat: it is not as the plan assumed. That row is read, and all that came from the cache;
   from the second conflict on, all rows of the batch are.
 - a denial: the wait began before. Its row is merged instead of inserted.
@@ -211,7 +211,7 @@ class Writer:
         match losing:
             case None | Change(kind=RowKind.STATE):
                 self._cache.lost()
-                batch.facts = batch.facts.present()
+                batch.facts = batch.facts.present() if losing else Facts()
                 # The read that follows is wait enough; a longer one would let those who just won win again.
                 await backoff(batch.conflicts[kind] // 10, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):

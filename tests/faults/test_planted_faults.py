@@ -125,7 +125,22 @@ PLANTED: Final = {
         "storage/heartbeats.py", "gone.add(alive[conflict.index].session_id)", "break", (LEDGER,)
     ),
     "a heartbeat's refusal by the store means that the session is gone": Planted(
-        "storage/heartbeats.py", "if conflict.mismatch is Mismatch.GONE:", "if True:", (MATRIX,)
+        "storage/heartbeats.py", "if conflict.mismatch is Mismatch.GONE or any(cached):", "if True:", (MATRIX,)
+    ),
+    "a stale row means that the session is gone": Planted(
+        "storage/heartbeats.py", "elif conflict.mismatch is Mismatch.GONE:", "elif True:", (ROW_CACHE,)
+    ),
+    "rows stay facts though the store names none": Planted(
+        "storage/writer.py", "batch.facts.present() if losing else Facts()", "batch.facts.present()", (ROW_CACHE,)
+    ),
+    "who lapses is asked again and again while the answers are slow": Planted(
+        "rules/seats.py", "(facts.asked or facts.lapsing.until > self.now)", "facts.lapsing.until > self.now", (SEATS,)
+    ),
+    "a lapsed session makes room though its start is repeated": Planted(
+        "rules/seats.py", "return 1 if self._row_of(request) else 2", "return 1", (SEATS,)
+    ),
+    "who lapses is cached under terms that hold no more": Planted(
+        "storage/state_cache.py", "if terms == self._terms:", "if True:", (ROW_CACHE,)
     ),
     "an ended session leaves nothing behind": Planted(
         "storage/writer.py", "end_changes(_delayed(row, batch.delays))", "end_changes(row)[:1]", (LEDGER, MACHINE)

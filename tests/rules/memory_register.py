@@ -162,6 +162,7 @@ class MemoryRegister:
             assert not facts.lapsing or facts.lapsing.until <= now, "asks who lapses, and was just told"
             assert self.state is not None, "asks for the sessions of a license that has none"
             self.lapsing = facts.lapsing = self._who_lapses(now, self.state.value.terms)
+            facts.asked = self.lapsing.until > now
         return facts
 
     def _who_lapses(self, now: datetime, terms: Terms) -> Lapsing:

@@ -588,6 +588,30 @@ def test_it_is_not_asked_who_lapses_while_that_is_known() -> None:
     assert asked == Questions(lapsing=True)
 
 
+def test_an_answer_that_took_longer_than_it_is_good_for_is_good_for_its_batch() -> None:
+    one = terms(seats=1, heartbeat_seconds=1, lease_seconds=2)
+    register = MemoryRegister()
+    register.one(start("1", under=one))
+    facts = Facts(register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(0.6), {}), asked=True)
+    assert isinstance(decide(facts, [start("2", "bob", under=one)], later(1), 99), Plan)
+
+
+def test_a_lapsed_session_whose_start_is_repeated_makes_no_room_for_others(register: MemoryRegister) -> None:
+    """Otherwise one transaction would end it and start it again."""
+    two = terms(seats=2, sharing=Sharing.USER)
+    for session, user in (("x", "h"), ("w", "k")):
+        register.one(start(session, user, under=two))
+    for session in ("z", "z2"):
+        register.one(start(session, "h", under=two), later(600))
+    register.lapsing = Lapsing(later(1060), {"x": register.active["x"], "w": register.active["w"]})
+    repeated = start("x", "h", under=two)
+    outcomes = register.all(End("z2"), start("y", "new", under=two), repeated, at=later(1000))
+    assert [type(each) for each in outcomes] == [Ended, Granted, Granted]
+    assert granted(outcomes[2]).repeat
+    assert register.active.keys() == {"x", "y", "z"}
+    register.check()
+
+
 def test_who_lapses_is_asked_for_a_minute_and_never_beyond_a_third_of_a_lease() -> None:
     assert lapsing_until(NOON, terms()) == later(60)
     assert lapsing_until(NOON, terms(heartbeat_seconds=20, lease_seconds=60)) == later(20)

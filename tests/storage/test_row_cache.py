@@ -1,21 +1,25 @@
 """What a process remembers of the rows that it wrote spares reads; where it is wrong, that costs one retry."""
 
+import asyncio
 import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from licensing.errors import ConflictError
 from licensing.rules.license import Sharing
 from licensing.rules.model import Session
 from licensing.rules.requests import End, Ended, Full, Granted
-from licensing.rules.seats import SeatChange
+from licensing.rules.seats import Lapsing, SeatChange
 from licensing.services.verify import verify
 from licensing.storage import register as rows
 from licensing.storage import state_cache, writer
+from licensing.storage.heartbeats import GONE_BEFORE_SINGLY
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register, denial_change, seat_change, start_change
 from licensing.storage.row_cache import RowCache
+from licensing.storage.state_cache import StateCache
 from licensing.storage.tables import Tables
 from tests.factories import Clock, new_license_id, new_session_id, start, terms
 from tests.register_rows import look
@@ -168,6 +172,50 @@ async def test_a_heartbeat_on_a_stale_row_is_tried_once_more_and_never_again(pro
     assert await other.heartbeat(session_id)
     assert await one.heartbeat(session_id)
     assert one.calls() == ["commit register"]
+
+
+async def test_a_store_that_names_no_row_costs_a_retry_and_not_more(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = processes
+    session_id = new_session_id()
+    await one.start(session_id)
+    assert await other.heartbeat(session_id)
+    commit = one.store.commit
+
+    async def nameless(*transaction: Any) -> list[str]:
+        try:
+            return await commit(*transaction)
+        except ConflictError as conflict:
+            raise ConflictError(conflict.mismatch, None) from None
+
+    monkeypatch.setattr(one.store, "commit", nameless)
+    one.calls()
+    assert await one.end(session_id)
+    assert one.calls() == ["commit register", "get license", "get active", "commit register"]
+
+
+async def test_heartbeats_one_by_one_do_not_take_a_stale_row_for_a_session_that_is_gone(processes: Processes) -> None:
+    one, other = processes
+    stale = new_session_id()
+    await one.start(stale)
+    assert await other.heartbeat(stale)
+    beats = [one.heartbeat(new_session_id()) for _ in range(GONE_BEFORE_SINGLY + 1)]
+    assert await asyncio.gather(*beats, one.heartbeat(stale)) == [False] * (GONE_BEFORE_SINGLY + 1) + [True]
+
+
+async def test_who_lapses_is_not_cached_under_terms_that_were_replaced_meanwhile(
+    processes: Processes, clock: Clock
+) -> None:
+    one, _ = processes
+    await one.start(new_session_id())
+    cache = StateCache(one.ledger._register, one.license_id)
+    await cache.read()
+    lapsing = Lapsing(clock(), {})
+    cache.store_lapsing(lapsing, terms(serial=2, lease_seconds=30))
+    assert cache.facts().lapsing is None
+    cache.store_lapsing(lapsing, terms())
+    assert cache.facts().lapsing is lapsing
 
 
 async def test_a_heartbeat_of_a_cached_session_that_was_ended_elsewhere_hears_of_it(processes: Processes) -> None:

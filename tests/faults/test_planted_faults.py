@@ -124,9 +124,6 @@ PLANTED: Final = {
     "a lost batch of heartbeats counts as noted": Planted(
         "storage/heartbeats.py", "gone.add(alive[conflict.index].session_id)", "break", (LEDGER,)
     ),
-    "a heartbeat's refusal by the store means that the session is gone": Planted(
-        "storage/heartbeats.py", "if conflict.mismatch is Mismatch.GONE or any(cached):", "if True:", (MATRIX,)
-    ),
     "a stale row means that the session is gone": Planted(
         "storage/heartbeats.py", "elif conflict.mismatch is Mismatch.GONE:", "elif True:", (ROW_CACHE,)
     ),

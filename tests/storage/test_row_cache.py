@@ -139,7 +139,7 @@ async def test_a_row_that_was_read_stays_good_when_another_process_wins(
     (await look(tables, one.license_id)).check()
 
 
-async def test_processes_that_compete_for_a_license_give_each_other_their_turn(
+async def test_processes_that_compete_for_a_license_wait_for_each_other(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = processes
@@ -200,8 +200,8 @@ async def test_heartbeats_one_by_one_do_not_take_a_stale_row_for_a_session_that_
     stale = new_session_id()
     await one.start(stale)
     assert await other.heartbeat(stale)
-    beats = [one.heartbeat(new_session_id()) for _ in range(GONE_BEFORE_SINGLY + 1)]
-    assert await asyncio.gather(*beats, one.heartbeat(stale)) == [False] * (GONE_BEFORE_SINGLY + 1) + [True]
+    gone = [one.heartbeat(new_session_id()) for _ in range(GONE_BEFORE_SINGLY + 1)]
+    assert await asyncio.gather(*gone, one.heartbeat(stale)) == [False] * (GONE_BEFORE_SINGLY + 1) + [True]
 
 
 async def test_who_lapses_is_not_cached_under_terms_that_were_replaced_meanwhile(

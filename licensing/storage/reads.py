@@ -26,13 +26,13 @@ class Reads:
 
         Raises UnavailableError if the store does not answer.
         """
-        found = await asyncio.gather(
+        sessions, repeats, seats = await asyncio.gather(
             self._register.sessions(self._license_id, questions.sessions),
             self._repeats_and_lapsing(facts, questions),
+            self._register.seats(self._license_id, questions.seats),
         )
-        facts.seats.update(await self._register.seats(self._license_id, questions.seats))
-        for sessions in found:
-            facts.learn(sessions)
+        facts.learn(sessions | repeats)
+        facts.seats.update(seats)
 
     async def _repeats_and_lapsing(self, facts: Facts, questions: Questions) -> dict[str, Versioned[Session] | None]:
         """The sessions that starts repeat, by their ids; those that lapse soon go to `facts` and the cache."""

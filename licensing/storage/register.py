@@ -351,13 +351,11 @@ class Register:
 
     async def repeats(self, license_id: str, session_ids: Collection[str]) -> dict[str, Versioned[Session] | None]:
         """Some active sessions by their ids, None where one is not active, as most are not."""
-        there, unknown = await self._look_through(license_id, ACTIVE, session_ids)
-        return dict.fromkeys(session_ids) | await self.sessions(license_id, there | unknown)
+        return await self._some(license_id, ACTIVE, session_ids, SESSIONS.versioned)
 
     async def seats(self, license_id: str, holders: Collection[str]) -> dict[str, Versioned[int] | None]:
         """How many sessions some shared seats have, by their holders; None where there is no row."""
-        there, unknown = await self._look_through(license_id, SEAT, holders)
-        return dict.fromkeys(holders) | await self._each(license_id, SEAT, there | unknown, _seat_of)
+        return await self._some(license_id, SEAT, holders, _seat_of)
 
     async def denied(self, license_id: str, session_ids: Collection[str], day: date) -> set[str]:
         """Which sessions were denied on a UTC day already."""
@@ -431,6 +429,13 @@ class Register:
         wanted = list(names)
         rows = await asyncio.gather(*(self._tables.get("register", license_id, prefix + name) for name in wanted))
         return {name: value(row) if row else None for name, row in zip(wanted, rows, strict=True)}
+
+    async def _some(
+        self, license_id: str, prefix: str, names: Collection[str], value: Callable[[Row], Found]
+    ) -> dict[str, Found | None]:
+        """Read some rows of a kind by their keys, of which many may be absent."""
+        there, unknown = await self._look_through(license_id, prefix, names)
+        return dict.fromkeys(names) | await self._each(license_id, prefix, there | unknown, value)
 
     async def _look_through(self, license_id: str, prefix: str, names: Collection[str]) -> tuple[set[str], set[str]]:
         """Which of some rows of a kind are there, and which may be; one page of keys tells of many."""

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Retrospect, Use
 
+HOUR = timedelta(hours=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Totals = dict[str, object]
@@ -50,20 +51,53 @@ class ReferenceTotals:
         for now, holders in self._during(begin, begin + timedelta(days=1)).items():
             hour = (EPOCH + now * self.tick).hour
             hours[hour] = max(hours[hour], len(holders))
-        return {"day": day, **self._between(begin, begin + timedelta(days=1)), "hours": tuple(hours)}
+        return {
+            "day": day,
+            **self._between(begin, begin + timedelta(days=1)),
+            "hours": tuple(hours),
+            "hour_users": tuple(
+                len({use.user for use in self._present(begin + hour * HOUR, begin + (hour + 1) * HOUR)})
+                for hour in range(24)
+            ),
+            "carried": sum(use.started_at < begin for use in self._present(begin, begin + timedelta(days=1))),
+        }
 
     def month(self, month: str) -> Totals:
         begin = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
         end = (begin + timedelta(days=31)).replace(day=1)
-        return {"month": month, **self._between(begin, end)}
+        within, beyond = self._minutes(begin, end)
+        return {"month": month, **self._between(begin, end), "minutes": within, "overdraft_minutes": beyond}
+
+    def _minutes(self, begin: datetime, end: datetime) -> tuple[int, int]:
+        """Each unbroken time of a holder rounded up to minutes, within the seats and in overdraft, tick by tick."""
+        lengths = {False: 0, True: 0}
+        running: dict[str, tuple[bool, int]] = {}
+        held = self._during(begin, end)
+
+        def over(stay: tuple[bool, int]) -> None:
+            lengths[stay[0]] += -(-(stay[1] * self.tick) // timedelta(minutes=1))
+
+        last = -1
+        for now in [*sorted(held), self.ticks(end) + 1]:
+            holders = held.get(now, {})
+            for holder, stay in list(running.items()):
+                if now != last + 1 or holders.get(holder) is not stay[0]:
+                    over(running.pop(holder))
+            for holder, beyond in holders.items():
+                running[holder] = beyond, running.get(holder, (beyond, 0))[1] + 1
+            last = now
+        return lengths[False], lengths[True]
+
+    def _present(self, begin: datetime, end: datetime) -> list[Use]:
+        """The sessions that touch a time."""
+        return [
+            use
+            for use in self.uses
+            if begin <= use.started_at < end or (use.started_at < end and self.end(use) > max(begin, use.started_at))
+        ]
 
     def _between(self, begin: datetime, end: datetime) -> Totals:
-        present = []
-        for use in self.uses:
-            started_within = begin <= use.started_at < end
-            held_within = use.started_at < end and self.end(use) > max(begin, use.started_at)
-            if started_within or held_within:
-                present.append(use)
+        present = self._present(begin, end)
         held = self._during(begin, end)
         peak = max((len(holders) for holders in held.values()), default=0)
         first = min((now for now in held if len(held[now]) == peak), default=None)
@@ -128,9 +162,9 @@ def expected_months(reference: ReferenceTotals, first: date, as_of: datetime, sm
     """The totals of each month that a register keeps at a moment: months with use, suppressed for a small group."""
     names = dict.fromkeys(f"{day:%Y-%m}" for day in days_until(first, as_of))
     counted = {month: reference.month(month) for month in names if month != f"{as_of:%Y-%m}"}
-    outlived = f"{year_before(as_of):%Y-%m}"
     for month, totals in counted.items():
-        if month < outlived and int(str(totals["users"])) < small_group:
-            kept = ("month", "users")
-            counted[month] = {name: totals[name] if name in kept else None for name in totals}
+        if datetime.fromisoformat(f"{month}-01T00:00:00+00:00") < year_before(as_of):
+            small = int(str(totals["users"])) < small_group
+            lost = set(totals) - {"month", "users"} if small else {"peak_at"}
+            counted[month] = {name: None if name in lost else totals[name] for name in totals}
     return {month: totals for month, totals in counted.items() if totals["users"] or totals["denials"]}

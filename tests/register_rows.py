@@ -10,6 +10,7 @@ from typing import Any
 
 from licensing.errors import ConflictError
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Person, Session, Terms, Versioned, holder_of
+from licensing.rules.totals import DayTotals
 from licensing.rules.usage import Denial, Use
 from licensing.services.retention import _Run
 from licensing.storage import register as rows
@@ -277,11 +278,20 @@ async def look(tables: Tables, license_id: str) -> Seen:
     return seen
 
 
+NOT_COUNTED = {"billing", "project", "product", "seats", "erased", "erased_part", "corrected_at"}
+"""What a day's totals have besides counts."""
+
+
+def counts_of(day: DayTotals) -> Totals:
+    """The counts of a day's totals, by name."""
+    return {name: value for name, value in asdict(day).items() if name not in NOT_COUNTED}
+
+
 async def kept_days(tables: Tables, license_id: str) -> dict[date, Totals]:
-    """The totals of all days that are kept."""
+    """The counts of all days that are kept."""
     found = tables.rows("register", license_id, rows.DAY, rows.beyond(rows.DAY))
     totals = [rows.DAYS.decode(row) async for row in found]
-    return {each.day: asdict(each) for each in totals}
+    return {each.day: counts_of(each) for each in totals}
 
 
 async def kept_months(tables: Tables, license_id: str) -> dict[str, Totals]:

@@ -135,7 +135,7 @@ def rectify(
 ) -> None:
     """Correct what is held on a person: whose sessions they are (--move), or when one ended (--session, --ended-at).
 
-    The next nightly run computes the totals of those days again.
+    Totals of these days change with them, by what was corrected.
     """
     given = _from_file(from_file)
     moving = move or to_username is not None
@@ -156,8 +156,8 @@ def rectify(
     except ImplausibleError as reason:
         fail(f"Not corrected: {reason}.")
     out.print(f"{count(rectified.corrected, 'session')} corrected.")
-    if rectified.reopened_from:
-        out.print(f"The totals from {rectified.reopened_from} on are computed again in the next nightly run.")
+    if rectified.months:
+        out.print(f"Final totals of {', '.join(rectified.months)} were corrected with them. Statements say so.")
     if rectified.running:
         err.print(f"Still running: {count(rectified.running, 'session')}. Correct them when they have ended.")
     if not rectified.corrected:

@@ -2,19 +2,19 @@
 
 The rules:
 
-- There is one line for each license that is billed. With billing by project there is one more for each project of an
-  organization, over all its licenses. Its `active_days` are distinct days, its other numbers sums.
+- There is one line for each license that is billed, and for each project and kind of billing that it had in the month.
+  With billing by project there is one more for each project of an organization, over all its licenses: its
+  `active_days` are distinct days, its other numbers the sums of the lines of its licenses.
+- Each day is billed by the terms that held at its end, a month without use by those that held at the month's end.
 - `seat_seconds` and `overdraft_seconds` are the sums of the daily totals; the second is a part of the first. The billed
   hours are apart: `billed_hours` within the seats bought, `overdraft_hours` beyond them.
 - Time is exact, or each stay is rounded up to whole minutes. A stay is an unbroken time on one seat: a session, or with
   sharing the sessions that overlap on the seat, which are billed once. Each month bills its own part of a stay.
-- A month is `closed` once it has ended and no session can change its totals any more.
-- Minutes are counted from sessions, which may be deleted before their daily totals: erased on request, or past their
-  year. If the two no longer agree, a line is not closed and its hours are empty, since they would be too low.
-- A license's newest file says whether it is billed and to which project, also for months before that file.
-
-By the last two rules a month's statement can change later. The one that was billed by counts; its checksum identifies
-it.
+- A month is `closed` once it has ended and no session can change its totals any more. Then a correction alone changes
+  its statement: `corrected` is the day of the last one (UTC).
+- Minutes are kept with the month's totals once it is over. Where they are not (sessions were erased before, or the
+  project changed within the month), they are counted from the sessions. If these no longer agree with the daily totals,
+  a line is not closed and its hours are empty, since they would be too low.
 
 Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows of the CSV, header
 included: `head -n -1 statement.csv | sha256sum` checks a file. The JSON of the same statement has the same checksum.
@@ -24,17 +24,16 @@ import csv
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from datetime import MAXYEAR, UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 
-from licensing.rules.totals import DayTotals, aggregate_day, month_of
+from licensing.rules.totals import DayTotals, Minutes, aggregate_day, month_of
 from licensing.rules.usage import DAY, Use, midnight, stays
 
-MINUTE = timedelta(minutes=1)
 HOURS = Decimal("0.0001")
 
 
@@ -46,18 +45,10 @@ class Rounding(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Minutes:
-    """The minutes of a month's stays, each rounded up: within the seats bought, and in overdraft."""
-
-    within: int
-    overdraft: int
-
-
-@dataclass(frozen=True, slots=True)
 class Account:
-    """The use of one license in a month.
+    """The use of one license in a month, under one kind of billing and one project.
 
-    `billing` is `time` or `project`. `sessions` counts each of the month's once. `days` may leave out those without
+    `billing` is `time` or `project`. `sessions` counts each of its sessions once. `days` may leave out those without
     use; before `final_before` they cannot change. `minutes`: for `Rounding.MINUTE` alone; None if not known.
     """
 
@@ -76,7 +67,8 @@ class Account:
 class Line:
     """One row of a statement; its fields are the columns. A project's `license` lists ids with spaces in between.
 
-    The hours are None, in CSV empty, where the minutes are no longer known.
+    The hours are None, in CSV empty, where the minutes are no longer known. `corrected` is the UTC day of the last
+    correction after the month's days were final, empty without one.
     """
 
     line: str
@@ -94,6 +86,7 @@ class Line:
     overdraft_seconds: int
     billed_hours: Decimal | None
     overdraft_hours: Decimal | None
+    corrected: str = ""
 
 
 COLUMNS = tuple(column.name for column in fields(Line))
@@ -122,11 +115,28 @@ def bounds(month: str) -> tuple[datetime, datetime]:
 
 def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
     """Round up each stay of one license's sessions in a month; sessions of other times are left out."""
-    rounded = [(stay.overdraft, -(-stay.length // MINUTE)) for stay in stays(uses, *bounds(month), as_of)]
-    return Minutes(
-        within=sum(each for overdraft, each in rounded if not overdraft),
-        overdraft=sum(each for overdraft, each in rounded if overdraft),
-    )
+    return _minutes(uses, *bounds(month), as_of)
+
+
+def minutes_of_days(uses: Collection[Use], days: Iterable[date], as_of: datetime) -> Minutes:
+    """Round up each stay on some days; where one goes on from day to day, once."""
+    total, wanted = Minutes(0, 0), set(days)
+    for first in sorted(day for day in wanted if day - DAY not in wanted):
+        last = first
+        while last + DAY in wanted:
+            last += DAY
+        total += _minutes(uses, midnight(first), midnight(last) + DAY, as_of)
+    return total
+
+
+def _minutes(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime) -> Minutes:
+    return Minutes.of((stay.overdraft, stay.length) for stay in stays(uses, since, until, as_of))
+
+
+def sessions_on(days: Collection[DayTotals]) -> int:
+    """How many sessions some days have, each counted once for each unbroken row of days."""
+    there = {day.day for day in days}
+    return sum(day.sessions - (day.carried if day.day - DAY in there else 0) for day in days)
 
 
 def agree(uses: Iterable[Use], days: Iterable[DayTotals], month: str, as_of: datetime) -> bool:
@@ -154,47 +164,74 @@ def statement(month: str, accounts: Iterable[Account], rounding: Rounding, as_of
     """
     projects: defaultdict[tuple[str, str], list[Account]] = defaultdict(list)
     lines = []
+    by_project: defaultdict[tuple[str, str], list[Line]] = defaultdict(list)
     for account in accounts:
-        lines.append(_line("license", month, rounding, [account]))
+        line = _line(month, rounding, account)
+        lines.append(line)
         if account.billing == "project":
             projects[account.organization_id, account.project].append(account)
-    lines += (_line("project", month, rounding, together) for together in projects.values())
+            by_project[account.organization_id, account.project].append(line)
+    lines += (_sum(by_project[key], accounts_of) for key, accounts_of in projects.items())
     order = sorted(lines, key=lambda line: (line.organization, line.line, line.project, line.license))
     closed = bounds(month)[1] <= as_of and all(line.closed for line in lines)
     return Statement(month, closed, rounding, tuple(order))
 
 
-def _line(kind: str, month: str, rounding: Rounding, accounts: list[Account]) -> Line:
-    days = [day for account in accounts for day in account.days]
-    for day in days:
+def _line(month: str, rounding: Rounding, account: Account) -> Line:
+    """The line of one license."""
+    for day in account.days:
         if month_of(day.day) != month:
             raise ValueError(f"{day.day} is not a day of {month}")
-    seat_seconds = sum(day.seat_seconds for day in days)
-    overdraft_seconds = sum(day.overdraft_seconds for day in days)
-    rounded = [account.minutes for account in accounts if account.minutes is not None]
+    seat_seconds = sum(day.seat_seconds for day in account.days)
+    overdraft_seconds = sum(day.overdraft_seconds for day in account.days)
+    billed = Minutes(0, 0) if account.minutes is None else account.minutes
+    known = rounding is Rounding.EXACT or account.minutes is not None
     if rounding is Rounding.EXACT:
         within, overdraft = seat_seconds - overdraft_seconds, overdraft_seconds
     else:
-        within, overdraft = 60 * sum(each.within for each in rounded), 60 * sum(each.overdraft for each in rounded)
-    known = rounding is Rounding.EXACT or len(rounded) == len(accounts)
-    first = accounts[0]
+        within, overdraft = 60 * billed.within, 60 * billed.overdraft
     return Line(
-        line=kind,
+        line="license",
         month=month,
-        closed=known and bounds(month)[1] <= min(account.final_before for account in accounts),
-        organization=first.organization_id,
-        license=" ".join(sorted(account.license_id for account in accounts)),
-        product=first.product if kind == "license" else "",
-        project=first.project,
-        billing=first.billing,
+        closed=known and bounds(month)[1] <= account.final_before,
+        organization=account.organization_id,
+        license=account.license_id,
+        product=account.product,
+        project=account.project,
+        billing=account.billing,
         rounding=rounding,
-        active_days=len({day.day for day in days if day.sessions}),
-        sessions=sum(account.sessions for account in accounts),
+        active_days=sum(day.sessions > 0 for day in account.days),
+        sessions=account.sessions,
         seat_seconds=seat_seconds,
         overdraft_seconds=overdraft_seconds,
         billed_hours=_hours(within) if known else None,
         overdraft_hours=_hours(overdraft) if known else None,
+        corrected=max((f"{day.corrected_at:%Y-%m-%d}" for day in account.days if day.corrected_at), default=""),
     )
+
+
+def _sum(lines: Sequence[Line], accounts: Sequence[Account]) -> Line:
+    """The line of a project, given the lines of its licenses: their sums, so that the sheet adds up."""
+    return replace(
+        lines[0],
+        line="project",
+        closed=all(line.closed for line in lines),
+        license=" ".join(sorted(line.license for line in lines)),
+        product="",
+        active_days=len({day.day for account in accounts for day in account.days if day.sessions}),
+        sessions=sum(line.sessions for line in lines),
+        seat_seconds=sum(line.seat_seconds for line in lines),
+        overdraft_seconds=sum(line.overdraft_seconds for line in lines),
+        billed_hours=_added(line.billed_hours for line in lines),
+        overdraft_hours=_added(line.overdraft_hours for line in lines),
+        corrected=max(line.corrected for line in lines),
+    )
+
+
+def _added(hours: Iterable[Decimal | None]) -> Decimal | None:
+    """The sum of some hours; None if one of them is not known."""
+    known = [*hours]
+    return None if None in known else sum((each for each in known if each is not None), Decimal("0.0000"))
 
 
 def _hours(seconds: int) -> Decimal:

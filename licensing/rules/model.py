@@ -3,12 +3,15 @@
 A row that was read is a `Versioned` value. A row that is not there is None. A row that was not read is `UNKNOWN`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
 from licensing.rules.license import Billing, Kind, License, Sharing, lease_end
+
+MOST_FORMER_TERMS: Final = 50
+"""How many former terms a license state keeps."""
 
 Value = TypeVar("Value", covariant=True)
 
@@ -95,13 +98,54 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class FormerTerms:
+    """What reports and bills need of terms that held before an instant (UTC)."""
+
+    until: datetime
+    product: str
+    project: str
+    billing: Billing
+    seats: int
+
+    @classmethod
+    def of(cls, terms: Terms, until: datetime) -> "FormerTerms":
+        """What is kept of terms that other terms replace."""
+        return cls(until, terms.product, terms.project, terms.billing, terms.seats)
+
+    def bills_as(self, terms: Terms) -> bool:
+        """Whether other terms say the same."""
+        return self == FormerTerms.of(terms, self.until)
+
+
+@dataclass(frozen=True, slots=True)
 class LicenseState:
-    """The row that every change of a license's seats goes through. `in_use` counts the seats held."""
+    """The row that every change of a license's seats goes through. `in_use` counts the seats held.
+
+    `since` is when the license was used first (None: by the first edition), `former` what held before its present
+    terms, the oldest first.
+    """
 
     terms: Terms
     status: Status = Status.ACTIVE
     collect: bool = True
     in_use: int = 0
+    since: datetime | None = None
+    former: tuple[FormerTerms, ...] = ()
+
+    def under(self, terms: Terms, now: datetime) -> "LicenseState":
+        """The state under other terms, which hold from now on."""
+        former = FormerTerms.of(self.terms, now)
+        changed = () if former.bills_as(terms) else (former,)
+        return replace(self, terms=terms, former=(*self.former, *changed)[-MOST_FORMER_TERMS:])
+
+    def terms_before(self, instant: datetime) -> Terms | FormerTerms:
+        """The terms that held right before an instant, as far as reports and bills need them."""
+        return next((former for former in self.former if former.until >= instant), self.terms)
+
+    def most_seats(self, begin: datetime, end: datetime) -> int:
+        """The most seats that there were in `begin` ≤ t < `end`."""
+        seats = self.terms_before(end).seats
+        return max([seats, *(former.seats for former in self.former if begin < former.until < end)])
 
     @property
     def suspended(self) -> bool:

@@ -219,7 +219,7 @@ def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: i
     before = facts.state
     if isinstance(before, Unknown):
         return Questions(state=True)
-    state = _with_newest_terms(before.value if before else None, requests)
+    state = _with_newest_terms(before.value if before else None, requests, now)
     if state is None:
         return Plan(None, None, decisions={place: Ended(now=False) for place in range(len(requests))})
     if before and not facts.fresh and state.terms != before.value.terms:
@@ -227,15 +227,15 @@ def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: i
     return _Planner(facts, Plan(before, state), state, requests, now, max_rows).run()
 
 
-def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request]) -> LicenseState | None:
+def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request], now: datetime) -> LicenseState | None:
     """The state under the newest terms that the batch brings; None where there is none and no start makes one."""
     brought = [request.terms for request in requests if isinstance(request, Start)]
     if not brought or (known and known.suspended):
         return known
     newest = max(brought, key=lambda terms: terms.serial)
     if known is None:
-        return LicenseState(newest)
-    return replace(known, terms=newest) if newest.serial > known.terms.serial else known
+        return LicenseState(newest, since=now)
+    return known.under(newest, now) if newest.serial > known.terms.serial else known
 
 
 class _Planner:

@@ -1,39 +1,56 @@
 """Anonymous usage totals of one license: of its days and its months.
 
 Days and months are UTC. A day counts each session that touches it, so a session across midnight counts on both days.
-The seat-seconds of the days add up to those of their month. Sessions, users, hosts and denials do not: a month counts
-each of them once.
+The seat-seconds of the days add up to those of their month, and so do their sessions less those `carried`. Users, hosts
+and denials do not: a month counts each of them once.
 
 | total | counts |
 | --- | --- |
 | `sessions` | sessions that touch the time, also those of no length |
-| `users`, `hosts` | distinct pseudonyms on those sessions; a new pepper in between makes them appear twice |
+| `carried` | those of a day's sessions that began on an earlier day |
+| `users`, `hosts` | distinct pseudonyms on those sessions, counted from below (`distinct`) |
 | `seat_seconds` | time for which holders held a seat, each counted once, rounded to the second for each day |
 | `peak` | most holders at one instant (without seats: sessions); more than the seats when in overdraft |
 | `peak_at` | the UTC hour in which the peak was first reached; None if no seat was held |
 | `hours` | the peak of each UTC hour of a day: 24 numbers |
+| `hour_users` | the users of each UTC hour of a day, counted from below: 24 numbers |
 | `denials` | sessions that were refused for want of a seat |
 | `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
+| `minutes`, `overdraft_minutes` | the stays of a month, each rounded up to minutes, within the seats and beyond |
+
+A final day or month changes only by a correction (`corrected_day`, `corrected_month`). An erasure leaves its numbers.
+A day that is over and not yet final keeps what erased sessions gave (`less_erased`) until it is final.
 
 Left to others: reading, saving, and which days have closed (`licensing.services.totals`).
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import TypeVar
+from itertools import starmap
+from typing import Any, Final, TypeVar
 
+from licensing.rules.model import LicenseState
 from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, stays
 
 HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
+
+Pseudonym = tuple[str, str]
+"""The id of a pepper, and a pseudonym under it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DayTotals:
-    """The totals of one UTC day; `hours` has 24 numbers, the peak of each hour."""
+    """The totals of one UTC day; `hours` and `hour_users` have 24 numbers.
+
+    `billing`, `project`, `product` and `seats` are those of the day. `erased`: it has lost sessions to an erasure;
+    `erased_part` is what they gave to `ADDED`, until the day is final. `corrected_at`: when it was corrected last after
+    it was final (UTC). The first edition's days lack `carried`, `hour_users` and all from `billing` on.
+    """
 
     day: date
     sessions: int
@@ -46,6 +63,19 @@ class DayTotals:
     denials: int
     waits: int
     overdraft_seconds: int
+    carried: int = 0
+    hour_users: tuple[int, ...] = ()
+    billing: str | None = None
+    project: str | None = None
+    product: str | None = None
+    seats: int | None = None
+    erased: bool = False
+    erased_part: tuple[int, ...] = ()
+    corrected_at: datetime | None = None
+
+
+ADDED: Final = ("sessions", "carried", "seat_seconds", "overdraft_seconds")
+"""The totals of a day that add up, to other days' and to other sessions'."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +92,28 @@ class MonthTotals:
     denials: int | None = None
     waits: int | None = None
     overdraft_seconds: int | None = None
+    minutes: int | None = None
+    overdraft_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DayAggregate:
-    """The totals of a day, and what its month needs besides: pseudonyms and session ids, which are never saved.
-
-    `carried` is how many of the sessions began on an earlier day.
-    """
+    """The totals of a day, and what its month needs besides: pseudonyms and session ids, which are never saved."""
 
     totals: DayTotals
-    carried: int
-    users: frozenset[str]
-    hosts: frozenset[str]
+    users: frozenset[Pseudonym]
+    hosts: frozenset[Pseudonym]
     denied: frozenset[str]
     waited: frozenset[str]
+    stays: tuple[Stay, ...]
+
+
+def distinct(pseudonyms: Iterable[Pseudonym]) -> int:
+    """How many people or computers there were at least.
+
+    Under a new pepper the same person has another pseudonym. So the most under any one pepper count.
+    """
+    return max(Counter(pepper for pepper, _ in set(pseudonyms)).values(), default=0)
 
 
 def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_of: datetime) -> DayAggregate:
@@ -92,16 +129,16 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
             denied[denial.session_id].append(denial)
     starts = [(use.started_at, denied[use.session_id]) for use in uses if use.session_id in denied]
     waited = frozenset(each.session_id for start, tries in starts for each in tries if each.waited(start))
-    users = frozenset(use.user for use in present)
-    hosts = frozenset(use.host for use in present)
-    held = list(stays(present, begin, end, as_of))
+    users = frozenset((use.pepper, use.user) for use in present)
+    hosts = frozenset((use.pepper, use.host) for use in present)
+    held = tuple(stays(present, begin, end, as_of))
     hours = _peaks(held, begin)
     peak = max(hours)
     totals = DayTotals(
         day=day,
         sessions=len(present),
-        users=len(users),
-        hosts=len(hosts),
+        users=distinct(users),
+        hosts=distinct(hosts),
         seat_seconds=_seconds(held),
         peak=peak,
         peak_at=begin + hours.index(peak) * HOUR if peak else None,
@@ -109,13 +146,25 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
         denials=len(denied),
         waits=len(waited),
         overdraft_seconds=_seconds(stay for stay in held if stay.overdraft),
+        carried=sum(use.started_at < begin for use in present),
+        hour_users=_hour_users(present, begin, end, as_of),
     )
-    carried = sum(use.started_at < begin for use in present)
-    return DayAggregate(totals, carried, users, hosts, frozenset(denied), waited)
+    return DayAggregate(totals, users, hosts, frozenset(denied), waited, held)
 
 
 def _seconds(held: Iterable[Stay]) -> int:
     return round(sum((stay.length for stay in held), timedelta()) / SECOND)
+
+
+def _hour_users(present: Iterable[Use], begin: datetime, end: datetime, as_of: datetime) -> tuple[int, ...]:
+    """The users of each of the 24 hours from `begin`; one who starts and ends in an instant is there, too."""
+    users: list[set[Pseudonym]] = [set() for _ in range(24)]
+    for use in present:
+        first = max(use.started_at, begin)
+        last = max(first, min(use.until(as_of), end) - timedelta.resolution)
+        for hour in range((first - begin) // HOUR, (last - begin) // HOUR + 1):
+            users[hour].add((use.pepper, use.user))
+    return tuple(map(distinct, users))
 
 
 def _peaks(held: Collection[Stay], begin: datetime) -> list[int]:
@@ -144,17 +193,17 @@ def month_of(day: date) -> str:
 class MonthAggregate:
     """Adds up the days of one UTC month of one license, in any order, each once.
 
-    Memory: the month's distinct users, hosts and denials, however many sessions there were.
+    Memory: the month's distinct users, hosts and denials, and the stays across midnights.
     """
 
     month: str
-    users: set[str] = field(default_factory=set)
+    users: set[Pseudonym] = field(default_factory=set)
     """The distinct pseudonyms; the union over several licenses gives an organization's `users`."""
-    _hosts: set[str] = field(default_factory=set)
+    _hosts: set[Pseudonym] = field(default_factory=set)
     _denied: set[str] = field(default_factory=set)
     _waited: set[str] = field(default_factory=set)
-    _sessions: int = 0
     _days: list[DayTotals] = field(default_factory=list)
+    _minutes: "MinuteCount" = field(default_factory=lambda: MinuteCount())
 
     def add(self, day: DayAggregate) -> None:
         """Add one day.
@@ -164,29 +213,111 @@ class MonthAggregate:
         totals = day.totals
         if month_of(totals.day) != self.month:
             raise ValueError(f"{totals.day} is not a day of {self.month}")
-        # A session counts on the day on which it starts; one that began before the month, on the first day.
-        self._sessions += totals.sessions - (0 if totals.day.day == 1 else day.carried)
         self._days.append(totals)
         self.users |= day.users
         self._hosts |= day.hosts
         self._denied |= day.denied
         self._waited |= day.waited
+        self._minutes.add(totals.day, day.stays)
 
-    def totals(self) -> MonthTotals:
-        """The totals of the days added so far."""
+    @property
+    def erased(self) -> bool:
+        """Whether a day of it has lost sessions to an erasure."""
+        return any(day.erased for day in self._days)
+
+    def totals(self, saved: MonthTotals | None = None) -> MonthTotals:
+        """The totals of the days added so far, in place of `saved` ones.
+
+        Where a day has lost sessions to an erasure, saved users, hosts and minutes stand; without them, no minutes are
+        known.
+        """
         busiest = max(self._days, key=lambda day: (day.peak, -day.day.toordinal()), default=None)
-        return MonthTotals(
+        minutes = self._minutes.totals()
+        totals = MonthTotals(
             month=self.month,
-            users=len(self.users),
-            sessions=self._sessions,
-            hosts=len(self._hosts),
+            users=distinct(self.users),
+            sessions=started_in_month(self._days),
+            hosts=distinct(self._hosts),
             seat_seconds=sum(day.seat_seconds for day in self._days),
             peak=busiest.peak if busiest else 0,
             peak_at=busiest.peak_at if busiest else None,
             denials=len(self._denied),
             waits=len(self._waited),
             overdraft_seconds=sum(day.overdraft_seconds for day in self._days),
+            minutes=minutes.within,
+            overdraft_minutes=minutes.overdraft,
         )
+        if self.erased:
+            totals = replace(
+                totals,
+                users=max(totals.users, saved.users if saved else 0),
+                hosts=max(totals.hosts or 0, (saved and saved.hosts) or 0),
+                minutes=saved.minutes if saved else None,
+                overdraft_minutes=saved.overdraft_minutes if saved else None,
+            )
+        return with_denials_of(saved, totals)
+
+
+def started_in_month(days: Iterable[DayTotals]) -> int:
+    """How many sessions a month's days have, each counted once: on its first day in the month."""
+    return sum(day.sessions - (0 if day.day.day == 1 else day.carried) for day in days)
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """The minutes of stays, each rounded up: within the seats bought, and in overdraft."""
+
+    within: int
+    overdraft: int
+
+    @classmethod
+    def of(cls, held: Iterable[tuple[bool, timedelta]]) -> "Minutes":
+        """The minutes of stays, in overdraft or not, of some lengths."""
+        minutes = [0, 0]
+        for overdraft, length in held:
+            minutes[overdraft] += -(-length // MINUTE)
+        return cls(*minutes)
+
+    def __add__(self, other: "Minutes") -> "Minutes":
+        return Minutes(self.within + other.within, self.overdraft + other.overdraft)
+
+
+@dataclass(slots=True)
+class MinuteCount:
+    """Rounds up the stays of days that are added in any order; a stay across midnights is rounded once.
+
+    Memory: the stays that touch a midnight.
+    """
+
+    _within_days: Minutes = Minutes(0, 0)
+    _at_midnight: dict[date, list[Stay]] = field(default_factory=dict)
+
+    def add(self, day: date, held: Iterable[Stay]) -> None:
+        """Add the stays of one day, cut to it."""
+        edges = midnight(day), midnight(day) + DAY
+        inner = []
+        self._at_midnight[day] = []
+        for stay in held:
+            if edges[0] < stay.since and stay.until < edges[1]:
+                inner.append((stay.overdraft, stay.length))
+            else:
+                self._at_midnight[day].append(stay)
+        self._within_days += Minutes.of(inner)
+
+    def totals(self) -> Minutes:
+        """The minutes of the days added so far."""
+        whole: list[tuple[bool, timedelta]] = []
+        running: dict[tuple[str, bool], tuple[datetime, timedelta]] = {}
+        for stay in (stay for _, stays_of_day in sorted(self._at_midnight.items()) for stay in stays_of_day):
+            key, length = (stay.holder, stay.overdraft), stay.length
+            until, before = running.pop(key, (stay.since, timedelta()))
+            if until == stay.since:
+                length += before
+            else:
+                whole.append((stay.overdraft, before))
+            running[key] = stay.until, length
+        whole += ((overdraft, length) for (_, overdraft), (_, length) in running.items())
+        return self._within_days + Minutes.of(whole)
 
 
 Totals = TypeVar("Totals", DayTotals, MonthTotals)
@@ -203,9 +334,96 @@ def with_denials_of(saved: Totals | None, totals: Totals) -> Totals:
     return replace(totals, denials=denials, waits=waits)
 
 
+def under_terms(totals: DayTotals, state: LicenseState) -> DayTotals:
+    """A day's totals with the billing, project and product that held at its end, and the most seats that it had."""
+    begin, end = midnight(totals.day), midnight(totals.day) + DAY
+    terms, seats = state.terms_before(end), state.most_seats(begin, end)
+    return replace(totals, billing=terms.billing, project=terms.project, product=terms.product, seats=seats)
+
+
+def aggregated_again(saved: DayTotals | None, totals: DayTotals) -> DayTotals:
+    """The totals of a day that is not final, with what the `saved` ones say of denials and of erased sessions."""
+    if saved is None or not saved.erased:
+        return with_denials_of(saved, totals)
+    if not saved.erased_part:  # it was final before, by a clock that was ahead
+        return saved
+    added = {name: getattr(totals, name) + gave for name, gave in zip(ADDED, saved.erased_part, strict=True)}
+    with_part = replace(with_denials_of(saved, totals), **added, **_at_least(saved, totals))
+    return replace(with_part, erased=True, erased_part=saved.erased_part)
+
+
+def _at_least(saved: DayTotals, totals: DayTotals) -> dict[str, Any]:
+    """Peaks and distinct counts that are as high as in both."""
+    return {
+        "users": max(saved.users, totals.users),
+        "hosts": max(saved.hosts, totals.hosts),
+        "peak": max(saved.peak, totals.peak),
+        "peak_at": saved.peak_at if saved.peak >= totals.peak else totals.peak_at,
+        "hours": _higher(saved.hours, totals.hours),
+        "hour_users": _higher(saved.hour_users, totals.hour_users),
+    }
+
+
+def _higher(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
+    return tuple(starmap(max, zip(some, others, strict=True))) if some and others else tuple(some or others)
+
+
+def less_erased(totals: DayTotals, before: DayTotals, after: DayTotals, *, final: bool) -> DayTotals:
+    """The totals of a day that is about to lose sessions to an erasure; no number changes.
+
+    `before` and `after` are its totals with and without these sessions. A day that is not `final` notes the difference.
+    """
+    if final:
+        return replace(totals, erased=True)
+    part = totals.erased_part or (0,) * len(ADDED)
+    gave = (getattr(before, name) - getattr(after, name) for name in ADDED)
+    return replace(totals, erased=True, erased_part=tuple(starmap(int.__add__, zip(part, gave, strict=True))))
+
+
+def made_final(totals: DayTotals) -> DayTotals:
+    """A day's totals once they are final: what erased sessions gave is no longer told apart."""
+    return replace(totals, erased_part=())
+
+
+_DISTINCT: Final = ("users", "hosts", "peak")
+_ADDED_BY_MONTH: Final = ("sessions", "seat_seconds", "overdraft_seconds", "minutes", "overdraft_minutes")
+
+
+def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: datetime) -> DayTotals:
+    """A final day after a correction; `before` and `after` are its totals from the sessions that are still there.
+
+    A day that has lost sessions to an erasure changes by the difference; its peaks and distinct counts stay.
+    """
+    if saved.erased or not _agree(saved, before):
+        return replace(saved, **_differences(saved, before, after, ADDED), corrected_at=at)
+    terms = {name: getattr(saved, name) for name in ("billing", "project", "product", "seats")}
+    return replace(with_denials_of(saved, after), **terms, corrected_at=at)
+
+
+def corrected_month(saved: MonthTotals, before: MonthTotals, after: MonthTotals, *, whole: bool) -> MonthTotals:
+    """A final month after a correction, as `corrected_day`; `whole`: it has lost no sessions. Suppressed ones stay."""
+    if saved.hosts is None:
+        return saved
+    new = _differences(saved, before, after, _ADDED_BY_MONTH)
+    if whole and _agree(saved, before):
+        new |= {name: getattr(after, name) for name in (*_DISTINCT, "peak_at")}
+    return replace(saved, **new)
+
+
+def _agree(saved: Totals, again: Totals) -> bool:
+    names = (*_DISTINCT, "sessions", "seat_seconds", "overdraft_seconds")
+    return all(getattr(saved, name) == getattr(again, name) for name in names)
+
+
+def _differences(saved: Totals, before: Totals, after: Totals, names: Iterable[str]) -> dict[str, Any]:
+    """Totals that add up after a correction; what was not kept stays None."""
+    known = (name for name in names if getattr(saved, name) is not None)
+    return {name: max(0, getattr(saved, name) + getattr(after, name) - getattr(before, name)) for name in known}
+
+
 def suppress(month: MonthTotals, small_group: int) -> MonthTotals:
-    """What is kept of a month that outlives the year: `users`, and the rest if they were a `small_group`.
+    """What is kept of a month that outlives its sessions: no hour of a day, and of a small group only `users`.
 
     The other totals of fewer people would show how long, when and where one of them worked.
     """
-    return month if month.users >= small_group else MonthTotals(month.month, month.users)
+    return replace(month, peak_at=None) if month.users >= small_group else MonthTotals(month.month, month.users)

@@ -31,7 +31,7 @@ class Use:
     """One session of one license.
 
     `ended_at` is None while it is open, and never before `started_at`. `holder` is empty where the license takes no
-    seats.
+    seats. `pepper` is that of the pseudonyms.
     """
 
     session_id: str
@@ -41,12 +41,13 @@ class Use:
     host: str
     holder: str
     overdraft: bool
+    pepper: str = ""
 
     @classmethod
     def of(cls, session: Session, ended_at: datetime | None = None) -> "Use":
         """The use of a session that is open, or that ended at a time."""
-        user, host, holder = session.user, session.host, session.holder
-        return cls(session.id, session.started_at, ended_at, user, host, holder, session.overdraft)
+        user, host, holder, over = session.user, session.host, session.holder, session.overdraft
+        return cls(session.id, session.started_at, ended_at, user, host, holder, over, session.pepper)
 
     def until(self, as_of: datetime) -> datetime:
         """The end of the session, as known at `as_of`, which may be a little before its start."""
@@ -78,6 +79,7 @@ class Stay:
     since: datetime
     until: datetime
     overdraft: bool
+    holder: str
 
     @property
     def length(self) -> timedelta:
@@ -95,7 +97,8 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
     for use in uses:
         begin, end = max(use.started_at, since), min(use.until(as_of), until)
         if begin < end:
-            held[use.holder or use.session_id].append(Stay(begin, end, use.overdraft))
+            holder = use.holder or use.session_id
+            held[holder].append(Stay(begin, end, use.overdraft, holder))
     for of_holder in held.values():
         if len(of_holder) == 1:
             yield of_holder[0]
@@ -118,7 +121,7 @@ def _union(of_holder: Sequence[Stay]) -> Iterator[Stay]:
             over += one_over
         if (was_running, was_over) != (running > 0, over > 0):
             if was_running:
-                yield Stay(begin, at, was_over)
+                yield Stay(begin, at, was_over, of_holder[0].holder)
             begin = at
 
 

@@ -7,25 +7,29 @@ Everything is idempotent and safe beside live traffic. An active session is ende
 deleted, so that no seat is lost. Only ended sessions are corrected; they hold no seat.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
+from typing import Final
 
 from licensing.crypto.pseudonyms import Peppers, PseudonymKind, network_of
-from licensing.errors import ConflictError, PepperError
+from licensing.errors import PepperError
 from licensing.rules.license import Address, Kind
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session
 from licensing.rules.personal import PersonalData, SessionData, WaitData
 from licensing.rules.requests import End, Ended
-from licensing.rules.retention import year_after, year_before
-from licensing.rules.usage import DAY, Denial, midnight
+from licensing.rules.retention import year_after
+from licensing.rules.usage import Denial
+from licensing.services.corrections import Correction, correct_sessions
+from licensing.services.organization_totals import aggregate_organization, recount_months
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import invalidate_run
 from licensing.storage.ledger import Ledger
-from licensing.storage.register import CORRECTIONS, Pseudonyms, Register, RowKind, StoredEnd
+from licensing.storage.register import Pseudonyms, Register, RowKind, StoredEnd
 
-Correction = tuple[StoredEnd, EndedSession]
-"""An ended session as it is stored, and as it should be."""
+PARALLEL: Final = 4
+"""How many licenses are aggregated at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,12 @@ class Erased:
 class Rectified:
     """The result of a correction. `running` sessions are unchanged; they can be corrected once they have ended.
 
-    `reopened_from` is the day from which final totals are aggregated again; None if there are none.
+    `months` are those of which final days changed: their statements name the correction.
     """
 
     corrected: int
     running: int
-    reopened_from: date | None
+    months: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +133,19 @@ class Privacy(OptOut):
 
     async def export(self, query: PersonQuery, progress: Progress = no_progress) -> PersonalData:
         """All data that is held on a person."""
-        as_of = self.clock()
-        licenses = 0
+        as_of, person = self.clock(), self._pseudonyms(query)
         sessions: list[SessionData] = []
         waits: list[WaitData] = []
-        async for license_id in self._searchable_licenses(query.organization_id, progress):
-            licenses += 1
+        license_ids = await self._searchable_licenses(query.organization_id, progress)
+        for done, license_id in enumerate(license_ids, len(license_ids)):
+            progress(done, 2 * len(license_ids))
             state = await self.ledger.state(license_id)
             product = state.terms.product if state else ""
             # A session that ends meanwhile is read twice; the later reading counts. A session id may come again.
             found: dict[tuple[str, datetime], SessionData] = {}
-            for session in await self._active_of(license_id, query):
+            for session in await self._active_of(license_id, person):
                 found[session.id, session.started_at] = _session_data(license_id, product, session)
-            for row in await self._ended_of(license_id, query):
+            for row in await self._ended_of(license_id, person):
                 session = row.value.session
                 found[session.id, session.started_at] = _session_data(license_id, product, session, row.value)
             sessions += found.values()
@@ -151,7 +155,7 @@ class Privacy(OptOut):
         return PersonalData(
             organization=query.organization_id,
             as_of=as_of,
-            licenses=licenses,
+            licenses=len(license_ids),
             peppers=len(list(self.peppers)),
             sessions=tuple(sorted(sessions, key=lambda session: session.started_at)),
             waits=tuple(sorted(waits, key=lambda wait: wait.first_at)),
@@ -160,29 +164,54 @@ class Privacy(OptOut):
     async def erase(self, query: PersonQuery, progress: Progress = no_progress) -> Erased:
         """Delete all data that is held on a person; running sessions are ended first, so that no seat is lost.
 
-        Final totals stay as they are, since nobody can be found in them. Others are aggregated without the person.
+        Totals of days that are over stay as they are, since nobody can be found in them.
         """
-        licenses = ended = deleted = 0
-        async for license_id in self._searchable_licenses(query.organization_id, progress):
-            licenses += 1
-            ended += await _end_sessions(self.ledger, license_id, await self._active_of(license_id, query))
-            if rows := await self._ended_of(license_id, query):
+        ended = deleted = 0
+        license_ids = await self._searchable_licenses(query.organization_id, progress)
+        person, found = self._pseudonyms(query), dict[str, list[StoredEnd]]()
+        for license_id in license_ids:
+            ended += await _end_sessions(self.ledger, license_id, await self._active_of(license_id, person))
+            found[license_id] = await self._ended_of(license_id, person)
+        if any(found.values()):
+            slots = asyncio.Semaphore(PARALLEL)
+            await aggregate_organization(self.register, query.organization_id, license_ids, self.clock(), slots)
+        for done, (license_id, rows) in enumerate(found.items(), len(license_ids)):
+            progress(done, 2 * len(license_ids))
+            if rows:
                 # Denials first: only sessions link them to a person.
                 await self.register.delete_denials_of(license_id, {row.value.session.id for row in rows})
-                deleted += await self.register.delete_sessions(license_id, rows)
-            # Also without rows: an erasure that was interrupted may have deleted them.
-            await invalidate_run(self.register, license_id)
-        return Erased(query.organization_id, self.clock(), licenses, ended, deleted)
+                erased: list[Correction] = [(row, None) for row in rows]
+                deleted += (await correct_sessions(self.register, license_id, erased, self.clock())).sessions
+        return Erased(query.organization_id, self.clock(), len(license_ids), ended, deleted)
 
     async def move(self, query: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
         """Move sessions that are under a wrong name to the right user, by their client hash."""
         right = self._pseudonyms(PersonQuery(query.organization_id, user))
         users = {wrong.user: right.user for wrong, right in zip(self._pseudonyms(query), right, strict=True)}
 
-        def moved(rows: Sequence[StoredEnd]) -> list[Correction]:
-            return [(row, replace(row.value, session=_moved(row.value.session, users))) for row in rows]
+        async def moved(license_id: str, rows: Sequence[StoredEnd]) -> list[Correction]:
+            holders = await self._one_name(license_id, right, users) if rows else {}
+            return [(row, replace(row.value, session=_moved(row.value.session, users, holders))) for row in rows]
 
         return await self._rectify(query, moved, progress)
+
+    async def _one_name(self, license_id: str, right: Sequence[Pseudonyms], users: Mapping[str, str]) -> dict[str, str]:
+        """Give the seats of the right user one name, that under the newest pepper or of a running session.
+
+        A shared seat may be named under an older pepper than the session's. Under two names, sessions at the same time
+        would count as two seats. Returns the name for each pseudonym of the wrong and of the right user.
+        """
+        names = [each.user for each in right]
+        running = [session.holder for session in await self._active_of(license_id, right)]
+        name = next((name for name in names for holder in running if name in holder), names[0])
+        holders = dict.fromkeys((*users, *names), name)
+        renamed: list[Correction] = [
+            (row, replace(row.value, session=session))
+            for row in await self._ended_of(license_id, right)
+            if (session := _moved(row.value.session, {}, holders)) != row.value.session
+        ]
+        await correct_sessions(self.register, license_id, renamed, self.clock())
+        return holders
 
     async def correct_end(
         self, query: PersonQuery, session_id: str, ended_at: datetime, progress: Progress = no_progress
@@ -192,7 +221,7 @@ class Privacy(OptOut):
         Raises ImplausibleError if it cannot have ended then.
         """
 
-        def corrected(rows: Sequence[StoredEnd]) -> list[Correction]:
+        async def corrected(license_id: str, rows: Sequence[StoredEnd]) -> list[Correction]:
             begun = [row for row in rows if row.value.session.started_at <= ended_at] or rows
             row = max(begun, key=lambda row: row.value.session.started_at, default=None)
             if row is None:
@@ -204,30 +233,30 @@ class Privacy(OptOut):
                     f"the session can have ended between {began:%Y-%m-%d %H:%M:%S} and "
                     f"{latest:%Y-%m-%d %H:%M:%S} UTC: it began then, and its lease ran out then"
                 )
-            return [(row, replace(row.value, ended_at=ended_at))]
+            session = row.value.session
+            heartbeat_at = min(session.heartbeat_at, ended_at)
+            return [(row, replace(row.value, ended_at=ended_at, session=replace(session, heartbeat_at=heartbeat_at)))]
 
         return await self._rectify(query, corrected, progress, session_id)
 
-    async def _searchable_licenses(self, organization_id: str, progress: Progress) -> AsyncIterator[str]:
-        """An organization's licenses one by one, after all of them were searched for unknown peppers."""
+    async def _searchable_licenses(self, organization_id: str, progress: Progress) -> list[str]:
+        """An organization's licenses, after all of them were searched for unknown peppers: half of the progress."""
         license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
-        known, steps = (*self.peppers, *self.lost), 2 * len(license_ids)
+        known = (*self.peppers, *self.lost)
         for done, license_id in enumerate(license_ids):
-            progress(done, steps)
+            progress(done, 2 * len(license_ids))
             pepper = await self.register.unknown_pepper(license_id, known)
             if pepper is not None:
                 raise PepperError(organization_id, pepper)
-        for done, license_id in enumerate(license_ids, len(license_ids)):
-            progress(done, steps)
-            yield license_id
+        return license_ids
 
-    async def _active_of(self, license_id: str, query: PersonQuery) -> list[Session]:
+    async def _active_of(self, license_id: str, person: Sequence[Pseudonyms]) -> list[Session]:
         find = self.register.find_active
-        return [row.value for each in self._pseudonyms(query) async for row in find(license_id, each)]
+        return [row.value for each in person async for row in find(license_id, each)]
 
-    async def _ended_of(self, license_id: str, query: PersonQuery) -> list[StoredEnd]:
+    async def _ended_of(self, license_id: str, person: Sequence[Pseudonyms]) -> list[StoredEnd]:
         find = self.register.find_ended
-        return [row for each in self._pseudonyms(query) async for row in find(license_id, each)]
+        return [row for each in person async for row in find(license_id, each)]
 
     def _pseudonyms(self, query: PersonQuery) -> list[Pseudonyms]:
         """A person's pseudonyms under each pepper."""
@@ -243,37 +272,27 @@ class Privacy(OptOut):
     async def _rectify(
         self,
         query: PersonQuery,
-        change: Callable[[Sequence[StoredEnd]], list[Correction]],
+        change: Callable[[str, Sequence[StoredEnd]], Awaitable[list[Correction]]],
         progress: Progress,
         session_id: str | None = None,
     ) -> Rectified:
         """Correct a person's sessions, or one of them, as `change` says for the ended sessions of a license."""
         corrected = running = 0
-        reopened: date | None = None
-        async for license_id in self._searchable_licenses(query.organization_id, progress):
-            running += sum(session_id in (None, each.id) for each in await self._active_of(license_id, query))
-            rows = await self._ended_of(license_id, query)
-            corrections = change([row for row in rows if session_id in (None, row.value.session.id)])
-            for place in range(0, len(corrections), CORRECTIONS):
-                done, from_day = await self._correct(license_id, corrections[place : place + CORRECTIONS])
-                corrected += done
-                reopened = min(filter(None, (reopened, from_day)), default=None)
-        return Rectified(corrected, running, reopened)
-
-    async def _correct(self, license_id: str, corrections: list[Correction]) -> tuple[int, date | None]:
-        """Correct sessions and reopen their totals in one transaction; how many, and from which day."""
-        while corrections and (known := await self.register.totals_state(license_id)) is not None:
-            began = min(before.value.session.started_at for before, _ in corrections).date()
-            first = max(began, _first_whole_month(self.clock()))
-            reopens = known.final_day is not None and known.final_day >= first
-            try:
-                await self.register.correct(license_id, known, corrections, first - DAY if reopens else None)
-            except ConflictError as conflict:
-                if conflict.index is not None:  # retention or another operator changed that session
-                    del corrections[conflict.index]
-                continue  # otherwise a start or an end changed the license state
-            return len(corrections), first if reopens else None
-        return 0, None
+        months: set[str] = set()
+        person = self._pseudonyms(query)
+        license_ids = await self._searchable_licenses(query.organization_id, progress)
+        for done, license_id in enumerate(license_ids, len(license_ids)):
+            progress(done, 2 * len(license_ids))
+            active = await self._active_of(license_id, person)
+            running += sum(session_id in (None, each.id) for each in active)
+            rows = await self._ended_of(license_id, person)
+            corrections = await change(license_id, [row for row in rows if session_id in (None, row.value.session.id)])
+            if corrections:
+                done_now = await correct_sessions(self.register, license_id, corrections, self.clock())
+                corrected += done_now.sessions
+                months |= done_now.months
+        await recount_months(self.register, query.organization_id, license_ids, months, self.clock())
+        return Rectified(corrected, running, tuple(sorted(months)))
 
 
 async def _end_sessions(ledger: Ledger, license_id: str, sessions: Iterable[Session]) -> int:
@@ -284,19 +303,12 @@ async def _end_sessions(ledger: Ledger, license_id: str, sessions: Iterable[Sess
     return ended
 
 
-def _moved(session: Session, users: Mapping[str, str]) -> Session:
-    """A session under the right user's pseudonym; `users` maps wrong ones to right ones, under each pepper."""
+def _moved(session: Session, users: Mapping[str, str], holders: Mapping[str, str]) -> Session:
+    """A session under the pseudonyms that take the place of others, as a user and in the name of a shared seat."""
     holder = session.holder
-    for wrong, right in users.items():  # a shared seat may be named under an older pepper than the session's
+    for wrong, right in holders.items():
         holder = holder.replace(wrong, right)
-    return replace(session, user=users[session.user], holder=holder)
-
-
-def _first_whole_month(now: datetime) -> date:
-    """The first month whose sessions are all kept: older totals cannot be aggregated again."""
-    cutoff = year_before(now)
-    month = cutoff.date().replace(day=1)
-    return month if cutoff == midnight(month) else (month + timedelta(days=31)).replace(day=1)
+    return replace(session, user=users.get(session.user, session.user), holder=holder)
 
 
 def _session_data(license_id: str, product: str, session: Session, ended: EndedSession | None = None) -> SessionData:

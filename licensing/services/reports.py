@@ -6,21 +6,30 @@ are kept for a year; nothing is reported of earlier days, rather than no use. No
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from licensing.rules.billing import Account, Rounding, Statement, agree, bounds, minutes, statement
+from licensing.rules.billing import (
+    Account,
+    Rounding,
+    Statement,
+    agree,
+    bounds,
+    minutes_of_days,
+    sessions_on,
+    statement,
+)
 from licensing.rules.license import Billing
 from licensing.rules.model import LicenseState
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
-from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, month_of, with_denials_of
+from licensing.rules.totals import DayTotals, Minutes, MonthAggregate, MonthTotals, Pseudonym, distinct, month_of
 from licensing.rules.usage import DAY
 from licensing.services.progress import Progress, no_progress
-from licensing.services.totals import OpenSessions, days_back, open_sessions, saved_final_day, uses_between
+from licensing.services.totals import OpenSessions, SavedTotals, days_back, open_sessions, uses_between
 from licensing.storage.register import Register
 
 CACHE_SECONDS: Final = 60.0
@@ -37,7 +46,7 @@ class LicenseTotals:
     final_before: datetime
     days: dict[date, DayTotals]
     months: dict[str, MonthTotals]
-    users: dict[str, set[str]] = field(default_factory=dict)
+    users: dict[str, set[Pseudonym]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +83,27 @@ async def license_totals(
     register: Register, license_id: str, first: date, as_of: datetime, present: OpenSessions
 ) -> LicenseTotals:
     """All totals of a license: of its days from one on, and of all its months."""
-    # Read first: totals of days are saved before they are marked final.
-    final = await saved_final_day(register, license_id)
-    days = {totals.day: totals async for totals in register.days(license_id, first)}
-    months = {totals.month: totals async for totals in register.months(license_id)}
+    saved = await SavedTotals.read(register, license_id, first)
+    if saved is None:
+        return LicenseTotals(present.final_before, {}, {})
+    final, days, months = saved.known.final_day, dict(saved.days), dict(saved.months)
     found = LicenseTotals(present.final_before, days, months)
     # A month that is not final is aggregated whole: people come on several of its days.
     oldest = min(max((final + DAY).replace(day=1), first), as_of.date()) if final else first
     aggregates: dict[str, MonthAggregate] = {}
-    async for aggregate in days_back(register, license_id, oldest, as_of, present, from_first_use=final is None):
-        totals, month = aggregate.totals, month_of(aggregate.totals.day)
-        aggregates.setdefault(month, MonthAggregate(month)).add(aggregate)
-        if totals.day >= first and (final is None or totals.day > final):
-            totals = with_denials_of(days.pop(totals.day, None), totals)  # aggregated again after a correction
-            if totals.sessions or totals.denials:
-                days[totals.day] = totals
+    async for fresh in days_back(register, license_id, oldest, as_of, present, from_first_use=final is None):
+        day = saved.counted(fresh, final)
+        month = month_of(day.totals.day)
+        aggregates.setdefault(month, MonthAggregate(month)).add(day)
+        if day.totals.day >= first and (day.totals.sessions or day.totals.denials):
+            days[day.totals.day] = day.totals
+        else:
+            days.pop(day.totals.day, None)  # a correction has left nothing of it
     for month, sums in aggregates.items():
         found.users[month] = sums.users
-        month_totals = with_denials_of(months.get(month), sums.totals())
-        if month_totals.sessions or month_totals.denials:
-            months[month] = month_totals
+        totals = sums.totals(saved.months.get(month))
+        if totals.sessions or totals.denials:
+            months[month] = totals
     return found
 
 
@@ -131,7 +141,7 @@ class Reports:
         as_of = self.clock()
         name = await self.register.organization_name(organization_id)
         reading = Reading(Customer(id=organization_id, name=name or organization_id), as_of, {}, {})
-        users: defaultdict[str, set[str]] = defaultdict(set)
+        users: defaultdict[str, set[Pseudonym]] = defaultdict(set)
         license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
         for done, each in enumerate(license_ids):
             progress(done, len(license_ids))
@@ -148,7 +158,7 @@ class Reports:
             reading.users.update(await self.register.organization_months(organization_id))
             for month, in_month in users.items():
                 # If a month is final for some licenses only, their users are in the saved number alone.
-                if most := max(len(in_month), reading.users.get(month, 0)):
+                if most := max(distinct(in_month), reading.users.get(month, 0)):
                     reading.users[month] = most
         return reading
 
@@ -210,25 +220,76 @@ class Reports:
             progress(done, len(licenses))
             license_id = license.license_id
             state = await self.register.state(license_id)
-            if state is None or state.value.terms.billing is Billing.NONE:
+            if state is None:
                 continue
-            terms = state.value.terms
             present = await open_sessions(self.register, license_id, as_of)
             totals = await license_totals(self.register, license_id, begin.date(), as_of, present)
-            days = tuple(each for day, each in sorted(totals.days.items()) if month_of(day) == month)
-            rounded = None
-            if rounding is Rounding.MINUTE:
-                uses = await uses_between(self.register, license_id, begin, end, as_of, present)
-                rounded = minutes(uses, month, as_of) if agree(uses, days, month, as_of) else None
-            month_totals = totals.months.get(month)
-            yield Account(
-                organization_id=license.organization_id,
-                license_id=license_id,
-                product=terms.product,
-                project=terms.project,
-                billing=terms.billing,
-                sessions=(month_totals.sessions or 0) if month_totals else 0,
-                days=days,
-                final_before=totals.final_before,
-                minutes=rounded,
-            )
+            days = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
+            parts = _billed_parts(state.value, days, min(end, as_of))
+            if rounding is Rounding.MINUTE and any(billing is not Billing.NONE for billing, _ in parts):
+                rounded = await self._minutes(license_id, totals, parts, month, as_of, present)
+            else:
+                rounded = {}
+            for (billing, project), days_of_part in parts.items():
+                if billing is Billing.NONE:
+                    continue
+                yield Account(
+                    organization_id=license.organization_id,
+                    license_id=license_id,
+                    product=_product(state.value, days_of_part, end),
+                    project=project,
+                    billing=billing,
+                    sessions=_sessions(totals.months.get(month), days, days_of_part),
+                    days=tuple(days_of_part),
+                    final_before=totals.final_before,
+                    minutes=rounded.get((billing, project)),
+                )
+
+    async def _minutes(
+        self,
+        license_id: str,
+        totals: LicenseTotals,
+        parts: "Parts",
+        month: str,
+        as_of: datetime,
+        present: OpenSessions,
+    ) -> dict[tuple[Billing, str], Minutes]:
+        """The minutes of a license in a month, by billing and project; without those that are no longer known."""
+        saved = totals.months.get(month)
+        if len(parts) == 1 and saved and saved.minutes is not None and saved.overdraft_minutes is not None:
+            return dict.fromkeys(parts, Minutes(saved.minutes, saved.overdraft_minutes))
+        uses = await uses_between(self.register, license_id, *bounds(month), as_of, present)
+        if not agree(uses, [day for days in parts.values() for day in days], month, as_of):
+            return {}
+        return {part: minutes_of_days(uses, [day.day for day in days], as_of) for part, days in parts.items()}
+
+
+Parts = dict[tuple[Billing, str], list[DayTotals]]
+"""A month's days by billing and project."""
+
+
+def _billed_parts(state: LicenseState, days: Iterable[DayTotals], end: datetime) -> Parts:
+    """A month's days by the billing and the project that they had; also, without days, those at the month's end.
+
+    The first edition's days have none: theirs are the present ones.
+    """
+    parts: Parts = {}
+    for day in days:
+        billing = state.terms.billing if day.billing is None else Billing(day.billing)
+        project = state.terms.project if day.project is None else day.project
+        parts.setdefault((billing, project), []).append(day)
+    if state.since is None or state.since < end:
+        last = state.terms_before(end)
+        parts.setdefault((last.billing, last.project), [])
+    return parts
+
+
+def _product(state: LicenseState, days: Sequence[DayTotals], end: datetime) -> str:
+    return next((day.product for day in reversed(days) if day.product is not None), state.terms_before(end).product)
+
+
+def _sessions(month: MonthTotals | None, days: Sequence[DayTotals], part: Sequence[DayTotals]) -> int:
+    """How many sessions a part of a month has. The first edition's days do not tell, but the whole month does."""
+    if len(days) == len(part) and not all(day.hour_users for day in days) and month and month.sessions is not None:
+        return month.sessions
+    return sessions_on(part)

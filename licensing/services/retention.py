@@ -2,10 +2,11 @@
 
 The steps, each on all licenses of an organization before the next begins:
 
-1. sweep, then aggregate each closed day and month that is not final from its sessions, and save it;
-2. save the organization's months;
-3. mark days final;
-4. delete, and suppress months of small groups.
+1. sweep;
+2. aggregate each closed day and month that is not final from its sessions, and save it;
+3. save the organization's months;
+4. mark days final;
+5. reduce the months that outlive their sessions, and delete.
 
 A crash between any two calls is harmless: the next run repeats what was not finished, with the same result.
 
@@ -14,41 +15,34 @@ What is kept until when:
 - ended sessions: one year after their end, to the microsecond;
 - denials: until their month is final;
 - a day's totals: one year after the day;
-- a month's totals: for good, after a year only `users` if they were fewer than a small group.
+- a month's totals: for good. Once the first of its sessions is deleted they hold no hour of a day, and only `users` if
+  they were fewer than a small group.
 """
 
 import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from licensing.errors import LicensingError
+from licensing.rules.model import EndReason, ended_session
 from licensing.rules.retention import year_before
-from licensing.rules.totals import month_of, suppress
+from licensing.rules.totals import MonthTotals, suppress
 from licensing.rules.usage import DAY
+from licensing.services.organization_totals import aggregate_organization, on_each
 from licensing.services.progress import Progress, no_progress
 from licensing.services.sweep import sweep_license
-from licensing.services.totals import (
-    LicenseAggregate,
-    aggregate_license,
-    mark_final,
-    outlives_its_sessions,
-    save_totals,
-    saved_final_day,
-    users_in,
-)
+from licensing.services.totals import LicenseAggregate, outlives_its_sessions, saved_final_day
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register, RowKind
 from licensing.storage.retry import with_retries
 
 PARALLEL: Final = 4
 """How many licenses are worked on at once, over all organizations, and how many organizations are in memory."""
-
-Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +52,8 @@ class RetentionResult:
     """What a run did, and what is left.
 
     `deleted` counts confirmed deletions of rows. `oldest` is the end of the oldest session that is left. `overdue`
-    licenses have one past its year; `failed` ones could not be done.
+    licenses have one past its year; `failed` ones could not be done. `reduced` are the months of which less is
+    kept from now on, by license.
     """
 
     licenses: int = 0
@@ -69,6 +64,7 @@ class RetentionResult:
     overdue: int = 0
     failed: int = 0
     seconds: float = 0
+    reduced: tuple[tuple[str, str], ...] = ()
 
     def __add__(self, other: "RetentionResult") -> "RetentionResult":
         return RetentionResult(
@@ -80,6 +76,7 @@ class RetentionResult:
             self.overdue + other.overdue,
             self.failed + other.failed,
             self.seconds + other.seconds,
+            self.reduced + other.reduced,
         )
 
     def __str__(self) -> str:
@@ -150,6 +147,8 @@ class _Run:
     """Called with each license that is done, by each try."""
     deleted: int = 0
     """The sum over all tries: a retry does not find rows that are deleted."""
+    reduced: set[tuple[str, str]] = field(default_factory=set)
+    """The months that were reduced, by license, in all tries."""
 
     @property
     def cutoff(self) -> datetime:
@@ -159,15 +158,14 @@ class _Run:
         """Do all licenses of one organization, step by step."""
         if self.dry_run:
             self.deleted = 0  # a retry counts the same rows
-        found = await self._on_each(self._sweep_and_aggregate, license_ids)
-        aggregates = dict(zip(license_ids, found, strict=True))
-        months = sorted({month for aggregate in found for month in aggregate.users})
-        for month in months:
-            await self._organization_month(organization_id, month, aggregates)
-        if not self.dry_run:
-            await self._on_each(lambda each: mark_final(self.register, each, aggregates[each]), license_ids)
-        parts = await self._on_each(lambda each: self._delete(each, aggregates[each]), license_ids)
-        return sum(parts, RetentionResult(deleted=self.deleted))
+        register, as_of, slots, dry_run = self.register, self.as_of, self.license_slots, self.dry_run
+        await on_each(lambda each: sweep_license(register, self.ledger, each, as_of, dry_run), license_ids, slots)
+        now = max(as_of, self.ledger.now())
+        aggregates = await aggregate_organization(
+            register, organization_id, license_ids, as_of, slots, now, dry_run=dry_run
+        )
+        parts = await on_each(lambda each: self._delete(each, aggregates[each]), license_ids, slots)
+        return sum(parts, RetentionResult(deleted=self.deleted, reduced=tuple(sorted(self.reduced))))
 
     async def failed(self, license_ids: list[str]) -> RetentionResult:
         """What is left on licenses that could not be done, as far as the store answers."""
@@ -179,67 +177,41 @@ class _Run:
                 return RetentionResult()
 
         count = len(license_ids)
-        return sum(await self._on_each(left, license_ids), RetentionResult(licenses=count, failed=count))
-
-    async def _on_each(self, work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str]) -> list[Result]:
-        """Do a step on several licenses at once, and wait for all of them even if one fails."""
-
-        async def one(license_id: str) -> Result:
-            async with self.license_slots:
-                return await work(license_id)
-
-        done = await asyncio.gather(*map(one, license_ids), return_exceptions=True)
-        for each in done:
-            if isinstance(each, BaseException):
-                raise each
-        return [each for each in done if not isinstance(each, BaseException)]
-
-    async def _sweep_and_aggregate(self, license_id: str) -> LicenseAggregate:
-        await sweep_license(self.register, self.ledger, license_id, self.as_of, self.dry_run)
-        aggregate = await aggregate_license(self.register, license_id, self.as_of)
-        if not self.dry_run:
-            await save_totals(self.register, license_id, aggregate)
-        return aggregate
-
-    async def _organization_month(
-        self, organization_id: str, month: str, aggregates: dict[str, LicenseAggregate]
-    ) -> None:
-        """How many people used any of the organization's licenses in a month, each counted once."""
-        outlives = outlives_its_sessions(month, self.as_of)
-        if outlives and month in await self.register.organization_months(organization_id):
-            return
-
-        async def users_of(license_id: str) -> set[str]:
-            known = aggregates[license_id].users.get(month)
-            return await users_in(self.register, license_id, month, self.as_of) if known is None else known
-
-        users = set().union(*await self._on_each(users_of, aggregates))
-        if users and not self.dry_run:
-            await self.register.save_organization_month(organization_id, month, len(users))
+        return sum(await on_each(left, license_ids, self.license_slots), RetentionResult(licenses=count, failed=count))
 
     async def _delete(self, license_id: str, aggregate: LicenseAggregate) -> RetentionResult:
-        """Delete rows that were counted or are past their year (or count them), and suppress small groups' months."""
+        """Reduce months, then delete rows that were counted or are past their year (or count them)."""
         register, dry_run = self.register, self.dry_run
         # What this run found is not saved if sessions were corrected or erased meanwhile.
         final = (aggregate.final_day if dry_run else None) or await saved_final_day(register, license_id)
+        await self._reduce(license_id, aggregate)
         self._count(await register.delete(license_id, RowKind.ENDED, self.cutoff, dry_run=dry_run))
+        if dry_run:
+            self._count(await self._ended_by_sweep(license_id))
         self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
             counted = (final + DAY).replace(day=1)
             self._count(await register.delete(license_id, RowKind.DENIED, counted, dry_run=dry_run))
-        if not dry_run:
-            await self._suppress(license_id)
         left = await self._oldest_left(license_id)
         self.report(license_id)
         return left + RetentionResult(licenses=1, days=aggregate.days, months=len(aggregate.users))
 
-    async def _suppress(self, license_id: str) -> None:
-        """Keep only `users` of the months that outlive the year, where few people were active."""
-        outlived = month_of(self.cutoff.date())
-        async for month in self.register.months(license_id):
-            small = suppress(month, self.small_group)
-            if month.month < outlived and small != month:
-                await self.register.replace_month(license_id, small)
+    async def _ended_by_sweep(self, license_id: str) -> int:
+        """How many sessions a run would end and then delete: those that lapsed more than a year ago."""
+        lapsed = [row.value async for row in self.register.active(license_id) if row.value.lapses_at <= self.as_of]
+        return sum(ended_session(each, EndReason.LAPSED, self.as_of).ended_at < self.cutoff for each in lapsed)
+
+    async def _reduce(self, license_id: str, aggregate: LicenseAggregate) -> None:
+        """Reduce the months that outlive their sessions (or count them), before the first session of one is deleted."""
+        months = {month.month: month async for month in self.register.months(license_id)}
+        if self.dry_run:
+            months |= {each.month: each for each in aggregate.totals if isinstance(each, MonthTotals)}
+        for month in months.values():
+            reduced = suppress(month, self.small_group)
+            if outlives_its_sessions(month.month, self.as_of) and reduced != month:
+                self.reduced.add((license_id, month.month))
+                if not self.dry_run:
+                    await self.register.replace_month(license_id, reduced)
 
     def _count(self, deleted: int) -> None:
         # No await between reading and writing: other licenses count here at the same time.

@@ -4,8 +4,9 @@ The register is read once, going back in time (`licensing.rules.usage.Retrospect
 where they hold few sessions. In memory are the ended sessions of those days, and the sessions that run across the
 first midnight.
 
-A day's totals are final once nothing can change them: each session that touched the day has ended, or sent a heartbeat
-since. The license state has the last final day, so that a night's work grows only with new sessions.
+A day's totals are final once nothing but a correction can change them: each session that touched the day has ended, or
+sent a heartbeat since. The license state has the last final day, so that a night's work grows only with new sessions.
+Final days count as they were saved, others as their sessions tell.
 """
 
 import asyncio
@@ -17,20 +18,23 @@ from datetime import date, datetime
 from typing import Final
 
 from licensing.errors import ConflictError
-from licensing.rules.model import EndReason, ended_session
+from licensing.rules.model import EndReason, LicenseState, ended_session
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
     DayAggregate,
     DayTotals,
     MonthAggregate,
     MonthTotals,
+    Pseudonym,
     Totals,
     aggregate_day,
+    aggregated_again,
+    made_final,
     month_of,
-    with_denials_of,
+    under_terms,
 )
 from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
-from licensing.storage.register import TOTALS_ROWS, Register
+from licensing.storage.register import TOTALS_ROWS, Register, TotalsState
 
 MOST_DAYS: Final = 8
 """How many days are read at once, at most."""
@@ -62,29 +66,34 @@ class LicenseAggregate:
     """The totals of one license to save, and each closed month's distinct pseudonyms, which are never saved.
 
     `final_day` is the last final day (None: no new one), `correction` the last correction before reading began.
+    `erased` are those of the months that have lost sessions to an erasure.
     """
 
     totals: list[DayTotals | MonthTotals] = field(default_factory=list)
     days: int = 0
-    users: dict[str, set[str]] = field(default_factory=dict)
+    erased: set[str] = field(default_factory=set)
+    users: dict[str, set[Pseudonym]] = field(default_factory=dict)
     final_day: date | None = None
     correction: str = ""
 
 
-async def open_sessions(register: Register, license_id: str, as_of: datetime) -> OpenSessions:
+async def open_sessions(
+    register: Register, license_id: str, as_of: datetime, *, lapsed_may_go_on: bool = False
+) -> OpenSessions:
     """Read the sessions that were open at a moment.
 
     An active session ends no sooner than its last heartbeat or, if it is borrowed, its lease. A lapsed one counts as
-    ended. A denial may become a wait for another `WAIT`.
+    ended; with `lapsed_may_go_on` it still holds back what is final, since a heartbeat can revive it until it is swept.
+    A denial may become a wait for another `WAIT`.
     """
     uses, final_before = [], as_of - WAIT
     async for row in register.active(license_id):
         session = row.value
-        if session.expires_at <= as_of:
-            uses.append(Use.of(session, ended_session(session, EndReason.LAPSED, as_of).ended_at))
-        else:
+        lapsed = session.expires_at <= as_of
+        if not lapsed or lapsed_may_go_on:
             final_before = min(final_before, session.expires_at if session.borrowed else session.heartbeat_at)
-            uses.append(Use.of(session))
+        ended_at = ended_session(session, EndReason.LAPSED, as_of).ended_at if lapsed else None
+        uses.append(Use.of(session, ended_at))
     # If the moment lies in the past, some have ended since.
     active = OpenSessions(uses, final_before)
     uses += [replace(use, ended_at=None) async for use in register.ended_uses(license_id, as_of) if use not in active]
@@ -150,15 +159,44 @@ async def uses_between(
     return uses + [use for use in present.uses if use.started_at < until]
 
 
-async def users_in(register: Register, license_id: str, month: str, as_of: datetime) -> set[str]:
+async def users_in(register: Register, license_id: str, month: str, as_of: datetime) -> set[Pseudonym]:
     """The distinct pseudonyms of a month's users on one license."""
     first = date.fromisoformat(f"{month}-01")
     present = await open_sessions(register, license_id, as_of)
-    users: set[str] = set()
+    users: set[Pseudonym] = set()
     async for day in days_back(register, license_id, first, as_of, present):
         if month_of(day.totals.day) == month:
             users |= day.users
     return users
+
+
+@dataclass(slots=True)
+class SavedTotals:
+    """What is saved of a license: how far its totals are final, those of days from one on, and those of all months."""
+
+    known: TotalsState
+    state: LicenseState
+    days: dict[date, DayTotals]
+    months: dict[str, MonthTotals]
+
+    @classmethod
+    async def read(cls, register: Register, license_id: str, first: date) -> "SavedTotals | None":
+        """Read them; None where there is no such license. Totals are saved before they are marked final."""
+        known, state = await register.totals_state(license_id), await register.state(license_id)
+        if known is None or state is None:
+            return None
+        days = {totals.day: totals async for totals in register.days(license_id, first)}
+        months = {totals.month: totals async for totals in register.months(license_id)}
+        return cls(known, state.value, days, months)
+
+    def counted(self, day: DayAggregate, final: date | None) -> DayAggregate:
+        """A day with the totals that count: the saved ones, or if it is later than the last `final` day, its own."""
+        saved = self.days.get(day.totals.day)
+        if saved is None or final is None or day.totals.day > final:
+            return replace(day, totals=aggregated_again(saved, under_terms(day.totals, self.state)))
+        if not saved.hour_users:  # the first edition did not save how many sessions were carried
+            saved = replace(saved, carried=day.totals.carried)
+        return replace(day, totals=saved)
 
 
 async def saved_final_day(register: Register, license_id: str) -> date | None:
@@ -172,29 +210,37 @@ def outlives_its_sessions(month: str, as_of: datetime) -> bool:
     return midnight(date.fromisoformat(f"{month}-01")) < year_before(as_of)
 
 
-async def aggregate_license(register: Register, license_id: str, as_of: datetime) -> LicenseAggregate:
-    """Aggregate each closed day and month whose totals are not final; nothing is written."""
+async def aggregate_license(
+    register: Register, license_id: str, as_of: datetime, now: datetime | None = None, *, dry_run: bool = False
+) -> LicenseAggregate:
+    """Aggregate each closed day and month whose totals are not final; nothing is written.
+
+    `now` is the present time where `as_of` lies in the past: what is final by then is left alone. In a `dry_run` lapsed
+    sessions count as swept.
+    """
     # Read first, so that `_save` notices a correction of the sessions that are read below.
     known = await register.totals_state(license_id)
-    final = known.final_day if known else None
-    aggregate = LicenseAggregate(correction=known.correction if known else "")
-    present = await open_sessions(register, license_id, as_of)
-    this_month, newest = month_of(as_of.date()), as_of.date() - DAY
+    if known is None:
+        return LicenseAggregate()
+    aggregate = LicenseAggregate(correction=known.correction)
+    present = await open_sessions(register, license_id, as_of, lapsed_may_go_on=not dry_run)
+    this_month, newest, final = month_of(as_of.date()), as_of.date() - DAY, known.final_day
     from_first_use = final is None
-    if final is None:
-        first = date.min
-    elif final > newest:
+    if final is not None and final >= (now or as_of).date():
         # They were made as of a future time, and lack the sessions since.
         final, first = None, newest.replace(day=1)
     else:
-        first = final + DAY
+        first = final + DAY if final else date.min
     if first > newest:
         return aggregate
     # A month that closes is aggregated from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
-    saved_days = {totals.day: totals async for totals in register.days(license_id, first)}
+    saved = await SavedTotals.read(register, license_id, oldest)
+    if saved is None:
+        return aggregate
     months: dict[str, MonthAggregate] = {}
-    async for day in days_back(register, license_id, oldest, as_of, present, from_first_use=from_first_use):
+    async for fresh in days_back(register, license_id, oldest, as_of, present, from_first_use=from_first_use):
+        day = saved.counted(fresh, final)
         if day.totals.day > newest:
             continue
         if (month := month_of(day.totals.day)) != this_month:
@@ -202,12 +248,14 @@ async def aggregate_license(register: Register, license_id: str, as_of: datetime
         if day.totals.day >= first:
             aggregate.days += 1
             if day.totals.day >= year_before(as_of).date():  # rows of older days are deleted
-                aggregate.totals += _to_save(saved_days.get(day.totals.day), day.totals)
+                aggregate.totals += _to_save(saved.days.get(day.totals.day), day.totals)
     for month, sums in months.items():
         aggregate.users[month] = sums.users
-        saved = await register.month(license_id, month)
-        if saved is None or not outlives_its_sessions(month, as_of):
-            aggregate.totals += _to_save(saved, sums.totals())
+        if sums.erased:
+            aggregate.erased.add(month)
+        known_month = saved.months.get(month)
+        if known_month is None or not outlives_its_sessions(month, as_of):
+            aggregate.totals += _to_save(known_month, sums.totals(known_month))
     if aggregate.days:
         aggregate.final_day = max(min(newest, present.final_before.date() - DAY), final or date.min)
     return aggregate
@@ -215,7 +263,7 @@ async def aggregate_license(register: Register, license_id: str, as_of: datetime
 
 def _to_save(saved: Totals | None, totals: Totals) -> list[Totals]:
     """The totals, if they are to be saved: those without use only in place of saved ones."""
-    return [with_denials_of(saved, totals)] if saved or totals.sessions or totals.denials else []
+    return [totals] if saved or totals.sessions or totals.denials else []
 
 
 async def save_totals(register: Register, license_id: str, aggregate: LicenseAggregate) -> None:
@@ -225,9 +273,16 @@ async def save_totals(register: Register, license_id: str, aggregate: LicenseAgg
 
 
 async def mark_final(register: Register, license_id: str, aggregate: LicenseAggregate) -> None:
-    """Save the last final day, after all totals up to it."""
-    if aggregate.final_day is not None:
-        await _save(register, license_id, aggregate, (), aggregate.final_day)
+    """Save the last final day, after all totals up to it; they no longer tell what erased sessions gave."""
+    final = aggregate.final_day
+    if final is None:
+        return
+    days = [each for each in aggregate.totals if isinstance(each, DayTotals) and each.day <= final and each.erased_part]
+    days.sort(key=lambda totals: totals.day)
+    for start in range(0, len(days), TOTALS_ROWS):
+        some = days[start : start + TOTALS_ROWS]
+        await _save(register, license_id, aggregate, [*map(made_final, some)], some[-1].day)
+    await _save(register, license_id, aggregate, (), final)
 
 
 async def invalidate_run(register: Register, license_id: str) -> None:

@@ -23,8 +23,9 @@ class Codec(Generic[Value]):
     """The columns of one dataclass.
 
     `key` reads a field from the row's key, `names` are columns that bear another name than their field, `int64` are
-    fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, `added` fields whose
-    column older rows lack, and `without` fields that have no column.
+    fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, `texts` fields of other
+    values, which stand in one text of JSON, `added` fields whose column older rows lack, and `without` fields that have
+    no column. An empty list has no column if it is `added`.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Codec(Generic[Value]):
         names: Mapping[str, str] = MappingProxyType({}),
         int64: Collection[str] = (),
         lists: Collection[str] = (),
+        texts: Collection[str] = (),
         added: Collection[str] = (),
         without: Collection[str] = (),
     ) -> None:
@@ -43,6 +45,8 @@ class Codec(Generic[Value]):
         self._int64 = int64
         self._lists = lists
         hints = get_type_hints(cls)
+        self._texts: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hints[name]) for name in texts}
+        self._empty = {name for name in (*lists, *texts) if name in added}
         self._absent = {name: None for name, hint in hints.items() if NoneType in get_args(hint)}
         self._times = [name for name, hint in _leaves(hints) if datetime in (hint, *get_args(hint))]
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
@@ -61,8 +65,15 @@ class Codec(Generic[Value]):
         for field in self._int64:
             if field in values:
                 values[field] = (values[field], EdmType.INT64)
+        for field in self._empty:
+            if not values[field]:
+                del values[field]
         for field in self._lists:
-            values[field] = ",".join(map(str, values[field]))
+            if field in values:
+                values[field] = ",".join(map(str, values[field]))
+        for field, adapter in self._texts.items():
+            if field in values:
+                values[field] = adapter.dump_json(getattr(value, field)).decode()
         wanted = values.keys() if only is None else values.keys() & set(only)
         return {column: values[field] for column, field in self._fields.items() if field in wanted}
 
@@ -81,8 +92,12 @@ class Codec(Generic[Value]):
         for field, read in self._key.items():
             values[field] = read(row.key)
         for field in self._lists:
-            values[field] = str(values[field]).split(",")
+            if field in values:
+                values[field] = str(values[field]).split(",")
         try:
+            for field, adapter in self._texts.items():
+                if field in values:
+                    values[field] = adapter.validate_json(values[field])
             for place in self._times:
                 if (text := values.get(place)) is not None:
                     values[place] = datetime.fromisoformat(text)

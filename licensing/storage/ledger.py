@@ -44,6 +44,10 @@ class Ledger:
         self._rows = RowCache()
         self._licenses: dict[str, _License] = {}
 
+    def now(self) -> datetime:
+        """The present time (UTC), by which requests are decided."""
+        return self._clock()
+
     async def submit(self, license_id: str, request: Request) -> Answer:
         """Start, end or lapse a session; the decision is committed."""
         return await self._license(license_id).requests.submit(request)

@@ -82,9 +82,6 @@ OWN: Final = ("status", "collect", "in_use")
 """Columns of the license state that are not the license file's."""
 TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 """How many totals one transaction takes besides the license state."""
-CORRECTIONS: Final = (TRANSACTION_ROWS - 1) // 2
-"""How many corrections one transaction takes besides the license state: each may replace a row by another."""
-
 Found = TypeVar("Found")
 
 
@@ -218,12 +215,20 @@ STATES: Final = Codec(
         "borrow_seconds": "borrow",
     },
     int64=("serial",),
+    texts=("former",),
+    added=("former",),
 )
 SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
 ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part}, without=("lapses_at",))
 USES: Final = Codec(Use, key={"session_id": _last_part})
 DENIALS: Final = Codec(Denial, key={"session_id": _last_part})
-DAYS: Final = Codec(DayTotals, key={"day": _last_part}, int64=_LARGE, lists=("hours",))
+DAYS: Final = Codec(
+    DayTotals,
+    key={"day": _last_part},
+    int64=_LARGE,
+    lists=("hours", "hour_users", "erased_part"),
+    added=("carried", "hour_users", "erased", "erased_part"),
+)
 MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE)
 AUDIT: Final = Codec(AuditEntry)
 
@@ -536,10 +541,6 @@ class Register:
         keys = (row.key async for row in rows)
         return len([key async for key in keys]) if dry_run else await self._delete_keys(license_id, keys)
 
-    async def delete_sessions(self, license_id: str, ended: Iterable[StoredEnd]) -> int:
-        """Delete ended sessions that were found."""
-        return await self._delete_keys(license_id, _each(row.row.key for row in ended))
-
     async def delete_denials_of(self, license_id: str, session_ids: Collection[str]) -> int:
         """Delete the denials of some sessions."""
         rows = self._rows(license_id, DENIED, columns=())
@@ -588,27 +589,28 @@ class Register:
         self,
         license_id: str,
         known: TotalsState,
-        corrections: Sequence[tuple[StoredEnd, EndedSession]] = (),
-        final_day: date | None = None,
-    ) -> None:
-        """Correct ended sessions and note that totals aggregated before are not final, in one transaction.
+        corrections: Sequence[tuple[StoredEnd, EndedSession | None]] = (),
+        totals: Sequence[DayTotals | MonthTotals] = (),
+    ) -> TotalsState:
+        """Correct ended sessions, or erase those that are None, and write the totals that change, in one transaction.
 
-        `final_day`, if given, is the last day that is still final. At most `CORRECTIONS` corrections. Raises
-        ConflictError if a row has changed: with the place of the correction, or None for the license state.
+        Totals that were aggregated before are not saved any more. At most `TOTALS_ROWS` totals and corrections, each of
+        which counts twice. Raises ConflictError if a row has changed: with the place of the correction, or None for the
+        license state.
         """
-        columns = {CORRECTION: new_commit_id()}
-        if final_day:
-            columns[FINAL_DAY] = str(final_day)
-        writes = [merge(STATE, columns, known.etag)]
+        correction = new_commit_id()
+        writes = [merge(STATE, {CORRECTION: correction}, known.etag)]
         places: list[int | None] = [None]
         for place, (before, after) in enumerate(corrections):
-            replaced = _replacement(before, after)
+            replaced = _replacement(before, after) if after else [delete(before.row.key, before.etag)]
             writes += replaced
             places += [place] * len(replaced)
+        writes += map(_totals_write, totals)
         try:
-            await self._tables.commit("register", license_id, writes)
+            etags = await self._tables.commit("register", license_id, writes)
         except ConflictError as conflict:
             raise ConflictError(conflict.mismatch, places[conflict.index or 0]) from None
+        return TotalsState(known.final_day, correction, etags[0])
 
     # The directory.
 
@@ -671,8 +673,3 @@ def _replacement(before: StoredEnd, after: EndedSession) -> list[Write]:
     if key == before.row.key:
         return [merge(key, columns, before.etag)]
     return [delete(before.row.key, before.etag), create(key, columns)]
-
-
-async def _each(keys: Iterable[str]) -> AsyncIterator[str]:
-    for key in keys:
-        yield key

@@ -65,7 +65,7 @@ def _license(
         totals.append(aggregated.totals)
         name = f"{day:%Y-%m}"
         months.setdefault(name, MonthAggregate(name)).add(aggregated)
-        people.setdefault(name, set()).update(aggregated.users)
+        people.setdefault(name, set()).update(user for _, user in aggregated.users)
     return license_usage(
         id_,
         terms(product=product, kind=Kind(kind), sharing=Sharing(sharing), seats=seats, overdraft=overdraft),

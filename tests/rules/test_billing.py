@@ -15,7 +15,6 @@ from licensing.rules.billing import (
     COLUMNS,
     Account,
     Line,
-    Minutes,
     Rounding,
     Statement,
     agree,
@@ -25,7 +24,7 @@ from licensing.rules.billing import (
     to_csv,
     to_json,
 )
-from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
+from licensing.rules.totals import DayTotals, Minutes, MonthAggregate, aggregate_day
 from licensing.rules.usage import Use
 from tests.reference import ReferenceTotals, by_day
 
@@ -170,7 +169,7 @@ def test_february_of_a_leap_year_has_29_days_and_december_ends_in_the_next_year(
 def test_the_columns_stay_as_they_are() -> None:
     assert ",".join(COLUMNS) == (
         "line,month,closed,organization,license,product,project,billing,rounding,active_days,sessions,"
-        "seat_seconds,overdraft_seconds,billed_hours,overdraft_hours"
+        "seat_seconds,overdraft_seconds,billed_hours,overdraft_hours,corrected"
     )
 
 

@@ -133,7 +133,7 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     assert before.days[day].denials == 1
     state = await Register(tables).totals_state(customer.license)
     assert state is not None
-    await Register(tables).correct(customer.license, state, final_day=day - timedelta(days=1))
+    await Register(tables).save_totals(customer.license, state, (), day - timedelta(days=1))
 
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
@@ -177,7 +177,7 @@ def hours(statement: Statement) -> tuple[bool, int, int, Decimal | None]:
     return line.closed, line.sessions, line.seat_seconds, line.billed_hours
 
 
-async def test_after_an_erasure_a_closed_month_is_billed_as_before_or_not_at_all(tables: Tables) -> None:
+async def test_after_an_erasure_a_closed_month_is_billed_as_before(tables: Tables) -> None:
     customer = await ann_and_bob(tables, DAY)
     await customer.night(DECEMBER)
     exact, rounded = await statements(customer, DECEMBER)
@@ -187,8 +187,7 @@ async def test_after_an_erasure_a_closed_month_is_billed_as_before_or_not_at_all
     await erase(customer, "ann", DECEMBER)
 
     exact_again, rounded_again = await statements(customer, DECEMBER)
-    assert to_csv(exact_again) == to_csv(exact)
-    assert hours(rounded_again) == (False, 2, 122, None)
+    assert (to_csv(exact_again), to_csv(rounded_again)) == (to_csv(exact), to_csv(rounded))
 
 
 async def test_an_erasure_within_a_month_leaves_no_minutes_of_days_that_are_final(tables: Tables) -> None:

@@ -618,13 +618,13 @@ async def test_a_denial_is_kept_until_the_totals_that_count_it_are_saved(
     license.denied(at("2027-02-12T09:00"))
     await license.write(own)
 
-    async def aggregate_and_erase(register: Register, license_id: str, as_of: datetime) -> LicenseAggregate:
-        aggregate = await aggregate_license(register, license_id, as_of)
+    async def aggregate_and_erase(register: Register, license_id: str, *times: datetime) -> LicenseAggregate:
+        aggregate = await aggregate_license(register, license_id, *times)
         await invalidate_run(register, license_id)
         return aggregate
 
     with monkeypatch.context() as patch:
-        patch.setattr("licensing.services.retention.aggregate_license", aggregate_and_erase)
+        patch.setattr("licensing.services.organization_totals.aggregate_license", aggregate_and_erase)
         await run(own, NIGHT)
     assert await keys(own, license.id, rows.MONTH) == []
     assert len(await keys(own, license.id, rows.DENIED)) == 1

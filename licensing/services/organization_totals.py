@@ -1,0 +1,108 @@
+"""Usage totals of an organization: of its licenses, and how many people used any of them in a month."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from datetime import date, datetime
+from typing import TypeVar
+
+from licensing.rules.totals import Pseudonym, distinct, month_of
+from licensing.services.totals import (
+    LicenseAggregate,
+    aggregate_license,
+    mark_final,
+    outlives_its_sessions,
+    save_totals,
+    users_in,
+)
+from licensing.storage.register import Register
+
+Result = TypeVar("Result")
+
+
+async def on_each(
+    work: Callable[[str], Awaitable[Result]], license_ids: Iterable[str], slots: asyncio.Semaphore
+) -> list[Result]:
+    """Do a step on several licenses at once, and wait for all of them even if one fails; then its error is raised."""
+
+    async def one(license_id: str) -> Result:
+        async with slots:
+            return await work(license_id)
+
+    done = await asyncio.gather(*map(one, license_ids), return_exceptions=True)
+    for each in done:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in done if not isinstance(each, BaseException)]
+
+
+async def aggregate_organization(
+    register: Register,
+    organization_id: str,
+    license_ids: Collection[str],
+    as_of: datetime,
+    slots: asyncio.Semaphore,
+    now: datetime | None = None,
+    *,
+    dry_run: bool = False,
+) -> dict[str, LicenseAggregate]:
+    """Aggregate the closed days and months of an organization's licenses, save them and mark them final; by license.
+
+    Each step is done on all licenses before the next begins, so that a crash in between is harmless: the next run
+    repeats what was not finished, with the same result. `now` and `dry_run` are as for `aggregate_license`.
+    """
+
+    async def one(license_id: str) -> LicenseAggregate:
+        aggregate = await aggregate_license(register, license_id, as_of, now, dry_run=dry_run)
+        if not dry_run:
+            await save_totals(register, license_id, aggregate)
+        return aggregate
+
+    aggregates = dict(zip(license_ids, await on_each(one, license_ids, slots), strict=True))
+    if dry_run:
+        return aggregates
+    for month in sorted({month for aggregate in aggregates.values() for month in aggregate.users}):
+        known = {each: found.users[month] for each, found in aggregates.items() if month in found.users}
+        erased = any(month in found.erased for found in aggregates.values())
+        months = await register.organization_months(organization_id)
+        if month in months and outlives_its_sessions(month, as_of):
+            continue
+        users = await _users(register, license_ids, month, as_of, slots, known)
+        if users := max(users, months.get(month, 0) if erased else 0):
+            await register.save_organization_month(organization_id, month, users)
+    await on_each(lambda each: mark_final(register, each, aggregates[each]), license_ids, slots)
+    return aggregates
+
+
+async def _users(
+    register: Register,
+    license_ids: Iterable[str],
+    month: str,
+    as_of: datetime,
+    slots: asyncio.Semaphore,
+    known: Mapping[str, set[Pseudonym]],
+) -> int:
+    """How many people used any of some licenses in a month, each counted once; those of some licenses are known."""
+
+    async def users_of(license_id: str) -> set[Pseudonym]:
+        return known[license_id] if license_id in known else await users_in(register, license_id, month, as_of)
+
+    return distinct(set().union(*await on_each(users_of, license_ids, slots)))
+
+
+async def recount_months(
+    register: Register, organization_id: str, license_ids: Collection[str], months: Iterable[str], as_of: datetime
+) -> None:
+    """Count the users of saved months again after a correction; months that have lost sessions stay as they are."""
+    saved = await register.organization_months(organization_id)
+    slots = asyncio.Semaphore(1)
+    for month in sorted(saved.keys() & set(months)):
+        if outlives_its_sessions(month, as_of):
+            continue
+        if not any([await _has_lost_sessions(register, license_id, month) for license_id in license_ids]):
+            users = await _users(register, license_ids, month, as_of, slots, {})
+            await register.save_organization_month(organization_id, month, users)
+
+
+async def _has_lost_sessions(register: Register, license_id: str, month: str) -> bool:
+    days = register.days(license_id, date.fromisoformat(f"{month}-01"))
+    return any([totals.erased async for totals in days if month_of(totals.day) == month])

@@ -12,7 +12,6 @@ It holds secrets: back it up, and give nobody else access.
 
 import base64
 import json
-import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from licensing.cli.files import write_whole
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
 from licensing.errors import SettingsError
@@ -196,11 +196,8 @@ class Home:
 
     def _write(self, name: str, content: Any) -> None:
         """Write a file atomically, readable by its owner only."""
-        draft = self.folder / f".{name}.{secrets.token_hex(4)}"
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
-            json.dump(content, out, indent=2, ensure_ascii=False)
-            out.write("\n")
-        draft.replace(self.folder / name)
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        write_whole(self.folder / name, text, private=True)
 
 
 def public_jwks(keys: Iterable[Jwk]) -> dict[str, list[Jwk]]:

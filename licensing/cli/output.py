@@ -14,6 +14,8 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from licensing.cli.files import write_whole
+
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
@@ -24,13 +26,16 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def deliver(text: str, file: Path | None, note: str = "") -> None:
-    """Write a result to a file and say so, with a note on it; without a file, to standard output."""
+def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False) -> None:
+    """Write a result to a file and say so, with a note on it; without a file, to standard output.
+
+    The file is written whole or not at all. Only its owner can read a `private` one.
+    """
     if file is None:
         sys.stdout.write(text)
         return
     try:
-        file.write_text(text, encoding="utf-8")
+        write_whole(file, text, private=private)
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
     err.print(f"Wrote {file}{note and ': '}{note}.")

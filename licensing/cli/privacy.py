@@ -86,7 +86,8 @@ def export(
     at_hand = _peppers(vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
     data = _work("export", Privacy.export, person, at_hand, vault, lost)
-    deliver(data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data), out_file)
+    text = data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data)
+    deliver(text, out_file, private=True)
 
 
 @commands.command()

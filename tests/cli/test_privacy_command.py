@@ -204,6 +204,54 @@ def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) 
     assert len(exported["sessions"]) == 2
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")
+@pytest.mark.parametrize("before", [None, 0o644], ids=["new", "existing"])
+def test_an_export_in_a_file_can_be_read_by_its_owner_alone_from_the_first_byte_on(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch, before: int | None
+) -> None:
+    hers, file = customer.use(ADA), Path("export.json")
+    if before is not None:
+        file.write_text("old")
+        file.chmod(before)
+    modes = []
+
+    def written(self: Path, target: Path) -> None:
+        modes.append(self.stat().st_mode & 0o777)
+        os.replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", written)
+
+    assert customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n").code == 0
+
+    assert (modes, file.stat().st_mode & 0o777) == ([0o600], 0o600)
+    assert hers in file.read_text(encoding="utf-8")
+    assert [each.name for each in Path().glob(".export*")] == []
+
+
+def test_a_result_that_cannot_be_written_leaves_the_file_as_it_was(
+    customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    customer.use(ADA)
+    Path("export.json").write_text("old")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    said = customer.privacy("export", *JSON, "--out", "export.json", typed=f"{ADA}\n")
+
+    assert (said.code, said.err) == (1, "Username: export.json cannot be written: No space left on device.\n")
+    assert Path("export.json").read_text() == "old"
+    assert [each.name for each in Path().glob(".export*")] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no /dev/null")
+def test_what_is_no_regular_file_is_written_into_and_not_replaced(customer: Customer) -> None:
+    customer.use(ADA)
+    assert customer.privacy("export", "--out", "/dev/null", typed=f"{ADA}\n").code == 0
+    assert Path("/dev/null").is_char_device()
+
+
 def test_an_export_without_a_customer_is_wrong_usage(licensing: Licensing) -> None:
     said = licensing("privacy", "export", "--username", ADA)
     assert said.code == 2

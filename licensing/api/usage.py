@@ -23,7 +23,8 @@ router = APIRouter(prefix="/api")
 DEFAULT_DAYS = 90
 CSV_ROWS = (
     "CSV: of each license a row for each day, then one for each month. A day's has no `month`; "
-    "a month's no `day`, and nothing where a small group's figures were not kept"
+    "a month's no `day`, and nothing where a small group's figures were not kept. A text that a spreadsheet would run "
+    "as a formula begins with an apostrophe"
 )
 
 

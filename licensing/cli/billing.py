@@ -30,7 +30,8 @@ async def billing(
 ) -> None:
     """Make a month's statement, with a line for each license that is billed and one for each project.
 
-    Use beyond the seats bought has its own column. `sha256` is a checksum of the lines, to tell statements apart.
+    Use beyond the seats bought has its own column. `sha256` is the checksum of the statement's CSV. JSON contains it;
+    with other forms it goes to standard error.
     """
     _, ends = month_bounds(month)
     async with store() as (register, _):
@@ -49,7 +50,8 @@ async def billing(
             deliver(to_csv(statement), out_file)
         case Format.TABLE:
             out.print(_table(statement))
-            out.print(f"sha256 {checksum(statement)}")
+    if format_ is not Format.JSON:  # which has its own
+        err.print(f"sha256 {checksum(statement)}")
     ended = ends <= utc_now()
     if gone := [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]:
         err.print(

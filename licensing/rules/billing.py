@@ -16,12 +16,10 @@ The rules:
   project changed within the month), they are counted from the sessions. If these no longer agree with the daily totals,
   a line is not closed and its hours are empty, since they would be too low.
 
-Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the rows of the CSV, header
-included: `head -n -1 statement.csv | sha256sum` checks a file. The JSON of the same statement has the same checksum.
+Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the CSV, header included:
+`sha256sum statement.csv` repeats it. The JSON of the same statement has the same checksum.
 """
 
-import csv
-import io
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -31,6 +29,7 @@ from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 
+from licensing.rules.sheets import sheet
 from licensing.rules.totals import DayTotals, Minutes, aggregate_day, month_of
 from licensing.rules.usage import DAY, Use, midnight, stays
 
@@ -238,23 +237,14 @@ def _hours(seconds: int) -> Decimal:
     return (Decimal(seconds) / 3600).quantize(HOURS)
 
 
-def _rows(of: Statement) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for line in of.lines:
-        writer.writerow(str(cell).lower() if isinstance(cell, bool) else cell for cell in astuple(line))
-    return text.getvalue()
-
-
 def checksum(of: Statement) -> str:
-    """SHA-256, in hexadecimal, over the rows of the statement's CSV."""
-    return sha256(_rows(of).encode()).hexdigest()
+    """SHA-256, in hexadecimal, over the statement's CSV."""
+    return sha256(to_csv(of).encode()).hexdigest()
 
 
 def to_csv(of: Statement) -> str:
-    """The statement as CSV: header, rows, and the checksum as the last line; lines end in a line feed."""
-    return f"{_rows(of)}# sha256 {checksum(of)}\n"
+    """The statement as CSV: header and rows, and nothing else, with cells as in `licensing.rules.sheets`."""
+    return sheet(COLUMNS, map(astuple, of.lines))
 
 
 def to_json(of: Statement) -> str:

@@ -10,8 +10,6 @@ The rules:
   holidays are not known here.
 """
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
@@ -23,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.rules.license import Kind
 from licensing.rules.model import Terms
+from licensing.rules.sheets import sheet
 from licensing.rules.totals import HOUR, DayTotals, MonthTotals, Totals, aggregate_day
 from licensing.rules.usage import DAY, midnight
 
@@ -252,21 +251,19 @@ def _count(number: int, noun: str) -> str:
 
 
 def to_csv(report: Report) -> str:
-    """One table: of each license a row for each day, then one for each month; lines end in a line feed.
+    """One table: of each license a row for each day, then one for each month; cells as in `licensing.rules.sheets`.
 
     Either `day` or `month` is filled. A month's row is about the whole month, and has empty cells for totals that were
     suppressed. Columns are a contract: new ones come last.
     """
-    text = io.StringIO()
     columns = ("organization", "license", "product", "kind", "seats", *DayUsage.model_fields, "month")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
+    rows: list[dict[str, object]] = []
     for usage in report.licenses:
         bought = usage.model_dump(mode="json", include={"product", "kind", "seats"})
         row = {"organization": report.organization.id, "license": usage.id, **bought}
         totals = usage.model_dump(mode="json", include={"days", "months"})
-        writer.writerows(row | each for each in (*totals["days"], *totals["months"]))
-    return text.getvalue()
+        rows += (row | each for each in (*totals["days"], *totals["months"]))
+    return sheet(columns, (map(row.get, columns) for row in rows))
 
 
 def to_json(report: Report) -> str:

@@ -19,6 +19,7 @@ from licensing.rules.billing import (
     Statement,
     agree,
     bounds,
+    checksum,
     minutes,
     statement,
     to_csv,
@@ -152,7 +153,7 @@ def test_minutes_that_are_no_longer_known_are_billed_neither_as_nothing_nor_as_w
     }
     assert not made.closed
     assert [line.seat_seconds for line in made.lines] == [3600, 3600, 7200]
-    assert [row["billed_hours"] for row in csv.DictReader(to_csv(made).splitlines()[:-1])] == ["", "1.0000", ""]
+    assert [row["billed_hours"] for row in csv.DictReader(to_csv(made).splitlines())] == ["", "1.0000", ""]
     assert [line["billed_hours"] for line in json.loads(to_json(made))["lines"]] == [None, 1, None]
 
 
@@ -176,10 +177,9 @@ def test_the_columns_stay_as_they_are() -> None:
 def test_csv_and_json_tell_the_same_and_bear_the_same_checksum() -> None:
     named = replace(account("water", day(1), day(2, 1)), product='Water, "Pro"\nÄ')
     made = statement("2028-02", [named], Rounding.EXACT, MARCH)
-    rows, _, last = to_csv(made).removesuffix("\n").rpartition("\n")
+    rows = to_csv(made)
     document = json.loads(to_json(made))
-    assert last == "# sha256 " + sha256((rows + "\n").encode()).hexdigest()
-    assert document["sha256"] == last.removeprefix("# sha256 ")
+    assert document["sha256"] == checksum(made) == sha256(rows.encode()).hexdigest()
     (row,) = csv.DictReader(rows.splitlines(keepends=True))
     (line,) = document["lines"]
     assert row.keys() == line.keys()
@@ -190,7 +190,17 @@ def test_csv_and_json_tell_the_same_and_bear_the_same_checksum() -> None:
 
 def test_a_changed_number_changes_the_checksum() -> None:
     made = [statement("2028-02", [account("water", day(1, n))], Rounding.EXACT, MARCH) for n in (3600, 3601)]
-    assert len({to_csv(each).splitlines()[-1] for each in made}) == 2
+    assert len({checksum(each) for each in made}) == 2
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@sum", "\t=1", "\r=1", "\n=1"])
+def test_no_text_of_a_statement_is_a_formula_and_the_checksum_is_over_what_is_written(text: str) -> None:
+    named = replace(account("water", day(1), billing="project", project=text), product=text, organization_id=text)
+    made = statement("2028-02", [named], Rounding.EXACT, MARCH)
+    sheet = to_csv(made)
+    assert sheet.count(text) == sheet.count(f"'{text}") == 5  # of the license three, of the project two
+    assert checksum(made) == sha256(sheet.encode()).hexdigest()
+    assert json.loads(to_json(made))["lines"][0]["project"] == text
 
 
 @given(

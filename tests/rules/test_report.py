@@ -207,6 +207,14 @@ def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:
     assert (rows[1]["peak"], rows[1]["peak_at"]) == ("0", "")
 
 
+def test_no_text_of_the_csv_is_a_formula() -> None:
+    named = usage(day(0, 3)).model_copy(update={"id": "+1", "product": "=HYPERLINK(1)"})
+    organization = report().organization.model_copy(update={"id": "@acme"})
+    changed = report().model_copy(update={"licenses": (named,), "organization": organization})
+    for row in csv.DictReader(to_csv(changed).splitlines()):
+        assert (row["organization"], row["license"], row["product"]) == ("'@acme", "'+1", "'=HYPERLINK(1)")
+
+
 def test_of_a_small_groups_month_the_csv_tells_only_what_the_json_does() -> None:
     license_ = usage(day(0, 3))
     full = MonthTotals("2028-02", 3, 9, 2, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 1, 1, 60)

@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from rich.table import Table
+from rich.text import Text
 from typer import Option
 
 from licensing.cli.context import environment, in_event_loop, store
 from licensing.cli.options import month_bounds, out_option
-from licensing.cli.output import bar, deliver, err, fail, out, table
+from licensing.cli.output import bar, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
 from licensing.services.reports import Reports, oldest_day
@@ -43,34 +44,43 @@ async def billing(
             f"{month} can no longer be billed: the totals of days are kept for one year, and those before "
             f"{oldest_day(utc_now())} are deleted."
         )
+    ended = ends <= utc_now()
+    gone = [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]
+    changes = not ended or any(not line.closed and line.billed_hours is not None for line in statement.lines)
     match format_:
         case Format.JSON:
             deliver(to_json(statement), out_file)
         case Format.CSV:
             deliver(to_csv(statement), out_file)
         case Format.TABLE:
-            out.print(_table(statement))
+            parts = [_table(statement, changes=changes)]
+            show(out_file, *parts, *([Text(f"sha256 {checksum(statement)}")] if out_file else []))
     if format_ is not Format.JSON:  # which has its own
         err.print(f"sha256 {checksum(statement)}")
-    ended = ends <= utc_now()
-    if gone := [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]:
+    if gone:
         err.print(
             f"{month} can no longer be billed by the minute for {', '.join(gone)}: some of its sessions were erased or "
             "are past their year. Use the statement by which you have billed; --rounding exact still gives the time.",
             style="yellow",
         )
-    if not ended or any(not line.closed and line.billed_hours is not None for line in statement.lines):
+    if changes:
         why = "some programs that ran then have sent nothing since" if ended else "it has not ended"
         err.print(f"{month} is not closed: {why}, and this statement can still change.", style="yellow")
 
 
-def _table(statement: Statement) -> Table:
-    columns = ("line", "organization", "license", "project", "days", "sessions", "hours", "overdraft hours")
+def _table(statement: Statement, *, changes: bool) -> Table:
+    """The statement for people. Each line and the title say what is not closed."""
+    columns = ("line", "organization", "license", "project", "days", "sessions", "hours", "overdraft hours", "closed")
     rows = [
         (
             *(line.line, line.organization, line.license, line.project, line.active_days, line.sessions),
-            *(line.billed_hours, line.overdraft_hours),
+            *(line.billed_hours, line.overdraft_hours, "yes" if line.closed else "NOT CLOSED"),
         )
         for line in statement.lines
     ]
-    return table(*columns, rows=rows, title=f"{statement.month}, {statement.rounding}")
+    title = f"{statement.month}, {statement.rounding}"
+    if changes:
+        title += ", NOT CLOSED: can still change"
+    elif not statement.closed:
+        title += ", NOT CLOSED: hours are missing"
+    return table(*columns, rows=rows, title=title)

@@ -1,12 +1,13 @@
 """What commands print and write: results to standard output or a file, progress and messages to standard error."""
 
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -16,7 +17,9 @@ from rich.text import Text
 
 from licensing.cli.files import write_whole
 
-out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+FILE_WIDTH: Final = 160
+
+out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -39,6 +42,19 @@ def deliver(text: str, file: Path | None, note: str = "", *, private: bool = Fal
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
     err.print(f"Wrote {file}{note and ': '}{note}.")
+
+
+def show(file: Path | None, *parts: Table | Text) -> None:
+    """Print parts one below the other; with a file, write them there as plain text without colours."""
+    if file is None:
+        for part in parts:
+            out.print(part)
+        return
+    text = io.StringIO()
+    plain = Console(file=text, width=FILE_WIDTH, force_terminal=False, color_system=None, soft_wrap=True)
+    for part in parts:
+        plain.print(part)
+    deliver(text.getvalue(), file)
 
 
 def print_json_line(values: Mapping[str, Any]) -> None:

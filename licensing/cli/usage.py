@@ -13,7 +13,7 @@ from typer import Argument, Option
 from licensing.api.pages.usage import usage_report
 from licensing.cli.context import environment, home, in_event_loop, store
 from licensing.cli.options import out_option, wrong_usage
-from licensing.cli.output import bar, count, deliver, err, fail, out, table
+from licensing.cli.output import bar, count, deliver, err, fail, show, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import Format, LicenseUsage, to_csv, to_json
 from licensing.services.reports import Reports, oldest_day, span
@@ -47,7 +47,7 @@ def usage(
     format_: Annotated[
         ReportFormat, Option("--format", help="Form of the report; html is a page in one file.")
     ] = Format.TABLE,
-    out_file: Annotated[Path | None, out_option("report")] = None,
+    out_file: Annotated[Path | None, out_option("report or the link")] = None,
 ) -> None:
     """Report on the use of licenses: `usage LICENSE`, `usage --organization ORG`, or `usage link ORG`.
 
@@ -58,7 +58,7 @@ def usage(
     zone = _zone(time_zone)
     match what or []:
         case ["link", customer_id] if organization_id is None:
-            _link(customer_id, days, zone)
+            _link(customer_id, days, zone, out_file)
         case [license_id] if organization_id is None and license_id != "link":
             _report(None, license_id, _span(first, last, days), zone, format_, out_file)
         case [] if organization_id is not None:
@@ -67,7 +67,7 @@ def usage(
             raise typer.BadParameter("give the id of one license, or --organization ORG, or `link ORG`")
 
 
-def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
+def _link(organization_id: str, days: int, zone: ZoneInfo, out_file: Path | None) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
     with wrong_usage(f"{organization_id} is not the id of a customer"):
@@ -79,7 +79,7 @@ def _link(organization_id: str, days: int, zone: ZoneInfo) -> None:
             time_zone=zone.key,
         )
     token = write_report_pass(report_pass, home().issuer_keys())
-    out.print(f"{issuer.service.rstrip('/')}/usage#{token}")
+    deliver(f"{issuer.service.rstrip('/')}/usage#{token}\n", out_file, private=True)
     err.print(
         f"Works until {report_pass.expires_at:%Y-%m-%d}. Everybody with the link can read {organization_id}'s page."
     )
@@ -116,9 +116,10 @@ async def _report(
         case Format.HTML:
             deliver(usage_report(report), out_file)
         case Format.TABLE:
-            for license_usage in report.licenses:
-                out.print(_table(license_usage))
-                out.print(Text(license_usage.verdict.sentence), end="\n\n")
+            parts: list[Table | Text] = []
+            for each in report.licenses:
+                parts += (_table(each), Text(f"{each.verdict.sentence}\n"))
+            show(out_file, *parts)
 
 
 def _table(usage: LicenseUsage) -> Table:

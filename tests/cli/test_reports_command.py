@@ -126,7 +126,7 @@ def test_the_page_as_a_file_is_whole_in_itself(licensing: Licensing, do: Do[Any]
     assert json.loads(data[1])["time_zone"] == "Europe/Helsinki"
 
 
-@pytest.mark.parametrize("format_", ["json", "csv", "html"])
+@pytest.mark.parametrize("format_", ["table", "json", "csv", "html"])
 def test_a_report_goes_to_a_file_where_one_is_named(licensing: Licensing, do: Do[Any], format_: str) -> None:
     acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
 
@@ -135,6 +135,28 @@ def test_a_report_goes_to_a_file_where_one_is_named(licensing: Licensing, do: Do
     assert (said.code, said.out, said.err) == (0, "", "Wrote report.\n")
     assert acme.license in Path("report").read_text("utf-8")
     assert "no/such/place" in refused(licensing("usage", acme.license, "--format", format_, "--out", "no/such/place"))
+
+
+def test_a_table_in_a_file_is_plain_text_with_what_stands_below_it(
+    licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    acme = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9)), billing=Billing.TIME)
+    billing = ("billing", "--month", MONTH, "--organization", acme.organization)
+
+    for command in (("usage", acme.license), billing):
+        said = licensing(*command, "--out", "table.txt")
+        assert (said.code, said.out) == (0, "")
+        written = Path("table.txt").read_text("utf-8")
+        assert "\x1b" not in written
+        assert acme.license in written
+        assert max(map(len, written.splitlines())) <= 160
+        below = (
+            "no start was refused."
+            if command[0] == "usage"
+            else f"sha256 {statement(licensing, *billing[1:])['sha256']}"
+        )
+        assert written.rstrip().splitlines()[-1].endswith(below)
 
 
 def test_one_license_or_all_of_an_organizations(licensing: Licensing, do: Do[Any]) -> None:
@@ -169,6 +191,14 @@ def test_a_link_opens_one_organizations_totals_for_as_long_as_it_says(licensing:
     usual = licensing("usage", "link", "acme").out.strip().split("#")[1]
     report_pass = read_report_pass(usual, Home(Path(".local")).trusted_keys(), datetime.now(UTC))
     assert report_pass.expires_at - report_pass.issued_at == timedelta(days=90)
+
+
+def test_a_link_goes_to_a_file_where_one_is_named(made: Path, licensing: Licensing) -> None:
+    said = licensing("usage", "link", "acme", "--out", "link.txt")
+
+    assert (said.code, said.out) == (0, "")
+    assert said.err.startswith("Wrote link.txt.\n")
+    assert Path("link.txt").read_text().startswith("http://127.0.0.1:7071/api/usage#")
 
 
 @pytest.mark.parametrize(
@@ -244,7 +274,10 @@ def test_the_table_tells_people_the_same(licensing: Licensing, do: Do[Any]) -> N
 
     said = licensing("billing", *options)
 
-    assert re.search(rf"license +│ {acme.organization} +│ {acme.license} +│ +│ 1 +│ 1 +│ 1\.5000 +│ 0\.0000", said.out)
+    assert re.search(
+        rf"license +│ {acme.organization} +│ {acme.license} +│ +│ 1 +│ 1 +│ 1\.5000 +│ 0\.0000 +│ yes", said.out
+    )
+    assert "NOT CLOSED" not in said.out
     assert (said.code, said.err) == (0, f"sha256 {statement(licensing, *options)['sha256']}\n")
 
 
@@ -316,6 +349,9 @@ def test_a_month_that_has_not_closed_says_so_beside_the_result(licensing: Licens
     assert message == f"{month} is not closed: it has not ended, and this statement can still change."
     if format_ == "json":
         assert json.loads(said.out)["closed"] is False
+    if format_ == "table":
+        assert said.out.startswith(f"{month}, exact, NOT CLOSED: can still change")
+        assert re.search(rf"{acme.license} .*│ NOT CLOSED", said.out)
     if format_ == "csv":
         assert [row["closed"] for row in csv.DictReader(said.out.splitlines())] == ["false"]
 
@@ -342,7 +378,8 @@ def test_minutes_of_sessions_that_are_gone_are_left_out_with_the_reason(
     (message,) = (line for line in said.err.splitlines() if not line.startswith("sha256 "))  # one reason is enough
     assert message.startswith(f"{MONTH} can no longer be billed by the minute for {acme.license}: ")
     if format_ == "table":
-        assert re.search(r"│ 2 +│ – +│ – +│", said.out, re.MULTILINE)
+        assert said.out.startswith(f"{MONTH}, minute, NOT CLOSED: hours are missing")
+        assert re.search(r"│ 2 +│ – +│ – +│ NOT CLOSED", said.out, re.MULTILINE)
     if format_ == "csv":
         (row,) = csv.DictReader(said.out.splitlines())
         assert (row["closed"], row["sessions"], row["billed_hours"], row["overdraft_hours"]) == ("false", "2", "", "")

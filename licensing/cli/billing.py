@@ -12,6 +12,7 @@ from licensing.cli.options import month_bounds, out_option
 from licensing.cli.output import bar, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
+from licensing.services.billed import NothingToBill, nothing_to_bill
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -34,8 +35,12 @@ async def billing(
     Use beyond the seats bought has its own column. `sha256` is the checksum of the statement's CSV. JSON contains it;
     with other forms it goes to standard error.
     """
-    _, ends = month_bounds(month)
+    begins, ends = month_bounds(month)
+    if begins > utc_now():
+        fail(f"{month} has not begun: there is nothing to bill yet.")
     async with store() as (register, _):
+        if (nothing := await nothing_to_bill(register, organization_id, ends)) is not None:
+            fail(_reason(nothing, month, organization_id))
         reports = Reports(register, utc_now, small_group(environment()))
         with bar("licenses") as progress:
             statement = await reports.statement(month, rounding, organization_id, progress)
@@ -66,6 +71,18 @@ async def billing(
     if changes:
         why = "some programs that ran then have sent nothing since" if ended else "it has not ended"
         err.print(f"{month} is not closed: {why}, and this statement can still change.", style="yellow")
+
+
+def _reason(nothing: NothingToBill, month: str, organization_id: str | None) -> str:
+    """Why there is no statement, in words for people."""
+    of = f" of {organization_id}" if organization_id else ""
+    match nothing:
+        case NothingToBill.UNKNOWN:
+            return f"There is no license{of} in the register."
+        case NothingToBill.UNBILLED:
+            return f"No license{of} is billed (issue it with --billing)."
+        case NothingToBill.EARLIER:
+            return f"No license{of} that is billed was valid or used in {month} or before."
 
 
 def _table(statement: Statement, *, changes: bool) -> Table:

@@ -78,6 +78,8 @@ def _link(organization_id: str, days: int, zone: ZoneInfo, out_file: Path | None
             expires_at=now + timedelta(days=days),
             time_zone=zone.key,
         )
+    if home().customer(organization_id) is None:
+        fail(f"{organization_id} is not among the customers in {home().folder}: no license was issued to it from here.")
     token = write_report_pass(report_pass, home().issuer_keys())
     deliver(f"{issuer.service.rstrip('/')}/usage#{token}\n", out_file, private=True)
     err.print(

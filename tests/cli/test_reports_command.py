@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 
-from licensing.cli.home import Home, local_storage
+from licensing.cli.home import CustomerRecord, Home, local_storage, new_salt
 from licensing.cli.processes import free_port
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import UnavailableError
@@ -178,7 +178,13 @@ def test_usage_of_what_is_not_in_the_register_is_not_found(licensing: Licensing,
     assert "no license of nobody in the register" in refused(licensing("usage", "--organization", "nobody"))
 
 
-def test_a_link_opens_one_organizations_totals_for_as_long_as_it_says(licensing: Licensing, do: Do[Any]) -> None:
+def known(home: Path, organization_id: str) -> None:
+    """Make an organization a customer of this home."""
+    Home(home).save_customer(CustomerRecord(organization_id, organization_id.title(), new_salt()))
+
+
+def test_a_link_opens_one_organizations_totals_for_as_long_as_it_says(made: Path, licensing: Licensing) -> None:
+    known(made, "acme")
     said = licensing("usage", "link", "acme", "--days", "7", "--time-zone", "Europe/Helsinki")
 
     link, token = said.out.removesuffix("\n").split("#")
@@ -193,7 +199,15 @@ def test_a_link_opens_one_organizations_totals_for_as_long_as_it_says(licensing:
     assert report_pass.expires_at - report_pass.issued_at == timedelta(days=90)
 
 
+def test_no_link_is_signed_for_an_organization_that_was_never_a_customer(made: Path, licensing: Licensing) -> None:
+    known(made, "acme")
+
+    assert "acmee is not among the customers in .local" in refused(licensing("usage", "link", "acmee"))
+
+
 def test_a_link_goes_to_a_file_where_one_is_named(made: Path, licensing: Licensing) -> None:
+    known(made, "acme")
+
     said = licensing("usage", "link", "acme", "--out", "link.txt")
 
     assert (said.code, said.out) == (0, "")
@@ -388,7 +402,7 @@ def test_minutes_of_sessions_that_are_gone_are_left_out_with_the_reason(
 
 
 def test_a_month_of_which_days_are_gone_is_refused_and_not_billed_nothing(licensing: Licensing, do: Do[Any]) -> None:
-    customer(do, billing=Billing.TIME)
+    customer(do, billing=Billing.TIME, valid_from=at(TODAY, 0).replace(year=2020, day=1))
     oldest = oldest_day(datetime.now(UTC))
     gone = oldest if oldest.day > 1 else oldest - timedelta(days=1)
 
@@ -398,6 +412,51 @@ def test_a_month_of_which_days_are_gone_is_refused_and_not_billed_nothing(licens
     assert str(oldest) in said
     kept = (gone.replace(day=1) + timedelta(days=31)).replace(day=1)
     assert licensing("billing", "--month", f"{kept:%Y-%m}", "--format", "csv").code == 0
+
+
+FORMATS: Final = ("table", "csv", "json")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_who_is_not_in_the_register_gets_no_bill(licensing: Licensing, do: Do[Any], format_: str) -> None:
+    said = licensing("billing", "--month", MONTH, "--organization", "acmee", "--format", format_, "--out", "bill")
+
+    assert refused(said) == "There is no license of acmee in the register."
+    assert not Path("bill").exists()
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_who_has_no_license_that_is_billed_gets_no_bill(licensing: Licensing, do: Do[Any], format_: str) -> None:
+    acme = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9)))
+
+    said = refused(licensing("billing", "--month", MONTH, "--organization", acme.organization, "--format", format_))
+
+    assert said == f"No license of {acme.organization} is billed (issue it with --billing)."
+
+
+def test_a_month_that_has_not_begun_is_not_billed(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, billing=Billing.TIME)
+    next_month = f"{TODAY.replace(day=1) + timedelta(days=31):%Y-%m}"
+
+    said = refused(licensing("billing", "--month", next_month, "--organization", acme.organization))
+
+    assert said == f"{next_month} has not begun: there is nothing to bill yet."
+
+
+def test_a_month_before_the_first_license_was_valid_or_used_is_not_billed(licensing: Licensing, do: Do[Any]) -> None:
+    """A newer file may begin after the first use, which is billed all the same."""
+    newer: dict[str, Any] = {"billing": Billing.TIME, "valid_from": at(TODAY, 0)}
+    acme = customer(do, **newer)
+    customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9)), organization_id=acme.organization)  # which is not billed
+    across = customer(do, use("s", at(LAST_DAY, 23), at(LAST_DAY, 25)), **newer)
+    runs = customer(do, use(new_session_id(), at(LAST_DAY, 23), None), **newer)
+
+    said = refused(licensing("billing", "--month", MONTH, "--organization", acme.organization, "--format", "csv"))
+
+    assert said == f"No license of {acme.organization} that is billed was valid or used in {MONTH} or before."
+    for used in (across, runs):
+        (line,) = statement(licensing, "--month", MONTH, "--organization", used.organization)["lines"]
+        assert line["seat_seconds"] == 3600
 
 
 @pytest.mark.parametrize(
@@ -694,7 +753,7 @@ LONG: Final = (
 def test_long_work_shows_a_bar_on_a_terminal_and_nowhere_else(
     do: Do[Any], made: Path, azurite: str, arguments: tuple[str, ...], watched: bool
 ) -> None:
-    used = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)))
+    used = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9)), billing=Billing.TIME)
     settings = {"LICENSING_HOME": str(made.absolute()), "LICENSING_STORAGE": azurite}
     words = [{"ORG": used.organization, "ID": used.license}.get(word, word) for word in arguments]
 

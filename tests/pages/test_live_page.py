@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from playwright.async_api import Browser, Page, expect
 
-from licensing.cli.home import Home
+from licensing.cli.home import CustomerRecord, Home, new_salt
 from licensing.storage.tables import Tables
 from tests import factories
 from tests.factories import at, use
@@ -32,6 +32,8 @@ def served(home: Home, azurite: str, tmp_path_factory: pytest.TempPathFactory) -
 
 def link(home: Home, served: Served, organization: str, *options: str) -> str:
     """What the command line makes for a customer, at the port where the service really is."""
+    if home.customer(organization) is None:
+        home.save_customer(CustomerRecord(organization, organization, new_salt()))
     command = [sys.executable, "-m", "licensing", "--home", str(home.folder), "usage", "link", organization, *options]
     made = subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
     assert made.startswith("http://127.0.0.1:7071/api/usage#")

@@ -156,13 +156,21 @@ def rectify(
         rectified = _work("rectify", correct, person, at_hand, vault, lost)
     except ImplausibleError as reason:
         fail(f"Not corrected: {reason}.")
-    out.print(f"{count(rectified.corrected, 'session')} corrected.")
-    if rectified.months:
-        out.print(f"Final totals of {', '.join(rectified.months)} were corrected with them. Statements say so.")
-    if rectified.running:
-        err.print(f"Still running: {count(rectified.running, 'session')}. Correct them when they have ended.")
+    running = _running(rectified.running)
     if not rectified.corrected:
-        fail("Nothing was found to correct.")
+        fail(f"Nothing was corrected: {running}" if running else "Nothing was found to correct.")
+    out.print(f"{count(rectified.corrected, 'session')} corrected{f', and {running}' if running else '.'}")
+    if rectified.months:
+        out.print(f"Final totals of {', '.join(rectified.months)} changed with them; statements tell of it.")
+
+
+def _running(sessions: int) -> str:
+    """What is to be done about sessions that still run; empty if there are none."""
+    if not sessions:
+        return ""
+    if sessions == 1:
+        return "1 session still runs. Correct it when it has ended."
+    return f"{sessions} sessions still run. Correct them when they have ended."
 
 
 @commands.command("opt-out")

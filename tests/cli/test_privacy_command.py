@@ -316,11 +316,24 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     assert session["ended_at"] == "2026-03-10T12:05:00Z"
 
 
-def test_running_sessions_are_reported(customer: Customer) -> None:
+def test_one_message_says_what_was_corrected_and_what_still_runs(customer: Customer) -> None:
+    asked = "Username: The right username: "
     customer.use(ADA, ends=False)
-    said = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
-    assert said.code == 1
-    assert "Still running: 1 session. Correct them when they have ended." in said.err
+    only_running = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+    customer.use(ADA)
+    some_running = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+    customer.use(ADA, ends=False)
+    two_running = customer.privacy("rectify", "--move", typed=f"{ADA}\n{EVE}\n")
+
+    assert only_running == Said(
+        1, "", f"{asked}Nothing was corrected: 1 session still runs. Correct it when it has ended.\n"
+    )
+    assert some_running == Said(
+        0, "1 session corrected, and 1 session still runs. Correct it when it has ended.\n", asked
+    )
+    assert two_running == Said(
+        1, "", f"{asked}Nothing was corrected: 2 sessions still run. Correct them when they have ended.\n"
+    )
 
 
 @pytest.mark.parametrize(

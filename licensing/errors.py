@@ -5,6 +5,7 @@ LicensingError
 ├── TokenError              a license file, lease or report pass is not genuine: `.flaw`
 ├── PepperError             a pepper that sessions are stored under is missing: `.pepper`
 ├── VaultError              the key vault did not do what was asked
+├── RowError                a row lacks a column or has one that cannot be read: `.kind`, `.key`, `.partition`
 └── StorageError            the store did not do what was asked
     ├── ConflictError       a conditional write lost: `.mismatch`, `.index`
     └── UnavailableError    the store gave no usable answer
@@ -54,6 +55,20 @@ class PepperError(LicensingError):
 
 class VaultError(LicensingError):
     """The key vault did not do what was asked. The text names the vault and the secret, never its value."""
+
+
+class RowError(LicensingError):
+    """A row of the store lacks a column, or has one that cannot be read.
+
+    `kind` is the beginning of its key. `key` is the whole key; of a shared seat `seat:…`, whose rest is a pseudonym.
+    `partition` is its license or organization.
+    """
+
+    def __init__(self, partition: str, key: str, flaw: str) -> None:
+        self.partition = partition
+        self.kind = key.partition(":")[0]
+        self.key = f"{self.kind}:…" if self.kind == "seat" else key
+        super().__init__(f"the row {self.key} of {partition} {flaw}; correct it by hand")
 
 
 class StorageError(LicensingError):

@@ -91,7 +91,7 @@ async def verify(
             for done, each in enumerate(ids):
                 progress(done, len(ids))
                 counted = await verifying.verify(register, each)
-                if counted is not None and counted.flaws and repair:
+                if counted is not None and counted.flaws and not counted.unreadable and repair:
                     async with audited(register, utc_now, operator(), "repair", each):
                         counted = await verifying.verify(register, each, repair=True)
                 if counted is not None:
@@ -113,6 +113,8 @@ async def verify(
 def _verdict(counted: verifying.Count) -> str:
     if not counted.steady:
         return "changed during the check; verify it when fewer programs start"
+    if counted.unreadable:
+        return f"not recounted, {count(counted.unreadable, 'row')} cannot be read"
     verdict = f"{count(counted.sessions, 'session')}, {count(counted.holders, 'seat')} held"
     if counted.crowded:
         verdict += ", more than the license has now: no new program gets a seat until it fits"

@@ -2,6 +2,8 @@
 
 The state's `in_use` is the number of holders among the active sessions. Each shared seat counts its sessions, and has a
 row while it has any. No session is both active and ended. Only changes by hand break these.
+
+Where a row cannot be read, it is named, and nothing is compared or repaired: the counts would lack it.
 """
 
 from collections import Counter
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from licensing.errors import ConflictError
+from licensing.errors import ConflictError, RowError
 from licensing.rules.model import Session, Versioned
 from licensing.storage.register import Register
 
@@ -21,7 +23,8 @@ class Count:
     """The counts of one license.
 
     `flaws` are sentences for people. `crowded`: more seats are held than there are, which is in order after a newer
-    file with fewer. `steady` is False if starts and ends came in between each try; then nothing is known.
+    file with fewer. `steady` is False if starts and ends came in between each try; then nothing is known. `unreadable`
+    rows are among the flaws; if there are any, no others are known.
     """
 
     license: str
@@ -31,6 +34,7 @@ class Count:
     crowded: bool = False
     repaired: int = 0
     steady: bool = True
+    unreadable: int = 0
 
 
 @dataclass(slots=True)
@@ -42,6 +46,7 @@ class _Comparison:
     not_active: list[Versioned[Session]] = field(default_factory=list)
     seats: dict[str, int] = field(default_factory=dict)
     holders: int = 0
+    unreadable: list[RowError] = field(default_factory=list)
 
 
 async def verify(register: Register, license_id: str, repair: bool = False) -> Count | None:
@@ -51,10 +56,15 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
     """
     repaired = 0
     for _ in range(TRIES):
-        state = await register.state(license_id)
+        try:
+            state = await register.state(license_id)
+        except RowError as error:
+            return _unreadable(license_id, [error, *(await _compare(register, license_id, 0)).unreadable])
         if state is None:
             return None
         found = await _compare(register, license_id, state.value.in_use)
+        if found.unreadable:
+            return _unreadable(license_id, found.unreadable)
         again = await register.state(license_id)
         if again is None or again.etag != state.etag:
             continue
@@ -70,15 +80,23 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
     return Count(license_id, 0, 0, (), repaired=repaired, steady=False)
 
 
+def _unreadable(license_id: str, rows: list[RowError]) -> Count:
+    return Count(license_id, 0, 0, tuple(map(str, rows)), unreadable=len(rows))
+
+
 async def _compare(register: Register, license_id: str, in_use: int) -> _Comparison:
-    found = _Comparison([row async for row in register.active(license_id)])
-    seats = await register.shared_seats(license_id)
+    unreadable: list[RowError] = []
+    sessions = [row async for row in register.active(license_id, unreadable)]
+    found = _Comparison(sessions, unreadable=unreadable)
+    seats = await register.shared_seats(license_id, unreadable)
     started = {row.value.id: row.value.started_at for row in found.sessions}
     ended: set[str] = set()
     if started:
         # A session cannot have ended before it began: older ends need not be read.
-        ends = register.ended_starts(license_id, min(started.values()))
+        ends = register.ended_starts(license_id, min(started.values()), unreadable)
         ended = {session_id async for session_id, started_at in ends if started.get(session_id) == started_at}
+    if unreadable:
+        return found
     for row in found.sessions:
         if row.value.id in ended:
             found.flaws.append(f"session {row.value.id} is both active and ended")

@@ -3,9 +3,12 @@
 A column bears its field's name unless `names` says otherwise; the fields of a nested dataclass stand among the
 others. None has no column. A row must have every other column, so that nobody takes a default for what the row lost;
 only columns that were added later may be missing, and are read as their field's default.
+
+A row that cannot be read is named by its key (`RowError`), so that work on other rows can go on.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from datetime import datetime
 from types import MappingProxyType, NoneType
@@ -13,10 +16,12 @@ from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from licensing.errors import RowError
 from licensing.rules.model import Versioned
 from licensing.storage.tables import EdmType, Row
 
 Value = TypeVar("Value")
+Found = TypeVar("Found")
 
 
 class Codec(Generic[Value]):
@@ -80,14 +85,14 @@ class Codec(Generic[Value]):
     def decode(self, row: Row) -> Value:
         """The value that a row holds.
 
-        Raises ValueError if a column is missing or holds another type; it names the column, never a content.
+        Raises RowError if a column is missing or holds another type; it names the column, never a content.
         """
         columns = row.columns
         values = {field: columns[name] for name, field in self._fields.items() if name in columns}
         if len(values) < len(self._fields):
             missing = self._required - columns.keys()
             if missing:
-                raise ValueError(f"a row lacks its column {min(missing)}")
+                raise _lacks(row, min(missing))
             values = {**self._absent, **values}
         for field, read in self._key.items():
             values[field] = read(row.key)
@@ -109,11 +114,57 @@ class Codec(Generic[Value]):
         except (TypeError, ValueError):  # no time
             pass
         # Outside, so that pydantic's text, which quotes the row, is no context of this error.
-        raise ValueError(f"a row's column {place} cannot be read")
+        raise _unreadable(row, place)
 
     def versioned(self, row: Row) -> Versioned[Value]:
         """The value that a row holds, with the row's ETag."""
         return Versioned(self.decode(row), row.etag)
+
+
+def column(row: Row, name: str, read: Callable[[Any], Found]) -> Found:
+    """One column of a row, as `read` makes it of the content.
+
+    Raises RowError if it is missing, or if `read` raises TypeError or ValueError.
+    """
+    if name not in row.columns:
+        raise _lacks(row, name)
+    with suppress(TypeError, ValueError):
+        return read(row.columns[name])
+    raise _unreadable(row, name)
+
+
+def readable(read: Callable[[Row], Found], rows: Iterable[Row], unreadable: list[RowError] | None) -> Iterator[Found]:
+    """The rows as `read` makes values of them. Those that it cannot read, as in `noting`."""
+    for row in rows:
+        try:
+            value = read(row)
+        except RowError as error:
+            _note(error, unreadable)
+        else:
+            yield value
+
+
+@contextmanager
+def noting(unreadable: list[RowError] | None) -> Iterator[None]:
+    """Stop at a row that cannot be read, and add it to `unreadable`; with None, raise RowError."""
+    try:
+        yield
+    except RowError as error:
+        _note(error, unreadable)
+
+
+def _note(error: RowError, unreadable: list[RowError] | None) -> None:
+    if unreadable is None:
+        raise error
+    unreadable.append(error)
+
+
+def _lacks(row: Row, name: str) -> RowError:
+    return RowError(row.partition, row.key, f"lacks its column {name}")
+
+
+def _unreadable(row: Row, name: str) -> RowError:
+    return RowError(row.partition, row.key, f"has a column {name} that cannot be read")
 
 
 def _leaves(hints: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,8 @@ Partition of a license in the table `register`:
 Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`. Partition of a month in
 `audit`: `{time}:{random}`.
 
-All times are UTC. Every question raises UnavailableError if the store does not answer.
+All times are UTC. Every question raises UnavailableError if the store does not answer, RowError at a row that cannot be
+read. Some take a list `unreadable`: they add such rows to it instead, and go on.
 """
 
 import asyncio
@@ -31,15 +32,16 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from operator import index
 from typing import Any, Final, TypeVar
 
-from licensing.errors import ConflictError
+from licensing.errors import ConflictError, RowError
 from licensing.rules.model import EndedSession, LicenseState, Session, Terms, Versioned
 from licensing.rules.seats import SeatChange
 from licensing.rules.totals import DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
-from licensing.storage.codec import Codec
+from licensing.storage.codec import Codec, column, readable
 from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge, put
 
 
@@ -234,7 +236,11 @@ AUDIT: Final = Codec(AuditEntry)
 
 
 def _seat_of(row: Row) -> Versioned[int]:
-    return Versioned(row.columns["sessions"], row.etag)
+    return Versioned(column(row, "sessions", index), row.etag)
+
+
+def _start_of(row: Row) -> tuple[str, datetime]:
+    return _last_part(row.key), column(row, "started_at", datetime.fromisoformat)
 
 
 # Changes of seats and sessions.
@@ -340,8 +346,8 @@ class Register:
         row = await self._tables.get("register", license_id, STATE, (FINAL_DAY, CORRECTION))
         if row is None:
             return None
-        day = row.columns.get(FINAL_DAY)
-        return TotalsState(date.fromisoformat(day) if day else None, row.columns.get(CORRECTION, ""), row.etag)
+        final_day = column(row, FINAL_DAY, date.fromisoformat) if row.columns.get(FINAL_DAY) else None
+        return TotalsState(final_day, row.columns.get(CORRECTION, ""), row.etag)
 
     # Sessions and seats.
 
@@ -369,10 +375,13 @@ class Register:
         found = await self._each(license_id, prefix, unknown, lambda row: row.key)
         return there | {session_id for session_id, key in found.items() if key is not None}
 
-    async def active(self, license_id: str) -> AsyncIterator[Versioned[Session]]:
+    async def active(
+        self, license_id: str, unreadable: list[RowError] | None = None
+    ) -> AsyncIterator[Versioned[Session]]:
         """All active sessions of a license."""
         async for row in self._rows(license_id, ACTIVE):
-            yield SESSIONS.versioned(row)
+            for session in readable(SESSIONS.versioned, (row,), unreadable):
+                yield session
 
     async def lapsing(
         self, license_id: str, until: datetime, also: Sequence[str] = ()
@@ -390,10 +399,15 @@ class Register:
             rows = map(SESSIONS.versioned, page)
             yield [row for row in rows if row.value.lapses_at <= until or row.value.id in also]
 
-    async def shared_seats(self, license_id: str) -> dict[str, Versioned[int]]:
+    async def shared_seats(
+        self, license_id: str, unreadable: list[RowError] | None = None
+    ) -> dict[str, Versioned[int]]:
         """All shared seats of a license: how many sessions each has, by its holder."""
-        rows = self._rows(license_id, SEAT)
-        return {row.key.removeprefix(SEAT): _seat_of(row) async for row in rows}
+        found = {}
+        async for row in self._rows(license_id, SEAT):
+            for seat in readable(_seat_of, (row,), unreadable):
+                found[row.key.removeprefix(SEAT)] = seat
+        return found
 
     async def mend(
         self,
@@ -420,12 +434,17 @@ class Register:
         return self._tables.rows("register", license_id, *_range(kind, since, until), **options)
 
     async def _decoded(
-        self, codec: Codec[Found], license_id: str, kind: str, *times: date | None
+        self,
+        codec: Codec[Found],
+        license_id: str,
+        kind: str,
+        *times: date | None,
+        unreadable: list[RowError] | None = None,
     ) -> AsyncIterator[Found]:
         pages = self._tables.pages("register", license_id, *_range(kind, *times), columns=codec.columns)
         async for page in pages:
-            for row in page:
-                yield codec.decode(row)
+            for value in readable(codec.decode, page, unreadable):
+                yield value
 
     async def _each(
         self, license_id: str, prefix: str, names: Iterable[str], value: Callable[[Row], Found]
@@ -463,31 +482,42 @@ class Register:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
         return self._decoded(USES, license_id, ENDED, since, until)
 
-    async def ended_starts(self, license_id: str, since: datetime | None = None) -> AsyncIterator[tuple[str, datetime]]:
+    async def ended_starts(
+        self, license_id: str, since: datetime | None = None, unreadable: list[RowError] | None = None
+    ) -> AsyncIterator[tuple[str, datetime]]:
         """The id and the start of each session that ended, from a moment on."""
         async for row in self._rows(license_id, ENDED, since, columns=("started_at",)):
-            yield _last_part(row.key), datetime.fromisoformat(row.columns["started_at"])
+            for start in readable(_start_of, (row,), unreadable):
+                yield start
 
     async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
         """When the oldest session that is kept (or the oldest from a moment on) ended; None where there is none."""
         row = await self._tables.first("register", license_id, *_range(ENDED, since), ())
         return _ended_at(row.key) if row else None
 
-    def denials(self, license_id: str, since: date | None = None) -> AsyncIterator[Denial]:
+    def denials(
+        self, license_id: str, since: date | None = None, unreadable: list[RowError] | None = None
+    ) -> AsyncIterator[Denial]:
         """The denials of a license in the order of their days, from a UTC day on."""
-        return self._decoded(DENIALS, license_id, DENIED, since)
+        return self._decoded(DENIALS, license_id, DENIED, since, unreadable=unreadable)
 
     # A person's rows.
 
-    async def find_active(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[Versioned[Session]]:
+    async def find_active(
+        self, license_id: str, wanted: Pseudonyms, unreadable: list[RowError] | None = None
+    ) -> AsyncIterator[Versioned[Session]]:
         """The active sessions of a person; the store compares."""
         async for row in self._find(license_id, ACTIVE, wanted):
-            yield SESSIONS.versioned(row)
+            for session in readable(SESSIONS.versioned, (row,), unreadable):
+                yield session
 
-    async def find_ended(self, license_id: str, wanted: Pseudonyms) -> AsyncIterator[StoredEnd]:
+    async def find_ended(
+        self, license_id: str, wanted: Pseudonyms, unreadable: list[RowError] | None = None
+    ) -> AsyncIterator[StoredEnd]:
         """The ended sessions of a person; the store compares."""
         async for row in self._find(license_id, ENDED, wanted):
-            yield StoredEnd(ENDED_SESSIONS.decode(row), row.etag, row)
+            for ended in readable(ENDED_SESSIONS.decode, (row,), unreadable):
+                yield StoredEnd(ended, row.etag, row)
 
     def _find(self, license_id: str, prefix: str, wanted: Pseudonyms) -> AsyncIterator[Row]:
         values = {name: value for name, value in asdict(wanted).items() if value is not None}
@@ -630,12 +660,12 @@ class Register:
     async def organization_name(self, organization_id: str) -> str | None:
         """What an organization is called; None where it never used a license."""
         row = await self._tables.get("directory", organization_id, ORGANIZATION)
-        return row.columns["name"] if row else None
+        return column(row, "name", str) if row else None
 
     async def organization_months(self, organization_id: str) -> dict[str, int]:
         """How many people used any of an organization's licenses, by month."""
         rows = self._tables.rows("directory", organization_id, MONTH, beyond(MONTH))
-        return {row.key.removeprefix(MONTH): row.columns["users"] async for row in rows}
+        return {row.key.removeprefix(MONTH): column(row, "users", index) async for row in rows}
 
     async def save_organization_month(self, organization_id: str, month: str, users: int) -> None:
         """Keep how many people used any of an organization's licenses in a month."""

@@ -26,7 +26,7 @@ from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import AuditEntry, Register
-from licensing.storage.tables import Tables, delete, merge
+from licensing.storage.tables import Tables, delete, merge, put
 from tests.cli.conftest import Licensing, Said, in_a_process
 from tests.factories import at, new_session_id, use
 from tests.register_rows import Customer, look, new_customer
@@ -689,6 +689,65 @@ def test_verify_tells_what_does_not_agree_and_mends_it_when_asked(licensing: Lic
     verdict = json.loads(licensing("maintenance", "verify", acme.license, "--json").out)
     assert (verdict["holders"], verdict["flaws"], verdict["steady"]) == (1, [], True)
     assert "nobodys-1" in refused(licensing("maintenance", "verify", "nobodys-1"))
+
+
+def lose(do: Do[Any], acme: Customer, key: str, column: str) -> None:
+    """A row loses a column."""
+
+    async def replaced(tables: Tables) -> None:
+        row = await tables.get("register", acme.license, key)
+        assert row
+        columns = {name: value for name, value in row.content.items() if name.partition("@")[0] != column}
+        await tables.commit("register", acme.license, [put(key, columns)])
+
+    do(replaced)
+
+
+def test_verify_names_the_rows_that_cannot_be_read_repairs_nothing_there_and_goes_on(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    """Without the row of a session its seat would be counted as free."""
+    first, second = new_session_id(), new_session_id()
+    acme = customer(do, use(first, at(TODAY, 0), None), use(second, at(TODAY, 0), None), in_use=2)
+    other = customer(do, use(new_session_id(), at(TODAY, 0), None), in_use=1)
+    holder = "canary-pseudonym-22-chars"
+    do(lambda tables: tables.commit("register", acme.license, [put(f"seat:{holder}", {"sessions": "many"})]))
+    lose(do, acme, f"active:{first}", "user")
+    stateless = customer(do)
+    lose(do, stateless, "license", "seats")
+
+    said = licensing("maintenance", "verify", "--repair")
+
+    assert said.code == 1
+    assert (
+        f"{acme.license}: not recounted, 2 rows cannot be read\n"
+        f"  the row active:{first} of {acme.license} lacks its column user; correct it by hand\n"
+        f"  the row seat:… of {acme.license} has a column sessions that cannot be read; correct it by hand\n"
+    ) in said.out
+    assert f"  the row license of {stateless.license} lacks its column seats; correct it by hand\n" in said.out
+    assert f"{other.license}: 1 session, 1 seat held, in order\n" in said.out
+    assert holder not in said.out + said.err
+    assert do(lambda tables: look(tables, acme.license)).state["in_use"] == 2
+    assert audited(licensing, acme.license) == []
+    do(lambda tables: tables.commit("register", stateless.license, [merge("license", {"seats": 3})]))
+    do(lambda tables: tables.commit("register", acme.license, [delete(f"seat:{holder}"), delete(f"active:{first}")]))
+    assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
+    assert do(lambda tables: look(tables, acme.license)).state["in_use"] == 1
+
+
+@pytest.mark.parametrize("command", [("usage", "ID"), ("billing", "--month", MONTH, "--organization", "ORG")])
+def test_a_report_or_bill_that_would_lack_a_row_is_refused_with_the_rows_key(
+    licensing: Licensing, do: Do[Any], command: tuple[str, ...]
+) -> None:
+    ended = at(LAST_DAY, 9)
+    acme = customer(do, use("s", at(LAST_DAY, 8), ended), billing=Billing.TIME)
+    key = rows.ended_key(ended, "s")
+    lose(do, acme, key, "host")
+
+    said = refused(licensing(*({"ID": acme.license, "ORG": acme.organization}.get(word, word) for word in command)))
+
+    assert said == f"the row {key} of {acme.license} lacks its column host; correct it by hand."
+    do(lambda tables: tables.commit("register", acme.license, [delete(key)]))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from licensing.errors import RowError
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session, Status, Terms
 from licensing.rules.totals import DayTotals, MonthTotals
@@ -34,6 +35,7 @@ TERMS = Terms(
     project="Harbour",
     billing=Billing.PROJECT,
 )
+PSEUDONYM = "canary-pseudonym-22-chars"
 SESSION = Session("s1", NOON, NOON, NOON, "u", "h", "i", "p1", "u.h", borrowed=True, overdraft=True)
 DAY = DayTotals(date(2026, 11, 2), 5, 4, 3, 2**33, 2, NOON, tuple(range(24)), 1, 1, 60)
 VALUES: list[tuple[Codec[Any], Any, str]] = [
@@ -91,7 +93,7 @@ def test_an_older_row_lacks_what_was_added_later_and_nothing_else() -> None:
     for lost in ("old", "default"):
         columns = {"old": "y", "default": 1, "added": True}
         del columns[lost]
-        with pytest.raises(ValueError, match=f"lacks its column {lost}"):
+        with pytest.raises(RowError, match=f"the row x of  lacks its column {lost}"):
             codec.decode(as_read("x", columns))
 
 
@@ -102,19 +104,26 @@ def test_no_default_stands_in_for_a_column_that_a_row_has_lost(codec: Codec[Any]
     columns = codec.encode(value)
     for lost in columns.keys() - {"ended_at", "lapses_at"}:
         rest = {name: content for name, content in columns.items() if name != lost}
-        with pytest.raises(ValueError, match=f"lacks its column {lost}"):
+        with pytest.raises(RowError, match=f"the row active:s1 of  lacks its column {lost}"):
             codec.decode(as_read("active:s1", rest))
 
 
 @pytest.mark.parametrize("damage", [{"started_at": "?"}, {"borrowed": "?"}, {"user": 7}])
 def test_an_error_names_the_column_and_quotes_nothing_of_the_row(damage: dict[str, Any]) -> None:
-    pseudonym = "canary-pseudonym-22-chars"
+    pseudonym = PSEUDONYM
     columns = register.SESSIONS.encode(replace(SESSION, user=pseudonym, host=pseudonym)) | damage
     for row in (columns, {name: value for name, value in columns.items() if name != "pepper"}):
-        with pytest.raises(ValueError, match="column") as caught:
-            register.SESSIONS.decode(as_read(f"active:{pseudonym}", row))
+        with pytest.raises(RowError, match=r"the row active:s1 .* column") as caught:
+            register.SESSIONS.decode(as_read("active:s1", row))
         assert pseudonym not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
+
+
+def test_an_error_names_a_rows_key_but_no_pseudonym_in_it() -> None:
+    error = RowError("acme-1", f"seat:{PSEUDONYM}", "lacks its column sessions")
+    assert (error.kind, error.key, error.partition) == ("seat", "seat:…", "acme-1")
+    assert str(error) == "the row seat:… of acme-1 lacks its column sessions; correct it by hand"
+    assert PSEUDONYM not in repr(error)
 
 
 def test_columns_are_written_in_the_order_of_their_fields() -> None:

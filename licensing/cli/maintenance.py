@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer import Argument, Option
@@ -11,6 +11,7 @@ from typer import Argument, Option
 from licensing.cli.context import environment, in_event_loop, operator, store
 from licensing.cli.options import utc_time
 from licensing.cli.output import bar, count, err, fail, out, print_json_line
+from licensing.errors import RowError
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import audited
@@ -49,12 +50,13 @@ def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> Abst
 async def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """End the sessions whose leases have lapsed, and free their seats. The service does so every 5 minutes."""
     at = moment(as_of, dry_run=dry_run)
+    unreadable: list[RowError] = []
     async with store() as (register, ledger), entry(register, "sweep", at, dry_run=dry_run):
         with bar("licenses") as progress:
-            swept = await sweeping.sweep(register, ledger, at, dry_run, progress)
+            swept = await sweeping.sweep(register, ledger, at, dry_run, progress, unreadable)
         out.print(f"{'would sweep' if dry_run else 'sweep'} {swept}")
         if swept.failed:
-            fail(f"{swept.failed} licenses could not be swept: the store did not answer. Run it again.")
+            _fail(f"{count(swept.failed, 'license')} could not be swept.", unreadable)
 
 
 @commands.command()
@@ -66,14 +68,24 @@ async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """
     at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
+    unreadable: list[RowError] = []
     async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
         with bar("licenses") as progress:
-            result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress)
+            result = await run_retention(
+                register, ledger, at, few, dry_run=dry_run, progress=progress, unreadable=unreadable
+            )
         out.print(f"{'would run ' if dry_run else ''}retention {result}")
         if result.overdue:
             err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
         if result.failed:
-            fail(f"{result.failed} licenses could not be done. Run it again.")
+            _fail(f"{count(result.failed, 'license')} could not be done.", unreadable)
+
+
+def _fail(message: str, unreadable: list[RowError]) -> NoReturn:
+    """End a run in which some licenses failed, at rows that cannot be read or for want of an answer."""
+    for error in unreadable:
+        err.print(f"{error}.", style="bold red")
+    fail(f"{message} Run it again{' then' if unreadable else ': the store did not answer'}.")
 
 
 @commands.command()

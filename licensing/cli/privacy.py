@@ -22,7 +22,7 @@ from licensing.cli.options import out_option, utc_time, wrong_usage
 from licensing.cli.output import bar, count, deliver, err, fail, out, print_json_line
 from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
-from licensing.errors import PepperError, SettingsError
+from licensing.errors import PepperError, RowError, SettingsError
 from licensing.rules.license import Address
 from licensing.rules.model import LicenseState
 from licensing.rules.personal import PersonalData, as_text
@@ -85,9 +85,18 @@ def export(
         raise typer.BadParameter("name the customer with --organization")
     at_hand = _peppers(vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
-    data = _work("export", Privacy.export, person, at_hand, vault, lost)
+    unreadable: list[RowError] = []
+
+    async def exported(privacy: Privacy, person: PersonQuery, progress: Progress) -> PersonalData:
+        return await privacy.export(person, progress, unreadable)
+
+    data = _work("export", exported, person, at_hand, vault, lost)
     text = data.model_dump_json(indent=2) + "\n" if format_ is Format.JSON else as_text(data)
     deliver(text, out_file, private=True)
+    for error in unreadable:
+        err.print(f"Left out: {error}.", style="bold red")
+    if unreadable:
+        raise typer.Exit(1)
 
 
 @commands.command()

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import date, datetime
 from typing import TypeVar
 
+from licensing.errors import RowError
 from licensing.rules.totals import Pseudonym, distinct, month_of
 from licensing.services.totals import (
     LicenseAggregate,
@@ -14,6 +16,7 @@ from licensing.services.totals import (
     save_totals,
     users_in,
 )
+from licensing.storage.codec import noting
 from licensing.storage.register import Register
 
 Result = TypeVar("Result")
@@ -44,15 +47,20 @@ async def aggregate_organization(
     now: datetime | None = None,
     *,
     dry_run: bool = False,
+    unreadable: list[RowError] | None = None,
 ) -> dict[str, LicenseAggregate]:
     """Aggregate the closed days and months of an organization's licenses, save them and mark them final; by license.
 
     Each step is done on all licenses before the next begins, so that a crash in between is harmless: the next run
     repeats what was not finished, with the same result. `now` and `dry_run` are as for `aggregate_license`.
+
+    Rows that cannot be read are noted in `unreadable`, and fail their license alone. Without it RowError is raised.
     """
 
     async def one(license_id: str) -> LicenseAggregate:
-        aggregate = await aggregate_license(register, license_id, as_of, now, dry_run=dry_run)
+        aggregate = LicenseAggregate()
+        with _noting(unreadable):
+            aggregate = await aggregate_license(register, license_id, as_of, now, dry_run=dry_run)
         if not dry_run:
             await save_totals(register, license_id, aggregate)
         return aggregate
@@ -66,11 +74,17 @@ async def aggregate_organization(
         months = await register.organization_months(organization_id)
         if month in months and outlives_its_sessions(month, as_of):
             continue
-        users = await _users(register, license_ids, month, as_of, slots, known)
+        users = 0
+        with _noting(unreadable):
+            users = await _users(register, license_ids, month, as_of, slots, known)
         if users := max(users, months.get(month, 0) if erased else 0):
             await register.save_organization_month(organization_id, month, users)
     await on_each(lambda each: mark_final(register, each, aggregates[each]), license_ids, slots)
     return aggregates
+
+
+def _noting(unreadable: list[RowError] | None) -> AbstractContextManager[None]:
+    return nullcontext() if unreadable is None else noting(unreadable)
 
 
 async def _users(

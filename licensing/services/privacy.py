@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from licensing.crypto.pseudonyms import Peppers, PseudonymKind, network_of
-from licensing.errors import PepperError
+from licensing.errors import PepperError, RowError
 from licensing.rules.license import Address, Kind
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session
 from licensing.rules.personal import PersonalData, SessionData, WaitData
@@ -25,6 +25,7 @@ from licensing.services.corrections import Correction, correct_sessions
 from licensing.services.organization_totals import aggregate_organization, recount_months
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import invalidate_run
+from licensing.storage.codec import noting
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Pseudonyms, Register, RowKind, StoredEnd
 
@@ -131,26 +132,30 @@ class Privacy(OptOut):
     clock: Callable[[], datetime]
     lost: Collection[str] = ()
 
-    async def export(self, query: PersonQuery, progress: Progress = no_progress) -> PersonalData:
-        """All data that is held on a person."""
+    async def export(
+        self, query: PersonQuery, progress: Progress = no_progress, unreadable: list[RowError] | None = None
+    ) -> PersonalData:
+        """All data that is held on a person. Rows that cannot be read are left out, and added to `unreadable`."""
         as_of, person = self.clock(), self._pseudonyms(query)
         sessions: list[SessionData] = []
         waits: list[WaitData] = []
         license_ids = await self._searchable_licenses(query.organization_id, progress)
         for done, license_id in enumerate(license_ids, len(license_ids)):
             progress(done, 2 * len(license_ids))
-            state = await self.ledger.state(license_id)
-            product = state.terms.product if state else ""
+            product = ""
+            with noting(unreadable):
+                state = await self.ledger.state(license_id)
+                product = state.terms.product if state else ""
             # A session that ends meanwhile is read twice; the later reading counts. A session id may come again.
             found: dict[tuple[str, datetime], SessionData] = {}
-            for session in await self._active_of(license_id, person):
+            for session in await self._active_of(license_id, person, unreadable):
                 found[session.id, session.started_at] = _session_data(license_id, product, session)
-            for row in await self._ended_of(license_id, person):
+            for row in await self._ended_of(license_id, person, unreadable):
                 session = row.value.session
                 found[session.id, session.started_at] = _session_data(license_id, product, session, row.value)
             sessions += found.values()
             if session_ids := {session_id for session_id, _ in found}:
-                denials = self.register.denials(license_id)
+                denials = self.register.denials(license_id, unreadable=unreadable)
                 waits += [_wait_data(license_id, each) async for each in denials if each.session_id in session_ids]
         return PersonalData(
             organization=query.organization_id,
@@ -250,13 +255,17 @@ class Privacy(OptOut):
                 raise PepperError(organization_id, pepper)
         return license_ids
 
-    async def _active_of(self, license_id: str, person: Sequence[Pseudonyms]) -> list[Session]:
+    async def _active_of(
+        self, license_id: str, person: Sequence[Pseudonyms], unreadable: list[RowError] | None = None
+    ) -> list[Session]:
         find = self.register.find_active
-        return [row.value for each in person async for row in find(license_id, each)]
+        return [row.value for each in person async for row in find(license_id, each, unreadable)]
 
-    async def _ended_of(self, license_id: str, person: Sequence[Pseudonyms]) -> list[StoredEnd]:
+    async def _ended_of(
+        self, license_id: str, person: Sequence[Pseudonyms], unreadable: list[RowError] | None = None
+    ) -> list[StoredEnd]:
         find = self.register.find_ended
-        return [row for each in person async for row in find(license_id, each)]
+        return [row for each in person async for row in find(license_id, each, unreadable)]
 
     def _pseudonyms(self, query: PersonQuery) -> list[Pseudonyms]:
         """A person's pseudonyms under each pepper."""

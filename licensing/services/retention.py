@@ -17,6 +17,9 @@ What is kept until when:
 - a day's totals: one year after the day;
 - a month's totals: for good. Once the first of its sessions is deleted they hold no hour of a day, and only `users` if
   they were fewer than a small group.
+
+A row that cannot be read fails its own license: its totals are not saved. What is past its year is deleted all the
+same, by its key.
 """
 
 import asyncio
@@ -28,15 +31,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from licensing.errors import LicensingError
+from licensing.errors import LicensingError, RowError
 from licensing.rules.model import EndReason, ended_session
 from licensing.rules.retention import year_before
 from licensing.rules.totals import MonthTotals, suppress
 from licensing.rules.usage import DAY
 from licensing.services.organization_totals import aggregate_organization, on_each
 from licensing.services.progress import Progress, no_progress
-from licensing.services.sweep import sweep_license
+from licensing.services.sweep import log_unreadable, sweep_license
 from licensing.services.totals import LicenseAggregate, outlives_its_sessions, saved_final_day
+from licensing.storage.codec import noting
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register, RowKind
 from licensing.storage.retry import with_retries
@@ -96,8 +100,12 @@ async def run_retention(
     dry_run: bool = False,
     progress: Progress = no_progress,
     parallel: int = PARALLEL,
+    unreadable: list[RowError] | None = None,
 ) -> RetentionResult:
-    """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only count."""
+    """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only count.
+
+    Rows that cannot be read are logged and added to `unreadable`.
+    """
     began = time.monotonic()
     by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
@@ -118,6 +126,11 @@ async def run_retention(
                 return await run.failed(license_ids)
             finally:
                 report(*license_ids)
+                once = {str(row): row for row in run.unreadable}.values()  # several steps read the same rows
+                for row in once:
+                    log_unreadable(row)
+                if unreadable is not None:
+                    unreadable.extend(once)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
     result = sum(parts, RetentionResult(seconds=time.monotonic() - began))
@@ -149,6 +162,8 @@ class _Run:
     """The sum over all tries: a retry does not find rows that are deleted."""
     reduced: set[tuple[str, str]] = field(default_factory=set)
     """The months that were reduced, by license, in all tries."""
+    unreadable: list[RowError] = field(default_factory=list)
+    """The rows that the last try could not read."""
 
     @property
     def cutoff(self) -> datetime:
@@ -156,16 +171,28 @@ class _Run:
 
     async def organization(self, organization_id: str, license_ids: list[str]) -> RetentionResult:
         """Do all licenses of one organization, step by step."""
+        self.unreadable.clear()
         if self.dry_run:
             self.deleted = 0  # a retry counts the same rows
-        register, as_of, slots, dry_run = self.register, self.as_of, self.license_slots, self.dry_run
-        await on_each(lambda each: sweep_license(register, self.ledger, each, as_of, dry_run), license_ids, slots)
-        now = max(as_of, self.ledger.now())
+        await on_each(self._sweep, license_ids, self.license_slots)
         aggregates = await aggregate_organization(
-            register, organization_id, license_ids, as_of, slots, now, dry_run=dry_run
+            self.register,
+            organization_id,
+            license_ids,
+            self.as_of,
+            self.license_slots,
+            max(self.as_of, self.ledger.now()),
+            dry_run=self.dry_run,
+            unreadable=self.unreadable,
         )
-        parts = await on_each(lambda each: self._delete(each, aggregates[each]), license_ids, slots)
-        return sum(parts, RetentionResult(deleted=self.deleted, reduced=tuple(sorted(self.reduced))))
+        parts = await on_each(lambda each: self._delete(each, aggregates[each]), license_ids, self.license_slots)
+        failed = {error.partition for error in self.unreadable}
+        done = RetentionResult(deleted=self.deleted, failed=len(failed), reduced=tuple(sorted(self.reduced)))
+        return sum(parts, done)
+
+    async def _sweep(self, license_id: str) -> None:
+        with noting(self.unreadable):
+            await sweep_license(self.register, self.ledger, license_id, self.as_of, self.dry_run)
 
     async def failed(self, license_ids: list[str]) -> RetentionResult:
         """What is left on licenses that could not be done, as far as the store answers."""
@@ -183,11 +210,15 @@ class _Run:
         """Reduce months, then delete rows that were counted or are past their year (or count them)."""
         register, dry_run = self.register, self.dry_run
         # What this run found is not saved if sessions were corrected or erased meanwhile.
-        final = (aggregate.final_day if dry_run else None) or await saved_final_day(register, license_id)
-        await self._reduce(license_id, aggregate)
+        final = aggregate.final_day if dry_run else None
+        with noting(self.unreadable):
+            final = final or await saved_final_day(register, license_id)
+        with noting(self.unreadable):
+            await self._reduce(license_id, aggregate)
         self._count(await register.delete(license_id, RowKind.ENDED, self.cutoff, dry_run=dry_run))
         if dry_run:
-            self._count(await self._ended_by_sweep(license_id))
+            with noting(self.unreadable):
+                self._count(await self._ended_by_sweep(license_id))
         self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
             counted = (final + DAY).replace(day=1)

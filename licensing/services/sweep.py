@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from licensing.errors import UnavailableError
+from licensing.errors import RowError, UnavailableError
 from licensing.rules.requests import Ended, Lapse
 from licensing.services.progress import Progress, no_progress
 from licensing.storage.ledger import Ledger
@@ -35,10 +35,23 @@ class Swept:
         return f"licenses={self.licenses} lapsed={self.lapsed} failed={self.failed} seconds={self.seconds:.1f}"
 
 
+def log_unreadable(error: RowError) -> None:
+    """Log the key of a row that cannot be read; the license stays unnamed."""
+    _log.error("a row cannot be read: %s", error.key)
+
+
 async def sweep(
-    register: Register, ledger: Ledger, as_of: datetime, dry_run: bool = False, progress: Progress = no_progress
+    register: Register,
+    ledger: Ledger,
+    as_of: datetime,
+    dry_run: bool = False,
+    progress: Progress = no_progress,
+    unreadable: list[RowError] | None = None,
 ) -> Swept:
-    """End sessions that have lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count them."""
+    """End sessions that have lapsed as of a moment (UTC) on all licenses; with `dry_run`, only count them.
+
+    A row that cannot be read fails its own license, and is logged and added to `unreadable`.
+    """
     began = time.monotonic()
     license_ids = [license.license_id async for license in register.licenses()]
     places = asyncio.Semaphore(PARALLEL)
@@ -50,6 +63,11 @@ async def sweep(
             try:
                 return await sweep_license(register, ledger, license_id, as_of, dry_run)
             except UnavailableError:
+                return None
+            except RowError as error:
+                log_unreadable(error)
+                if unreadable is not None:
+                    unreadable.append(error)
                 return None
             finally:
                 done += 1
@@ -71,7 +89,7 @@ async def sweep_license(
 ) -> int:
     """End the sessions that have lapsed on one license; how many were (or would be) ended.
 
-    Raises UnavailableError if the store cannot be used now.
+    Raises UnavailableError if the store cannot be used now, RowError at a row that cannot be read.
     """
     lapsed = 0
     async for page in register.lapsing(license_id, as_of):

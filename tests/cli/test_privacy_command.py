@@ -28,7 +28,7 @@ from licensing.services.service import utc_now
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import AuditEntry, Register
-from licensing.storage.tables import Tables
+from licensing.storage.tables import Tables, merge
 from tests import factories
 from tests.cli.conftest import Licensing, Said, Vault, in_a_process
 from tests.factories import Clock, new_license_id, new_session_id, terms
@@ -202,6 +202,31 @@ def test_an_export_is_as_the_schema_that_the_command_prints(customer: Customer) 
     exported = json.loads(Path("export.json").read_text(encoding="utf-8"))
     jsonschema.validate(exported, schema)
     assert len(exported["sessions"]) == 2
+
+
+def test_a_row_that_cannot_be_read_is_named_and_the_others_are_shown(customer: Customer) -> None:
+    hers, ended, active = customer.use(ADA), customer.use(ADA), customer.use(ADA, ends=False)
+
+    async def damage(tables: Tables) -> list[str]:
+        prefixes = ("ended:", f"active:{active}")
+        keys = [row.key async for row in tables.rows("register", customer.license, columns=())]
+        damaged = [key for key in keys if key.startswith(prefixes) and key.endswith((ended, active))]
+        for key in damaged:
+            await tables.commit("register", customer.license, [merge(key, {"started_at": "?"})])
+        return damaged
+
+    keys = customer.work(damage)
+    said = customer.privacy("export", *JSON, typed=f"{ADA}\n")
+
+    assert (said.code, sessions(said), len(keys)) == (1, {hers}, 2)
+    flaw = "has a column started_at that cannot be read; correct it by hand."
+    assert said.err.removeprefix("Username: ").splitlines() == [
+        f"Left out: the row {key} of {customer.license} {flaw}" for key in keys
+    ]
+    assert silent(said)
+    said = customer.privacy("erase", typed=f"{ADA}\n")
+    assert (said.code, said.out) == (1, ""), "an erasure that would leave a row is none"
+    assert f"the row {keys[0]} of {customer.license} {flaw}" in said.err
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no file modes")

@@ -735,6 +735,76 @@ def test_verify_names_the_rows_that_cannot_be_read_repairs_nothing_there_and_goe
     assert do(lambda tables: look(tables, acme.license)).state["in_use"] == 1
 
 
+def test_a_row_that_cannot_be_read_fails_the_sweep_of_its_own_license_alone(
+    licensing: Licensing, do: Do[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    bad, lapsed = new_session_id(), new_session_id()
+
+    async def write(tables: Tables, session_id: str) -> Customer:
+        made = new_customer(tables)
+        await made.used([use(session_id, at(YESTERDAY, 8), None)], now=at(YESTERDAY, 9), in_use=1)
+        return made
+
+    acme, other = do(lambda tables: write(tables, bad)), do(lambda tables: write(tables, lapsed))
+    key = f"active:{bad}"
+    lose(do, acme, key, "holder")
+
+    said = licensing("maintenance", "sweep")
+
+    assert said.code == 1
+    assert re.fullmatch(r"sweep licenses=\d+ lapsed=\d+ failed=1 seconds=\d+\.\d\n", said.out)
+    assert said.err.splitlines() == [
+        f"the row {key} of {acme.license} lacks its column holder; correct it by hand.",
+        "1 license could not be swept. Run it again then.",
+    ]
+    assert list(do(lambda tables: look(tables, other.license)).ended) == [lapsed]
+    assert f"a row cannot be read: {key}" in caplog.messages
+    do(lambda tables: tables.commit("register", acme.license, [delete(key)]))
+
+
+@pytest.mark.parametrize("place", ["active", "ended", "month"])
+def test_a_row_that_cannot_be_read_fails_the_retention_of_its_own_license_and_keeps_nothing_past_its_year(
+    licensing: Licensing, do: Do[Any], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bare(licensing("maintenance", "retention"))
+    old, running = TODAY - timedelta(days=400), new_session_id()
+    past = use("old", at(old, 8), at(old, 9))
+    acme = customer(
+        do, past, use("new", at(YESTERDAY, 8), at(YESTERDAY, 9)), use(running, at(TODAY, 0), None), in_use=1
+    )
+    other = customer(do, past, use("new", at(YESTERDAY, 8), at(YESTERDAY, 9)), organization_id=acme.organization)
+    month = rows.month_key("2020-01")
+    do(lambda tables: tables.commit("register", acme.license, [put(month, {"users": 9})]))
+    key, column = {
+        "active": (f"active:{running}", "started_at"),
+        "ended": (rows.ended_key(at(YESTERDAY, 9), "new"), "user"),
+        "month": (month, "users"),
+    }[place]
+    lose(do, acme, key, column)
+
+    said = licensing("maintenance", "retention")
+
+    assert said.code == 1
+    assert " deleted=2 " in said.out
+    assert " failed=1 " in said.out
+    assert said.err.splitlines() == [
+        f"the row {key} of {acme.license} lacks its column {column}; correct it by hand.",
+        "1 license could not be done. Run it again then.",
+    ]
+    assert caplog.messages.count(f"a row cannot be read: {key}") == 1
+    assert "old" not in do(lambda tables: look(tables, acme.license)).ended
+    after = do(lambda tables: look(tables, other.license))
+    assert "old" not in after.ended
+    assert rows.day_key(YESTERDAY) in do(lambda tables: keys(tables, other.license))
+    do(lambda tables: tables.commit("register", acme.license, [delete(key)]))
+    assert licensing("maintenance", "retention").code == 0
+
+
+async def keys(tables: Tables, license_id: str) -> set[str]:
+    """The keys of a license's rows."""
+    return {row.key async for row in tables.rows("register", license_id, columns=())}
+
+
 @pytest.mark.parametrize("command", [("usage", "ID"), ("billing", "--month", MONTH, "--organization", "ORG")])
 def test_a_report_or_bill_that_would_lack_a_row_is_refused_with_the_rows_key(
     licensing: Licensing, do: Do[Any], command: tuple[str, ...]

@@ -422,24 +422,53 @@ async def test_a_session_that_ends_while_the_register_is_read_counts_once(
     await assert_equals_the_count(own, license, NIGHT)
 
 
-async def test_a_row_that_cannot_be_read_harms_only_its_own_organization(
-    own: OwnTables, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("organization", ["acme", "other"])
+async def test_a_row_that_cannot_be_read_harms_only_its_own_license_and_keeps_nothing_past_its_year(
+    own: OwnTables, caplog: pytest.LogCaptureFixture, organization: str
 ) -> None:
-    poisoned, sound = PastLicense(terms(organization_id="acme")), eventful(PastLicense(terms(organization_id="other")))
+    poisoned, sound = (
+        PastLicense(terms(organization_id="acme")),
+        eventful(PastLicense(terms(organization_id=organization))),
+    )
     poisoned.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
     for license in (poisoned, sound):
         await license.write(own)
     await own.commit("register", poisoned.id, [put(rows.ended_key(at("2026-03-01T11:00"), "x"), {"started_at": "?"})])
     with caplog.at_level("INFO", "licensing"):
         result = await run(own, NIGHT)
+    assert (result.licenses, result.failed, result.overdue) == (2, 1, 0)
+    await assert_equals_the_count(own, sound, NIGHT)
+    assert await keys(own, poisoned.id, rows.ENDED) == []
+    assert await keys(own, poisoned.id, rows.MONTH) == []
+    said = {record.getMessage(): record.levelname for record in caplog.records}
+    assert said[f"retention {result}"] == "ERROR"
+    assert said["a row cannot be read: ended:20260301T110000.000000Z:x"] == "ERROR"
+    assert not any(poisoned.id in message or "acme" in message for message in said)
+
+
+async def test_a_failure_harms_only_its_own_organization_and_what_stays_past_its_year_is_reported(
+    own: OwnTables, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, sound = PastLicense(terms(organization_id="acme")), eventful(PastLicense(terms(organization_id="other")))
+    broken.ended(at("2026-03-01T09:00"), at("2026-03-01T10:00"))
+    for license in (broken, sound):
+        await license.write(own)
+
+    async def failing(register: Register, license_id: str, as_of: datetime) -> LicenseAggregate:
+        if license_id == broken.id:
+            raise RuntimeError
+        return await aggregate_license(register, license_id, as_of)
+
+    monkeypatch.setattr("licensing.services.retention.aggregate_license", failing)
+    with caplog.at_level("INFO", "licensing"):
+        result = await run(own, NIGHT)
     assert (result.licenses, result.failed, result.overdue) == (2, 1, 1)
     assert result.oldest == at("2026-03-01T10:00")
     await assert_equals_the_count(own, sound, NIGHT)
-    assert len(await keys(own, poisoned.id, rows.ENDED)) == 2, "nothing goes before it is counted"
+    assert len(await keys(own, broken.id, rows.ENDED)) == 1, "nothing goes before it is counted"
     said = {record.getMessage(): record.levelname for record in caplog.records}
-    assert said[f"retention {result}"] == "ERROR"
+    assert said["retention: RuntimeError with the licenses of one organization"] == "ERROR"
     assert said["retention: 1 licenses keep sessions past their year"] == "ERROR"
-    assert not any(poisoned.id in message or "acme" in message for message in said)
 
 
 class Noted(OwnTables):

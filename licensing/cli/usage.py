@@ -53,7 +53,8 @@ def usage(
 
     `usage link ORG` prints a link to the customer's usage page. Everybody with the link can read that page.
 
-    In CSV, each license has a row for each day of the report, then a row for each whole month.
+    In CSV, each license has a row for each day of the report, then a row for each whole month. A text that a
+    spreadsheet would run as a formula begins with an apostrophe.
     """
     zone = _zone(time_zone)
     match what or []:

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
 from licensing.rules.requests import End, Start
-from licensing.services.audit import audited
+from licensing.services.audit import Subject, audited
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.retention import RetentionResult, run_retention
 from licensing.services.sweep import Swept
@@ -85,7 +85,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     await ledger.submit(license_id, start(running, bought))
     await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     await ledger.submit(other, Start(new_session_id(), bought, start("", bought).persons))
-    async with audited(Register(store), clock, "operator", "test", license_id):
+    async with audited(Register(store), clock, "operator", "test", Subject(license_id)):
         pass
     pseudonyms = Peppers({"p1": bytes(range(32))})
     hashes = factories.user_hash(), factories.host_hash()

@@ -18,12 +18,13 @@ from pydantic import (
 
 from licensing.api.problems import Seats
 from licensing.rules.license import Address, ClientHash
+from licensing.rules.requests import SESSION_ID
 from licensing.services.sessions import Held, Running, StartRequest
 from licensing.settings import Settings
 
 SessionId = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    StringConstraints(pattern=f"^{SESSION_ID}$"),
     AfterValidator(str.lower),
     Field(description="a UUID that the client makes", examples=["6f2b9c1e-0d54-4f0e-9a3e-2f8f1f0c7a11"]),
 ]

@@ -171,6 +171,10 @@ class Home:
     def _issued(self) -> dict[str, Any]:
         return self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
 
+    def customers(self) -> frozenset[str]:
+        """The ids of all customers to whom a license was issued."""
+        return frozenset(self._read("organizations.json"))
+
     def customer(self, organization_id: str) -> CustomerRecord | None:
         """A customer to whom a license was issued before; None for a new one."""
         entry = self._read("organizations.json").get(organization_id)

@@ -16,11 +16,12 @@ from typer import Argument, Option
 
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.home import Home, new_pepper, public_jwks
-from licensing.cli.output import count, err, fail, out, print_json_line, table
+from licensing.cli.options import wrong_usage
+from licensing.cli.output import count, err, fail, named, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk
 from licensing.errors import SettingsError
-from licensing.services.audit import audited
+from licensing.services.audit import Subject, audited, key_subject
 from licensing.services.service import utc_now
 from licensing.settings import names_store
 
@@ -43,7 +44,15 @@ PURPOSES = {
 """What the current key of a kind does, and what the others do."""
 KINDS = {Secret.LEASE_KEYS: KeyKind.LEASE, Secret.PEPPERS: KeyKind.PEPPER}
 
-KindArgument = Annotated[KeyKind, Argument(help="The kind of key.")]
+
+def _kind(typed: str) -> KeyKind:
+    with wrong_usage(f"KIND is one of {', '.join(KeyKind)}"):  # what was typed is not repeated
+        return KeyKind(typed)
+
+
+KindArgument = Annotated[
+    KeyKind, Argument(parser=_kind, metavar="KIND", help=f"The kind of key: {', '.join(KeyKind)}.")
+]
 
 
 class Keys:
@@ -137,7 +146,7 @@ def rotate(
     keys = _keys(kind, vault)
     present = keys.load(kind)
     if to is not None and to not in present:
-        fail(f"There is no {kind} key {to}; `licensing keys show` lists them.")
+        fail(f"There is no {named(f'{kind} key', to)}; `licensing keys show` lists them.")
     key_id, key = (to, present[to]) if to else _new(kind)
     rotated = {**present, key_id: key} if later else {key_id: key, **present}
     trusted = keys.load_trusted() if kind is KeyKind.LEASE else {}
@@ -148,7 +157,7 @@ def rotate(
         if kind is KeyKind.LEASE and to is None:
             keys.save_trusted({key_id: key, **trusted})
 
-    _change(f"keys rotate {kind}", key_id, vault, change)
+    _change(f"keys rotate {kind}", key_subject(key_id, rotated, vault), vault, change)
     out.print(key_id)
     role, others = "added, but not current" if later else "current", len(rotated) - 1
     err.print(f"This {kind} key is {role}; there {'is' if others == 1 else 'are'} {count(others, 'other key')}.")
@@ -178,7 +187,7 @@ def drop(
     here, keys = home(), _keys(kind, vault)
     present = keys.load(kind)
     if key_id not in present:
-        fail(f"There is no {kind} key {key_id}; `licensing keys show` lists them.")
+        fail(f"There is no {named(f'{kind} key', key_id)}; `licensing keys show` lists them.")
     if len(present) == 1:
         fail(f"{key_id} is the only {kind} key: without one, the service cannot run. Rotate first.")
     if key_id == next(iter(present)):
@@ -188,7 +197,7 @@ def drop(
         others = _without(key_id, keys.load_trusted())
         if not others.keys() & left.keys():
             fail(f"{key_id} is the only key that new license files name. Rotate first.")
-        _change("keys withdraw lease", key_id, vault, lambda: keys.save_trusted(others))
+        _change("keys withdraw lease", key_subject(key_id, present, vault), vault, lambda: keys.save_trusted(others))
         err.print(f"New license files do not name {key_id}; it still signs for older ones.")
         return
     dependents = _dependents(kind, key_id, left, here, vault)
@@ -202,7 +211,7 @@ def drop(
             keys.save_trusted(_without(key_id, keys.load_trusted()))
         keys.save(kind, left)
 
-    _change(f"keys drop {kind}", key_id, vault, change)
+    _change(f"keys drop {kind}", key_subject(key_id, present, vault), vault, change)
     err.print(f"Dropped {key_id}.")
 
 
@@ -220,7 +229,8 @@ def create(vault: Annotated[str, Option(metavar="NAME", help="The key vault.")])
     for secret in missing:
         kind = KINDS[secret]
         key_id, key = _new(kind)
-        _change("keys create", f"{kind} {key_id}", vault, partial(keys.save, kind, {key_id: key}))
+        made = {key_id: key}
+        _change("keys create", key_subject(key_id, made, vault, kind), vault, partial(keys.save, kind, made))
         err.print(f"Made the secret {secret} in {vault}, with the key {key_id}.")
     lease_keys = keys.load(KeyKind.LEASE)
     if not _by_id(here.lease_keys()["keys"]).keys() & lease_keys.keys():
@@ -262,15 +272,14 @@ def _store_of(vault: str | None) -> Mapping[str, str] | None:
 
 
 @in_event_loop
-async def _change(what: str, subject: str, vault: str | None, change: Callable[[], None]) -> None:
+async def _change(what: str, subject: Subject, vault: str | None, change: Callable[[], None]) -> None:
     """Make a change, and record it in the audit if a store is named."""
     values = _store_of(vault)
     if values is None:
         err.print("No store is named (LICENSING_STORAGE__tableServiceUri), so the audit does not record this.")
         change()
         return
-    where = f"{subject} in {vault}" if vault else subject
-    async with store(values) as (register, _), audited(register, utc_now, operator(), what, where):
+    async with store(values) as (register, _), audited(register, utc_now, operator(), what, subject):
         change()
 
 

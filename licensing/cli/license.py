@@ -1,5 +1,6 @@
 """`licensing license`: issue and show license files; list, suspend and reinstate licenses, and release seats."""
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,11 +10,11 @@ from typer import Argument, Option
 
 from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
-from licensing.cli.output import err, fail, out, table
+from licensing.cli.output import err, fail, no_license, out, table
 from licensing.errors import TokenError
 from licensing.rules.model import EndReason, LicenseState, Terms
-from licensing.rules.requests import End, Ended
-from licensing.services.audit import audited
+from licensing.rules.requests import SESSION_ID, End, Ended
+from licensing.services.audit import audited, license_subject, session_subject
 from licensing.services.service import utc_now
 
 commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
@@ -78,10 +79,14 @@ async def release(
     session_id: Annotated[str, Argument(metavar="SESSION", help="Id of the session to end.")],
 ) -> None:
     """End a session by hand, so that its seat is free at once. Its program stops at the next heartbeat."""
-    session_id = session_id.lower()
-    what = f"{license_id} {session_id}"
-    async with store() as (register, ledger), audited(register, utc_now, operator(), "release", what):
-        answer = await ledger.submit(license_id, End(session_id, EndReason.RELEASED))
+    if not re.fullmatch(SESSION_ID, session_id):
+        raise typer.BadParameter("SESSION is the id of a session, a UUID; nothing was ended")
+    async with store() as (register, ledger):
+        license = await license_subject(register, license_id)
+        if license is None:
+            no_license(license_id)
+        async with audited(register, utc_now, operator(), "release", session_subject(license, session_id)):
+            answer = await ledger.submit(license_id, End(session_id.lower(), EndReason.RELEASED))
     if not isinstance(answer.outcome, Ended) or not answer.outcome.now:
         fail("No such session is active under this license.")
     err.print("Released.")
@@ -91,15 +96,11 @@ async def release(
 async def _change_status(license_or_path: str, *, suspended: bool) -> None:
     license_id, initial = license_or_file(license_or_path)
     async with store() as (register, ledger):
-        state = initial or await ledger.state(license_id)
-        if state is not None:
-            async with audited(register, utc_now, operator(), "suspend" if suspended else "reinstate", license_id):
-                state = await ledger.set_status(license_id, suspended=suspended, initial=initial)
-    if state is None:
-        fail(
-            f"There is no license {license_id} in the register: no program has started under it. "
-            "Give the path of its license file instead of the id."
-        )
+        subject = await license_subject(register, license_id, initial)
+        if subject is None:
+            no_license(license_id, "No program has started under it: give the path of its file instead of the id.")
+        async with audited(register, utc_now, operator(), "suspend" if suspended else "reinstate", subject):
+            await ledger.set_status(license_id, suspended=suspended, initial=initial)
     stopped = "suspended; running programs stop at their first heartbeat after a minute, at the latest"
     err.print(f"{license_id} is {stopped if suspended else 'active'}.")
 

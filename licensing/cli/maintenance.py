@@ -10,11 +10,12 @@ from typer import Argument, Option
 
 from licensing.cli.context import environment, in_event_loop, operator, store
 from licensing.cli.options import utc_time
-from licensing.cli.output import bar, count, err, fail, out, print_json_line
+from licensing.cli.output import bar, count, err, fail, no_license, out, print_json_line
 from licensing.errors import RowError
+from licensing.rules.license import is_identifier
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
-from licensing.services.audit import audited
+from licensing.services.audit import all_licenses, audited, license_subject
 from licensing.services.retention import run_retention
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -42,7 +43,7 @@ def entry(register: Register, what: str, at: datetime, *, dry_run: bool) -> Abst
     """The audit's entry for a run over all licenses; none for a dry run."""
     if dry_run:
         return nullcontext()
-    return audited(register, utc_now, operator(), what, f"all licenses as of {at:%Y-%m-%dT%H:%M:%SZ}")
+    return audited(register, utc_now, operator(), what, all_licenses(at))
 
 
 @commands.command()
@@ -96,6 +97,8 @@ async def verify(
     as_json: Annotated[bool, Option("--json", help="Print JSON, one line for each license.")] = False,
 ) -> None:
     """Count sessions and seats from the rows, and compare with the stored counts. Exit code 1 if they differ."""
+    if license_id is not None and not is_identifier(license_id):
+        no_license(license_id)
     counts = []
     async with store() as (register, _):
         ids = [license_id] if license_id else [license.license_id async for license in register.licenses()]
@@ -103,13 +106,15 @@ async def verify(
             for done, each in enumerate(ids):
                 progress(done, len(ids))
                 counted = await verifying.verify(register, each)
-                if counted is not None and counted.flaws and not counted.unreadable and repair:
-                    async with audited(register, utc_now, operator(), "repair", each):
+                mendable = repair and counted and counted.flaws and not counted.unreadable
+                subject = await license_subject(register, each) if mendable else None
+                if subject is not None:
+                    async with audited(register, utc_now, operator(), "repair", subject):
                         counted = await verifying.verify(register, each, repair=True)
                 if counted is not None:
                     counts.append(counted)
     if license_id and not counts:
-        fail(f"There is no license {license_id} in the register.")
+        no_license(license_id)
     for counted in counts:
         if as_json:
             print_json_line(asdict(counted))

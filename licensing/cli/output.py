@@ -16,6 +16,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from licensing.cli.files import write_whole
+from licensing.rules.license import is_identifier
 
 FILE_WIDTH: Final = 160
 
@@ -27,6 +28,19 @@ def fail(message: str) -> NoReturn:
     """End the command with a message and exit code 1: refused, or not found."""
     err.print(message, style="bold red")
     raise typer.Exit(1)
+
+
+def named(noun: str, typed: str) -> str:
+    """What was not found, in words for "there is no …", by its id if the typed text has the form of one.
+
+    Any other text is not repeated: it might be a person's name.
+    """
+    return f"{noun} {typed}" if is_identifier(typed) else f"such {noun}"
+
+
+def no_license(license_id: str, hint: str = "") -> NoReturn:
+    """End the command, since the register does not know a license."""
+    fail(f"There is no {named('license', license_id)} in the register.{hint and ' '}{hint}")
 
 
 def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False) -> None:

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import typer
 from typer import Argument, Option
@@ -19,15 +19,14 @@ from typer import Argument, Option
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.license import LicenseOrFile, license_or_file
 from licensing.cli.options import out_option, utc_time, wrong_usage
-from licensing.cli.output import bar, count, deliver, err, fail, out, print_json_line
+from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line
 from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
 from licensing.errors import PepperError, RowError, SettingsError
-from licensing.rules.license import Address
-from licensing.rules.model import LicenseState
+from licensing.rules.license import Address, is_identifier
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.report import Format
-from licensing.services.audit import audited
+from licensing.services.audit import audited, customer_subject, license_subject
 from licensing.services.privacy import ImplausibleError, OptOut, PersonQuery, Privacy, Rectified
 from licensing.services.progress import Progress
 from licensing.services.service import utc_now
@@ -53,9 +52,19 @@ FromFile = Annotated[
         "a line; - is standard input.",
     ),
 ]
+
+
+def _pepper(typed: str) -> str:
+    if not is_identifier(typed):
+        raise typer.BadParameter("--lost takes the id of a pepper")
+    return typed
+
+
 Lost = Annotated[
     list[str] | None,
-    Option(metavar="PEPPER", help="Id of a pepper that is lost for good. Sessions under it are left out."),
+    Option(
+        metavar="PEPPER", parser=_pepper, help="Id of a pepper that is lost for good. Sessions under it are left out."
+    ),
 ]
 PARTS = ("username", "hostname", "address", "to_username")
 
@@ -190,15 +199,19 @@ async def opt_out(
 ) -> None:
     """Stop recording sessions under a license. Not for floating licenses, which need the sessions to count seats."""
     license_id, initial = license_or_file(license_or_path)
-    try:
-        async with store() as (register, ledger), audited(register, utc_now, operator(), "opt-out", license_id):
-            with bar("steps") as progress:
-                opting = OptOut(register, ledger)
-                done = await opting.opt_out(license_id, erase=erase, initial=initial, progress=progress)
-    except ImplausibleError as reason:
-        fail(f"Refused: {reason}.")
-    if done is None:
-        _unknown(license_id, initial)
+    async with store() as (register, ledger):
+        subject = await license_subject(register, license_id, initial)
+        if subject is None:
+            no_license(license_id, "Name its file, if no program has started under it yet.")
+        try:
+            async with audited(register, utc_now, operator(), "opt-out", subject):
+                with bar("steps") as progress:
+                    opting = OptOut(register, ledger)
+                    done = await opting.opt_out(license_id, erase=erase, initial=initial, progress=progress)
+        except ImplausibleError as reason:
+            fail(f"Refused: {reason}.")
+    if done is None:  # deleted meanwhile
+        no_license(license_id)
     out.print(f"Nothing is stored of the use of {license_id} from now on.")
     if done.ended:
         out.print(f"{count(done.ended, 'running program')} will start again at the next heartbeat, unrecorded.")
@@ -210,10 +223,12 @@ async def opt_out(
 @in_event_loop
 async def opt_in(license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")]) -> None:
     """Record sessions again under a license that was opted out."""
-    async with store() as (register, ledger), audited(register, utc_now, operator(), "opt-in", license_id):
-        found = await OptOut(register, ledger).opt_in(license_id)
-    if not found:
-        _unknown(license_id, None)
+    async with store() as (register, ledger):
+        subject = await license_subject(register, license_id)
+        if subject is None:
+            no_license(license_id)
+        async with audited(register, utc_now, operator(), "opt-in", subject):
+            await OptOut(register, ledger).opt_in(license_id)
     out.print(f"Sessions under {license_id} are recorded again.")
 
 
@@ -239,11 +254,12 @@ async def _work(
     lost: Sequence[str] | None,
 ) -> Result:
     """Do some work on a person's data, and record it in the audit."""
+    subject = customer_subject(person.organization_id, home().customers())
     try:
         # A vault's peppers never belong to the store of the home's local service.
         async with store(None if vault is None else os.environ) as (register, ledger):
             privacy = Privacy(register, ledger, at_hand, utc_now, lost or ())
-            async with audited(register, utc_now, operator(), what, person.organization_id):
+            async with audited(register, utc_now, operator(), what, subject):
                 with bar("licenses") as progress:
                     result = await work(privacy, person, progress)
     except PepperError as error:
@@ -251,11 +267,6 @@ async def _work(
     for pepper in lost or ():
         err.print(f"Sessions under {pepper} were left out: nobody can be found in them.", style="yellow")
     return result
-
-
-def _unknown(license_id: str, unknown: LicenseState | None) -> NoReturn:
-    hint = "" if unknown else " Name its file, if no program has started under it yet."
-    fail(f"There is no license {license_id} in the register.{hint}")
 
 
 def _person(
@@ -278,7 +289,8 @@ def _person(
 def _salt(organization_id: str) -> bytes:
     customer = home().customer(organization_id)
     if customer is None:
-        fail(f"{organization_id} is not among the customers in {home().folder}; without its salt, nobody can be found.")
+        unknown = named("customer", organization_id)
+        fail(f"There is no {unknown} in {home().folder}; without its salt, nobody can be found.")
     return from_base64url(customer.salt)
 
 
@@ -289,7 +301,7 @@ def _from_file(file: Path | None) -> dict[str, str]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
-        fail(f"{file} cannot be read as text.")
+        fail("The file of --from-file cannot be read as text.")
     given = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, found, value = line.partition("=")

@@ -93,11 +93,7 @@ SecretStore = HomeSecretStore | VaultSecretStore
 
 
 def vault_client(name: str) -> "SecretClient":
-    """A client of a vault under the operator's own identity. SettingsError if the name is not a vault's."""
-    if not VAULT_NAME.fullmatch(name):
-        raise SettingsError(
-            f"{name!r} is not the name of a key vault; the name is the first word of the vault's address"
-        )
+    """A client of a vault under the operator's own identity."""
     # Imported here, since only commands with --vault need them.
     from azure.identity import DefaultAzureCredential
     from azure.keyvault.secrets import SecretClient
@@ -106,5 +102,11 @@ def vault_client(name: str) -> "SecretClient":
 
 
 def secret_store(home: Home, vault: str | None) -> SecretStore:
-    """The secrets in the named vault, or in the home if none is named."""
-    return HomeSecretStore(home) if vault is None else VaultSecretStore(vault, vault_client(vault))
+    """The secrets in the named vault, or in the home if none is named. SettingsError if no vault can have that name."""
+    if vault is None:
+        return HomeSecretStore(home)
+    if not VAULT_NAME.fullmatch(vault):  # it is not repeated: a person's name may have been typed
+        raise SettingsError(
+            "what --vault gives is not the name of a key vault; the name is the first word of the vault's address"
+        )
+    return VaultSecretStore(vault, vault_client(vault))

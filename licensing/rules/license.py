@@ -14,10 +14,11 @@ Left to others: signatures (`licensing.crypto.tokens`); suspension, serials and 
 (`licensing.rules.seats`).
 """
 
+import re
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import (
     AfterValidator,
@@ -32,8 +33,15 @@ from pydantic_core import PydanticCustomError
 
 Address = IPv4Address | IPv6Address
 
-Identifier = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+IDENTIFIER: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+Identifier = Annotated[str, StringConstraints(pattern=f"^{IDENTIFIER}$")]
 """The id of a license or an organization. It is also a key in the store, hence the small alphabet."""
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a text has the form of the id of a license or an organization."""
+    return re.fullmatch(IDENTIFIER, text) is not None
+
 
 ClientHash = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 """What a client sends in place of a name: HMAC-SHA-256, base64url without padding."""

@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from licensing.rules.license import Refusal
 from licensing.rules.model import EndReason, Person, Session, Terms, Versioned
+
+SESSION_ID: Final = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+"""The form of a session id: a UUID, which the register holds in lower case."""
 
 
 @dataclass(frozen=True, slots=True)

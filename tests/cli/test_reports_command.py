@@ -572,7 +572,7 @@ def test_what_changed_nothing_leaves_no_entry(licensing: Licensing, do: Do[Any])
 
     bare(licensing("usage", acme.license, "--format", "csv"))
     assert licensing("maintenance", "verify", acme.license, "--repair").code == 0
-    assert "Give the path of its license file instead" in refused(licensing("license", "suspend", "nobodys-1"))
+    assert "give the path of its file instead" in refused(licensing("license", "suspend", "nobodys-1"))
 
     assert audited(licensing, acme.license) == audited(licensing, "nobodys-1") == []
 

@@ -6,7 +6,7 @@ import pytest
 
 from licensing.rules.license import Sharing
 from licensing.rules.requests import End
-from licensing.services.audit import audited
+from licensing.services.audit import Subject, audited
 from licensing.services.sweep import sweep, sweep_license
 from licensing.services.verify import verify
 from licensing.storage import register as rows
@@ -152,7 +152,7 @@ async def audit_rows(tables: Tables, subject: str) -> list[dict[str, object]]:
 
 async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(tables: Tables, clock: Clock) -> None:
     subject = new_license_id()
-    async with audited(Register(tables), clock, "operator", "suspend", subject):
+    async with audited(Register(tables), clock, "operator", "suspend", Subject(subject)):
         (before,) = await audit_rows(tables, subject)
         assert before["outcome"] == "begun"
         clock.forward(1)
@@ -166,6 +166,6 @@ async def test_a_change_is_in_the_audit_before_it_is_made_and_closed_after(table
 async def test_a_change_that_fails_is_said_to_have_failed(tables: Tables, clock: Clock) -> None:
     subject = new_license_id()
     with pytest.raises(ZeroDivisionError):
-        async with audited(Register(tables), clock, "operator", "suspend", subject):
+        async with audited(Register(tables), clock, "operator", "suspend", Subject(subject)):
             _ = 1 / 0
     assert [entry["outcome"] for entry in await audit_rows(tables, subject)] == ["failed"]

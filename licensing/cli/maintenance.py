@@ -65,6 +65,8 @@ async def sweep(as_of: AsOf = None, dry_run: DryRun = False) -> None:
 async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """Save the totals of past days and months, and delete what is older than a year. The service does so nightly.
 
+    Audit entries are deleted after two years.
+
     The size of a small group is LICENSING_SMALL_GROUP of this command's environment (default 3), not the deployment's.
     """
     at = moment(as_of, dry_run=dry_run)

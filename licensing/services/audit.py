@@ -17,6 +17,7 @@ from typing import Final
 from licensing.rules.license import is_identifier
 from licensing.rules.model import LicenseState
 from licensing.rules.requests import SESSION_ID
+from licensing.rules.retention import audit_cutoff
 from licensing.storage.register import AuditEntry, Register
 
 BEGUN: Final = "begun"
@@ -74,6 +75,14 @@ def key_subject(key_id: str, keys: Container[str], vault: str | None, kind: str 
 def all_licenses(as_of: datetime) -> Subject:
     """All licenses as of a moment."""
     return Subject(f"all licenses as of {as_of:%Y-%m-%dT%H:%M:%SZ}")
+
+
+async def delete_old_entries(register: Register, as_of: datetime, dry_run: bool = False) -> int:
+    """Delete the entries that are past their two years as of a moment (UTC), or with `dry_run` count them; how many.
+
+    Raises UnavailableError if the store does not answer, also after retries.
+    """
+    return await register.delete_audit(audit_cutoff(as_of), dry_run=dry_run)
 
 
 @asynccontextmanager

@@ -16,7 +16,8 @@ What is kept until when:
 - denials: until their month is final;
 - a day's totals: one year after the day;
 - a month's totals: for good. Once the first of its sessions is deleted they hold no hour of a day, and only `users` if
-  they were fewer than a small group.
+  they were fewer than a small group;
+- audit entries: two years.
 
 A row that cannot be read fails its own license: its totals are not saved. What is past its year is deleted all the
 same, by its key.
@@ -36,6 +37,7 @@ from licensing.rules.model import EndReason, ended_session
 from licensing.rules.retention import year_before
 from licensing.rules.totals import MonthTotals, suppress
 from licensing.rules.usage import DAY
+from licensing.services.audit import delete_old_entries
 from licensing.services.organization_totals import aggregate_organization, on_each
 from licensing.services.progress import Progress, no_progress
 from licensing.services.sweep import log_unreadable, sweep_license
@@ -133,6 +135,7 @@ async def run_retention(
                     unreadable.extend(once)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
+    parts.append(RetentionResult(deleted=await with_retries(lambda: delete_old_entries(register, as_of, dry_run))))
     result = sum(parts, RetentionResult(seconds=time.monotonic() - began))
     level = logging.ERROR if result.failed or result.overdue else logging.INFO
     _log.log(level, "retention %s", result)

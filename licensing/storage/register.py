@@ -18,6 +18,7 @@ read. Some take a list `unreadable`: they add such rows to it instead, and go on
 
 import asyncio
 import secrets
+from collections import defaultdict
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -174,6 +175,11 @@ def ended_key(ended_at: datetime, session_id: str) -> str:
 def denied_key(session_id: str, day: date) -> str:
     """The key of a denial: all tries of one wait on one day have the same."""
     return f"{DENIED}{day:%Y-%m-%d}:{session_id}"
+
+
+def audit_key(at: datetime) -> str:
+    """The beginning of the key of an audit entry: when its change was begun."""
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}"
 
 
 def day_key(day: date) -> str:
@@ -675,7 +681,7 @@ class Register:
 
     async def begin_audit(self, entry: AuditEntry) -> str:
         """Write an audit entry before a change is made; the id by which it is closed."""
-        entry_id = f"{entry.at:%Y%m%dT%H%M%S.%fZ}:{secrets.token_hex(4)}"
+        entry_id = f"{audit_key(entry.at)}:{secrets.token_hex(4)}"
         await self._tables.commit("audit", month_of(entry.at), [put(entry_id, AUDIT.encode(entry))])
         return entry_id
 
@@ -688,6 +694,26 @@ class Register:
         """The audit entries of a UTC month `YYYY-MM`, in the order of their beginning."""
         async for row in self._tables.rows("audit", month):
             yield AUDIT.decode(row)
+
+    async def delete_audit(self, before: datetime, *, dry_run: bool = False) -> int:
+        """Delete the audit entries that were begun before a moment, of all months; how many.
+
+        With `dry_run`, only count them.
+        """
+        rows = self._tables.rows(
+            "audit",
+            beyond=audit_key(before),
+            columns=(),
+            where="PartitionKey le @month",
+            values={"month": month_of(before.astimezone(UTC))},
+            retries=True,
+        )
+        months: defaultdict[str, list[str]] = defaultdict(list)
+        async for row in rows:
+            months[row.partition].append(row.key)
+        if dry_run:
+            return sum(map(len, months.values()))
+        return sum([await delete_all(self._tables, "audit", month, _each(keys)) for month, keys in months.items()])
 
 
 def _totals_write(totals: DayTotals | MonthTotals) -> Write:

@@ -19,6 +19,7 @@ from licensing.cli.init import init
 from licensing.cli.keys import commands as keys_commands
 from licensing.cli.license import commands as license_commands
 from licensing.cli.maintenance import commands as maintenance_commands
+from licensing.cli.organization import commands as organization_commands
 from licensing.cli.output import err
 from licensing.cli.privacy import commands as privacy_commands
 from licensing.cli.serve import serve
@@ -36,6 +37,7 @@ app.command()(init)
 app.command()(serve)
 app.command()(demo)
 app.add_typer(license_commands, name="license")
+app.add_typer(organization_commands, name="organization")
 app.add_typer(keys_commands, name="keys")
 app.command()(usage)
 app.command()(billing)

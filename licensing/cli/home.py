@@ -50,9 +50,13 @@ class CustomerRecord:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """The newest file of a license. `issuer_kid` signed it; `lease_kids` are the lease keys that it names."""
+    """The newest file of a license. `issuer_kid` signed it; `lease_kids` are the lease keys that it names.
+
+    `organization_id` is empty where an early version has recorded it.
+    """
 
     license_id: str
+    organization_id: str
     valid_until: datetime
     issuer_kid: str
     lease_kids: frozenset[str]
@@ -142,7 +146,8 @@ class Home:
         """The newest file of each license that this home has issued."""
         for license_id, entry in self._issued().items():
             valid_until = datetime.fromisoformat(entry["until"])
-            yield Issued(license_id, valid_until, entry["issuer_key"], frozenset(entry["lease_keys"]))
+            keys = entry["issuer_key"], frozenset(entry["lease_keys"])
+            yield Issued(license_id, entry.get("organization", ""), valid_until, *keys)
 
     def save_issued(self, license: License, issuer_kid: str) -> None:
         """Record a license file that was issued, unless a newer file of the same license is recorded."""

@@ -52,6 +52,13 @@ def session_subject(license: Subject, session_id: str) -> Subject:
     return Subject(f"{license.text} {session_id.lower()}")
 
 
+async def organization_subject(register: Register, organization_id: str) -> Subject | None:
+    """An organization that the register knows; None for every other text, as for a license."""
+    if not is_identifier(organization_id) or await register.organization_name(organization_id) is None:
+        return None
+    return Subject(organization_id)
+
+
 def customer_subject(organization_id: str, customers: Container[str]) -> Subject:
     """One of the customers of the vendor's home.
 

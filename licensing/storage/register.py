@@ -584,6 +584,30 @@ class Register:
             license_id, (row.key async for row in rows if _last_part(row.key) in session_ids)
         )
 
+    async def delete_license(self, organization_id: str, license_id: str, *, dry_run: bool = False) -> int:
+        """Delete all rows of a license, and its row in the directory. With `dry_run`, only count them.
+
+        Its state goes after its other rows, and its row in the directory last, so that an interrupted deletion can be
+        repeated.
+        """
+        rows = self._tables.rows("register", license_id, columns=(), retries=True)
+        keys = [row.key async for row in rows]
+        if dry_run:
+            return len(keys) + 1
+        deleted = await self._delete_keys(license_id, _each(key for key in keys if key != STATE))
+        deleted += await self._delete_keys(license_id, _each([STATE]))
+        return deleted + await delete_all(self._tables, "directory", organization_id, _each([LICENSE + license_id]))
+
+    async def delete_organization(self, organization_id: str, *, dry_run: bool = False) -> int:
+        """Delete the months of an organization, and then its own row. With `dry_run`, only count them."""
+        rows = self._tables.rows("directory", organization_id, MONTH, columns=(), retries=True)  # "organization" too
+        keys = [row.key async for row in rows]
+        if dry_run:
+            return len(keys)
+        months = _each(key for key in keys if key != ORGANIZATION)
+        deleted = await delete_all(self._tables, "directory", organization_id, months)
+        return deleted + await delete_all(self._tables, "directory", organization_id, _each([ORGANIZATION]))
+
     async def _delete_keys(self, license_id: str, keys: AsyncIterable[str]) -> int:
         return await delete_all(self._tables, "register", license_id, keys)
 
@@ -729,3 +753,8 @@ def _replacement(before: StoredEnd, after: EndedSession) -> list[Write]:
     if key == before.row.key:
         return [merge(key, columns, before.etag)]
     return [delete(before.row.key, before.etag), create(key, columns)]
+
+
+async def _each(keys: Iterable[str]) -> AsyncIterator[str]:
+    for key in keys:
+        yield key

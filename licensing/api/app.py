@@ -18,6 +18,7 @@ from licensing.api import problems, schemas
 from licensing.api.middleware import RequestMiddleware
 from licensing.api.pages.docs import docs_page
 from licensing.api.routes import router as sessions
+from licensing.api.routes import starts
 from licensing.api.usage import router as usage
 from licensing.services.service import Service
 from licensing.settings import Settings
@@ -96,7 +97,7 @@ def api(service: Callable[[], Service]) -> FastAPI:
     )
     app.state.service = service
     # include_router would add a layer to every request.
-    app.router.routes.extend([*sessions.routes, *usage.routes, *router.routes])
+    app.router.routes.extend([*starts.routes, *sessions.routes, *usage.routes, *router.routes])
     return app
 
 

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from licensing.errors import TokenError, UnavailableError
 from licensing.rules.license import Refusal
@@ -29,6 +30,13 @@ class Seats(BaseModel):
     total: int = Field(ge=0)
 
 
+class Policy(BaseModel):
+    """The privacy policy in force."""
+
+    version: str
+    url: str
+
+
 class Problem(BaseModel, json_schema_extra={"additionalProperties": False}):
     """Why a request was not done (RFC 9457). `code` is stable, `detail` is for people."""
 
@@ -38,6 +46,7 @@ class Problem(BaseModel, json_schema_extra={"additionalProperties": False}):
     detail: str
     code: str
     seats: Seats | None = None
+    policy: Policy | None = Field(None, description="in the replies to a start")
 
 
 class Meaning(NamedTuple):
@@ -84,6 +93,30 @@ _MALFORMED: Final = {
 """Details by the types of pydantic's errors."""
 
 
+POLICY: Final = "licensing.policy"
+"""Key in the scope of a request: the policy that a problem reply to it carries."""
+
+
+class ProblemReply(Response):
+    """A problem reply. It carries the policy if the request's operation has put it into the scope."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
+        super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers)
+        self._problem = problem
+        self._own_headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the reply."""
+        if policy := scope.get(POLICY):
+            self.body = self.render(
+                self._problem.model_copy(update={"policy": policy}).model_dump_json(exclude_none=True)
+            )
+            self.init_headers(self._own_headers)  # the length is another
+        await super().__call__(scope, receive, send)
+
+
 def problem(
     code: str,
     detail: str = "",
@@ -101,7 +134,7 @@ def problem(
         sent["Retry-After"] = str(retry_seconds)
     if body.status == HTTPStatus.UNAUTHORIZED:
         sent["WWW-Authenticate"] = "Bearer"
-    return Response(body.model_dump_json(exclude_none=True), body.status, sent, MEDIA_TYPE)
+    return ProblemReply(body, sent)
 
 
 def _body(code: str, detail: str = "", seats: Seats | None = None) -> Problem:

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 import licensing
 from licensing.api import problems, schemas
@@ -26,11 +27,24 @@ def service_of(request: Request) -> Service:
     return service
 
 
+class StartRoute(QuickRoute):
+    """The route of a start. Its problem replies carry the policy: who is always refused learns of it, too."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request whose path is this route's."""
+        if scope["method"] in (self.methods or ()):
+            scope[problems.POLICY] = schemas.policy_of(service_of(Request(scope)).settings)
+        await super().handle(scope, receive, send)
+
+
+starts = APIRouter(prefix="/api", route_class=StartRoute)
+
+
 def _json(body: Any, status: int = 200) -> Response:
     return Response(body.model_dump_json(), status, media_type="application/json")
 
 
-@router.post(
+@starts.post(
     "/sessions",
     status_code=201,
     response_model=schemas.RunningReply,

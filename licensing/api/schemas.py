@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from licensing.api.problems import Seats
+from licensing.api.problems import Policy, Seats
 from licensing.rules.license import Address, ClientHash
 from licensing.rules.requests import SESSION_ID
 from licensing.services.sessions import Held, Running, StartRequest
@@ -82,11 +82,9 @@ class HeartbeatBody(RequestBody):
     nonce: Nonce
 
 
-class Policy(BaseModel):
-    """The privacy policy in force."""
-
-    version: str
-    url: str
+def policy_of(settings: Settings) -> Policy:
+    """The privacy policy that the settings name."""
+    return Policy(version=settings.policy_version, url=settings.policy_url)
 
 
 class RunningReply(BaseModel):
@@ -112,7 +110,7 @@ class RunningReply(BaseModel):
             seats=Seats(in_use=running.in_use, total=running.seats),
             overdraft=running.overdraft,
             recorded=running.recorded,
-            policy=Policy(version=settings.policy_version, url=settings.policy_url),
+            policy=policy_of(settings),
         )
 
 

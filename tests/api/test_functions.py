@@ -171,6 +171,7 @@ async def test_a_refusal_keeps_its_headers(host: Host, issue: Issue) -> None:
 
     assert (full.status_code, said(full)["code"]) == (409, "no-seat-available")
     assert 10 <= int(full.headers["retry-after"]) <= 60
+    assert said(full)["policy"]["version"] == "local"
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,25 @@ async def test_a_full_house_refuses_and_says_when_to_come_back(api: Api, issue: 
     assert problem["detail"] == f"The one seat is taken; try again in {reply.headers['retry-after']} seconds."
 
 
+async def test_who_is_refused_a_start_learns_of_the_policy_too(api: Api, issue: Issue) -> None:
+    policy = {"version": "local", "url": "https://example.com/privacy"}
+    license = issue(seats=1)
+    session_id, _ = await api.begin(license)
+
+    refusals = {
+        400: await api.start({"user": 1}),
+        401: await api.start(factories.start_body(license[:-6] + "AAAAAA")),
+        403: await api.start(factories.start_body(issue(exp=NOW - 1))),
+        409: await api.start(factories.start_body(license, user="bob")),
+    }
+
+    assert {status: reply.status_code for status, reply in refusals.items()} == {each: each for each in refusals}
+    assert [reply.json()["policy"] for reply in refusals.values()] == [policy] * 4
+    assert all(int(reply.headers["content-length"]) == len(reply.content) for reply in refusals.values())
+    for other in (await api.send("GET", "/sessions"), await api.read(session_id, "no lease")):
+        assert "policy" not in other.json()
+
+
 async def test_a_seat_beyond_those_bought_is_granted_and_marked(api: Api, home: Home, issue: Issue) -> None:
     license = issue(seats=1, overdraft=1)
     await api.begin(license)

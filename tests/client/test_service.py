@@ -35,10 +35,12 @@ def test_five_lines_take_a_seat_and_give_it_back(served: Served, tmp_path: Path)
 
 def test_the_last_seat_is_given_once_and_again_when_it_is_free(served: Served, tmp_path: Path) -> None:
     file = served.issue(tmp_path / "acme.lic", "--id", "one-seat")
-    with seat(served, file, tmp_path):
-        with pytest.raises(SeatRefused) as caught, seat(served, file, tmp_path):
+    with seat(served, file, tmp_path) as held:
+        second = seat(served, file, tmp_path)
+        with pytest.raises(SeatRefused) as caught, second:
             pytest.fail("two programs on one seat")
         assert caught.value.reason.code is Code.NO_SEAT
+        assert second.standing.policy == held.standing.policy is not None, "who is refused learns of it, too"
     with seat(served, file, tmp_path):
         assert in_use(served, "one-seat") == 1
 

@@ -44,6 +44,7 @@ class Refused:
 
     reason: Reason
     retry_after: int | None = None
+    policy: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)

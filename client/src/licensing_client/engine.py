@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from licensing_client import machine
-from licensing_client.answers import Ended, Granted
+from licensing_client.answers import Ended, Granted, Policy, Refused
 from licensing_client.clock import Clock, Timeline
 from licensing_client.license import License
 from licensing_client.machine import Randomness, Start, State, Status, Terms
@@ -52,6 +52,7 @@ class Engine:
         self._cancellation = Cancellation()
         self._notices: deque[State] = deque()
         self.last_grant: Granted | None = None
+        self.policy: Policy | None = None
         session_id = self._draw().session_id
         if license.collect:
             self._state = machine.begin(
@@ -86,6 +87,8 @@ class Engine:
                 self._save()  # a crash before the answer must not cost a second seat
             answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation)
             with self._changed:
+                if isinstance(answer, Granted | Refused):
+                    self.policy = answer.policy or self.policy
                 if isinstance(answer, Granted):
                     self.last_grant = answer
                     self._timeline = Timeline.synchronized(

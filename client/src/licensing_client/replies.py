@@ -55,6 +55,11 @@ def problem(reply: Reply) -> tuple[int, str] | None:
     return (reply.status, body["code"]) if body.get("type") == f"urn:licensing:problem:{body['code']}" else None
 
 
+def _policy_of(reply: Reply) -> Policy | None:
+    """The policy that a problem reply carries; replies to a start do, except those of older services."""
+    return _policy((_json(reply, "application/problem+json") or {}).get("policy"))
+
+
 def no_answer(reply: Reply, detail: str = "") -> NoAnswer:
     """A reply that proves nothing, described for people."""
     if not detail and (found := problem(reply)):
@@ -108,9 +113,9 @@ def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Ans
         return _success(reply, license, session_id, nonce)
     found = problem(reply)
     if found == (409, "no-seat-available"):
-        return Refused(reason(Code.NO_SEAT), _retry_after(reply) or NO_SEAT_RETRY_SECONDS)
+        return Refused(reason(Code.NO_SEAT), _retry_after(reply) or NO_SEAT_RETRY_SECONDS, _policy_of(reply))
     if found in _FINAL_AT_START:
-        return Refused(reason(_FINAL_AT_START[found]))
+        return Refused(reason(_FINAL_AT_START[found]), policy=_policy_of(reply))
     return Gone() if found == (400, "malformed-request") else no_answer(reply)
 
 

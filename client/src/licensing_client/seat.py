@@ -42,7 +42,7 @@ class Standing:
     """Where a seat stands.
 
     `until` and `left`: how long the program may run without another answer. `expires`: the end of the lease, and of a
-    borrowed seat.
+    borrowed seat. `policy`: the service's privacy policy, as its last answer to name one did; a refusal may.
     """
 
     status: Status
@@ -293,7 +293,7 @@ class Seat:
             borrowed=lease is not None and lease.borrowed and state.registered is machine.Registered.SEAT,
             overdraft=lease is not None and lease.overdraft,
             seats=grant.seats if grant else None,
-            policy=grant.policy if grant else None,
+            policy=engine.policy if engine else None,
         )
 
     def _notify(self, state: State) -> None:

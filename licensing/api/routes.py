@@ -112,7 +112,10 @@ async def session_end(session_id: SessionId, request: Request) -> Response:
     openapi_extra=schemas.asks_for("lease"),
 )
 async def session_read(session_id: SessionId, request: Request) -> Response:
-    """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else."""
+    """All columns of the session's row: pseudonyms and times, and nothing else, because there is nothing else.
+
+    After the session's end the answer is `session-gone`; the row is kept for a year.
+    """
     try:
         outcome = await service_of(request).sessions.read(schemas.bearer_token(request), session_id)
     except TokenError as error:

@@ -371,11 +371,20 @@ def address_pseudonym(peppers: Peppers, address: str) -> str:
     return peppers.pseudonym(peppers.current, "acme", "ip", address)
 
 
-async def test_the_register_holds_nothing_more_on_a_session_that_ended(api: Api, issue: Issue) -> None:
-    session, lease = await api.begin(issue())
+async def test_a_session_that_ended_cannot_be_read_though_its_row_is_kept_as_the_protocol_says(
+    api: Api, issue: Issue
+) -> None:
+    license_id = factories.new_license_id()
+    session, lease = await api.begin(issue(sub=license_id))
     await api.end(session, lease)
 
     assert_problem(await api.read(session, lease), "session-gone", 410)
+    long_ago = datetime.now(UTC) - timedelta(days=1)
+    kept = [use.session_id async for use in api.service.register.ended_uses(license_id, long_ago)]
+    assert kept == [session]
+    protocol = PROTOCOL.read_text(encoding="utf-8")
+    assert "410 as above: it has ended, and its row is kept for a year" in protocol
+    assert "After its end, read answers 410 `session-gone`, although the register keeps the row for a year." in protocol
 
 
 # Health.

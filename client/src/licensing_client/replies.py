@@ -141,7 +141,7 @@ def to_end(reply: Reply) -> Answer:
 
 
 def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
-    """The meaning of a reply to `GET /sessions/{session}`: the register's data, or `Gone` if it holds none."""
+    """The meaning of a reply to `GET /sessions/{session}`: the register's data, or `Gone` after the session's end."""
     body = _json(reply, "application/json") if reply.status == 200 else None
     if body is not None:
         return body

@@ -21,7 +21,7 @@ from typer import Argument, Option
 from licensing.cli.context import environment, home
 from licensing.cli.home import CustomerRecord, new_salt
 from licensing.cli.options import out_option, service_url, wrong_usage
-from licensing.cli.output import count, deliver, err, fail, out
+from licensing.cli.output import count, deliver, err, fail, out, warn_of_names
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
@@ -84,8 +84,16 @@ CLAIMS: Final = {
         _one_of(Sharing),
         "Which programs share one seat: none, a user's on one computer, a user's on any, a computer's.",
     ),
-    "users": Claim("--user", _USER, "A user whom the license admits; may be repeated. Prefer --users-file."),
-    "hosts": Claim("--host", _HOST, "A computer that the license admits; may be repeated. Prefer --hosts-file."),
+    "users": Claim(
+        "--user",
+        _USER,
+        "A user whom the license admits, best by its hash; may be repeated. A name goes into --users-file.",
+    ),
+    "hosts": Claim(
+        "--host",
+        _HOST,
+        "A computer that the license admits, best by its hash; may be repeated. A name goes into --hosts-file.",
+    ),
     "networks": Claim(
         "--network",
         _NETWORK,
@@ -279,6 +287,7 @@ def _customer(organization_id: str, name: str | None, salt: str | None) -> Custo
 
 def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
     given = [name.strip() for name in names or []]
+    warn_of_names((name for name in given if not _HASH.fullmatch(name)), f"use --{kind}s-file")
     if file:
         lines = [line.strip() for line in _text(file).splitlines()]
         given += [line for line in lines if line and not line.startswith("#")]

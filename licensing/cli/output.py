@@ -43,6 +43,12 @@ def no_license(license_id: str, hint: str = "") -> NoReturn:
     fail(f"There is no {named('license', license_id)} in the register.{hint and ' '}{hint}")
 
 
+def warn_of_names(names: Iterable[str | None], instead: str) -> None:
+    """Warn if names were given on the command line, and say what to do `instead`."""
+    if any(name is not None for name in names):
+        err.print(f"A name on the command line can be seen by others on this machine; {instead}.", style="yellow")
+
+
 def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False) -> None:
     """Write a result to a file and say so, with a note on it; without a file, to standard output.
 

@@ -19,7 +19,7 @@ from typer import Argument, Option
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.license import LicenseOrFile, license_or_file
 from licensing.cli.options import out_option, utc_time, wrong_usage
-from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line
+from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line, warn_of_names
 from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
 from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
 from licensing.errors import PepperError, RowError, SettingsError
@@ -273,8 +273,7 @@ def _person(
     organization_id: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
 ) -> PersonQuery:
     """The person to look for, by hashes as their computer would send them. Nothing else sees the names."""
-    if any(name is not None for name in (username, hostname, *others)):
-        err.print("A name on the command line can be seen by others on this machine; leave it out to be asked.")
+    warn_of_names((username, hostname, *others), "leave it out to be asked, or use --from-file")
     user = username or given.get("username") or _ask("Username")
     host = hostname or given.get("hostname")
     salt = _salt(organization_id)

@@ -302,6 +302,27 @@ def test_names_become_hashes_and_never_reach_the_file(made: Path, licensing: Lic
     assert not any(name in stored for name in ("Lovelace", "Charles", "Grace"))
 
 
+@pytest.mark.parametrize(
+    ("options", "warned"),
+    [
+        (("--user", "Grace"), "--users-file"),
+        (("--host", "pc.acme.example"), "--hosts-file"),
+        (("--user", USER, "--host", HOST), None),
+        (("--users-file", "names.txt", "--hosts-file", "names.txt"), None),
+    ],
+)
+def test_a_name_on_the_command_line_is_warned_of_and_a_hash_or_a_file_is_not(
+    made: Path, licensing: Licensing, options: tuple[str, ...], warned: str | None
+) -> None:
+    Path("names.txt").write_text("Grace\n", encoding="utf-8")
+    said = licensing("license", "issue", *LEAST, *UNTIL, *options, "--out", "acme.lic")
+    assert said.code == 0
+    warning = f"A name on the command line can be seen by others on this machine; use {warned}.\n"
+    assert (warning in said.err) is (warned is not None)
+    assert ("can be seen by others" in said.err) is (warned is not None)
+    assert "Grace" not in said.out + said.err
+
+
 @pytest.mark.parametrize("content", ["", "\n \n", "# nobody\n"])
 def test_a_list_without_anybody_does_not_admit_everybody(made: Path, licensing: Licensing, content: str) -> None:
     Path("users.txt").write_text(content, encoding="utf-8")

@@ -4,7 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -81,25 +81,35 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     await ledger.submit(license_id, End(first))
     clock.forward(62 * 86400)
     await run_retention(Register(store), ledger, clock(), 3)
+    pseudonyms = Peppers({"p1": bytes(range(32))})
+    hashes = factories.user_hash(), factories.host_hash()
+    again = Start(
+        new_session_id(), terms(organization_id=organization), pseudonyms.persons(organization, *hashes, None)
+    )
+    corrected, renewed = new_license_id(), new_license_id()
+    privacy, person = Privacy(Register(store), ledger, pseudonyms, clock), PersonQuery(organization, hashes[0])
+    long = terms(organization_id=organization, seats=5, lease_seconds=60 * 86400)
+    await ledger.submit(renewed, start(new_session_id(), long))
+    began, wrong = clock(), again.session_id
+    for each, request in (
+        (corrected, again),
+        (renewed, replace(again, session_id=new_session_id(), terms=replace(long, serial=2, seats=6))),
+    ):
+        await ledger.submit(each, request)
+        clock.forward(3600)
+        await ledger.submit(each, End(request.session_id))
+    clock.forward(86400)
+    await run_retention(Register(store), ledger, clock(), 3)
+    await privacy.correct_end(person, wrong, began)
+    await privacy.erase(person)
     running = new_session_id()
     await ledger.submit(license_id, start(running, bought))
     await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     await ledger.submit(other, Start(new_session_id(), bought, start("", bought).persons))
     async with audited(Register(store), clock, "operator", "test", Subject(license_id)):
         pass
-    pseudonyms = Peppers({"p1": bytes(range(32))})
-    hashes = factories.user_hash(), factories.host_hash()
-    again = Start(
-        new_session_id(), terms(organization_id=organization), pseudonyms.persons(organization, *hashes, None)
-    )
-    corrected = new_license_id()
-    await ledger.submit(corrected, again)
-    await ledger.submit(corrected, End(again.session_id))
-    await Privacy(Register(store), ledger, pseudonyms, clock).move(
-        PersonQuery(organization, hashes[0]), factories.user_hash("eve")
-    )
     found: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for each in (license_id, other, corrected):
+    for each in (license_id, other, corrected, renewed):
         async for row in store.rows("register", each):
             found["register", row.key.partition(":")[0]] |= values_of(row).keys()
     async for row in store.rows("directory", organization):

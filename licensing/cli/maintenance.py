@@ -16,7 +16,7 @@ from licensing.rules.license import is_identifier
 from licensing.services import sweep as sweeping
 from licensing.services import verify as verifying
 from licensing.services.audit import all_licenses, audited, license_subject
-from licensing.services.retention import run_retention
+from licensing.services.retention import Details, run_retention
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 from licensing.storage.register import Register
@@ -71,17 +71,17 @@ async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
     """
     at = moment(as_of, dry_run=dry_run)
     few = small_group(environment())
-    unreadable: list[RowError] = []
+    details = Details()
     async with store() as (register, ledger), entry(register, "retention", at, dry_run=dry_run):
         with bar("licenses") as progress:
-            result = await run_retention(
-                register, ledger, at, few, dry_run=dry_run, progress=progress, unreadable=unreadable
-            )
+            result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress, details=details)
         out.print(f"{'would run ' if dry_run else ''}retention {result}")
+        for each, month in details.reduced:
+            out.print(f"  {month} of {each} {'would be' if dry_run else 'is'} reduced to what outlives its sessions")
         if result.overdue:
             err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
         if result.failed:
-            _fail(f"{count(result.failed, 'license')} could not be done.", unreadable)
+            _fail(f"{count(result.failed, 'license')} could not be done.", details.unreadable)
 
 
 def _fail(message: str, unreadable: list[RowError]) -> NoReturn:

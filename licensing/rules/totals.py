@@ -203,6 +203,7 @@ class MonthAggregate:
     _denied: set[str] = field(default_factory=set)
     _waited: set[str] = field(default_factory=set)
     _days: list[DayTotals] = field(default_factory=list)
+    _lost: bool = False
     _minutes: "MinuteCount" = field(default_factory=lambda: MinuteCount())
 
     def add(self, day: DayAggregate) -> None:
@@ -214,6 +215,7 @@ class MonthAggregate:
         if month_of(totals.day) != self.month:
             raise ValueError(f"{totals.day} is not a day of {self.month}")
         self._days.append(totals)
+        self._lost |= totals.erased or totals.seat_seconds != _seconds(day.stays)
         self.users |= day.users
         self._hosts |= day.hosts
         self._denied |= day.denied
@@ -221,15 +223,14 @@ class MonthAggregate:
         self._minutes.add(totals.day, day.stays)
 
     @property
-    def erased(self) -> bool:
-        """Whether a day of it has lost sessions to an erasure."""
-        return any(day.erased for day in self._days)
+    def lost(self) -> bool:
+        """Whether a day of it has lost sessions, by its mark or since its totals count more than they give."""
+        return self._lost
 
     def totals(self, saved: MonthTotals | None = None) -> MonthTotals:
         """The totals of the days added so far, in place of `saved` ones.
 
-        Where a day has lost sessions to an erasure, saved users, hosts and minutes stand; without them, no minutes are
-        known.
+        Where a day has lost sessions, saved users, hosts and minutes stand; without them, no minutes are known.
         """
         busiest = max(self._days, key=lambda day: (day.peak, -day.day.toordinal()), default=None)
         minutes = self._minutes.totals()
@@ -247,7 +248,7 @@ class MonthAggregate:
             minutes=minutes.within,
             overdraft_minutes=minutes.overdraft,
         )
-        if self.erased:
+        if self.lost:
             totals = replace(
                 totals,
                 users=max(totals.users, saved.users if saved else 0),

@@ -70,14 +70,14 @@ async def aggregate_organization(
         return aggregates
     for month in sorted({month for aggregate in aggregates.values() for month in aggregate.users}):
         known = {each: found.users[month] for each, found in aggregates.items() if month in found.users}
-        erased = any(month in found.erased for found in aggregates.values())
+        lost = any(month in found.lost for found in aggregates.values())
         months = await register.organization_months(organization_id)
         if month in months and outlives_its_sessions(month, as_of):
             continue
         users = 0
         with _noting(unreadable):
             users = await _users(register, license_ids, month, as_of, slots, known)
-        if users := max(users, months.get(month, 0) if erased else 0):
+        if users := max(users, months.get(month, 0) if lost else 0):
             await register.save_organization_month(organization_id, month, users)
     await on_each(lambda each: mark_final(register, each, aggregates[each]), license_ids, slots)
     return aggregates

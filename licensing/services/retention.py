@@ -58,8 +58,7 @@ class RetentionResult:
     """What a run did, and what is left.
 
     `deleted` counts confirmed deletions of rows. `oldest` is the end of the oldest session that is left. `overdue`
-    licenses have one past its year; `failed` ones could not be done. `reduced` are the months of which less is
-    kept from now on, by license.
+    licenses have one past its year; `failed` ones could not be done.
     """
 
     licenses: int = 0
@@ -70,7 +69,6 @@ class RetentionResult:
     overdue: int = 0
     failed: int = 0
     seconds: float = 0
-    reduced: tuple[tuple[str, str], ...] = ()
 
     def __add__(self, other: "RetentionResult") -> "RetentionResult":
         return RetentionResult(
@@ -82,7 +80,6 @@ class RetentionResult:
             self.overdue + other.overdue,
             self.failed + other.failed,
             self.seconds + other.seconds,
-            self.reduced + other.reduced,
         )
 
     def __str__(self) -> str:
@@ -91,6 +88,17 @@ class RetentionResult:
             f"licenses={self.licenses} days={self.days} months={self.months} deleted={self.deleted} "
             f"oldest={oldest} overdue={self.overdue} failed={self.failed} seconds={self.seconds:.1f}"
         )
+
+
+@dataclass(slots=True)
+class Details:
+    """What a run tells besides its numbers to the person who runs it, and no log: which rows and months they are.
+
+    `reduced` are months, by license, of which less is kept from now on; `unreadable` rows fail their licenses.
+    """
+
+    reduced: list[tuple[str, str]] = field(default_factory=list)
+    unreadable: list[RowError] = field(default_factory=list)
 
 
 async def run_retention(
@@ -102,12 +110,13 @@ async def run_retention(
     dry_run: bool = False,
     progress: Progress = no_progress,
     parallel: int = PARALLEL,
-    unreadable: list[RowError] | None = None,
+    details: Details | None = None,
 ) -> RetentionResult:
     """Aggregate and delete on all licenses, as of a moment (UTC); with `dry_run`, only count.
 
-    Rows that cannot be read are logged and added to `unreadable`.
+    Rows that cannot be read are logged, and `details` are added.
     """
+    details = details or Details()
     began = time.monotonic()
     by_organization = await with_retries(lambda: _by_organization(register))
     total = sum(map(len, by_organization.values()))
@@ -131,8 +140,8 @@ async def run_retention(
                 once = {str(row): row for row in run.unreadable}.values()  # several steps read the same rows
                 for row in once:
                     log_unreadable(row)
-                if unreadable is not None:
-                    unreadable.extend(once)
+                details.unreadable += once
+                details.reduced += sorted(run.reduced)
 
     parts = await asyncio.gather(*(one(*each) for each in by_organization.items()))
     parts.append(RetentionResult(deleted=await with_retries(lambda: delete_old_entries(register, as_of, dry_run))))
@@ -190,8 +199,7 @@ class _Run:
         )
         parts = await on_each(lambda each: self._delete(each, aggregates[each]), license_ids, self.license_slots)
         failed = {error.partition for error in self.unreadable}
-        done = RetentionResult(deleted=self.deleted, failed=len(failed), reduced=tuple(sorted(self.reduced)))
-        return sum(parts, done)
+        return sum(parts, RetentionResult(deleted=self.deleted, failed=len(failed)))
 
     async def _sweep(self, license_id: str) -> None:
         with noting(self.unreadable):

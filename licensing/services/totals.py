@@ -66,12 +66,12 @@ class LicenseAggregate:
     """The totals of one license to save, and each closed month's distinct pseudonyms, which are never saved.
 
     `final_day` is the last final day (None: no new one), `correction` the last correction before reading began.
-    `erased` are those of the months that have lost sessions to an erasure.
+    `lost` are those of the months that have lost sessions.
     """
 
     totals: list[DayTotals | MonthTotals] = field(default_factory=list)
     days: int = 0
-    erased: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
     users: dict[str, set[Pseudonym]] = field(default_factory=dict)
     final_day: date | None = None
     correction: str = ""
@@ -251,8 +251,8 @@ async def aggregate_license(
                 aggregate.totals += _to_save(saved.days.get(day.totals.day), day.totals)
     for month, sums in months.items():
         aggregate.users[month] = sums.users
-        if sums.erased:
-            aggregate.erased.add(month)
+        if sums.lost:
+            aggregate.lost.add(month)
         known_month = saved.months.get(month)
         if known_month is None or not outlives_its_sessions(month, as_of):
             aggregate.totals += _to_save(known_month, sums.totals(known_month))

@@ -332,7 +332,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
     customer.work(night)
     said = correct("2026-03-10T14:05+02:00")
     assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
-    assert "The totals from 2026-03-10 on are computed again in the next nightly run." in said.out
+    assert "Final totals of 2026-03 changed with them; statements tell of it." in said.out
     (session,) = [
         session
         for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]

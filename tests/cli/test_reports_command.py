@@ -383,6 +383,11 @@ def test_minutes_of_sessions_that_are_gone_are_left_out_with_the_reason(
         row = await tables.get("register", acme.license, rows.ended_key(at(LAST_DAY, 9), "a"))
         assert row
         await tables.commit("register", acme.license, [delete(row.key, row.etag)])
+        month = await Register(tables).month(acme.license, MONTH)
+        assert month
+        # The first edition kept no minutes.
+        without = replace(month, minutes=None, overdraft_minutes=None)
+        await Register(tables).replace_month(acme.license, without)
 
     assert "\n" not in licensing("billing", *options).err.strip()
     do(forget)

@@ -10,7 +10,7 @@ import pytest
 from licensing.rules.billing import Line, Rounding, to_csv, to_json
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.requests import End
-from licensing.services.retention import run_retention
+from licensing.services.retention import Details, run_retention
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
@@ -327,7 +327,7 @@ async def test_stays_at_the_same_time_under_two_peppers_are_one_stay_after_a_mov
 # What outlives the year.
 
 
-async def test_a_rotation_of_the_pepper_does_not_make_two_people_a_group(tables: Tables) -> None:
+async def test_a_rotation_of_the_pepper_does_not_make_two_people_four(tables: Tables) -> None:
     office, license_id = Office(tables), new_license_id()
     office.clock.now = FIRST
     for pepper in ("old", "new"):
@@ -370,12 +370,13 @@ async def test_the_dry_run_tells_what_the_run_then_does(tables: Tables) -> None:
     await office.use(license_id, "ben")
     office.clock.now = FIRST.replace(year=2027, month=10)
 
-    async def run(*, dry_run: bool) -> tuple[int, tuple[tuple[str, str], ...]]:
-        result = await run_retention(Register(office.tables), office.ledger, office.clock(), 3, dry_run=dry_run)
-        return result.deleted, result.reduced
+    async def run(*, dry_run: bool) -> tuple[int, list[tuple[str, str]]]:
+        register, details = Register(office.tables), Details()
+        result = await run_retention(register, office.ledger, office.clock(), 3, dry_run=dry_run, details=details)
+        return result.deleted, details.reduced
 
     would = await run(dry_run=True)
-    assert would == (2, ((license_id, "2026-09"),))
+    assert would == (2, [(license_id, "2026-09")])
     assert await run(dry_run=False) == would
 
 

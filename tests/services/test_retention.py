@@ -459,7 +459,7 @@ async def test_a_failure_harms_only_its_own_organization_and_what_stays_past_its
             raise RuntimeError
         return await aggregate_license(register, license_id, as_of)
 
-    monkeypatch.setattr("licensing.services.retention.aggregate_license", failing)
+    monkeypatch.setattr("licensing.services.organization_totals.aggregate_license", failing)
     with caplog.at_level("INFO", "licensing"):
         result = await run(own, NIGHT)
     assert (result.licenses, result.failed, result.overdue) == (2, 1, 1)

@@ -16,15 +16,15 @@ from licensing.api.routes import service_of
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import Flaw, TokenError
 from licensing.rules.report import Format, Report, to_csv, to_json
-from licensing.services.reports import oldest_day, span
+from licensing.services.reports import newest_day, oldest_day, span
 
 router = APIRouter(prefix="/api")
 
 DEFAULT_DAYS = 90
 CSV_ROWS = (
-    "CSV: of each license a row for each day, then one for each month. A day's has no `month`; "
-    "a month's no `day`, and nothing where a small group's figures were not kept. A text that a spreadsheet would run "
-    "as a formula begins with an apostrophe"
+    "CSV: of each license a row for each day, then one for each month that is over. A day's has no `month`, "
+    "a month's no `day`. A cell is empty where the total would tell the times of few people. "
+    "A text that a spreadsheet would run as a formula begins with an apostrophe"
 )
 
 
@@ -58,12 +58,15 @@ async def usage(_: Request) -> Response:
 async def usage_data(
     request: Request,
     first: Annotated[Day | None, Query(alias="from", description="the first UTC day; by default 90 back")] = None,
-    last: Annotated[Day | None, Query(alias="to", description="the last UTC day; by default today")] = None,
+    last: Annotated[
+        Day | None, Query(alias="to", description="the last UTC day; at most, and by default, yesterday")
+    ] = None,
     format: Annotated[Literal["json", "csv"], Query(description=CSV_ROWS)] = "json",  # noqa: A002
 ) -> Response:
-    """Figures of days and months. Days are kept for a year; by default the reply has the last 90.
+    """Figures of days and months that are over. Days are kept for a year; by default the reply has the last 90.
 
-    They are at most a minute old. An organization that has not used a license yet has no licenses here.
+    A day is reported half an hour after it is over, of licenses with longer leases later. What would tell the times of
+    fewer than `small_group` people is null. A license appears with the first day on which it was used.
     """
     service = service_of(request)
     now = service.clock()
@@ -74,7 +77,7 @@ async def usage_data(
         return problems.not_genuine("token-invalid", error)
     days = span(first, last, DEFAULT_DAYS, now)
     if days is None:
-        kept = f"There are figures of the days from {oldest_day(now)} to {now.date()}"
+        kept = f"There are figures of the days from {oldest_day(now)} to {newest_day(now)}"
         return problems.problem("malformed-request", f"{kept}; the first must not come after the last.")
     report = service.reports.report(await service.reports.cached(report_pass.organization_id), *days, zone)
     if Format(format) is Format.CSV:

@@ -16,7 +16,7 @@ from licensing.cli.options import out_option, wrong_usage
 from licensing.cli.output import bar, count, deliver, err, fail, show, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import Format, LicenseUsage, to_csv, to_json
-from licensing.services.reports import Reports, oldest_day, span
+from licensing.services.reports import Reports, newest_day, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 
@@ -33,7 +33,8 @@ def usage(
     ] = None,
     first: Annotated[str | None, Option("--from", metavar="DATE", help="First day of the report (UTC).")] = None,
     last: Annotated[
-        str | None, Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: today.")
+        str | None,
+        Option("--to", metavar="DATE", help="Last day of the report (UTC). Default: yesterday; in a table, today."),
     ] = None,
     days: Annotated[
         int,
@@ -53,6 +54,9 @@ def usage(
 
     `usage link ORG` prints a link to the customer's usage page. Everybody with the link can read that page.
 
+    A table is for the vendor: it has today, this month and exact sums. The other forms are for the customer, and have
+    what the customer's page has: days and months that are over, and nothing that tells the times of few people.
+
     In CSV, each license has a row for each day of the report, then a row for each whole month. A text that a
     spreadsheet would run as a formula begins with an apostrophe.
     """
@@ -61,9 +65,9 @@ def usage(
         case ["link", customer_id] if organization_id is None:
             _link(customer_id, days, zone, out_file)
         case [license_id] if organization_id is None and license_id != "link":
-            _report(None, license_id, _span(first, last, days), zone, format_, out_file)
+            _report(None, license_id, _span(first, last, days, format_), zone, format_, out_file)
         case [] if organization_id is not None:
-            _report(organization_id, None, _span(first, last, days), zone, format_, out_file)
+            _report(organization_id, None, _span(first, last, days, format_), zone, format_, out_file)
         case _:
             raise typer.BadParameter("give the id of one license, or --organization ORG, or `link ORG`")
 
@@ -106,7 +110,7 @@ async def _report(
             reports = Reports(register, utc_now, small_group(environment()))
             with bar("licenses") as progress:
                 reading = await reports.read(organization_id, license_id, progress)
-            report = reports.report(reading, *days, zone)
+            report = reports.report(reading, *days, zone, for_vendor=format_ is Format.TABLE)
     if report is None or not report.licenses:
         fail(
             f"There is no {f'license {license_id}' if license_id else f'license of {organization_id}'} in the register."
@@ -142,11 +146,13 @@ def _hours(seconds: int | None) -> str | None:
     return None if seconds is None else f"{seconds / 3600:.1f}"
 
 
-def _span(first: str | None, last: str | None, days: int) -> tuple[date, date]:
+def _span(first: str | None, last: str | None, days: int, format_: ReportFormat) -> tuple[date, date]:
     now = utc_now()
-    days_asked = span(_date(first, "--from") if first else None, _date(last, "--to") if last else None, days, now)
+    newest = now.date() if format_ is Format.TABLE else newest_day(now)
+    asked = _date(first, "--from") if first else None, _date(last, "--to") if last else None
+    days_asked = span(*asked, days, now, newest)
     if days_asked is None:
-        raise typer.BadParameter(f"reports go from {oldest_day(now)} to {now.date()}; --from must not come after --to")
+        raise typer.BadParameter(f"reports go from {oldest_day(now)} to {newest}; --from must not come after --to")
     return days_asked
 
 

@@ -2,27 +2,35 @@
 
 The rules:
 
-- There are no names and no pseudonyms, only totals. Hours are withheld where they could be one person's working time.
-  Busy hours need a day on which at least `small_group` people used the license; the hour of a peak needs that day.
+- There are no names and no pseudonyms, only totals, and of times of day only what `small_group` people share. Whoever
+  keeps all reports and subtracts them from one another learns nobody's start or end (record 43).
+- A day with fewer users has its peak, its seats and its refusals, which have no time of day; its other totals are None.
+  Its refusals count only if its peak took all seats: otherwise they would tell of a lease that ran across midnight.
+- An hour of a day counts in the busy hours, and is reported as a peak's hour, only if that many users were there in it.
+- A month has its exact sums, as its bill has, unless its other days leave those of a single day with few users. A month
+  whose days are no longer all kept has its users, hosts and peak.
 - Days are UTC in every format, since sessions and users cannot be moved between days afterwards. Hours are in the
   customer's time zone. Where a zone is off by part of an hour, the peak of a UTC hour counts in both hours it overlaps.
-- The verdict compares peaks with the seats bought at the time of asking. Working days are Monday to Friday; public
-  holidays are not known here.
+- The verdict is made from what is reported alone. It compares each day's peak with the seats of that day. Working days
+  are Monday to Friday; public holidays are not known here.
+
+Left to others: which days and months are over (`licensing.services.reports`).
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from enum import StrEnum
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.rules.license import Kind
-from licensing.rules.model import Terms
+from licensing.rules.model import LicenseState
 from licensing.rules.sheets import sheet
-from licensing.rules.totals import HOUR, DayTotals, MonthTotals, Totals, aggregate_day
+from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day, month_of
 from licensing.rules.usage import DAY, midnight
 
 
@@ -43,23 +51,50 @@ class Customer(BaseModel, frozen=True, extra="forbid"):
     name: str
 
 
-class DayUsage(BaseModel, frozen=True, from_attributes=True):
-    """A day's figures as a customer sees them; `peak_at` is withheld (None) where few people were active."""
+class DayUsage(BaseModel, frozen=True, extra="forbid"):
+    """A day's totals as a customer sees them.
+
+    `sessions`, `users`, `hosts`, `seat_seconds` and `overdraft_seconds` are None on a day of few people, `peak_at` also
+    where few were there in that hour. `seats` are those of the day.
+    """
 
     day: date
-    sessions: int
-    users: int
-    hosts: int
-    seat_seconds: int
+    sessions: int | None
+    users: int | None
+    hosts: int | None
+    seat_seconds: int | None
     peak: int
     peak_at: datetime | None
     denials: int
     waits: int
-    overdraft_seconds: int
+    overdraft_seconds: int | None
+    seats: int
+
+
+class MonthUsage(BaseModel, frozen=True, extra="ignore"):
+    """A month's totals as a customer sees them; `peak_at` is always None, since a month tells no hour."""
+
+    month: str
+    users: int
+    sessions: int | None = None
+    hosts: int | None = None
+    seat_seconds: int | None = None
+    peak: int | None = None
+    peak_at: datetime | None = None
+    denials: int | None = None
+    waits: int | None = None
+    overdraft_seconds: int | None = None
+
+
+SUMS: Final = ("sessions", "seat_seconds", "overdraft_seconds")
+"""A month's totals from which those of its days can be subtracted."""
 
 
 class BusyHour(BaseModel, frozen=True, extra="forbid"):
-    """One hour of the week: the mean over the weeks of its peaks, and the highest of them."""
+    """One hour of the week: the mean over the weeks of its peaks, and the highest of them.
+
+    Where few people were there, an hour of a day counts as 0.
+    """
 
     mean: float
     most: int
@@ -74,6 +109,7 @@ class State(StrEnum):
     IDLE = "idle"
     NO_SEATS = "no-seats"
     UNRECORDED = "unrecorded"
+    NOT_OVER = "not-over"
 
 
 class Verdict(BaseModel, frozen=True, extra="forbid"):
@@ -87,7 +123,8 @@ class Verdict(BaseModel, frozen=True, extra="forbid"):
 class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     """One license: what was bought, whether it suffices, and the figures that say so.
 
-    `busy` has seven days, Monday first, of 24 hours in the report's time zone; None where it is withheld.
+    `busy` has seven days, Monday first, of 24 hours in the report's time zone. An hour is None if few people were there
+    in all weeks, and `busy` if that holds for all hours.
     """
 
     id: str
@@ -98,8 +135,8 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     overdraft: int
     verdict: Verdict
     days: tuple[DayUsage, ...]
-    months: tuple[MonthTotals, ...]
-    busy: tuple[tuple[BusyHour, ...], ...] | None
+    months: tuple[MonthUsage, ...]
+    busy: tuple[tuple[BusyHour | None, ...], ...] | None
 
 
 class OrganizationMonth(BaseModel, frozen=True, extra="forbid"):
@@ -128,24 +165,27 @@ class Report(BaseModel):
 
 def license_usage(
     license_id: str,
-    terms: Terms,
+    state: LicenseState,
     days: Iterable[DayTotals],
     months: Iterable[MonthTotals],
     *,
     first: date,
     last: date,
+    oldest: date,
+    newest: date,
     zone: ZoneInfo,
     small_group: int,
-    recorded: bool = True,
 ) -> LicenseUsage:
     """Report on one license, which was in force from `first` to `last`.
 
-    A day in between that is not among `days` had no use, unless the license is not `recorded`.
+    `days` are all from `oldest` to `newest`, the days that are kept and over; `months` are all to report. A day that is
+    not among them had no use, unless the license is not recorded. A `small_group` of 0 withholds nothing.
     """
-    totals = sorted(days, key=lambda day: day.day)
-    crowded = {day.day for day in totals if day.users >= small_group}
-    if recorded:
-        totals = _without_gaps({day.day: day for day in totals}, first, last)
+    terms, known = state.terms, {day.day: day for day in days}
+    totals = _in_range(known, first, min(last, newest), without_gaps=state.recorded)
+    reported = [_reported_day(day, state, small_group) for day in totals]
+    every = [_reported_day(day, state, small_group) for day in known.values()]
+    seats = terms.seats if terms.kind is Kind.FLOATING else 0
     return LicenseUsage(
         id=license_id,
         product=terms.product,
@@ -153,55 +193,127 @@ def license_usage(
         sharing=terms.sharing,
         seats=terms.seats,
         overdraft=terms.overdraft,
-        verdict=verdict(totals, terms.seats if terms.kind is Kind.FLOATING else 0, recorded),
-        days=tuple(DayUsage.model_validate(_without_hour(day, crowded)) for day in totals),
-        months=tuple(_without_hour(month, crowded) for month in sorted(months, key=lambda month: month.month)),
-        busy=busy_hours(totals, zone) if crowded else None,
+        verdict=NO_DAY_IS_OVER if state.recorded and first > newest else verdict(reported, seats, state.recorded),
+        days=tuple(reported),
+        months=_reported_months(months, known, every, oldest, small_group),
+        busy=busy_hours(totals, zone, small_group),
     )
 
 
-def _without_gaps(known: Mapping[date, DayTotals], first: date, last: date) -> list[DayTotals]:
-    every = {first + number * DAY for number in range((last - first).days + 1)} | known.keys()
-    return [known.get(day) or aggregate_day(day, (), (), midnight(day)).totals for day in sorted(every)]
+def _in_range(known: Mapping[date, DayTotals], first: date, last: date, *, without_gaps: bool) -> list[DayTotals]:
+    """The days of a range in their order, those without use among them or not."""
+    every = (first + number * DAY for number in range((last - first).days + 1))
+    return [known.get(day) or _unused(day) for day in every if without_gaps or day in known]
 
 
-def _without_hour(totals: Totals, crowded: Collection[date]) -> Totals:
-    """Totals without the hour of their peak, unless enough people were active on that day."""
-    return totals if totals.peak_at and totals.peak_at.date() in crowded else replace(totals, peak_at=None)
+def _unused(day: date) -> DayTotals:
+    return aggregate_day(day, (), (), midnight(day)).totals
 
 
-def busy_hours(days: Iterable[DayTotals], zone: ZoneInfo) -> tuple[tuple[BusyHour, ...], ...]:
-    """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days.
+def _reported_day(day: DayTotals, state: LicenseState, small_group: int) -> DayUsage:
+    """A day as a customer may see it."""
+    begin = midnight(day.day)
+    seats = state.most_seats(begin, begin + DAY) if day.seats is None else day.seats
+    enough = day.users >= small_group
+    exact = enough or not day.users  # a day without use is reported as zeros
+    refusals = enough or day.peak >= seats + state.terms.overdraft
+    return DayUsage(
+        day=day.day,
+        sessions=day.sessions if exact else None,
+        users=day.users if exact else None,
+        hosts=day.hosts if exact else None,
+        seat_seconds=day.seat_seconds if exact else None,
+        peak=day.peak,
+        peak_at=day.peak_at if enough and _enough_at_peak(day, small_group) else None,
+        denials=day.denials if refusals else 0,
+        waits=day.waits if refusals else 0,
+        overdraft_seconds=day.overdraft_seconds if exact else None,
+        seats=seats,
+    )
 
-    When clocks go back, the hour that comes twice counts once, with the higher peak. An hour that no day covers is 0.
+
+def _enough_at_peak(day: DayTotals, small_group: int) -> bool:
+    """Whether enough users were there in the hour of a day's peak; not if the users of its hours are not known."""
+    return bool(day.peak_at and day.hour_users and day.hour_users[day.peak_at.hour] >= small_group)
+
+
+def _reported_months(
+    months: Iterable[MonthTotals],
+    known: Mapping[date, DayTotals],
+    reported: Iterable[DayUsage],
+    oldest: date,
+    small_group: int,
+) -> tuple[MonthUsage, ...]:
+    """Months as a customer may see them, in their order; `known` and `reported` are all days that are kept."""
+    alone, denials, waits = Counter[str](), Counter[str](), Counter[str]()
+    for day in known.values():
+        alone[month_of(day.day)] += day.peak > 0 and 0 < day.users < small_group
+    for each in reported:
+        denials[month_of(each.day)] += each.denials
+        waits[month_of(each.day)] += each.waits
+    found = []
+    for month in sorted(months, key=lambda month: month.month):
+        totals = asdict(month) | {"peak_at": None}
+        if small_group and date.fromisoformat(f"{month.month}-01") < oldest:
+            totals |= dict.fromkeys((*SUMS, "denials", "waits"))
+        elif small_group:
+            # A refusal that its day does not report is not in the month, either.
+            totals["denials"] = min(month.denials or 0, denials[month.month])
+            totals["waits"] = min(month.waits or 0, waits[month.month])
+            if alone[month.month] == 1:
+                totals |= dict.fromkeys(SUMS)
+        found.append(MonthUsage(**totals))
+    return tuple(found)
+
+
+def busy_hours(
+    days: Iterable[DayTotals], zone: ZoneInfo, small_group: int
+) -> tuple[tuple[BusyHour | None, ...], ...] | None:
+    """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days; None if none is reported.
+
+    When clocks go back, the hour that comes twice counts once, with the higher peak. Days whose hours' users are not
+    known are left out.
     """
     peaks: defaultdict[tuple[date, int], int] = defaultdict(int)
+    reported: set[tuple[int, int]] = set()
     for day in days:
-        for hour, peak in enumerate(day.hours):
+        for hour, (peak, users) in enumerate(zip(day.hours, day.hour_users, strict=False)):
             begin = midnight(day.day) + hour * HOUR
             for instant in (begin, begin + HOUR - timedelta.resolution):
                 local = instant.astimezone(zone)
                 key = local.date(), local.hour
-                peaks[key] = max(peaks[key], peak)
+                peaks[key] = max(peaks[key], peak if users >= small_group else 0)
+                if users >= small_group:
+                    reported.add((local.weekday(), local.hour))
     week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
     for (local_day, hour), peak in peaks.items():
         week[local_day.weekday()][hour].append(peak)
-    return tuple(tuple(_busy_hour(seen) for seen in hours) for hours in week)
+    if not reported:
+        return None
+    return tuple(
+        tuple(_busy_hour(seen) if (weekday, hour) in reported else None for hour, seen in enumerate(hours))
+        for weekday, hours in enumerate(week)
+    )
 
 
 def _busy_hour(seen: list[int]) -> BusyHour:
-    return BusyHour(mean=round(sum(seen) / max(1, len(seen)), 2), most=max(seen, default=0))
+    return BusyHour(mean=round(sum(seen) / len(seen), 2), most=max(seen))
 
 
-def verdict(days: Iterable[DayTotals], seats: int, recorded: bool = True) -> Verdict:
-    """Whether the seats sufficed on these days; `seats` is 0 for a license that takes none.
+NO_DAY_IS_OVER: Final = Verdict(
+    state=State.NOT_OVER, headline="Not over yet", sentence="No day of this time can be reported yet."
+)
+
+
+def verdict(days: Iterable[DayUsage], seats: int, recorded: bool = True) -> Verdict:
+    """Whether the seats sufficed on these days; `seats` are the present ones, 0 for a license that takes none.
 
     Use that is not `recorded` is not said to be none.
     """
     days = list(days)
     peak = max((day.peak for day in days), default=0)
     refused = sum(day.denials for day in days)
-    if not refused and not any(day.sessions for day in days):
+    if not refused and all(day.sessions == 0 for day in days):
         if not recorded:
             sentence = "The use of this license is not recorded, as was asked for."
             return Verdict(state=State.UNRECORDED, headline="Not recorded", sentence=sentence)
@@ -209,26 +321,35 @@ def verdict(days: Iterable[DayTotals], seats: int, recorded: bool = True) -> Ver
     if not seats:
         sentence = f"This license takes no seats. At most {_count(peak, 'session')} ran at once."
         return Verdict(state=State.NO_SEATS, headline="Takes no seats", sentence=sentence)
-    full = [day for day in days if day.peak >= seats]
+    full = [day for day in days if day.peak >= day.seats]
     if refused:
         state, headline = State.SHORT, "Seats ran out"
-    elif full and seats > 1:
+    elif any(day.seats > 1 for day in full):
         state, headline = State.TIGHT, "Just enough seats"
     else:
         state, headline = State.ENOUGH, "Enough seats"
-    sentence = f"{_taken(full, days, seats, peak)}; {_refused(refused, sum(day.waits for day in days))}."
-    overdraft = sum(day.overdraft_seconds for day in days) / 3600
+    changed = any(day.seats != seats for day in days)
+    taken = _all_taken(full, days, one=seats == 1 and not changed) if full else _not_all_taken(peak, seats, changed)
+    sentence = f"{taken}; {_refused(refused, sum(day.waits for day in days))}."
+    overdraft = sum(day.overdraft_seconds or 0 for day in days) / 3600
     if overdraft:
-        sentence += f" Use beyond the seats bought came to {max(overdraft, 0.1):.1f} hours."
+        least = any(day.overdraft_seconds is None and day.peak > day.seats for day in days)
+        sentence += f" Use beyond the seats bought came to {'at least ' * least}{max(overdraft, 0.1):.1f} hours."
+    if changed:
+        sentence += f" There {'is' if seats == 1 else 'are'} {_count(seats, 'seat')} now."
     return Verdict(state=state, headline=headline, sentence=sentence)
 
 
-def _taken(full: list[DayTotals], days: list[DayTotals], seats: int, peak: int) -> str:
-    if not full:
-        return f"At most {peak} of the {seats} seats were taken at once"
+def _not_all_taken(peak: int, seats: int, changed: bool) -> str:
+    if changed:
+        return f"At most {_count(peak, 'seat')} {'was' if peak == 1 else 'were'} taken at once, and never all"
+    return f"At most {peak} of the {seats} seats were taken at once"
+
+
+def _all_taken(full: list[DayUsage], days: list[DayUsage], *, one: bool) -> str:
     working = [day for day in days if day.day.weekday() < 5]
     full_working = sum(day.day.weekday() < 5 for day in full)
-    seats_were = "The one seat was" if seats == 1 else "The seats were all"
+    seats_were = "The one seat was" if one else "The seats were all"
     when = [f"on {full_working} of {_count(len(working), 'working day')}"] if full_working else []
     if full_weekend := len(full) - full_working:
         when.append(f"on {_count(full_weekend, 'weekend day')}")
@@ -253,16 +374,18 @@ def _count(number: int, noun: str) -> str:
 def to_csv(report: Report) -> str:
     """One table: of each license a row for each day, then one for each month; cells as in `licensing.rules.sheets`.
 
-    Either `day` or `month` is filled. A month's row is about the whole month, and has empty cells for totals that were
-    suppressed. Columns are a contract: new ones come last.
+    Either `day` or `month` is filled. A month's row is about the whole month. What is withheld is an empty cell.
+    Columns are a contract: new ones come last. `seats` are those of the license now, `day_seats` those of the day.
     """
-    columns = ("organization", "license", "product", "kind", "seats", *DayUsage.model_fields, "month")
-    rows: list[dict[str, object]] = []
+    totals = (name for name in DayUsage.model_fields if name != "seats")
+    columns = ("organization", "license", "product", "kind", "seats", *totals, "month", "day_seats")
+    rows: list[dict[str, Any]] = []
     for usage in report.licenses:
         bought = usage.model_dump(mode="json", include={"product", "kind", "seats"})
         row = {"organization": report.organization.id, "license": usage.id, **bought}
-        totals = usage.model_dump(mode="json", include={"days", "months"})
-        rows += (row | each for each in (*totals["days"], *totals["months"]))
+        reported = usage.model_dump(mode="json", include={"days", "months"})
+        rows += (row | day | {"seats": usage.seats, "day_seats": day["seats"]} for day in reported["days"])
+        rows += (row | month for month in reported["months"])
     return sheet(columns, (map(row.get, columns) for row in rows))
 
 

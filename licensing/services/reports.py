@@ -2,12 +2,15 @@
 
 Final totals are read. Later days, today included, are aggregated from their sessions when somebody asks. Daily totals
 are kept for a year; nothing is reported of earlier days, rather than no use. No result tells one person from another.
+
+A customer's report is of days and months that are over and can no longer change by themselves: whoever asks again and
+again does not see when something happened (record 43). The vendor's has today as well, and all totals.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -27,13 +30,16 @@ from licensing.rules.model import LicenseState
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
 from licensing.rules.totals import DayTotals, Minutes, MonthAggregate, MonthTotals, Pseudonym, distinct, month_of
-from licensing.rules.usage import DAY
+from licensing.rules.usage import DAY, WAIT, midnight
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import OpenSessions, SavedTotals, days_back, open_sessions, uses_between
 from licensing.storage.register import Register
 
 CACHE_SECONDS: Final = 60.0
 """Cache time of a reading in seconds; stops requests for reports from loading the store."""
+
+SWEPT_WITHIN: Final = timedelta(minutes=15)
+"""How long after its lease a session that lapsed may still be revived, or not yet be swept."""
 
 
 @dataclass(slots=True)
@@ -68,13 +74,23 @@ def oldest_day(as_of: datetime) -> date:
     return year_before(as_of).date()
 
 
-def span(first: date | None, last: date | None, days: int, as_of: datetime) -> tuple[date, date] | None:
+def newest_day(as_of: datetime, lease_seconds: int = 900) -> date:
+    """The newest UTC day that is reported to a customer: it is over, and its refusals and lapses are all known."""
+    return (as_of - max(WAIT, timedelta(seconds=lease_seconds)) - SWEPT_WITHIN).date() - DAY
+
+
+def span(
+    first: date | None, last: date | None, days: int, as_of: datetime, newest: date | None = None
+) -> tuple[date, date] | None:
     """The first and the last UTC day of a report: those asked for, as far as there are totals.
 
-    Without `first`, so many days up to `last`; without that, up to today. None if none of them has totals.
+    Without `first`, so many days up to `last`; without that, up to `newest` (by default `newest_day`). Days after that
+    up to today have no totals yet: if no others are asked for, a report has none. None if nothing can be reported.
     """
-    today, oldest = as_of.date(), oldest_day(as_of)
-    last = min(last or today, today)
+    today, oldest, newest = as_of.date(), oldest_day(as_of), newest or newest_day(as_of)
+    if first is not None and newest < first <= today and (last is None or first <= last):
+        return first, min(last or today, today)
+    last = min(last or newest, newest)
     first = max(first or max(last, oldest) - (days - 1) * DAY, oldest)
     return (first, last) if first <= last else None
 
@@ -105,6 +121,40 @@ async def license_totals(
         if totals.sessions or totals.denials:
             months[month] = totals
     return found
+
+
+def _is_over(month: str, newest: date) -> bool:
+    return month < month_of(newest + DAY)
+
+
+def _license(
+    reading: Reading, license_id: str, first: date, last: date, *, newest: date, zone: ZoneInfo, small_group: int
+) -> LicenseUsage:
+    """One license from a day to another, up to its `newest` day."""
+    state, totals = reading.licenses[license_id]
+    days = [each for day, each in totals.days.items() if day <= newest]
+    # A new license file counts from the day after its first use, which would tell when that was.
+    held = state.terms_before(midnight(newest + DAY))
+    terms = replace(state.terms, product=held.product, seats=held.seats)
+    # A license was not idle before it began or after it ended. Its newest file may begin after its first use.
+    began = min([terms.valid_from.date(), *(each.day for each in days)])
+    ended = (terms.valid_until - timedelta.resolution).date()
+    return license_usage(
+        license_id,
+        replace(state, terms=terms),
+        days,
+        [
+            each
+            for month, each in totals.months.items()
+            if month <= month_of(last) and (not small_group or _is_over(month, newest))
+        ],
+        first=max(first, began),
+        last=min(last, ended),
+        oldest=oldest_day(reading.at),
+        newest=newest,
+        zone=zone,
+        small_group=small_group,
+    )
 
 
 @dataclass(eq=False, repr=False)
@@ -162,8 +212,24 @@ class Reports:
                     reading.users[month] = most
         return reading
 
-    def report(self, reading: Reading, first: date, last: date, zone: ZoneInfo) -> Report:
-        """Report on the use of licenses from one UTC day to another, as `span` gives them."""
+    def report(self, reading: Reading, first: date, last: date, zone: ZoneInfo, *, for_vendor: bool = False) -> Report:
+        """Report on the use of licenses from one UTC day to another, as `span` gives them.
+
+        A customer's report leaves out what is not over, and what would tell one person's times. One `for_vendor` has
+        all, up to the moment of the reading.
+        """
+        newest = {
+            license_id: reading.at.date() if for_vendor else newest_day(reading.at, state.terms.lease_seconds)
+            for license_id, (state, _) in reading.licenses.items()
+        }
+        # A first use is reported with its day: until then the customer has no such license.
+        known = [
+            license_id
+            for license_id, (state, _) in reading.licenses.items()
+            if state.since is None or state.since.date() <= newest[license_id]
+        ]
+        small_group = 0 if for_vendor else self.small_group
+        of_all = min(newest.values(), default=newest_day(reading.at))
         return Report(
             organization=reading.organization,
             first=first,
@@ -172,33 +238,14 @@ class Reports:
             small_group=self.small_group,
             generated_at=reading.at,
             licenses=tuple(
-                self._license(license_id, state, totals, first, last, zone)
-                for license_id, (state, totals) in reading.licenses.items()
+                _license(reading, each, first, last, newest=newest[each], zone=zone, small_group=small_group)
+                for each in known
             ),
             months=tuple(
                 OrganizationMonth(month=month, users=users)
                 for month, users in sorted(reading.users.items())
-                if month <= month_of(last)
+                if month <= month_of(last) and (for_vendor or _is_over(month, of_all))
             ),
-        )
-
-    def _license(
-        self, license_id: str, state: LicenseState, totals: LicenseTotals, first: date, last: date, zone: ZoneInfo
-    ) -> LicenseUsage:
-        terms = state.terms
-        # A license was not idle before it began or after it ended. Its newest file may begin after its first use.
-        began = min([terms.valid_from.date(), *totals.days])
-        ended = (terms.valid_until - timedelta.resolution).date()
-        return license_usage(
-            license_id,
-            terms,
-            [each for day, each in totals.days.items() if first <= day <= last],
-            [each for month, each in totals.months.items() if month <= month_of(last)],
-            first=max(first, began),
-            last=min(last, ended),
-            zone=zone,
-            small_group=self.small_group,
-            recorded=state.recorded,
         )
 
     async def statement(

@@ -21,7 +21,7 @@ from licensing.errors import UnavailableError
 from licensing.rules.license import Billing
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
-from licensing.services.reports import oldest_day
+from licensing.services.reports import newest_day, oldest_day
 from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Ledger
@@ -32,7 +32,8 @@ from tests.factories import at, new_session_id, use
 from tests.register_rows import Customer, look, new_customer
 
 NOW: Final = datetime.now(UTC)
-TODAY: Final = NOW.date()
+TODAY: Final = newest_day(NOW) + timedelta(days=1)
+"""Right after midnight the day before, so that yesterday can be reported."""
 YESTERDAY: Final = TODAY - timedelta(days=1)
 LAST_DAY: Final = TODAY.replace(day=1) - timedelta(days=1)
 """The last day of the month that has closed last."""
@@ -96,20 +97,36 @@ def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Lice
     assert "1 start was refused." in printed.splitlines()[-2]
 
 
+def test_a_table_is_the_vendors_and_has_today(licensing: Licensing, do: Do[Any]) -> None:
+    acme = customer(do, use("s", at(TODAY, 0), at(TODAY, 0.5)))
+
+    printed = bare(licensing("usage", acme.license))
+
+    assert re.search(rf"{TODAY:%Y-%m} +│ 1 +│ 1 +│ ", printed)
+
+
 def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, do: Do[Any]) -> None:
-    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9.5)))
-    span = ("--from", str(YESTERDAY), "--to", str(YESTERDAY))
+    acme = customer(
+        do,
+        *(use(f"s{n}", at(LAST_DAY, 8), at(LAST_DAY, 9.5)) for n in range(3)),
+        use("today", at(TODAY, 0), at(TODAY, 0.1)),
+    )
+    span = ("--from", str(LAST_DAY), "--to", str(LAST_DAY))
 
     report = json.loads(bare(licensing("usage", acme.license, "--format", "json", *span)))
     sheet = bare(licensing("usage", acme.license, "--format", "csv", *span))
+    all_days = bare(licensing("usage", acme.license, "--format", "csv"))
 
-    assert (report["from"], report["to"], report["time_zone"]) == (str(YESTERDAY), str(YESTERDAY), "UTC")
+    assert (report["from"], report["to"], report["time_zone"]) == (str(LAST_DAY), str(LAST_DAY), "UTC")
     (license,) = report["licenses"]
-    assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(YESTERDAY), 5400)]
+    assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(LAST_DAY), 16200)]
     day, month = csv.DictReader(sheet.splitlines())
-    assert (day["license"], day["day"], day["seat_seconds"]) == (acme.license, str(YESTERDAY), "5400")
-    assert (month["license"], month["month"], month["seat_seconds"]) == (acme.license, f"{YESTERDAY:%Y-%m}", "5400")
+    assert (day["license"], day["day"], day["seat_seconds"]) == (acme.license, str(LAST_DAY), "16200")
+    assert (month["license"], month["month"], month["seat_seconds"]) == (acme.license, MONTH, "16200")
     assert "\r" not in sheet
+    assert f"{YESTERDAY}" in all_days  # and nothing of what is not over
+    assert f"{TODAY}" not in all_days
+    assert f"{TODAY:%Y-%m}" not in [row["month"] for row in csv.DictReader(all_days.splitlines())]
 
 
 def test_the_page_as_a_file_is_whole_in_itself(licensing: Licensing, do: Do[Any]) -> None:
@@ -160,8 +177,8 @@ def test_a_table_in_a_file_is_plain_text_with_what_stands_below_it(
 
 
 def test_one_license_or_all_of_an_organizations(licensing: Licensing, do: Do[Any]) -> None:
-    acme = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"))
-    other = customer(do, use("s", at(YESTERDAY, 8), at(YESTERDAY, 9), "ada"), organization_id=acme.organization)
+    acme = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9), "ada"))
+    other = customer(do, use("s", at(LAST_DAY, 8), at(LAST_DAY, 9), "ada"), organization_id=acme.organization)
 
     one = json.loads(bare(licensing("usage", acme.license, "--format", "json")))
     both = json.loads(bare(licensing("usage", "--organization", acme.organization, "--format", "json")))
@@ -169,8 +186,8 @@ def test_one_license_or_all_of_an_organizations(licensing: Licensing, do: Do[Any
     assert [license["id"] for license in one["licenses"]] == [acme.license]
     assert {license["id"] for license in both["licenses"]} == {acme.license, other.license}
     assert one["months"] == []
-    assert both["months"] == [{"month": f"{YESTERDAY:%Y-%m}", "users": 1}]
-    assert (both["from"], both["to"]) == (str(TODAY - timedelta(days=89)), str(TODAY))
+    assert both["months"] == [{"month": MONTH, "users": 1}]
+    assert (both["from"], both["to"]) == (str(TODAY - timedelta(days=90)), str(YESTERDAY))
 
 
 def test_usage_of_what_is_not_in_the_register_is_not_found(licensing: Licensing, do: Do[Any]) -> None:
@@ -278,7 +295,7 @@ def test_a_statement_equals_the_day_totals_and_its_checksum_verifies(licensing: 
     (line,) = whole["lines"]
     assert list(row) == list(line)
     assert (row["license"], row["closed"], row["billed_hours"]) == (acme.license, "true", "4.5000")
-    assert line["seat_seconds"] == sum(day["seat_seconds"] for day in usage["days"]) == int(4.5 * 3600)
+    assert line["seat_seconds"] == usage["months"][-1]["seat_seconds"] == int(4.5 * 3600)
     assert (line["sessions"], line["active_days"]) == (3, 2)
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from zoneinfo import ZoneInfo
 
-from licensing.rules.license import Kind, Sharing
+from licensing.rules.license import Billing, Kind, Sharing
+from licensing.rules.model import FormerTerms, LicenseState
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
-from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day
+from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day, under_terms
 from licensing.rules.usage import Denial, Use
 from tests.factories import terms
 from tests.reference import by_day
@@ -17,11 +18,14 @@ LAST = date(2026, 11, 22)
 AS_OF = datetime(2026, 11, 23, 2, tzinfo=UTC)
 ZONE = ZoneInfo("Europe/Helsinki")
 SMALL_GROUP = 3
+BOUGHT = datetime(2026, 11, 9, tzinfo=UTC)
+"""When the organization bought more seats of Fluidit Storm."""
+SEATS_BEFORE = {"acme-storm": 5}
 
 
 @cache
 def report(days: int = 90, organization: str = "Acme Water Oy") -> Report:
-    """The organization's report on the last `days` days."""
+    """The organization's report on the last `days` days; with 0, on the day that is not over."""
     first = LAST - timedelta(days=days - 1)
     kinds = (
         ("acme-water", "Fluidit Water", "floating", "none", 5, 0, 7),
@@ -35,12 +39,16 @@ def report(days: int = 90, organization: str = "Acme Water Oy") -> Report:
     return Report(
         organization=Customer(id="acme", name=organization),
         first=first,
-        last=LAST,
+        last=max(first, LAST),
         time_zone=ZONE.key,
         small_group=SMALL_GROUP,
         generated_at=AS_OF,
         licenses=licenses,
-        months=tuple(OrganizationMonth(month=month, users=len(people[month])) for month in sorted(people)),
+        months=tuple(
+            OrganizationMonth(month=month, users=len(people[month]))
+            for month in sorted(people)
+            if month < f"{LAST:%Y-%m}"
+        ),
     )
 
 
@@ -57,28 +65,37 @@ def _license(
     people: dict[str, set[str]],
 ) -> LicenseUsage:
     chance = random.Random(id_)  # the same numbers in every run
-    uses, denials = _worked(chance, first, seats if kind == "floating" else 10**6, workers)
+    former = tuple(
+        FormerTerms(BOUGHT, product, "", Billing.NONE, before) for name, before in SEATS_BEFORE.items() if name == id_
+    )
+    bought = terms(product=product, kind=Kind(kind), sharing=Sharing(sharing), seats=seats, overdraft=overdraft)
+    state = LicenseState(bought, former=former)
+    uses, denials = _worked(chance, first, state if kind == "floating" else None, workers)
     totals: list[DayTotals] = []
     months: dict[str, MonthAggregate] = {}
     for day, of_day in by_day(uses, first, LAST):
         aggregated = aggregate_day(day, of_day, denials, AS_OF)
-        totals.append(aggregated.totals)
+        totals.append(under_terms(aggregated.totals, state))
         name = f"{day:%Y-%m}"
         months.setdefault(name, MonthAggregate(name)).add(aggregated)
         people.setdefault(name, set()).update(user for _, user in aggregated.users)
     return license_usage(
         id_,
-        terms(product=product, kind=Kind(kind), sharing=Sharing(sharing), seats=seats, overdraft=overdraft),
+        state,
         totals,
-        [month.totals() for month in months.values()],
+        [month.totals() for month in months.values() if month.month < f"{LAST:%Y-%m}"],
         first=first,
-        last=LAST,
+        last=max(first, LAST),
+        oldest=first.replace(day=1),
+        newest=LAST,
         zone=ZONE,
         small_group=SMALL_GROUP,
     )
 
 
-def _worked(chance: random.Random, first: date, seats: int, workers: int) -> tuple[list[Use], list[Denial]]:
+def _worked(
+    chance: random.Random, first: date, state: LicenseState | None, workers: int
+) -> tuple[list[Use], list[Denial]]:
     """Everybody works a morning and an afternoon on most days, if a seat is free; some wait for one."""
     uses: list[Use] = []
     denials: list[Denial] = []
@@ -86,6 +103,7 @@ def _worked(chance: random.Random, first: date, seats: int, workers: int) -> tup
         recent = uses[-40:]
         waiting_until = started_at + timedelta(minutes=chance.choice((0, 14, 50)))
         granted_at = started_at
+        seats = state.terms_before(granted_at).seats if state else 10**6
         while granted_at <= waiting_until and _taken(recent, granted_at) >= seats:
             granted_at += timedelta(minutes=1)
         if granted_at > started_at:

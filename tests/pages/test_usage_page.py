@@ -3,13 +3,14 @@
 import asyncio
 import csv
 import json
+import math
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from licensing.api.pages.usage import usage_page, usage_report
 from tests.pages import sample
@@ -44,20 +45,26 @@ async def test_every_day_and_month_is_on_the_page_as_it_was_aggregated(shown: Pa
     assert len(rows) == len(license.days)
     for row, day in zip(reversed(rows), license.days, strict=True):
         at = day.peak_at.astimezone(sample.ZONE).strftime("%H:%M") if day.peak_at else "–"
-        assert row[1:5] == [str(day.peak), at, str(day.users), str(day.sessions)]
-        assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
+        assert row[1:3] == [str(day.peak), at]
+        if day.seat_seconds is None:
+            assert row[3:6] == ["under 3fewer than 3 people", "–", "–"]  # for the eye, and for the ear
+        else:
+            assert row[3:5] == [str(day.users), str(day.sessions)]
+            assert float(row[5].replace(",", "")) == pytest.approx(day.seat_seconds / 3600, abs=0.51)
         assert row[6:] == [str(day.denials), str(day.waits)]
     months = await section.locator(".months tbody tr").evaluate_all(
         "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))"
     )
-    assert [month[1:3] for month in months] == [[str(m.users), str(m.sessions)] for m in license.months]
+    assert [month[1:3] for month in months] == [
+        [str(m.users), "–" if m.sessions is None else str(m.sessions)] for m in license.months
+    ]
 
 
 async def test_the_picture_shows_each_days_peak_against_the_seats(shown: Page) -> None:
     license = REPORT.licenses[0]
     plot = shown.get_by_role("region", name=license.product, exact=True).locator(".plot")
     bottom = await plot.locator("rect.hit").first.evaluate("hit => hit.y.baseVal.value + hit.height.baseVal.value")
-    line = await plot.locator("line.seats").evaluate("line => line.y1.baseVal.value")
+    (line,) = {y for _, y in await seats_line(plot)}
     heights = await plot.locator("svg > g").evaluate_all(
         "bars => bars.map(bar => [...bar.querySelectorAll('.bar')]"
         ".reduce((sum, part) => sum + part.height.baseVal.value, 0))"
@@ -66,6 +73,65 @@ async def test_the_picture_shows_each_days_peak_against_the_seats(shown: Page) -
         day.peak for day in license.days
     ]
     assert await plot.locator(".refused").count() == sum(day.denials > 0 for day in license.days)
+
+
+async def seats_line(plot: Locator) -> list[tuple[float, float]]:
+    """The corners of the line of the seats."""
+    path = await plot.locator("path.seats").get_attribute("d")
+    found = re.fullmatch(r"M([\d.]+) ([\d.]+)((?:V[\d.]+H[\d.]+)+)", path or "")
+    assert found
+    x, y = float(found[1]), float(found[2])
+    corners = [(x, y)]
+    for across, along in re.findall(r"V([\d.]+)H([\d.]+)", found[3]):
+        corners += [(x, float(across)), (float(along), float(across))]
+        x = float(along)
+    return corners
+
+
+async def test_a_day_is_full_by_its_own_seats_and_the_line_steps_where_seats_were_bought(shown: Page) -> None:
+    license = REPORT.licenses[1]
+    assert {day.seats for day in license.days} == {5, 12}
+    section = shown.get_by_role("region", name=license.product, exact=True)
+    bars = section.locator(".plot svg > g")
+    full = await bars.evaluate_all("bars => bars.map(bar => bar.querySelector('.full') !== null)")
+    assert full == [day.peak >= day.seats for day in license.days]
+    assert any(full)
+    before, after = dict.fromkeys(y for _, y in await seats_line(section.locator(".plot")))
+    bottom = await bars.locator(".hit").first.evaluate("hit => hit.height.baseVal.value")
+    assert (bottom - after) / (bottom - before) == pytest.approx(12 / 5)
+    assert await section.locator(".seats-label").all_text_contents() == ["12 seats", "5 seats"]
+    await expect(section.locator(".verdict")).to_contain_text("There are 12 seats now.")
+    await expect(section.locator(".tiles")).to_contain_text("of 5 to 12 seats")
+    await expect(section.locator(".busy .legend")).to_contain_text("none to 12")
+
+
+async def test_of_few_people_the_page_says_that_there_were_few_and_leaves_out_the_rest(shown: Page) -> None:
+    license = REPORT.licenses[2]
+    few = [number for number, day in enumerate(license.days) if day.users is None]
+    section = shown.get_by_role("region", name=license.product, exact=True)
+    titles = await section.locator(".plot title").all_text_contents()
+    assert [number for number, title in enumerate(titles) if title.endswith(", fewer than 3 people")] == few
+    tile = section.locator(".tiles div").nth(1)
+    known = sum(day.seat_seconds or 0 for day in license.days) / 3600
+    assert float((await tile.locator("dd").evaluate("dd => dd.firstChild.data")).replace(",", "")) == round(known)
+    await expect(tile).to_contain_text(f"without {len(few)} days of fewer than 3 people")
+    await expect(section.locator(".busy .legend")).to_contain_text("fewer than 3 people")
+    assert license.busy is not None
+    without = sum(hour is None for of_day in license.busy for hour in of_day)
+    assert await section.locator(".heat td.few").count() == without > 0
+    night = section.locator(".heat td.few").first
+    assert await night.get_attribute("title") == "Monday 0–1: fewer than 3 people"
+    assert await night.text_content() == "fewer than 3 people"
+
+
+async def test_a_time_of_which_no_day_is_over_is_said_not_to_be_over(browser: Browser, service: Service) -> None:
+    service.report = sample.report(days=0)
+    async with opened(browser) as (page, seen):
+        await visit(page, service)
+        section = page.get_by_role("region", name="Fluidit Water", exact=True)
+        await expect(section.locator(".verdict")).to_contain_text("No day of this time can be reported yet.")
+        await expect(section.locator(".tiles")).to_have_count(0)
+        assert_quiet(seen, service)
 
 
 async def test_a_year_on_a_phone_is_drawn_by_week(browser: Browser, service: Service) -> None:
@@ -90,12 +156,14 @@ async def test_the_heat_map_has_every_hour_of_the_week(shown: Page) -> None:
         "rows => rows.map(row => [...row.querySelectorAll('td')].map(c => parseFloat(c.textContent)))"
     )
     assert license.busy is not None
-    assert means == [[pytest.approx(hour.mean, abs=0.051) for hour in day] for day in license.busy]
+    assert means == [
+        [pytest.approx(hour.mean if hour else math.nan, abs=0.051, nan_ok=True) for hour in day] for day in license.busy
+    ]
 
 
 async def test_nobodys_hours_are_shown_where_few_people_were_active(shown: Page) -> None:
     section = shown.get_by_role("region", name="Fluidit Sewer", exact=True)
-    await expect(section.locator(".busy")).to_contain_text("on no day did 3 or more people use this license")
+    await expect(section.locator(".busy")).to_contain_text("Not shown: fewer than 3 people in every hour")
     await expect(section.locator(".heat")).to_have_count(0)
     await expect(section.get_by_text("Every hour as a table")).to_have_count(0)
 
@@ -122,9 +190,13 @@ async def test_every_hour_of_the_week_can_be_read_without_a_mouse(browser: Brows
     assert len(rows) == 24
     for at, row in enumerate(rows):
         for cell, day in zip(row, license.busy, strict=True):
+            hour = day[at]
+            if hour is None:
+                assert cell == "–fewer than 3 people"
+                continue
             mean, most = re.fullmatch(r"([\d.]+)(?: \((\d+)\))?", cell).groups("0")  # type: ignore[union-attr]
-            assert float(mean) == pytest.approx(day[at].mean, abs=0.051)
-            assert int(most) == day[at].most
+            assert float(mean) == pytest.approx(hour.mean, abs=0.051)
+            assert int(most) == hour.most
 
 
 async def test_the_token_leaves_the_address_bar_and_the_history(browser: Browser, service: Service) -> None:

@@ -31,7 +31,10 @@ const UNKNOWN = "–";
 
 const hours = (seconds) => (seconds < 36000 ? TENTHS : NUMBER).format(seconds / 3600);
 const count = (number, noun) => `${NUMBER.format(number)} ${noun}${number === 1 ? "" : "s"}`;
-const total = (days, column) => days.reduce((sum, day) => sum + day[column], 0);
+const total = (days, column) => days.reduce((sum, day) => sum + (day[column] ?? 0), 0);
+const isSmall = (day) => day.sessions === null;
+const fewPeople = (report) => `fewer than ${report.small_group} people`;
+const spoken = (text) => element("span", { class: "hidden" }, text);
 const orUnknown = (value, format = NUMBER.format) => (value === null ? UNKNOWN : format(value));
 
 function element(name, attributes = {}, ...children) {
@@ -68,7 +71,8 @@ function show(report) {
   byId("licenses").replaceChildren(...licenses.map((license) => licenseSection(license, report, time)));
   byId("overview").hidden = licenses.length < 2;
   byId("overview").firstElementChild.replaceChildren(...licenses.map(overviewItem));
-  if (!licenses.length) notify("No licenses yet", "No license of this organization has been used so far.");
+  if (!licenses.length)
+    notify("No licenses yet", "A license is shown here from the day after its first use.");
   showPeople(report.months);
   const notes = byId("notes");
   slot(notes, "zone").textContent = report.time_zone;
@@ -122,16 +126,16 @@ function licenseSection(license, report, time) {
   section.querySelector(".verdict").dataset.state = license.verdict.state;
   slot(section, "headline").textContent = `${license.verdict.headline}.`;
   slot(section, "sentence").textContent = license.verdict.sentence;
-  if (["idle", "unrecorded"].includes(license.verdict.state)) {
+  if (["idle", "unrecorded", "not-over"].includes(license.verdict.state)) {
     for (const part of section.querySelectorAll(".tiles, .peaks, .pair")) part.remove();
     return section;
   }
-  slot(section, "tiles").append(...tiles(license, floating));
-  slot(section, "days").append(...license.days.map((day) => dayRow(day, time)).reverse());
+  slot(section, "tiles").append(...tiles(license, report, floating));
+  slot(section, "days").append(...license.days.map((day) => dayRow(day, report, time)).reverse());
   slot(section, "months").append(...license.months.map(monthRow));
   slot(section, "months-note").hidden = license.months.every((month) => month.sessions !== null);
   section.querySelector(".months").hidden = !license.months.length;
-  showPeaks(section, license, floating);
+  showPeaks(section, license, report, floating);
   showBusyHours(section, license, report, floating);
   return section;
 }
@@ -147,26 +151,37 @@ function terms(license, floating) {
   return parts.join(" · ");
 }
 
-function tiles(license, floating) {
-  const peak = Math.max(0, ...license.days.map((day) => day.peak));
-  const overdraft = total(license.days, "overdraft_seconds");
+function tiles(license, report, floating) {
+  const { days } = license;
+  const peak = Math.max(0, ...days.map((day) => day.peak));
+  const overdraft = total(days, "overdraft_seconds");
+  const known = days.filter((day) => !isSmall(day));
+  const left = days.length - known.length;
+  const remarks = [
+    ...(overdraft ? [`${hours(overdraft)} in overdraft`] : []),
+    ...(left ? [`without ${count(left, "day")} of ${fewPeople(report)}`] : []),
+  ];
+  const used = known.some((day) => day.sessions) || !left;
   const shown = [
-    tile("Most at once", NUMBER.format(peak), floating ? `of ${count(license.seats, "seat")}` : ""),
-    tile(
-      "Hours used",
-      hours(total(license.days, "seat_seconds")),
-      overdraft ? `${hours(overdraft)} in overdraft` : "",
-    ),
+    tile("Most at once", NUMBER.format(peak), floating ? `of ${seatsOf(license)}` : ""),
+    tile("Hours used", used ? hours(total(days, "seat_seconds")) : UNKNOWN, remarks.join(", ")),
   ];
   if (floating) {
-    shown.push(tile("Starts refused", NUMBER.format(total(license.days, "denials"))));
-    shown.push(tile("Served after a wait", NUMBER.format(total(license.days, "waits"))));
+    shown.push(tile("Starts refused", NUMBER.format(total(days, "denials"))));
+    shown.push(tile("Served after a wait", NUMBER.format(total(days, "waits"))));
   } else {
-    shown.push(
-      tile("Most users in a day", NUMBER.format(Math.max(0, ...license.days.map((day) => day.users)))),
-    );
+    const users = Math.max(0, ...known.map((day) => day.users));
+    shown.push(tile("Most users in a day", users || !left ? NUMBER.format(users) : fewPeople(report)));
   }
   return shown;
+}
+
+const seatsChanged = (license) => license.days.some((day) => day.seats !== license.seats);
+
+function seatsOf(license) {
+  const every = license.days.map((day) => day.seats);
+  const [least, most] = [Math.min(...every), Math.max(...every)];
+  return least < most ? `${NUMBER.format(least)} to ${count(most, "seat")}` : count(most, "seat");
 }
 
 function tile(term, value, remark = "") {
@@ -181,7 +196,7 @@ function tile(term, value, remark = "") {
 const rowHeader = (text) => element("th", { scope: "row" }, text);
 const cells = (texts) => texts.map((text) => element("td", {}, text));
 
-function dayRow(day, time) {
+function dayRow(day, report, time) {
   return element(
     "tr",
     {},
@@ -189,14 +204,21 @@ function dayRow(day, time) {
     ...cells([
       NUMBER.format(day.peak),
       orUnknown(day.peak_at, (at) => time.format(new Date(at))),
-      NUMBER.format(day.users),
-      NUMBER.format(day.sessions),
-      hours(day.seat_seconds),
+      orUnknown(day.users),
+      orUnknown(day.sessions),
+      orUnknown(day.seat_seconds, hours),
       NUMBER.format(day.denials),
       NUMBER.format(day.waits),
-    ]),
+    ]).map((cell, column) => (isSmall(day) && column === 2 ? smallCell(report) : cell)),
   );
 }
+
+function smallCell(report) {
+  const mark = element("span", { "aria-hidden": "true" }, `under ${report.small_group}`);
+  return element("td", { title: capital(fewPeople(report)) }, mark, spoken(fewPeople(report)));
+}
+
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
 
 function monthRow(month) {
   return element(
@@ -221,34 +243,39 @@ const NARROWEST_BAR = 2.2;
 const WIDEST_BAR = 40;
 const LABEL_WIDTH = 52;
 
-function showPeaks(section, license, floating) {
+function showPeaks(section, license, report, floating) {
   const plot = slot(section, "plot");
   const measure = floating ? "Most seats taken at once" : "Most sessions at once";
-  const seats = floating ? license.seats : null;
   const draw = (width) => {
     const perWeek = license.days.length * NARROWEST_BAR > width - MARGIN.left - MARGIN.right;
     slot(section, "peaks-title").textContent = `${measure}, by ${perWeek ? "week" : "day"}`;
     slot(section, "peaks-legend").replaceChildren(
-      ...peaksLegend(license, seats, perWeek ? "all taken at times" : "all taken"),
+      ...peaksLegend(license, floating, perWeek ? "all taken at times" : "all taken"),
     );
-    plot.replaceChildren(
-      peaksChart(width, perWeek ? weeks(license.days) : license.days, seats, measure, license),
-    );
+    const bars = perWeek ? weeks(license.days) : license.days.map((day) => dayBar(day, report));
+    plot.replaceChildren(peaksChart(width, bars, floating, measure, license));
   };
   new ResizeObserver(([entry]) => draw(Math.max(240, Math.round(entry.contentRect.width)))).observe(plot);
 }
 
-function peaksLegend({ days }, seats, allTaken) {
+function peaksLegend({ days }, floating, allTaken) {
   const entries = [];
   const add = (className, text) =>
     entries.push(element("span", {}, element("i", { class: className, "aria-hidden": "true" }), text));
-  if (seats === null) return entries;
+  if (!floating) return entries;
   add("free", "seats left");
-  if (days.some((day) => day.peak >= seats)) add("full", allTaken);
-  if (days.some((day) => day.peak > seats)) add("beyond", "overdraft");
+  if (days.some((day) => day.peak >= day.seats)) add("full", allTaken);
+  if (days.some((day) => day.peak > day.seats)) add("beyond", "overdraft");
   if (days.some((day) => day.denials)) add("refused", "starts refused");
   return entries;
 }
+
+const dayBar = (day, report) => ({
+  ...day,
+  name: DAY.format(new Date(day.day)),
+  full: day.peak >= day.seats,
+  remark: isSmall(day) ? `, ${fewPeople(report)}` : "",
+});
 
 function weeks(days) {
   const monday = (day) =>
@@ -258,8 +285,12 @@ function weeks(days) {
   return [...group(days, monday)].map(([week, of]) => ({
     day: week,
     week: true,
+    name: `Week of ${DAY.format(new Date(week))}`,
     peak: Math.max(...of.map((day) => day.peak)),
+    seats: Math.max(...of.map((day) => day.seats)),
+    full: of.some((day) => day.peak >= day.seats),
     denials: total(of, "denials"),
+    remark: "",
   }));
 }
 
@@ -269,8 +300,8 @@ function group(items, key) {
   return groups;
 }
 
-function peaksChart(width, bars, seats, measure, license) {
-  const top = Math.max(seats ?? 0, 1, ...bars.map((bar) => bar.peak));
+function peaksChart(width, bars, floating, measure, license) {
+  const top = Math.max(1, ...bars.map((bar) => Math.max(bar.peak, floating ? bar.seats : 0)));
   const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };
   const y = (value) => MARGIN.top + inner.height * (1 - value / top);
   const step = inner.width / bars.length;
@@ -293,27 +324,40 @@ function peaksChart(width, bars, seats, measure, license) {
     );
   }
   svg.append(...dateLabels(bars, x, step));
-  bars.forEach((bar, index) => svg.append(peakBar(bar, x(index), step, y, seats)));
-  if (seats !== null) {
-    svg.append(
-      svgElement("line", {
-        class: "seats",
-        x1: MARGIN.left,
-        x2: width - MARGIN.right,
-        y1: y(seats),
-        y2: y(seats),
-      }),
-      svgElement(
-        "text",
-        { class: "seats-label", x: width - MARGIN.right, y: y(seats) - 6, "text-anchor": "end" },
-        count(seats, "seat"),
-      ),
-    );
-  }
+  bars.forEach((bar, index) => svg.append(peakBar(bar, x(index), step, y, floating)));
+  if (floating) svg.append(seatsLine(bars, x, y), ...seatsLabels(bars, x, y));
   return svg;
 }
 
-function peakBar(bar, left, step, y, seats) {
+// A line at the seats of each day, which steps where seats were bought or given back.
+function seatsLine(bars, x, y) {
+  const steps = bars.map(({ seats }, index) => `V${y(seats)}H${x(index + 1)}`);
+  return svgElement("path", { class: "seats", d: `M${x(0)} ${y(bars[0].seats)}${steps.join("")}` });
+}
+
+function seatsLabels(bars, x, y) {
+  const labels = [];
+  let free = Infinity;
+  // From the last to the first, since the last says how many there are now.
+  for (let end = bars.length; end > 0; ) {
+    const { seats } = bars[end - 1];
+    const begin = bars.slice(0, end).findLastIndex((bar) => bar.seats !== seats) + 1;
+    if (x(end) <= free) {
+      labels.push(
+        svgElement(
+          "text",
+          { class: "seats-label", x: x(end), y: y(seats) - 6, "text-anchor": "end" },
+          count(seats, "seat"),
+        ),
+      );
+      free = x(end) - LABEL_WIDTH - 8;
+    }
+    end = begin;
+  }
+  return labels.filter((label, index) => index === 0 || label.getAttribute("x") - LABEL_WIDTH >= MARGIN.left);
+}
+
+function peakBar(bar, left, step, y, floating) {
   const gap = Math.max(step * 0.15, step - WIDEST_BAR);
   const rect = (from, to, className) =>
     svgElement("rect", {
@@ -323,17 +367,15 @@ function peakBar(bar, left, step, y, seats) {
       y: y(to),
       height: y(from) - y(to),
     });
-  const withinSeats = seats === null ? bar.peak : Math.min(bar.peak, seats);
-  const full = seats !== null && bar.peak >= seats;
-  const when = bar.week ? `Week of ${DAY.format(new Date(bar.day))}` : DAY.format(new Date(bar.day));
+  const withinSeats = floating ? Math.min(bar.peak, bar.seats) : bar.peak;
   const refused = bar.denials ? `, ${count(bar.denials, "start")} refused` : "";
   const drawing = svgElement(
     "g",
     {},
-    svgElement("title", {}, `${when}: ${bar.peak} at once${refused}`),
+    svgElement("title", {}, `${bar.name}: ${bar.peak} at once${refused}${bar.remark}`),
     svgElement("rect", { class: "hit", x: left, width: step, y: 0, height: y(0) }),
   );
-  if (withinSeats) drawing.append(rect(0, withinSeats, full ? "bar full" : "bar"));
+  if (withinSeats) drawing.append(rect(0, withinSeats, floating && bar.full ? "bar full" : "bar"));
   if (bar.peak > withinSeats) drawing.append(rect(withinSeats, bar.peak, "bar beyond"));
   if (bar.denials) {
     const middle = left + step / 2;
@@ -378,28 +420,25 @@ function dateLabels(bars, x, step) {
 function showBusyHours(section, license, report, floating) {
   const legend = slot(section, "busy-legend");
   if (!license.busy) {
-    legend.textContent = `Not shown: on no day did ${report.small_group} or more people use this license.`;
+    legend.textContent = `Not shown: ${fewPeople(report)} in every hour.`;
     slot(section, "heat").remove();
     slot(section, "hours").remove();
-  } else {
-    const full = floating ? license.seats : Math.max(1, ...license.busy.flat().map((hour) => hour.most));
-    legend.append(
-      `Average by hour, ${report.time_zone}`,
-      element(
-        "span",
-        {},
-        element("i", { class: "scale", "aria-hidden": "true" }),
-        floating ? "none to all taken" : `none to ${full}`,
-      ),
-    );
-    const everFull = floating && license.busy.flat().some((hour) => hour.most >= full);
-    if (everFull)
-      legend.append(
-        element("span", {}, element("i", { class: "ever", "aria-hidden": "true" }), "all taken at times"),
-      );
-    drawHeat(slot(section, "heat"), license.busy, full, floating);
-    fillHours(slot(section, "hours"), license.busy, floating);
+    return;
   }
+  const seen = license.busy.flat().filter((hour) => hour !== null);
+  const bySeats = floating && !seatsChanged(license);
+  const most = Math.max(1, ...seen.map((hour) => hour.most));
+  const full = floating ? Math.max(1, ...license.days.map((day) => day.seats)) : most;
+  const entry = (className, text) =>
+    element("span", {}, element("i", { class: className, "aria-hidden": "true" }), text);
+  legend.append(
+    `Average by hour, ${report.time_zone}`,
+    entry("scale", bySeats ? "none to all taken" : `none to ${full}`),
+    entry("few", fewPeople(report)),
+  );
+  if (bySeats && most >= full) legend.append(entry("ever", "all taken at times"));
+  drawHeat(slot(section, "heat"), license.busy, report, { full, floating, bySeats });
+  fillHours(slot(section, "hours"), license.busy, report, floating);
 }
 
 // Short on the screen, whole for screen readers.
@@ -409,11 +448,20 @@ const weekday = (name) => [
 ];
 const mostAtOnce = (floating) => `the most ${floating ? "seats taken" : "sessions"} at once`;
 
-function fillHours(within, busy, floating) {
+function fillHours(within, busy, report, floating) {
   const part = (name) => within.querySelector(name);
-  const cellText = ({ mean, most }) => (most ? `${TENTHS.format(mean)} (${most})` : "0");
+  const cell = (hour) =>
+    hour
+      ? element("td", {}, hour.most ? `${TENTHS.format(hour.mean)} (${hour.most})` : "0")
+      : element(
+          "td",
+          { title: capital(fewPeople(report)) },
+          element("span", { "aria-hidden": "true" }, UNKNOWN),
+          spoken(fewPeople(report)),
+        );
   part("p").textContent =
-    `Average of ${mostAtOnce(floating)} in each hour, and in brackets the highest`;
+    `Average of ${mostAtOnce(floating)} in each hour, and in brackets the highest. ` +
+    `An hour with ${fewPeople(report)} counts as 0; a dash: ${fewPeople(report)} every time.`;
   part("thead").append(
     element(
       "tr",
@@ -424,12 +472,12 @@ function fillHours(within, busy, floating) {
   );
   part("tbody").append(
     ...busy[0].map((_, hour) =>
-      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...cells(busy.map((day) => cellText(day[hour])))),
+      element("tr", {}, rowHeader(`${hour}–${hour + 1}`), ...busy.map((day) => cell(day[hour]))),
     ),
   );
 }
 
-function drawHeat(table, busy, full, floating) {
+function drawHeat(table, busy, report, scale) {
   const allHours = Array.from({ length: 24 }, (_, hour) => hour);
   const hourHeader = (hour) =>
     element("th", { scope: "col" }, hour % 3 ? element("span", { class: "hidden" }, hour) : String(hour));
@@ -438,7 +486,7 @@ function drawHeat(table, busy, full, floating) {
     element(
       "caption",
       { class: "hidden" },
-      `Average of ${mostAtOnce(floating)}, by weekday and hour`,
+      `Average of ${mostAtOnce(scale.floating)}, by weekday and hour`,
     ),
     element("colgroup", {}, element("col"), element("col", { span: 24 })),
     element("thead", {}, element("tr", {}, corner, ...allHours.map(hourHeader))),
@@ -450,16 +498,21 @@ function drawHeat(table, busy, full, floating) {
           "tr",
           {},
           element("th", { scope: "row" }, ...weekday(WEEKDAYS[number])),
-          ...day.map((hour, at) => heatCell(hour, full, floating, `${WEEKDAYS[number]} ${at}–${at + 1}`)),
+          ...day.map((hour, at) => heatCell(hour, report, scale, `${WEEKDAYS[number]} ${at}–${at + 1}`)),
         ),
       ),
     ),
   );
 }
 
-function heatCell({ mean, most }, full, floating, when) {
-  const everFull = floating && most >= full;
-  const level = full && Math.min(5, Math.ceil((5 * mean) / full));
+function heatCell(hour, report, { full, bySeats }, when) {
+  if (!hour) {
+    const few = fewPeople(report);
+    return element("td", { class: "few", title: `${when}: ${few}` }, spoken(few));
+  }
+  const { mean, most } = hour;
+  const everFull = bySeats && most >= full;
+  const level = Math.min(5, Math.ceil((5 * mean) / full));
   return element(
     "td",
     {
@@ -467,7 +520,7 @@ function heatCell({ mean, most }, full, floating, when) {
       class: everFull ? "ever" : "",
       title: `${when}: ${TENTHS.format(mean)} on average, ${most} at most`,
     },
-    element("span", { class: "hidden" }, TENTHS.format(mean) + (everFull ? ", all taken at times" : "")),
+    spoken(TENTHS.format(mean) + (everFull ? ", all taken at times" : "")),
   );
 }
 

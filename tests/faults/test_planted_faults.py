@@ -28,6 +28,7 @@ FIRST_EDITION: Final = "stories/test_first_edition_register.py"
 RETENTION: Final = "services/test_retention.py"
 CRASHES: Final = "services/test_retention_crashes.py"
 PRIVACY: Final = "services/test_privacy.py"
+WATCHED: Final = "stories/test_watched_people.py"
 
 TESTS_FAILED: Final = 1
 """Pytest's exit code when tests failed; other codes mean that it could not run them."""
@@ -185,6 +186,73 @@ PLANTED: Final = {
         "asyncio.timeout(CALL_SECONDS):\n                    return await call()",
         "asyncio.timeout(None):\n                    return await call()",
         (MATRIX,),
+    ),
+    # What a customer may see.
+    "a customer sees today": Planted(
+        "services/reports.py", "- SWEPT_WITHIN).date() - DAY", "- SWEPT_WITHIN).date()", (WATCHED,)
+    ),
+    "a customer sees a day the moment it is over": Planted(
+        "services/reports.py",
+        "(as_of - max(WAIT, timedelta(seconds=lease_seconds)) - SWEPT_WITHIN).date()",
+        "as_of.date()",
+        (WATCHED,),
+    ),
+    "a day is reported before refusals have waited": Planted(
+        "services/reports.py", "max(WAIT, timedelta(seconds=lease_seconds)) - ", "", (WATCHED,)
+    ),
+    "a customer sees a month that is not over": Planted(
+        "services/reports.py", "return month < month_of(newest + DAY)", "return True", (WATCHED,)
+    ),
+    "a license appears when it is used first": Planted(
+        "services/reports.py", "if state.since is None or state.since.date() <= newest[license_id]", "", (WATCHED,)
+    ),
+    "a new license file appears when it is used first": Planted(
+        "services/reports.py", "held = state.terms_before(midnight(newest + DAY))", "held = state.terms", (WATCHED,)
+    ),
+    "a day of few people has all totals": Planted(
+        "rules/report.py", "enough = day.users >= small_group", "enough = True", (WATCHED,)
+    ),
+    "a day of few people has its hours of use": Planted(
+        "rules/report.py",
+        "seat_seconds=day.seat_seconds if exact else None",
+        "seat_seconds=day.seat_seconds",
+        (WATCHED,),
+    ),
+    "a day of few people has its overdraft": Planted(
+        "rules/report.py",
+        "overdraft_seconds=day.overdraft_seconds if exact else None",
+        "overdraft_seconds=day.overdraft_seconds",
+        (WATCHED,),
+    ),
+    "a day of few people has its sessions": Planted(
+        "rules/report.py", "sessions=day.sessions if exact else None", "sessions=day.sessions", (WATCHED,)
+    ),
+    "a day of few people has the hour of its peak": Planted(
+        "rules/report.py",
+        "if enough and _enough_at_peak(day, small_group) else None",
+        "if enough or True else None",
+        (WATCHED,),
+    ),
+    "an hour of few people has the peak": Planted(
+        "rules/report.py", "_enough_at_peak(day, small_group) else None", "True else None", (WATCHED,)
+    ),
+    "an hour of few people counts among the busy ones": Planted(
+        "rules/report.py", "peak if users >= small_group else 0", "peak", (WATCHED,)
+    ),
+    "an hour of few people is not told from one of many": Planted(
+        "rules/report.py", "                if users >= small_group:\n", "                if users:\n", (WATCHED,)
+    ),
+    "a refusal tells of a seat that was held across midnight": Planted(
+        "rules/report.py",
+        "refusals = enough or day.peak >= seats + state.terms.overdraft",
+        "refusals = True",
+        (WATCHED,),
+    ),
+    "a month has the sums of its only day of few people": Planted(
+        "rules/report.py", "if alone[month.month] == 1:", "if False:", (WATCHED,)
+    ),
+    "a month has a refusal that its day does not report": Planted(
+        "rules/report.py", "min(month.denials or 0, denials[month.month])", "month.denials or 0", (WATCHED,)
     ),
     # What is kept, and for how long.
     "sessions go a day too early": Planted(

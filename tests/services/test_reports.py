@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -13,7 +14,7 @@ from licensing.rules.license import Billing
 from licensing.rules.model import EndedSession, EndReason, Versioned
 from licensing.rules.usage import Denial
 from licensing.services.privacy import PersonQuery, Privacy
-from licensing.services.reports import Reports
+from licensing.services.reports import Reports, newest_day
 from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
@@ -138,6 +139,56 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     after = (await reports.read(customer.organization)).licenses[customer.license][1]
 
     assert (after.days, after.months) == (before.days, before.months)
+
+
+# Which days a customer sees.
+
+
+@pytest.mark.parametrize(
+    ("hour", "lease_seconds", "ago"),
+    [
+        (0.49, 900, 2),
+        (0.5, 900, 1),
+        (0.5, 60, 1),
+        (0.49, 60, 2),
+        (23.9, 900, 1),
+        (2.2, 2 * 3600, 2),
+        (2.3, 2 * 3600, 1),
+    ],
+)
+def test_a_day_is_reported_once_every_lease_that_ran_at_its_end_has_lapsed_and_was_swept(
+    hour: float, lease_seconds: int, ago: int
+) -> None:
+    assert newest_day(at(DAY, hour), lease_seconds) == DAY - timedelta(days=ago)
+
+
+async def test_a_license_with_a_long_lease_is_reported_a_little_later_than_others(tables: Tables) -> None:
+    customer = new_customer(tables, lease_seconds=13 * 3600)
+    other = new_customer(tables, organization_id=customer.organization)
+    for each in (customer, other):
+        await each.used([use("s", at(DAY - timedelta(days=1), 9), at(DAY - timedelta(days=1), 10))])
+    reports = Reports(Register(tables), lambda: NOW, 3)
+    reading = await reports.read(customer.organization)
+
+    report = reports.report(reading, DAY - timedelta(days=3), DAY - timedelta(days=1), ZoneInfo("UTC"))
+
+    newest = {each.id: each.days[-1].day for each in report.licenses}
+    assert newest == {customer.license: DAY - timedelta(days=2), other.license: DAY - timedelta(days=1)}
+
+
+async def test_only_the_vendor_sees_today_and_the_sums_of_few_people(tables: Tables) -> None:
+    customer = new_customer(tables)
+    await customer.used([use("s", at(DAY, 9), at(DAY, 10)), use("t", at(DAY - timedelta(days=1), 9), at(DAY, 0))])
+    reports = Reports(Register(tables), lambda: NOW, 3)
+    reading, asked = await reports.read(customer.organization), (DAY - timedelta(days=1), DAY, ZoneInfo("UTC"))
+
+    (of_customer,) = reports.report(reading, *asked).licenses
+    (of_vendor,) = reports.report(reading, *asked, for_vendor=True).licenses
+
+    assert [(day.day, day.seat_seconds) for day in of_customer.days] == [(DAY - timedelta(days=1), None)]
+    assert of_customer.months == ()
+    assert [day.seat_seconds for day in of_vendor.days] == [15 * 3600, 3600]
+    assert [(month.month, month.seat_seconds) for month in of_vendor.months] == [("2026-11", 16 * 3600)]
 
 
 # What is billed once sessions are gone.

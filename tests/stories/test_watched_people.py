@@ -239,8 +239,16 @@ BEYOND: Final = lone(
 NEW: Final = replace(ALONE, first_use=True)
 RENEWED: Final = replace(ALONE, renewed_by=f"{SAT}")
 REFUSED: Final = replace(CRASHED.changed("s", -HOUR, -HOUR), denials=(Denial("x", at(SAT, 0.05)),))
-WHOLE: Final = SATURDAY.changed("s", 12 * HOUR, 12 * HOUR + 50 * MINUTE)
-FELL: Final = replace(WHOLE.changed("s", -HOUR, -HOUR), crashed=frozenset({"s"}))
+ENDED: Final = lone(
+    use("s", at(SAT, 20), at(SAT, 22) + 58 * MINUTE, "ada"), use("t", at(SAT, 24) - MINUTE, at(SUN, 1), "bob")
+)
+FELL: Final = replace(ENDED.changed("s", HOUR, HOUR), crashed=frozenset({"s"}))
+APART: Final = lone(
+    *(use(name, at(THU, hour), at(THU, hour + 0.9), name) for hour, name in ((9, "ada"), (11, "bob"), (13, "cid"))),
+    *(use(name, at(THU, 5), at(THU, 5.5), "ada") for name in ("s", "t")),
+    others=(),
+)
+ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*crowd(FIRST), *crowd(WED)))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +272,11 @@ FELL: Final = replace(WHOLE.changed("s", -HOUR, -HOUR), crashed=frozenset({"s"})
         pytest.param(BEYOND, BEYOND.changed("t", HOUR).changed("v", -HOUR), id="in overdraft"),
         pytest.param(NEW, NEW.changed(f"{FIRST}", HOUR, HOUR), id="the first use"),
         pytest.param(RENEWED, RENEWED.changed(f"{SAT}", HOUR, HOUR), id="the first use of a new license file"),
-        pytest.param(WHOLE, FELL, id="a crash before midnight"),
+        pytest.param(ENDED, FELL, id="a crash before midnight"),
+        pytest.param(
+            APART, APART.changed("s", HOUR, HOUR).changed("t", HOUR, HOUR), id="at the peak of many people's day"
+        ),
+        pytest.param(ONE_WEEK, ONE_WEEK.changed("s", 2 * HOUR, 2 * HOUR), id="in an hour of many in another week"),
     ],
 )
 def test_of_few_people_nobodys_times_can_be_told_from_all_answers(one: Past, other: Past) -> None:

@@ -183,11 +183,11 @@ def test_a_day_of_few_people_tells_its_peak_and_its_refusals_alone() -> None:
     assert enough.peak_at is not None
 
 
-@pytest.mark.parametrize(("peak", "users", "told"), [(4, 2, 5), (3, 2, 0), (0, 0, 0), (1, 3, 5)])
-def test_refusals_of_few_people_count_only_where_the_peak_took_all_seats(peak: int, users: int, told: int) -> None:
+@pytest.mark.parametrize(("peak", "users", "refused"), [(4, 2, 5), (3, 2, 0), (0, 0, 0), (1, 3, 5)])
+def test_refusals_of_few_people_count_only_where_the_peak_took_all_seats(peak: int, users: int, refused: int) -> None:
     """Otherwise the seats were held by a program that crashed shortly before midnight."""
     found = usage(day(0, peak, users=users, denials=5, waits=2)).days[0]
-    assert (found.denials, found.waits) == (told, min(told, 2))
+    assert (found.denials, found.waits) == (refused, min(refused, 2))
 
 
 @pytest.mark.parametrize(

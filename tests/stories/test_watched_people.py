@@ -279,7 +279,7 @@ ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*cr
         pytest.param(ONE_WEEK, ONE_WEEK.changed("s", 2 * HOUR, 2 * HOUR), id="in an hour of many in another week"),
     ],
 )
-def test_of_few_people_nobodys_times_can_be_told_from_all_answers(one: Past, other: Past) -> None:
+def test_of_few_people_nobodys_times_follow_from_all_answers(one: Past, other: Past) -> None:
     assert_nobody_can_tell(one, other)
 
 

@@ -105,6 +105,21 @@ def test_a_table_is_the_vendors_and_has_today(licensing: Licensing, do: Do[Any])
     assert re.search(rf"{TODAY:%Y-%m} +│ 1 +│ 1 +│ ", printed)
 
 
+def test_a_license_that_was_first_used_today_is_in_the_table_and_not_yet_in_a_customers_report(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    async def write(tables: Tables) -> Customer:
+        made = new_customer(tables)
+        await made.used([use("s", at(TODAY, 0), at(TODAY, 0.1))], since=at(TODAY, 0))
+        return made
+
+    acme = do(write)
+
+    assert acme.license in bare(licensing("usage", acme.license))
+    assert json.loads(bare(licensing("usage", acme.license, "--format", "json")))["licenses"] == []
+    assert bare(licensing("usage", acme.license, "--format", "csv")).count("\n") == 1
+
+
 def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, do: Do[Any]) -> None:
     acme = customer(
         do,

@@ -54,8 +54,9 @@ def usage(
 
     `usage link ORG` prints a link to the customer's usage page. Everybody with the link can read that page.
 
-    A table is for the vendor: it has today, this month and exact sums. The other forms are for the customer, and have
-    what the customer's page has: days and months that are over, and nothing that tells the times of few people.
+    A table is for the vendor: it has today, this month and exact sums.
+
+    JSON, CSV and page are for the customer: days and months that are over, and nobody's times.
 
     In CSV, each license has a row for each day of the report, then a row for each whole month. A text that a
     spreadsheet would run as a formula begins with an apostrophe.

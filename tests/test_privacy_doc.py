@@ -77,7 +77,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     first = new_session_id()
     await ledger.submit(license_id, start(first, bought))
     await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
-    clock.forward(3600)
+    clock.forward(13 * 3600)
     await ledger.submit(license_id, End(first))
     clock.forward(62 * 86400)
     await run_retention(Register(store), ledger, clock(), 3)

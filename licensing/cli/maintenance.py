@@ -76,8 +76,8 @@ async def retention(as_of: AsOf = None, dry_run: DryRun = False) -> None:
         with bar("licenses") as progress:
             result = await run_retention(register, ledger, at, few, dry_run=dry_run, progress=progress, details=details)
         out.print(f"{'would run ' if dry_run else ''}retention {result}")
-        for each, month in details.reduced:
-            out.print(f"  {month} of {each} {'would be' if dry_run else 'is'} reduced to what outlives its sessions")
+        for each, month in details.reduced if dry_run else ():
+            out.print(f"would reduce {month} of {each} to what outlives its sessions")
         if result.overdue:
             err.print(f"{result.overdue} licenses keep sessions past their year.", style="bold red")
         if result.failed:

@@ -30,7 +30,7 @@ class Codec(Generic[Value]):
     `key` reads a field from the row's key, `names` are columns that bear another name than their field, `int64` are
     fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, `texts` fields of other
     values, which stand in one text of JSON, `added` fields whose column older rows lack, and `without` fields that have
-    no column. An empty list has no column if it is `added`.
+    no column. An `added` field that is empty, zero or false has no column either.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Codec(Generic[Value]):
         self._lists = lists
         hints = get_type_hints(cls)
         self._texts: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hints[name]) for name in texts}
-        self._empty = {name for name in (*lists, *texts) if name in added}
+        self._added = added
         self._absent = {name: None for name, hint in hints.items() if NoneType in get_args(hint)}
         self._times = [name for name, hint in _leaves(hints) if datetime in (hint, *get_args(hint))]
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
@@ -70,7 +70,7 @@ class Codec(Generic[Value]):
         for field in self._int64:
             if field in values:
                 values[field] = (values[field], EdmType.INT64)
-        for field in self._empty:
+        for field in self._added:
             if not values[field]:
                 del values[field]
         for field in self._lists:

@@ -330,7 +330,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
         await run_retention(Register(store), Ledger(Register(store), utc_now), utc_now(), 3)
 
     customer.work(night)
-    said = correct("2026-03-10T14:05+02:00")
+    said = correct("2026-03-10T14:04+02:00")
     assert (said.code, said.err) == (0, "Username: "), "the other one, that runs, is of no concern"
     assert "Final totals of 2026-03 changed with them; statements tell of it." in said.out
     (session,) = [
@@ -338,7 +338,7 @@ def test_an_end_is_corrected_where_it_can_have_been(customer: Customer) -> None:
         for session in json.loads(customer.privacy("export", *JSON, typed=f"{ADA}\n").out)["sessions"]
         if session["session"] == hers
     ]
-    assert session["ended_at"] == "2026-03-10T12:05:00Z"
+    assert session["ended_at"] == "2026-03-10T12:04:00Z"
 
 
 def test_one_message_says_what_was_corrected_and_what_still_runs(customer: Customer) -> None:

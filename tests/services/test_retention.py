@@ -454,10 +454,10 @@ async def test_a_failure_harms_only_its_own_organization_and_what_stays_past_its
     for license in (broken, sound):
         await license.write(own)
 
-    async def failing(register: Register, license_id: str, as_of: datetime) -> LicenseAggregate:
+    async def failing(register: Register, license_id: str, *times: datetime, dry_run: bool) -> LicenseAggregate:
         if license_id == broken.id:
             raise RuntimeError
-        return await aggregate_license(register, license_id, as_of)
+        return await aggregate_license(register, license_id, *times, dry_run=dry_run)
 
     monkeypatch.setattr("licensing.services.organization_totals.aggregate_license", failing)
     with caplog.at_level("INFO", "licensing"):
@@ -647,8 +647,10 @@ async def test_a_denial_is_kept_until_the_totals_that_count_it_are_saved(
     license.denied(at("2027-02-12T09:00"))
     await license.write(own)
 
-    async def aggregate_and_erase(register: Register, license_id: str, *times: datetime) -> LicenseAggregate:
-        aggregate = await aggregate_license(register, license_id, *times)
+    async def aggregate_and_erase(
+        register: Register, license_id: str, *times: datetime, dry_run: bool
+    ) -> LicenseAggregate:
+        aggregate = await aggregate_license(register, license_id, *times, dry_run=dry_run)
         await invalidate_run(register, license_id)
         return aggregate
 

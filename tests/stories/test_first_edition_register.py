@@ -179,11 +179,11 @@ async def test_reports_and_statements_have_the_stored_totals(tables: OwnTables) 
         assert days.keys() == {day for day in totals.days if day < AS_OF.date()}
         for day, columns in days.items():
             # Those of the water license from 30 October on are aggregated again: a session of that day was corrected.
-            assert asdict(totals.days[day]) == {"day": day, **comparable(columns)}
+            assert asdict(totals.days[day]).items() >= {"day": day, **comparable(columns)}.items()
         months = of_kind(license_id, rows.MONTH)
         assert months.keys() == {month for month in totals.months if month < "2026-11"}
         for month, columns in months.items():
-            assert asdict(totals.months[month]) == {"month": month, **comparable(columns)}
+            assert asdict(totals.months[month]).items() >= {"month": month, **comparable(columns)}.items()
     today = {license_id: totals.days.get(AS_OF.date()) for license_id, (_, totals) in reading.licenses.items()}
     assert {name: each and (each.sessions, each.seat_seconds, each.denials) for name, each in today.items()} == {
         WATER: (3, 2 * 600, 0),
@@ -330,8 +330,10 @@ async def test_after_a_year_and_a_day_only_months_are_left(tables: OwnTables) ->
             *("month:2026-09", "month:2026-10", "month:2026-11"),
         },
     }
-    # Four people used the water license in October; of smaller groups, only their number is kept.
-    assert columns_of(left, WATER, "month:2026-10") == comparable(STORED["register", WATER, "month:2026-10"])
+    # Four people used the water license in October; of smaller groups, only their number is kept, and no hour of any.
+    october = comparable(STORED["register", WATER, "month:2026-10"])
+    del october["peak_at"]
+    assert columns_of(left, WATER, "month:2026-10") == october
     assert columns_of(left, WATER, "month:2026-09") == {"users": 1}
     assert columns_of(left, HEAT, "month:2026-10") == {"users": 2}
     assert columns_of(left, "acme", "month:2026-09") == {"users": 1}

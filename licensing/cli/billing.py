@@ -12,7 +12,6 @@ from licensing.cli.options import month_bounds, out_option
 from licensing.cli.output import bar, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
-from licensing.services.billed import NothingToBill, nothing_to_bill
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -39,8 +38,7 @@ async def billing(
     if begins > utc_now():
         fail(f"{month} has not begun: there is nothing to bill yet.")
     async with store() as (register, _):
-        if (nothing := await nothing_to_bill(register, organization_id, ends)) is not None:
-            fail(_reason(nothing, month, organization_id))
+        known = [license async for license in register.licenses(organization_id)]
         reports = Reports(register, utc_now, small_group(environment()))
         with bar("licenses") as progress:
             statement = await reports.statement(month, rounding, organization_id, progress)
@@ -48,6 +46,14 @@ async def billing(
         fail(
             f"{month} can no longer be billed: the totals of days are kept for one year, and those before "
             f"{oldest_day(utc_now())} are deleted."
+        )
+    of = f" of {organization_id}" if organization_id else ""
+    if not known:
+        fail(f"There is no license{of} in the register.")
+    if not statement.lines:
+        fail(
+            f"No license{of} was billed in {month}: a license is billed from its first use on, if its file says so "
+            "(--billing)."
         )
     ended = ends <= utc_now()
     gone = [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]
@@ -68,21 +74,14 @@ async def billing(
             "are past their year. Use the statement by which you have billed; --rounding exact still gives the time.",
             style="yellow",
         )
+    if corrected := max(line.corrected for line in statement.lines):
+        err.print(
+            f"{month} was corrected after it was final, last on {corrected}: an older statement may differ.",
+            style="yellow",
+        )
     if changes:
         why = "some programs that ran then have sent nothing since" if ended else "it has not ended"
         err.print(f"{month} is not closed: {why}, and this statement can still change.", style="yellow")
-
-
-def _reason(nothing: NothingToBill, month: str, organization_id: str | None) -> str:
-    """Why there is no statement, in words for people."""
-    of = f" of {organization_id}" if organization_id else ""
-    match nothing:
-        case NothingToBill.UNKNOWN:
-            return f"There is no license{of} in the register."
-        case NothingToBill.UNBILLED:
-            return f"No license{of} is billed (issue it with --billing)."
-        case NothingToBill.EARLIER:
-            return f"No license{of} that is billed was valid or used in {month} or before."
 
 
 def _table(statement: Statement, *, changes: bool) -> Table:

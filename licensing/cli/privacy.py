@@ -120,7 +120,7 @@ def erase(
 ) -> None:
     """Delete everything that the register holds on a person. Running programs are ended, and may start again.
 
-    The receipt has no names. Totals of past days and months stay, since they are anonymous.
+    The receipt has no names. Totals of days that are over stay: nobody can be found in them.
     """
     at_hand = _peppers(vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))

@@ -318,14 +318,15 @@ Parts = dict[tuple[Billing, str], list[DayTotals]]
 def _billed_parts(state: LicenseState, days: Iterable[DayTotals], end: datetime) -> Parts:
     """A month's days by the billing and the project that they had; also, without days, those at the month's end.
 
-    The first edition's days have none: theirs are the present ones.
+    The first edition's days have none: theirs are the present ones. It did not note the first use of a license either:
+    then the beginning of its newest file stands for it.
     """
     parts: Parts = {}
     for day in days:
         billing = state.terms.billing if day.billing is None else Billing(day.billing)
         project = state.terms.project if day.project is None else day.project
         parts.setdefault((billing, project), []).append(day)
-    if state.since is None or state.since < end:
+    if (state.since or state.terms.valid_from) < end:
         last = state.terms_before(end)
         parts.setdefault((last.billing, last.project), [])
     return parts

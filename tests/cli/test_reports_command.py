@@ -468,7 +468,8 @@ def test_who_has_no_license_that_is_billed_gets_no_bill(licensing: Licensing, do
 
     said = refused(licensing("billing", "--month", MONTH, "--organization", acme.organization, "--format", format_))
 
-    assert said == f"No license of {acme.organization} is billed (issue it with --billing)."
+    assert said.startswith(f"No license of {acme.organization} was billed in {MONTH}: ")
+    assert "(--billing)" in said
 
 
 def test_a_month_that_has_not_begun_is_not_billed(licensing: Licensing, do: Do[Any]) -> None:
@@ -490,7 +491,7 @@ def test_a_month_before_the_first_license_was_valid_or_used_is_not_billed(licens
 
     said = refused(licensing("billing", "--month", MONTH, "--organization", acme.organization, "--format", "csv"))
 
-    assert said == f"No license of {acme.organization} that is billed was valid or used in {MONTH} or before."
+    assert said.startswith(f"No license of {acme.organization} was billed in {MONTH}: ")
     for used in (across, runs):
         (line,) = statement(licensing, "--month", MONTH, "--organization", used.organization)["lines"]
         assert line["seat_seconds"] == 3600

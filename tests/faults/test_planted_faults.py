@@ -29,6 +29,8 @@ RETENTION: Final = "services/test_retention.py"
 CRASHES: Final = "services/test_retention_crashes.py"
 PRIVACY: Final = "services/test_privacy.py"
 WATCHED: Final = "stories/test_watched_people.py"
+CLOSED: Final = "services/test_closed_months.py"
+HISTORIES: Final = "services/test_histories_at_random.py"
 
 TESTS_FAILED: Final = 1
 """Pytest's exit code when tests failed; other codes mean that it could not run them."""
@@ -262,11 +264,58 @@ PLANTED: Final = {
         (RETENTION,),
     ),
     "totals are called final before they are written": Planted(
-        "services/retention.py",
-        "await save_totals(self.register, license_id, aggregate)",
-        "await mark_final(self.register, license_id, aggregate)\n"
-        "            await save_totals(self.register, license_id, aggregate)",
+        "services/organization_totals.py",
+        "await save_totals(register, license_id, aggregate)",
+        "await mark_final(register, license_id, aggregate)\n"
+        "            await save_totals(register, license_id, aggregate)",
         (CRASHES,),
+    ),
+    "a month keeps an hour for good": Planted(
+        "rules/totals.py", "return replace(month, peak_at=None) if", "return month if", (CLOSED,)
+    ),
+    "a month is reduced after its sessions are gone": Planted(
+        "services/totals.py", '-01")) < year_before(as_of)', '-28")) < year_before(as_of)', (CLOSED,)
+    ),
+    "a person counts once for each pepper": Planted(
+        "rules/totals.py",
+        "max(Counter(pepper for pepper, _ in set(pseudonyms)).values(), default=0)",
+        "len(set(pseudonyms))",
+        (CLOSED,),
+    ),
+    # Closed means closed.
+    "a correction counts a final day again from what is left": Planted(
+        "rules/totals.py", "if saved.erased or not _agree(saved, before):", "if False:", (CLOSED, HISTORIES)
+    ),
+    "a correction counts a final month again from what is left": Planted(
+        "rules/totals.py", "if whole and _agree(saved, before):", "if True:", (CLOSED,)
+    ),
+    "an erasure does not count the days that are over first": Planted(
+        "services/privacy.py", "if any(found.values()):", "if False:", (CLOSED,)
+    ),
+    "a day that is held open forgets what erased sessions gave": Planted(
+        "rules/totals.py",
+        "return replace(totals, erased=True, erased_part=",
+        "return replace(totals, erased_part=",
+        (CLOSED,),
+    ),
+    "a final day tells what an erased person did": Planted(
+        "services/totals.py", "[*map(made_final, some)]", "some", (CLOSED,)
+    ),
+    "finality moves back": Planted(
+        "services/organization_totals.py", "as_of, now, dry_run=dry_run)", "as_of, dry_run=dry_run)", (CLOSED,)
+    ),
+    "a session is corrected without its totals": Planted(
+        "storage/register.py", "        writes += map(_totals_write, totals)\n", "", (CLOSED, HISTORIES)
+    ),
+    "a correction is not named": Planted("rules/totals.py", "**terms, corrected_at=at)", "**terms)", (CLOSED,)),
+    "a month is billed by the newest file": Planted(
+        "rules/model.py", "if former.until >= instant)", "if False)", (CLOSED,)
+    ),
+    "minutes are counted from the sessions alone": Planted(
+        "services/reports.py", "if len(parts) == 1 and saved", "if False and saved", (CLOSED,)
+    ),
+    "a right user's seat keeps two names": Planted(
+        "services/privacy.py", "holders = dict.fromkeys((*users, *names), name)", "holders = users", (CLOSED,)
     ),
     "totals of corrected sessions are saved": Planted(
         "services/totals.py", " and known.correction == aggregate.correction:", ":", (PRIVACY,)

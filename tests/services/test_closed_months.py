@@ -134,6 +134,24 @@ async def test_a_final_day_that_lost_sessions_changes_by_the_difference_and_keep
     assert await office.day(closed.license, day) == after
 
 
+async def test_a_final_month_that_lost_sessions_changes_by_the_difference_and_keeps_its_people(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = FIRST
+    sessions = {user: await office.begin(license_id, user) for user in ("ann", "ben", "cem")}
+    office.clock.forward(3600)
+    for session in sessions.values():
+        await office.ledger.submit(license_id, End(session))
+    office.clock.now = NOVEMBER
+    await office.night()
+    before = await office.month(license_id, "2026-09")
+    assert (before["users"], before["hosts"], before["peak"], before["minutes"]) == (3, 1, 3, 180)
+    await office.privacy.erase(office.wanted("ben"))
+    assert await office.month(license_id, "2026-09") == before
+    await office.privacy.correct_end(office.wanted("ann"), sessions["ann"], FIRST + HOUR / 2)
+    after = await office.month(license_id, "2026-09")
+    assert after == {**before, "seat_seconds": (9000, before["seat_seconds"][1]), "minutes": 150}
+
+
 async def test_only_days_that_a_corrected_session_touched_are_made_again(tables: Tables) -> None:
     closed = await closed_months(tables)
     office = closed.office
@@ -284,6 +302,26 @@ async def test_an_erasure_before_the_first_night_leaves_days_that_are_over_their
     await office.night()
     (line,) = (await office.statement("2026-09")).lines
     assert (line.billed_hours, line.sessions, line.closed) == (Decimal("3.0000"), 1, True)
+
+
+async def test_an_erasure_between_a_months_end_and_the_night_leaves_its_statement_as_it_was(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = FIRST
+    for user in ("ann", "ben", "cem"):
+        await office.use(license_id, user, 3.01, billing=Billing.TIME)
+    office.clock.now = OCTOBER
+
+    async def printed() -> list[str]:
+        return [to_csv(await office.statement("2026-09", each)) for each in Rounding]
+
+    before = await printed()
+    assert all(line.closed for line in (await office.statement("2026-09", Rounding.MINUTE)).lines)
+    await office.privacy.erase(office.wanted("ann"))
+    assert await printed() == before
+    await office.night()
+    assert await printed() == before
+    assert (await office.month(license_id, "2026-09"))["users"] == 3
+    assert await office.people("2026-09") == 3
 
 
 async def test_an_erasure_takes_more_sessions_than_a_transaction_has_room_for(tables: Tables) -> None:

@@ -24,6 +24,7 @@ from licensing.rules.totals import (
     MonthAggregate,
     MonthTotals,
     aggregate_day,
+    aggregated_again,
     corrected_day,
     corrected_month,
     less_erased,
@@ -213,7 +214,7 @@ class _View:
         if self.is_final(day):
             marked = less_erased(saved, saved, saved, final=True) if saved else None
             return marked if marked != saved else None
-        known = saved or under_terms(before[day], self.saved.state)
+        known = aggregated_again(saved, under_terms(before[day], self.saved.state))
         return less_erased(known, before[day], self.day(day).totals, final=False)
 
     def _corrected(self, day: date, before: dict[date, DayTotals]) -> DayTotals | None:

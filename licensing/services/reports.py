@@ -96,10 +96,10 @@ def span(
 
 
 async def license_totals(
-    register: Register, license_id: str, first: date, as_of: datetime, present: OpenSessions
+    register: Register, license_id: str, state: LicenseState, first: date, as_of: datetime, present: OpenSessions
 ) -> LicenseTotals:
-    """All totals of a license: of its days from one on, and of all its months."""
-    saved = await SavedTotals.read(register, license_id, first)
+    """All totals of a license in a state: of its days from one on, and of all its months."""
+    saved = await SavedTotals.read(register, license_id, first, state)
     if saved is None:
         return LicenseTotals(present.final_before, {}, {})
     final, days, months = saved.known.final_day, dict(saved.days), dict(saved.months)
@@ -199,7 +199,7 @@ class Reports:
             if state is None:
                 continue
             present = await open_sessions(self.register, each, as_of)
-            totals = await license_totals(self.register, each, oldest_day(as_of), as_of, present)
+            totals = await license_totals(self.register, each, state.value, oldest_day(as_of), as_of, present)
             for month, in_month in totals.users.items():
                 users[month] |= in_month
             totals.users.clear()
@@ -270,7 +270,7 @@ class Reports:
             if state is None:
                 continue
             present = await open_sessions(self.register, license_id, as_of)
-            totals = await license_totals(self.register, license_id, begin.date(), as_of, present)
+            totals = await license_totals(self.register, license_id, state.value, begin.date(), as_of, present)
             days = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
             parts = _billed_parts(state.value, days, min(end, as_of))
             if rounding is Rounding.MINUTE and any(billing is not Billing.NONE for billing, _ in parts):

@@ -180,14 +180,19 @@ class SavedTotals:
     months: dict[str, MonthTotals]
 
     @classmethod
-    async def read(cls, register: Register, license_id: str, first: date) -> "SavedTotals | None":
-        """Read them; None where there is no such license. Totals are saved before they are marked final."""
-        known, state = await register.totals_state(license_id), await register.state(license_id)
+    async def read(
+        cls, register: Register, license_id: str, first: date, state: LicenseState | None = None
+    ) -> "SavedTotals | None":
+        """Read them, and the license's state unless it is given; None where there is no such license."""
+        # Read first: totals are saved before they are marked final.
+        known = await register.totals_state(license_id)
+        if state is None and (stored := await register.state(license_id)) is not None:
+            state = stored.value
         if known is None or state is None:
             return None
         days = {totals.day: totals async for totals in register.days(license_id, first)}
         months = {totals.month: totals async for totals in register.months(license_id)}
-        return cls(known, state.value, days, months)
+        return cls(known, state, days, months)
 
     def counted(self, day: DayAggregate, final: date | None) -> DayAggregate:
         """A day with the totals that count: the saved ones, or if it is later than the last `final` day, its own."""

@@ -20,7 +20,7 @@ and denials do not: a month counts each of them once.
 | `minutes`, `overdraft_minutes` | the stays of a month, each rounded up to minutes, within the seats and beyond |
 
 A final day or month changes only by a correction (`corrected_day`, `corrected_month`). An erasure leaves its numbers.
-A day that is over and not yet final keeps what erased sessions gave (`less_erased`) until it is final.
+A day that is over and not yet final keeps what erased sessions gave (`erased_part`) until it is final.
 
 Left to others: reading, saving, and which days have closed (`licensing.services.totals`).
 """
@@ -369,13 +369,16 @@ def _higher(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
     return tuple(starmap(max, zip(some, others, strict=True))) if some and others else tuple(some or others)
 
 
-def less_erased(totals: DayTotals, before: DayTotals, after: DayTotals, *, final: bool) -> DayTotals:
-    """The totals of a day that is about to lose sessions to an erasure; no number changes.
+def erased_after_final(totals: DayTotals) -> DayTotals:
+    """The totals of a final day that loses sessions to an erasure: it notes that, and no number changes."""
+    return replace(totals, erased=True)
 
-    `before` and `after` are its totals with and without these sessions. A day that is not `final` notes the difference.
+
+def erased_before_final(totals: DayTotals, before: DayTotals, after: DayTotals) -> DayTotals:
+    """The totals of a day that is not final and loses sessions to an erasure: it notes what these gave.
+
+    `before` and `after` are its totals with and without these sessions. No number of `totals` changes.
     """
-    if final:
-        return replace(totals, erased=True)
     part = totals.erased_part or (0,) * len(ADDED)
     gave = (getattr(before, name) - getattr(after, name) for name in ADDED)
     return replace(totals, erased=True, erased_part=tuple(starmap(int.__add__, zip(part, gave, strict=True))))

@@ -27,7 +27,8 @@ from licensing.rules.totals import (
     aggregated_again,
     corrected_day,
     corrected_month,
-    less_erased,
+    erased_after_final,
+    erased_before_final,
     month_of,
     under_terms,
 )
@@ -212,10 +213,9 @@ class _View:
         """The totals to save of a day that loses sessions to an erasure; None if nothing changes."""
         saved = self.saved.days.get(day)
         if self.is_final(day):
-            marked = less_erased(saved, saved, saved, final=True) if saved else None
-            return marked if marked != saved else None
+            return erased_after_final(saved) if saved and not saved.erased else None
         known = aggregated_again(saved, under_terms(before[day], self.saved.state))
-        return less_erased(known, before[day], self.day(day).totals, final=False)
+        return erased_before_final(known, before[day], self.day(day).totals)
 
     def _corrected(self, day: date, before: dict[date, DayTotals]) -> DayTotals | None:
         """The totals to save of a final day after a correction; None if nothing changes."""

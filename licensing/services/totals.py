@@ -65,7 +65,8 @@ class OpenSessions:
 class LicenseAggregate:
     """The totals of one license to save, and each closed month's distinct pseudonyms, which are never saved.
 
-    `final_day` is the last final day (None: no new one), `correction` the last correction before reading began.
+    `final_day` is the last final day (None: no new one). `correction` was the last correction before reading began, and
+    `known_final_day` the last final day then.
     `lost` are those of the months that have lost sessions.
     """
 
@@ -75,6 +76,7 @@ class LicenseAggregate:
     users: dict[str, set[Pseudonym]] = field(default_factory=dict)
     final_day: date | None = None
     correction: str = ""
+    known_final_day: date | None = None
 
 
 async def open_sessions(
@@ -227,7 +229,7 @@ async def aggregate_license(
     known = await register.totals_state(license_id)
     if known is None:
         return LicenseAggregate()
-    aggregate = LicenseAggregate(correction=known.correction)
+    aggregate = LicenseAggregate(correction=known.correction, known_final_day=known.final_day)
     present = await open_sessions(register, license_id, as_of, lapsed_may_go_on=not dry_run)
     this_month, newest, final = month_of(as_of.date()), as_of.date() - DAY, known.final_day
     from_first_use = final is None
@@ -305,8 +307,13 @@ async def _save(
     totals: Sequence[DayTotals | MonthTotals],
     final_day: date | None = None,
 ) -> None:
-    """Save unless sessions were corrected or erased since they were read: the next run aggregates them again."""
-    while (known := await register.totals_state(license_id)) is not None and known.correction == aggregate.correction:
+    """Save unless sessions were corrected or erased since they were read: the next run aggregates them again.
+
+    Nor is anything saved once another run has marked days final: what was read before it may be older.
+    """
+    mine = aggregate.correction, aggregate.known_final_day
+    while (known := await register.totals_state(license_id)) and (known.correction, known.final_day) == mine:
         with suppress(ConflictError):  # a start or an end has changed the license state
             await register.save_totals(license_id, known, totals, final_day)
+            aggregate.known_final_day = final_day or aggregate.known_final_day
             return

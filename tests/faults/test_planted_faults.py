@@ -318,7 +318,7 @@ PLANTED: Final = {
         "services/privacy.py", "holders = dict.fromkeys((*users, *names), name)", "holders = users", (CLOSED,)
     ),
     "totals of corrected sessions are saved": Planted(
-        "services/totals.py", " and known.correction == aggregate.correction:", ":", (PRIVACY,)
+        "services/totals.py", " and (known.correction, known.final_day) == mine:", ":", (PRIVACY,)
     ),
     "a correction drops a newer version's columns": Planted(
         "storage/register.py",

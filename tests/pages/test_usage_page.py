@@ -105,6 +105,16 @@ async def test_a_day_is_full_by_its_own_seats_and_the_line_steps_where_seats_wer
     await expect(section.locator(".busy .legend")).to_contain_text("none to 12")
 
 
+async def test_a_peak_in_overdraft_is_not_called_a_part_of_the_seats(browser: Browser, service: Service) -> None:
+    storm = service.report.licenses[1]
+    days = (storm.days[0].model_copy(update={"peak": 14}), *storm.days[1:])
+    crowded = storm.model_copy(update={"days": days})
+    service.report = service.report.model_copy(update={"licenses": (crowded,)})
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        await expect(page.locator(".tiles div").first).to_contain_text("14 with 5 to 12 seats")
+
+
 async def test_of_few_people_the_page_says_that_there_were_few_and_leaves_out_the_rest(shown: Page) -> None:
     license = REPORT.licenses[2]
     few = [number for number, day in enumerate(license.days) if day.users is None]
@@ -380,6 +390,16 @@ async def test_nothing_sticks_out_of_a_phone_or_a_desktop(browser: Browser, serv
     async with opened(browser, width) as (page, _):
         await visit(page, service)
         assert await page.evaluate("document.documentElement.scrollWidth") == width
+
+
+async def test_the_months_fit_on_a_phone(browser: Browser, service: Service) -> None:
+    """Nobody has to scroll to see how many starts were refused."""
+    async with opened(browser, 390) as (page, _):
+        await visit(page, service)
+        hidden = "[...document.querySelectorAll('.months .scroll')].map(each => each.scrollWidth - each.clientWidth)"
+        found = await page.evaluate(hidden)
+        assert len(found) > 1
+        assert set(found) == {0}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

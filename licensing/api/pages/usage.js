@@ -163,7 +163,7 @@ function tiles(license, report, floating) {
   ];
   const used = known.some((day) => day.sessions) || !left;
   const shown = [
-    tile("Most at once", NUMBER.format(peak), floating ? `of ${seatsOf(license)}` : ""),
+    tile("Most at once", NUMBER.format(peak), floating ? besideSeats(license, peak) : ""),
     tile("Hours used", used ? hours(total(days, "seat_seconds")) : UNKNOWN, remarks.join(", ")),
   ];
   if (floating) {
@@ -182,6 +182,12 @@ function seatsOf(license) {
   const every = license.days.map((day) => day.seats);
   const [least, most] = [Math.min(...every), Math.max(...every)];
   return least < most ? `${NUMBER.format(least)} to ${count(most, "seat")}` : count(most, "seat");
+}
+
+// A peak in overdraft is not a part of the seats.
+function besideSeats(license, peak) {
+  const inOverdraft = license.days.every((day) => peak > day.seats);
+  return `${inOverdraft ? "with" : "of"} ${seatsOf(license)}`;
 }
 
 function tile(term, value, remark = "") {

@@ -1,5 +1,6 @@
 """`licensing billing`: a month's statement for the licenses that are billed."""
 
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,6 +13,7 @@ from licensing.cli.options import month_bounds, out_option
 from licensing.cli.output import bar, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
+from licensing.rules.usage import WAIT
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group
@@ -56,7 +58,9 @@ async def billing(
             "(--billing)."
         )
     ended = ends <= utc_now()
-    gone = [line.license for line in statement.lines if line.line == "license" and line.billed_hours is None]
+    gone = dict.fromkeys(
+        line.license for line in statement.lines if line.line == "license" and line.billed_hours is None
+    )
     changes = not ended or any(not line.closed and line.billed_hours is not None for line in statement.lines)
     match format_:
         case Format.JSON:
@@ -80,8 +84,17 @@ async def billing(
             style="yellow",
         )
     if changes:
-        why = "some programs that ran then have sent nothing since" if ended else "it has not ended"
-        err.print(f"{month} is not closed: {why}, and this statement can still change.", style="yellow")
+        err.print(f"{month} is not closed: {_why(ends)}, and this statement can still change.", style="yellow")
+
+
+def _why(ends: datetime) -> str:
+    """Why a month that ends then is not closed."""
+    now = utc_now()
+    if now < ends:
+        return "it has not ended"
+    if now < ends + WAIT:
+        return f"it ended less than {WAIT // timedelta(minutes=1)} minutes ago"
+    return "some programs that ran then have sent nothing since"
 
 
 def _table(statement: Statement, *, changes: bool) -> Table:

@@ -205,9 +205,12 @@ def _last_part(key: str) -> str:
     return key.rpartition(":")[2]
 
 
-def _ended_at(key: str) -> datetime:
-    time = key.removeprefix(ENDED).rpartition(":")[0]
-    return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+def _ended_at(row: Row) -> datetime:
+    time = row.key.removeprefix(ENDED).rpartition(":")[0]
+    try:
+        return datetime.strptime(time, "%Y%m%dT%H%M%S.%fZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise RowError(row.partition, row.key, "has a key that cannot be read") from None
 
 
 # Codecs.
@@ -499,7 +502,7 @@ class Register:
     async def oldest_end(self, license_id: str, since: datetime | None = None) -> datetime | None:
         """When the oldest session that is kept (or the oldest from a moment on) ended; None where there is none."""
         row = await self._tables.first("register", license_id, *_range(ENDED, since), ())
-        return _ended_at(row.key) if row else None
+        return _ended_at(row) if row else None
 
     def denials(
         self, license_id: str, since: date | None = None, unreadable: list[RowError] | None = None

@@ -261,7 +261,10 @@ def _as_our_errors() -> Iterator[None]:
     try:
         yield
     except HttpResponseError as error:
-        raise _error(Rejected(error.status_code or 0, getattr(error, "error_code", None) or ""), 0) from None
+        if error.status_code is None:  # there is no access token, so the store was not asked
+            _log.error("the store did not answer: %s", type(error).__name__)
+            raise UnavailableError("there is no access token: sign in, as with `az login`") from None
+        raise _error(Rejected(error.status_code, getattr(error, "error_code", None) or ""), 0) from None
     except (AzureError, TimeoutError, OSError) as error:
         _log.error("the store did not answer: %s", type(error).__name__)
         raise UnavailableError("the store did not answer") from None

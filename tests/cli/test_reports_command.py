@@ -19,6 +19,7 @@ from licensing.cli.processes import free_port
 from licensing.crypto.tokens import read_report_pass
 from licensing.errors import UnavailableError
 from licensing.rules.license import Billing
+from licensing.rules.model import FormerTerms
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
 from licensing.services.reports import newest_day, oldest_day
@@ -37,6 +38,7 @@ TODAY: Final = newest_day(NOW) + timedelta(days=1)
 YESTERDAY: Final = TODAY - timedelta(days=1)
 LAST_DAY: Final = TODAY.replace(day=1) - timedelta(days=1)
 """The last day of the month that has closed last."""
+EARLIER: Final = LAST_DAY - timedelta(days=1)
 MONTH: Final = f"{LAST_DAY:%Y-%m}"
 ROOT: Final = Path(__file__).parents[2]
 
@@ -438,6 +440,48 @@ def test_minutes_of_sessions_that_are_gone_are_left_out_with_the_reason(
         assert [line["billed_hours"] for line in json.loads(said.out)["lines"]] == [None]
 
 
+def test_a_license_that_changed_its_project_is_named_once_where_its_minutes_are_gone(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    changed = at(LAST_DAY, 0)
+    before = FormerTerms(changed, "Fluidit Water", "harbour", Billing.PROJECT, 3)
+
+    async def write(tables: Tables) -> Customer:
+        made = new_customer(tables, billing=Billing.PROJECT, project="river")
+        uses = [
+            use(name, day, day + timedelta(hours=1)) for name, day in (("a", at(EARLIER, 8)), ("b", at(LAST_DAY, 8)))
+        ]
+        await made.used(uses, former=(before,))
+        await made.night(NOW)
+        row = await tables.get("register", made.license, rows.ended_key(at(EARLIER, 9), "a"))
+        assert row
+        await tables.commit("register", made.license, [delete(row.key, row.etag)])
+        return made
+
+    acme = do(write)
+
+    said = licensing("billing", "--month", MONTH, "--organization", acme.organization, "--rounding", "minute")
+
+    assert f"{MONTH} can no longer be billed by the minute for {acme.license}: " in said.err
+
+
+def test_a_month_that_has_just_ended_is_not_closed_for_a_reason_that_is_true(
+    licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acme = customer(do, use("a", at(LAST_DAY, 8), at(LAST_DAY, 9)), billing=Billing.TIME)
+    options = ("--month", MONTH, "--organization", acme.organization)
+
+    command = sys.modules["licensing.cli.billing"]  # its package has the function under this name
+
+    monkeypatch.setattr(command, "utc_now", lambda: at(LAST_DAY, 24) + timedelta(minutes=14))
+    early = licensing("billing", *options).err
+    monkeypatch.setattr(command, "utc_now", lambda: at(LAST_DAY, 24) + timedelta(minutes=15))
+    later = licensing("billing", *options).err
+
+    assert f"{MONTH} is not closed: it ended less than 15 minutes ago, " in early
+    assert "not closed" not in later
+
+
 def test_a_month_of_which_days_are_gone_is_refused_and_not_billed_nothing(licensing: Licensing, do: Do[Any]) -> None:
     customer(do, billing=Billing.TIME, valid_from=at(TODAY, 0).replace(year=2020, day=1))
     oldest = oldest_day(datetime.now(UTC))
@@ -837,6 +881,22 @@ def test_a_row_that_cannot_be_read_fails_the_retention_of_its_own_license_and_ke
     assert rows.day_key(YESTERDAY) in do(lambda tables: keys(tables, other.license))
     do(lambda tables: tables.commit("register", acme.license, [delete(key)]))
     assert licensing("maintenance", "retention").code == 0
+
+
+def test_a_row_whose_key_cannot_be_read_fails_its_own_license_with_a_sentence(
+    licensing: Licensing, do: Do[Any]
+) -> None:
+    acme = customer(do)
+    key = f"ended:{YESTERDAY}:x"
+    do(lambda tables: tables.commit("register", acme.license, [put(key, {"started_at": at(YESTERDAY, 8)})]))
+    sentence = f"the row {key} of {acme.license} has a key that cannot be read; correct it by hand."
+
+    assert refused(licensing("usage", acme.license)) == sentence
+    said = licensing("maintenance", "retention")
+
+    assert (said.code, " failed=1 " in said.out) == (1, True)
+    assert said.err.splitlines()[0] == sentence
+    do(lambda tables: tables.commit("register", acme.license, [delete(key)]))
 
 
 async def keys(tables: Tables, license_id: str) -> set[str]:

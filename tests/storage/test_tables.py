@@ -4,8 +4,11 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
 
 from licensing.cli.home import local_storage
 from licensing.cli.processes import free_port
@@ -24,6 +27,30 @@ async def lost(tables: Tables, partition: str, *writes: Write) -> tuple[Mismatch
     with pytest.raises(ConflictError) as caught:
         await tables.commit("register", partition, writes)
     return caught.value.mismatch, caught.value.index
+
+
+class NotSignedIn:
+    """The credential of an operator who is not signed in."""
+
+    async def get_token(self, *_: str, **__: Any) -> AccessToken:
+        """No token."""
+        raise ClientAuthenticationError("a long list of what was tried")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    async def __aenter__(self) -> "NotSignedIn":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+async def test_the_error_of_an_operator_who_is_not_signed_in_says_so() -> None:
+    tables = Tables.with_identity("https://nobody.table.core.windows.net", NotSignedIn())
+    with pytest.raises(UnavailableError, match="sign in, as with `az login`"):
+        await tables.get("register", new_partition(), "nothing")
+    await tables.close()
 
 
 async def test_a_missing_row_is_none(tables: Tables) -> None:

@@ -396,8 +396,11 @@ _ADDED_BY_MONTH: Final = ("sessions", "seat_seconds", "overdraft_seconds", "minu
 def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: datetime) -> DayTotals:
     """A final day after a correction; `before` and `after` are its totals from the sessions that are still there.
 
-    A day that has lost sessions to an erasure changes by the difference; its peaks and distinct counts stay.
+    A day that has lost sessions to an erasure changes by the difference; its peaks and distinct counts stay. One that
+    is as it should be stays: an interrupted correction has written it.
     """
+    if not saved.erased and _is_corrected(saved, before, after):
+        return saved
     if saved.erased or not _agree(saved, before):
         return replace(saved, **_differences(saved, before, after, ADDED), corrected_at=at)
     terms = {name: getattr(saved, name) for name in ("billing", "project", "product", "seats")}
@@ -406,12 +409,16 @@ def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: dat
 
 def corrected_month(saved: MonthTotals, before: MonthTotals, after: MonthTotals, *, whole: bool) -> MonthTotals:
     """A final month after a correction, as `corrected_day`; `whole`: it has lost no sessions. Suppressed ones stay."""
-    if saved.hosts is None:
+    if saved.hosts is None or (whole and _is_corrected(saved, before, after)):
         return saved
     new = _differences(saved, before, after, _ADDED_BY_MONTH)
     if whole and _agree(saved, before):
         new |= {name: getattr(after, name) for name in (*_DISTINCT, "peak_at")}
     return replace(saved, **new)
+
+
+def _is_corrected(saved: Totals, before: Totals, after: Totals) -> bool:
+    return _agree(saved, after) and not _agree(saved, before)
 
 
 def _agree(saved: Totals, again: Totals) -> bool:

@@ -232,6 +232,8 @@ class _View:
     def _corrected_month(self, month: str, before: MonthTotals) -> MonthTotals | None:
         """The totals to save of a final month after a correction; None if nothing changes."""
         saved, after = self.saved.months.get(month), self.month(month)
+        if saved is None and not before.sessions:
+            saved = before  # a month without use was not saved
         if saved is None or after == before:
             return None
         lost = any(totals.erased for day, totals in self.saved.days.items() if month_of(day) == month)

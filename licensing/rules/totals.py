@@ -230,7 +230,8 @@ class MonthAggregate:
     def totals(self, saved: MonthTotals | None = None) -> MonthTotals:
         """The totals of the days added so far, in place of `saved` ones.
 
-        Where a day has lost sessions, saved users, hosts and minutes stand; without them, no minutes are known.
+        Where a day has lost sessions, saved users and hosts stand. Saved minutes stand as long as the seat-seconds are
+        the same; otherwise no minutes are known.
         """
         busiest = max(self._days, key=lambda day: (day.peak, -day.day.toordinal()), default=None)
         minutes = self._minutes.totals()
@@ -249,14 +250,19 @@ class MonthAggregate:
             overdraft_minutes=minutes.overdraft,
         )
         if self.lost:
+            same = saved if saved and _seat_seconds(saved) == _seat_seconds(totals) else None
             totals = replace(
                 totals,
                 users=max(totals.users, saved.users if saved else 0),
                 hosts=max(totals.hosts or 0, (saved and saved.hosts) or 0),
-                minutes=saved.minutes if saved else None,
-                overdraft_minutes=saved.overdraft_minutes if saved else None,
+                minutes=same.minutes if same else None,
+                overdraft_minutes=same.overdraft_minutes if same else None,
             )
         return with_denials_of(saved, totals)
+
+
+def _seat_seconds(month: MonthTotals) -> tuple[int | None, int | None]:
+    return month.seat_seconds, month.overdraft_seconds
 
 
 def started_in_month(days: Iterable[DayTotals]) -> int:

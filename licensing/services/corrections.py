@@ -75,7 +75,7 @@ def _that_fit(corrections: Sequence[Correction]) -> Sequence[Correction]:
     """As many of the corrections as one transaction takes with the totals of their days; at least one."""
     days: set[date] = set()
     for count, correction in enumerate(corrections[:MOST_SESSIONS]):
-        days.update(_days_of(correction))
+        days.update(days_of(correction))
         # A correction may replace its row by another. Of each month there is one row.
         if count and 2 * (count + 1) + len(days) + len({month_of(day) for day in days}) > TOTALS_ROWS:
             return corrections[:count]
@@ -88,7 +88,7 @@ def _uses_of(correction: Correction) -> Iterator[Use]:
             yield Use.of(ended.session, ended.ended_at)
 
 
-def _days_of(correction: Correction) -> Iterator[date]:
+def days_of(correction: Correction) -> Iterator[date]:
     """The days that a session touched before its correction, or touches after it."""
     for use in _uses_of(correction):
         yield from _days(use, use.started_at)
@@ -144,7 +144,7 @@ class _View:
 
         An erasure changes no final day.
         """
-        days = {day for day in _days_of(correction) if day < self.as_of.date()}
+        days = {day for day in days_of(correction) if day < self.as_of.date()}
         if correction[1] is None:
             return {day for day in days if not self.is_final(day)}
         final = {day for day in days if self.is_final(day)}
@@ -177,7 +177,7 @@ class _View:
 
     async def commit(self, corrections: Sequence[Correction], result: Corrected) -> bool:
         """Make some corrections and save the totals that change with them; False if the view is stale then."""
-        touched = {day for correction in corrections for day in _days_of(correction) if day < self.as_of.date()}
+        touched = {day for correction in corrections for day in days_of(correction) if day < self.as_of.date()}
         months = {month_of(day) for day in touched if self._month_is_final(month_of(day))}
         erases = corrections[0][1] is None
         days_before = {day: self.day(day).totals for day in touched & self.wanted}
@@ -204,7 +204,7 @@ class _View:
         for day in touched:
             self.aggregates.pop(day, None)
         for before, after in corrections:
-            for day in _days_of((before, after)):
+            for day in days_of((before, after)):
                 self.uses[day].pop((before.value.session.id, before.value.session.started_at), None)
             if after is not None:
                 self.put(Use.of(after.session, after.ended_at))

@@ -7,14 +7,17 @@ from datetime import date, datetime
 from typing import TypeVar
 
 from licensing.errors import RowError
+from licensing.rules.billing import bounds
 from licensing.rules.totals import Pseudonym, distinct, month_of
+from licensing.rules.usage import Use
+from licensing.services.corrections import Correction, days_of
 from licensing.services.totals import (
     LicenseAggregate,
     aggregate_license,
     mark_final,
     outlives_its_sessions,
     save_totals,
-    users_in,
+    uses_in,
 )
 from licensing.storage.codec import noting
 from licensing.storage.register import Register
@@ -71,6 +74,9 @@ async def aggregate_organization(
     for month in sorted({month for aggregate in aggregates.values() for month in aggregate.users}):
         known = {each: found.users[month] for each, found in aggregates.items() if month in found.users}
         lost = any(month in found.lost for found in aggregates.values())
+        # Where a month is final, its license is not among those that were aggregated.
+        final = [each for each in license_ids if each not in known]
+        lost = lost or any([await _has_lost_sessions(register, each, month) for each in final])
         months = await register.organization_months(organization_id)
         if month in months and outlives_its_sessions(month, as_of):
             continue
@@ -98,23 +104,46 @@ async def _users(
     """How many people used any of some licenses in a month, each counted once; those of some licenses are known."""
 
     async def users_of(license_id: str) -> set[Pseudonym]:
-        return known[license_id] if license_id in known else await users_in(register, license_id, month, as_of)
+        if license_id in known:
+            return known[license_id]
+        return _users_of(await uses_in(register, license_id, month, as_of))
 
     return distinct(set().union(*await on_each(users_of, license_ids, slots)))
 
 
 async def recount_months(
-    register: Register, organization_id: str, license_ids: Collection[str], months: Iterable[str], as_of: datetime
+    register: Register, organization_id: str, corrections: Mapping[str, Collection[Correction]], as_of: datetime
 ) -> None:
-    """Count the users of saved months again after a correction; months that have lost sessions stay as they are."""
+    """Count the users of months again as they will be after corrections, by license, that are about to be made.
+
+    `corrections` has all licenses of the organization. A month stays if its number is not that of its sessions: it has
+    lost some, or an interrupted correction has counted it again.
+    """
     saved = await register.organization_months(organization_id)
-    slots = asyncio.Semaphore(1)
-    for month in sorted(saved.keys() & set(months)):
+    days = {day for of_license in corrections.values() for each in of_license for day in days_of(each)}
+    for month in sorted({month_of(day) for day in days if month_of(day) < month_of(as_of.date())}):
         if outlives_its_sessions(month, as_of):
             continue
-        if not any([await _has_lost_sessions(register, license_id, month) for license_id in license_ids]):
-            users = await _users(register, license_ids, month, as_of, slots, {})
-            await register.save_organization_month(organization_id, month, users)
+        before: set[Pseudonym] = set()
+        after: set[Pseudonym] = set()
+        for license_id, of_license in corrections.items():
+            uses = await uses_in(register, license_id, month, as_of)
+            before |= _users_of(uses)
+            after |= _users_of(_corrected(uses, of_license, month))
+        if saved.get(month, 0) == distinct(before) != distinct(after):
+            await register.save_organization_month(organization_id, month, distinct(after))
+
+
+def _users_of(uses: Iterable[Use]) -> set[Pseudonym]:
+    return {(use.pepper, use.user) for use in uses}
+
+
+def _corrected(uses: Iterable[Use], corrections: Iterable[Correction], month: str) -> list[Use]:
+    """The sessions of a month after corrections."""
+    corrected = {(before.value.session.id, before.value.session.started_at): after for before, after in corrections}
+    new = (Use.of(after.session, after.ended_at) for after in corrected.values() if after)
+    left = [use for use in uses if (use.session_id, use.started_at) not in corrected]
+    return left + [use for use in new if use.touches(*bounds(month), use.until(use.started_at))]
 
 
 async def _has_lost_sessions(register: Register, license_id: str, month: str) -> bool:

@@ -288,19 +288,22 @@ class Privacy(OptOut):
         """Correct a person's sessions, or one of them, as `change` says for the ended sessions of a license."""
         corrected = running = 0
         months: set[str] = set()
-        person = self._pseudonyms(query)
+        person, corrections = self._pseudonyms(query), dict[str, list[Correction]]()
         license_ids = await self._searchable_licenses(query.organization_id, progress)
-        for done, license_id in enumerate(license_ids, len(license_ids)):
-            progress(done, 2 * len(license_ids))
+        for license_id in license_ids:
             active = await self._active_of(license_id, person)
             running += sum(session_id in (None, each.id) for each in active)
             rows = await self._ended_of(license_id, person)
-            corrections = await change(license_id, [row for row in rows if session_id in (None, row.value.session.id)])
-            if corrections:
-                done_now = await correct_sessions(self.register, license_id, corrections, self.clock())
+            found = [row for row in rows if session_id in (None, row.value.session.id)]
+            corrections[license_id] = await change(license_id, found)
+        # First, since who repeats a move that was interrupted finds no session to move any more.
+        await recount_months(self.register, query.organization_id, corrections, self.clock())
+        for done, (license_id, of_license) in enumerate(corrections.items(), len(license_ids)):
+            progress(done, 2 * len(license_ids))
+            if of_license:
+                done_now = await correct_sessions(self.register, license_id, of_license, self.clock())
                 corrected += done_now.sessions
                 months |= done_now.months
-        await recount_months(self.register, query.organization_id, license_ids, months, self.clock())
         return Rectified(corrected, running, tuple(sorted(months)))
 
 

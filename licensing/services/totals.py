@@ -18,6 +18,7 @@ from datetime import date, datetime
 from typing import Final
 
 from licensing.errors import ConflictError
+from licensing.rules.billing import bounds
 from licensing.rules.model import EndReason, LicenseState, ended_session
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
@@ -161,15 +162,12 @@ async def uses_between(
     return uses + [use for use in present.uses if use.started_at < until]
 
 
-async def users_in(register: Register, license_id: str, month: str, as_of: datetime) -> set[Pseudonym]:
-    """The distinct pseudonyms of a month's users on one license."""
-    first = date.fromisoformat(f"{month}-01")
+async def uses_in(register: Register, license_id: str, month: str, as_of: datetime) -> list[Use]:
+    """The sessions of one license in a month."""
+    begin, end = bounds(month)
     present = await open_sessions(register, license_id, as_of)
-    users: set[Pseudonym] = set()
-    async for day in days_back(register, license_id, first, as_of, present):
-        if month_of(day.totals.day) == month:
-            users |= day.users
-    return users
+    uses = await uses_between(register, license_id, begin, end, as_of, present)
+    return [use for use in uses if use.touches(begin, end, as_of)]
 
 
 @dataclass(slots=True)

@@ -2,17 +2,20 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from licensing.errors import UnavailableError
-from licensing.rules.license import Kind
+from licensing.rules.billing import Rounding
+from licensing.rules.license import Billing, Kind
 from licensing.rules.requests import End
 from licensing.services.privacy import Privacy
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write
-from tests.factories import new_license_id
+from tests.factories import new_license_id, user_hash
 from tests.office import HOUR, Office
 
 DAY = timedelta(days=1)
@@ -75,3 +78,73 @@ async def test_a_correction_into_a_month_without_use_gives_it_totals(tables: Tab
     await office.privacy.correct_end(office.wanted("ann"), anns, datetime(2026, 4, 1, 0, 5, tzinfo=UTC))
     april = await office.month(license_id, "2026-04")
     assert (april["users"], april["sessions"], april["seat_seconds"][0], april["minutes"]) == (1, 1, 300, 5)
+
+
+# A silent program holds a month open.
+
+SEPTEMBER = datetime(2026, 9, 1, 8, tzinfo=UTC)
+OCTOBER = datetime(2026, 10, 5, 8, tzinfo=UTC)
+LONG: dict[str, Any] = {"billing": Billing.TIME, "lease_seconds": 60 * 86400}
+
+
+async def test_after_an_erasure_a_silent_programs_month_is_not_billed_by_the_minute(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.begin(license_id, "cem", **LONG)  # falls silent
+    await office.use(license_id, "ann", 2, **LONG)
+    await office.use(license_id, "ben", 6, **LONG)
+    office.clock.now = OCTOBER
+    await office.privacy.erase(office.wanted("ben"))
+    office.clock.now = SEPTEMBER + 61 * DAY
+    await office.night()  # it has lapsed, and ended at its start
+    (exact,) = (await office.statement("2026-09")).lines
+    assert exact.billed_hours == Decimal("8.0000")
+    (line,) = (await office.statement("2026-09", Rounding.MINUTE)).lines
+    assert (line.billed_hours, line.closed) == (None, False), "the minutes of the erased one are not known"
+
+
+# An organization's month.
+
+
+async def test_an_erasure_on_a_final_license_leaves_the_organizations_month_that_another_holds_open(
+    tables: Tables,
+) -> None:
+    office, final = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.begin(new_license_id(), "cem", **LONG)
+    await office.use(final, "ben")
+    office.clock.now = OCTOBER
+    await office.night()
+    await office.privacy.erase(office.wanted("ben"))
+    office.clock.now += DAY
+    await office.night()
+    assert await office.people("2026-09") == 2
+
+
+async def test_a_correction_leaves_people_whose_rows_are_deleted_in_the_organizations_month(tables: Tables) -> None:
+    office, license_id, bound = Office(tables), new_license_id(), new_license_id()
+    office.clock.now = SEPTEMBER
+    anns = await office.use(license_id, "ann")
+    await office.use(bound, "ben", kind=Kind.NAMED_USER)
+    office.clock.now = OCTOBER
+    await office.night()
+    await office.privacy.opt_out(bound, erase=True)
+    await office.privacy.correct_end(office.wanted("ann"), anns, SEPTEMBER + HOUR / 2)
+    assert await office.people("2026-09") == 2
+
+
+@pytest.mark.parametrize("table", ["register", "directory"])
+async def test_a_move_that_is_interrupted_and_repeated_counts_the_organizations_people_again(
+    tables: Tables, table: Table
+) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.use(license_id, "ann")
+    await office.use(license_id, "anne")
+    office.clock.now = OCTOBER
+    await office.night()
+    assert await office.people("2026-09") == 2
+    with pytest.raises(UnavailableError):
+        await interrupted(office, table, 0).move(office.wanted("anne"), user_hash("ann"))
+    await office.privacy.move(office.wanted("anne"), user_hash("ann"))
+    assert await office.people("2026-09") == 1

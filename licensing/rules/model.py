@@ -117,12 +117,22 @@ class FormerTerms:
         return self == FormerTerms.of(terms, self.until)
 
 
+def _most_former(former: tuple[FormerTerms, ...]) -> tuple[FormerTerms, ...]:
+    """At most `MOST_FORMER_TERMS`. Those that held at no month's end go first, since closed months need the others."""
+    if len(former) <= MOST_FORMER_TERMS:
+        return former
+    ends = [(each.until.year, each.until.month) for each in former]
+    within_month = (place for place in range(1, len(former)) if ends[place - 1] == ends[place])
+    gone = next(within_month, 0)
+    return former[:gone] + former[gone + 1 :]
+
+
 @dataclass(frozen=True, slots=True)
 class LicenseState:
     """The row that every change of a license's seats goes through. `in_use` counts the seats held.
 
-    `since` is when the license was used first (None: by the first edition), `former` what held before its present
-    terms, the oldest first.
+    `since` is when the license was used first. The first edition did not note it (None): the next renewal notes the
+    beginning of the file before. `former` is what held before its present terms, the oldest first.
     """
 
     terms: Terms
@@ -136,7 +146,8 @@ class LicenseState:
         """The state under other terms, which hold from now on."""
         former = FormerTerms.of(self.terms, now)
         changed = () if former.bills_as(terms) else (former,)
-        return replace(self, terms=terms, former=(*self.former, *changed)[-MOST_FORMER_TERMS:])
+        since = self.since or self.terms.valid_from
+        return replace(self, terms=terms, since=since, former=_most_former((*self.former, *changed)))
 
     def terms_before(self, instant: datetime) -> Terms | FormerTerms:
         """The terms that held right before an instant, as far as reports and bills need them."""

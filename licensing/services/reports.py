@@ -269,7 +269,8 @@ class Reports:
             state = await self.register.state(license_id)
             if state is None:
                 continue
-            present = await open_sessions(self.register, license_id, as_of)
+            # Nothing is closed that a heartbeat of a lapsed session could change.
+            present = await open_sessions(self.register, license_id, as_of, lapsed_may_go_on=True)
             totals = await license_totals(self.register, license_id, state.value, begin.date(), as_of, present)
             days = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
             parts = _billed_parts(state.value, days, min(end, as_of))
@@ -303,8 +304,10 @@ class Reports:
     ) -> dict[tuple[Billing, str], Minutes]:
         """The minutes of a license in a month, by billing and project; without those that are no longer known."""
         saved = totals.months.get(month)
-        if len(parts) == 1 and saved and saved.minutes is not None and saved.overdraft_minutes is not None:
-            return dict.fromkeys(parts, Minutes(saved.minutes, saved.overdraft_minutes))
+        used = [part for part, days in parts.items() if any(day.sessions for day in days)]
+        if len(used) <= 1 and saved and saved.minutes is not None and saved.overdraft_minutes is not None:
+            of_month = Minutes(saved.minutes, saved.overdraft_minutes)
+            return dict.fromkeys(parts, Minutes(0, 0)) | dict.fromkeys(used, of_month)
         uses = await uses_between(self.register, license_id, *bounds(month), as_of, present)
         if not agree(uses, [day for days in parts.values() for day in days], month, as_of):
             return {}
@@ -318,13 +321,14 @@ Parts = dict[tuple[Billing, str], list[DayTotals]]
 def _billed_parts(state: LicenseState, days: Iterable[DayTotals], end: datetime) -> Parts:
     """A month's days by the billing and the project that they had; also, without days, those at the month's end.
 
-    The first edition's days have none: theirs are the present ones. It did not note the first use of a license either:
-    then the beginning of its newest file stands for it.
+    The first edition's days have none: theirs are the oldest that are known. It did not note the first use of a license
+    either: then the beginning of the oldest file that is known stands for it.
     """
     parts: Parts = {}
     for day in days:
-        billing = state.terms.billing if day.billing is None else Billing(day.billing)
-        project = state.terms.project if day.project is None else day.project
+        held = state.terms_before(midnight(day.day) + DAY)
+        billing = held.billing if day.billing is None else Billing(day.billing)
+        project = held.project if day.project is None else day.project
         parts.setdefault((billing, project), []).append(day)
     if (state.since or state.terms.valid_from) < end:
         last = state.terms_before(end)

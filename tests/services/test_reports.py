@@ -90,7 +90,7 @@ async def test_days_that_become_final_while_a_statement_is_drawn_up_are_billed_o
     [
         pytest.param(5, 3600, False, id="it still runs"),
         pytest.param(14, 58 * 60, False, id="a refused start may still turn out to have waited"),
-        pytest.param(16, 58 * 60, True, id="it has lapsed"),
+        pytest.param(16, 58 * 60, False, id="it has lapsed, and a heartbeat may still revive it"),
     ],
 )
 async def test_a_month_is_closed_when_nothing_that_is_still_to_come_can_change_it(

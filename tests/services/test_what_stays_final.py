@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from licensing.errors import UnavailableError
-from licensing.rules.billing import Rounding
+from licensing.rules.billing import Rounding, to_csv
 from licensing.rules.license import Billing, Kind
 from licensing.rules.requests import End
 from licensing.services.privacy import Privacy
+from licensing.storage import register as rows
+from licensing.storage.heartbeats import Heartbeat
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
-from licensing.storage.tables import Table, Tables, Write
+from licensing.storage.tables import Table, Tables, Write, put
 from tests.factories import new_license_id, user_hash
 from tests.office import HOUR, Office
 
@@ -148,3 +150,72 @@ async def test_a_move_that_is_interrupted_and_repeated_counts_the_organizations_
         await interrupted(office, table, 0).move(office.wanted("anne"), user_hash("ann"))
     await office.privacy.move(office.wanted("anne"), user_hash("ann"))
     assert await office.people("2026-09") == 1
+
+
+# A closed statement.
+
+BETA: dict[str, Any] = {"billing": Billing.PROJECT, "project": "Beta"}
+
+
+async def test_a_statement_is_not_closed_while_a_lapsed_session_can_be_revived(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = datetime(2026, 9, 30, 23, 40, tzinfo=UTC)
+    silent = await office.begin(license_id, "ann", billing=Billing.TIME)
+    office.clock.now = datetime(2026, 10, 1, 0, 20, tzinfo=UTC)
+    assert not (await office.statement("2026-09")).closed
+    await office.ledger.heartbeat(license_id, Heartbeat(silent, office.clock.now, office.clock.now + HOUR))
+    assert (await office.statement("2026-09")).lines[0].seat_seconds == 20 * 60
+    office.clock.now += DAY
+    await office.night()
+    assert (await office.statement("2026-09")).closed
+
+
+async def test_a_closed_statement_stays_over_sixty_renewals(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.use(license_id, "ann", **BETA)
+    office.clock.now = OCTOBER
+    await office.night()
+    before = [to_csv(await office.statement("2026-09", rounding)) for rounding in Rounding]
+    for number in range(60):
+        changes = {**BETA, "project": f"P{number}", "serial": number + 2}
+        await office.use(license_id, "ann", 0, **changes)
+    assert [to_csv(await office.statement("2026-09", rounding)) for rounding in Rounding] == before
+
+
+async def test_a_closed_statement_by_the_minute_stays_after_an_erasure_though_the_project_changed_unused(
+    tables: Tables,
+) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.use(license_id, "ann", kind=Kind.NAMED_USER, **BETA)
+    await office.use(license_id, "ben", kind=Kind.NAMED_USER, **BETA)
+    office.clock.now += 10 * DAY
+    await office.privacy.opt_out(license_id, erase=False)
+    await office.use(license_id, "ann", kind=Kind.NAMED_USER, serial=2, billing=Billing.PROJECT, project="Delta")
+    office.clock.now = OCTOBER
+    await office.night()
+    before = to_csv(await office.statement("2026-09", Rounding.MINUTE))
+    assert ",Beta,project,minute,1,2,7200,0,2.0000," in before
+    assert ",Delta,project,minute,0,0,0,0,0.0000," in before
+    await office.privacy.erase(office.wanted("ben"))
+    assert to_csv(await office.statement("2026-09", Rounding.MINUTE)) == before
+
+
+async def test_closed_statements_of_the_first_edition_stay_when_the_license_is_renewed(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    await office.use(license_id, "ann", **BETA)
+    office.clock.now = OCTOBER
+    await office.night()
+    later = ("billing", "project", "product", "seats", "carried", "hour_users")
+    for key, unknown in ((rows.STATE, ("since", "former")), (rows.day_key(SEPTEMBER.date()), later)):
+        row = await office.tables.get("register", license_id, key)
+        assert row
+        kept = {name: value for name, value in row.content.items() if name.partition("@")[0] not in unknown}
+        await office.tables.commit("register", license_id, [put(key, kept)])
+    office = Office(tables, office.clock, office.organization)
+    before = [to_csv(await office.statement(month)) for month in ("2026-08", "2026-09")]
+    assert all(",Beta," in each for each in before)
+    await office.use(license_id, "ann", serial=2, billing=Billing.PROJECT, project="Delta", valid_from=OCTOBER)
+    assert [to_csv(await office.statement(month)) for month in ("2026-08", "2026-09")] == before

@@ -317,6 +317,7 @@ async def dump(tables: Tables, *, versions: bool = False) -> Dump:
         async for row in tables.rows(table, first=""):
             columns = values_of(row)
             columns.pop("commit", None)
+            columns.pop("correction", None)
             if versions and row.key != rows.STATE:
                 columns["etag"] = row.etag
             found[row.partition, row.key] = columns

@@ -27,7 +27,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -41,7 +41,7 @@ from licensing.services.audit import delete_old_entries
 from licensing.services.organization_totals import aggregate_organization, on_each
 from licensing.services.progress import Progress, no_progress
 from licensing.services.sweep import log_unreadable, sweep_license
-from licensing.services.totals import LicenseAggregate, outlives_its_sessions, saved_final_day
+from licensing.services.totals import LicenseAggregate, outlives_its_sessions, reduce_months, saved_final_day
 from licensing.storage.codec import noting
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register, RowKind
@@ -245,15 +245,18 @@ class _Run:
 
     async def _reduce(self, license_id: str, aggregate: LicenseAggregate) -> None:
         """Reduce the months that outlive their sessions (or count them), before the first session of one is deleted."""
-        months = {month.month: month async for month in self.register.months(license_id)}
         if self.dry_run:
+            months = {month.month: month async for month in self.register.months(license_id)}
             months |= {each.month: each for each in aggregate.totals if isinstance(each, MonthTotals)}
-        for month in months.values():
-            reduced = suppress(month, self.small_group)
-            if outlives_its_sessions(month.month, self.as_of) and reduced != month:
-                self.reduced.add((license_id, month.month))
-                if not self.dry_run:
-                    await self.register.replace_month(license_id, reduced)
+            reduced = self._reduced(months.values())
+        else:
+            reduced = await reduce_months(self.register, license_id, self._reduced)
+        self.reduced.update((license_id, month.month) for month in reduced)
+
+    def _reduced(self, months: Iterable[MonthTotals]) -> list[MonthTotals]:
+        """What is kept from now on of those months of which less is kept."""
+        old = [month for month in months if outlives_its_sessions(month.month, self.as_of)]
+        return [less for month in old if (less := suppress(month, self.small_group)) != month]
 
     def _count(self, deleted: int) -> None:
         # No await between reading and writing: other licenses count here at the same time.

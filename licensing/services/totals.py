@@ -11,7 +11,7 @@ Final days count as they were saved, others as their sessions tell.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -296,6 +296,22 @@ async def invalidate_run(register: Register, license_id: str) -> None:
         with suppress(ConflictError):  # a start or an end has changed the license state
             await register.correct(license_id, known)
             return
+
+
+async def reduce_months(
+    register: Register, license_id: str, reduced: Callable[[Iterable[MonthTotals]], list[MonthTotals]]
+) -> list[MonthTotals]:
+    """Keep less of some months, as `reduced` says; returns these. Corrections that have read more of them start again.
+
+    Nothing is done where there is no such license.
+    """
+    while (known := await register.totals_state(license_id)) is not None:
+        months = reduced([month async for month in register.months(license_id)])
+        with suppress(ConflictError):  # a start, an end or a correction has changed the license state
+            for start in range(0, len(months), TOTALS_ROWS):
+                known = await register.correct(license_id, known, (), months[start : start + TOTALS_ROWS])
+            return months
+    return []
 
 
 async def _save(

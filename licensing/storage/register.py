@@ -629,10 +629,6 @@ class Register:
         """The totals of all of a license's months."""
         return self._decoded(MONTHS, license_id, MONTH)
 
-    async def replace_month(self, license_id: str, totals: MonthTotals) -> None:
-        """Write the totals of a month in place of those that are kept."""
-        await self._tables.commit("register", license_id, [_totals_write(totals)])
-
     async def save_totals(
         self,
         license_id: str,

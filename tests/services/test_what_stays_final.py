@@ -1,6 +1,6 @@
 """A final total stays through interrupted corrections, silent programs, renewals, and erasures on other licenses."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,6 +12,7 @@ from licensing.rules.billing import Rounding, to_csv
 from licensing.rules.license import Billing, Kind
 from licensing.rules.requests import End
 from licensing.services.privacy import Privacy
+from licensing.services.retention import run_retention
 from licensing.storage import register as rows
 from licensing.storage.heartbeats import Heartbeat
 from licensing.storage.ledger import Ledger
@@ -219,3 +220,59 @@ async def test_closed_statements_of_the_first_edition_stay_when_the_license_is_r
     assert all(",Beta," in each for each in before)
     await office.use(license_id, "ann", serial=2, billing=Billing.PROJECT, project="Delta", valid_from=OCTOBER)
     assert [to_csv(await office.statement(month)) for month in ("2026-08", "2026-09")] == before
+
+
+# Months that outlive their sessions.
+
+
+class BeforeSeptember(Tables):
+    """A real store in which something happens right before September's totals are written for the first time."""
+
+    def __init__(self, tables: Tables, happens: Callable[[], Awaitable[object]]) -> None:
+        super().__init__(tables._service, tables._pipeline)
+        self.happens: Callable[[], Awaitable[object]] | None = happens
+
+    async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
+        happens = self.happens
+        if table == "register" and happens and any(write.key == rows.month_key("2026-09") for write in writes):
+            self.happens = None
+            await happens()
+        return await super().commit(table, partition, writes)
+
+
+async def a_year_later(tables: Tables, people: int) -> tuple[Office, str, str]:
+    """An office whose next night reduces September, a license, and a session of that month that is still kept."""
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = SEPTEMBER
+    for number in range(people):
+        await office.use(license_id, f"user-{number}", **LONG)
+    office.clock.now = SEPTEMBER + 20 * DAY
+    last = await office.use(license_id, "user-0", **LONG)
+    office.clock.now = OCTOBER
+    await office.night()
+    office.clock.now = SEPTEMBER.replace(year=2027) - 9 * DAY
+    await office.begin(license_id, "user-0", **LONG)  # falls silent: no later day is final
+    office.clock.now += DAY
+    await office.night()
+    office.clock.now += 8 * DAY
+    return office, license_id, last
+
+
+async def test_a_correction_does_not_bring_back_a_month_that_is_reduced_at_the_same_time(tables: Tables) -> None:
+    office, license_id, last = await a_year_later(tables, 2)
+    register = Register(BeforeSeptember(office.tables, office.night))
+    privacy = Privacy(register, Ledger(register, office.clock), office.peppers, office.clock)
+    assert "peak_at" in await office.month(license_id, "2026-09")
+    to = SEPTEMBER + 20 * DAY + HOUR / 2
+    assert (await privacy.correct_end(office.wanted("user-0"), last, to)).corrected == 1
+    assert await office.month(license_id, "2026-09") == {"users": 2}
+
+
+async def test_a_month_that_is_reduced_keeps_a_correction_at_the_same_time(tables: Tables) -> None:
+    office, license_id, last = await a_year_later(tables, 3)
+    to = SEPTEMBER + 20 * DAY + HOUR / 2
+    correct = office.privacy.correct_end
+    register = Register(BeforeSeptember(office.tables, lambda: correct(office.wanted("user-0"), last, to)))
+    await run_retention(register, Ledger(register, office.clock), office.clock(), 3)
+    month = await office.month(license_id, "2026-09")
+    assert (month["seat_seconds"][0], "peak_at" in month) == (3 * 3600 + 1800, False)

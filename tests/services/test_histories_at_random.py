@@ -21,7 +21,7 @@ import pytest
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.billing import Rounding
 from licensing.rules.license import Billing, Sharing
-from licensing.rules.model import Person, Terms
+from licensing.rules.model import EndedSession, Person, Terms
 from licensing.rules.requests import End, Granted, Start
 from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Use, midnight
@@ -30,7 +30,7 @@ from licensing.services.reports import Reports
 from licensing.services.retention import run_retention
 from licensing.storage.heartbeats import Heartbeat
 from licensing.storage.ledger import Ledger
-from licensing.storage.register import Register
+from licensing.storage.register import Pseudonyms, Register
 from licensing.storage.tables import Tables
 from tests.factories import Clock, new_id, new_license_id, new_session_id, terms, user_hash
 from tests.reference import ReferenceTotals
@@ -45,7 +45,7 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 PEOPLE = ("ann", "ben", "cem")
 PEPPERS = Peppers({"p": bytes(range(32))})
 ADDED = ("seat_seconds", "sessions", "overdraft_seconds")
-CHANGES = ("night", "correct", "correct", "correct", "move", "erase", "past")
+CHANGES = ("night", "correct", "correct", "correct", "move", "erase", "past", "renew")
 WHAT = ("start", "end", "end", "wait", "heartbeat", *CHANGES)
 
 
@@ -93,7 +93,9 @@ class History:
         long = int(self.lease.total_seconds())
         return terms(
             organization_id=self.organization,
-            seats=20,
+            serial=self.serial,
+            seats=20 + self.serial % 3,
+            product=f"Fluidit Water {self.serial}",
             sharing=self.sharing,
             billing=Billing.TIME,
             lease_seconds=long,
@@ -101,6 +103,7 @@ class History:
 
     lease: timedelta = 3 * DAY
     erased: bool = False
+    serial: int = 1
 
     def person(self, name: str) -> PersonQuery:
         return PersonQuery(self.organization, user_hash(name))
@@ -111,21 +114,7 @@ class History:
 
     async def step(self) -> None:
         """Something happens, or nothing where it cannot; what can change final totals is checked."""
-        names = (
-            "start",
-            "start",
-            "end",
-            "end",
-            "wait",
-            "heartbeat",
-            "night",
-            "night",
-            "correct",
-            "move",
-            "erase",
-            "past",
-        )
-        name = self.chance.choice(names)
+        name = self.chance.choice(WHAT)
         self.log.append(f"{self.clock.now:%d %H:%M} {name}")
         self.taken = timedelta()
         await getattr(self, f"do_{name}")()
@@ -178,11 +167,27 @@ class History:
             return
         run = self.chance.choice(ended)
         assert run.ended
-        to = self.minute(run.began, run.ended)
-        self.taken = run.ended - to
+        # Up to the end of its lease it may have run longer.
+        leases = {use.session.id: use.session.expires_at for use in await self.ends()}
+        latest = run.ended if self.chance.random() < 0.5 else min(self.clock.now, max(run.ended, leases[run.id]))
+        to = self.minute(run.began, latest)
+        self.taken = max(timedelta(), run.ended - to)
         done = await self.privacy.correct_end(self.person(run.user), run.id, to)
         assert done.corrected == 1
         run.ended = to
+
+    async def ends(self) -> list[EndedSession]:
+        """The sessions that have ended and are kept."""
+        found = [self.privacy.register.find_ended(self.license_id, person) for person in self.everybody()]
+        return [row.value for each in found async for row in each]
+
+    def everybody(self) -> list[Pseudonyms]:
+        """The pseudonyms of all people."""
+        return [Pseudonyms(PEPPERS.pseudonym("p", self.organization, "user", user_hash(name))) for name in PEOPLE]
+
+    async def do_renew(self) -> None:
+        """The next start brings a renewed license file, with other seats and another product."""
+        self.serial += 1
 
     async def do_move(self) -> None:
         wrong, right = self.chance.sample(PEOPLE, 2)

@@ -99,7 +99,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FormerTerms:
-    """What reports and bills need of terms that held before an instant (UTC)."""
+    """What reports and bills need of terms that held before a day, `until` its beginning (UTC).
+
+    On the day itself both they and their successors were in force: the time of the first start in between is not kept.
+    """
 
     until: datetime
     product: str
@@ -131,8 +134,9 @@ def _most_former(former: tuple[FormerTerms, ...]) -> tuple[FormerTerms, ...]:
 class LicenseState:
     """The row that every change of a license's seats goes through. `in_use` counts the seats held.
 
-    `since` is when the license was used first. The first edition did not note it (None): the next renewal notes the
-    beginning of the file before. `former` is what held before its present terms, the oldest first.
+    `since` is the beginning of the day on which the license was used first. The first edition did not note it (None):
+    the next renewal notes the beginning of the file before. `former` is what held before its present terms, the oldest
+    first.
     """
 
     terms: Terms
@@ -142,9 +146,9 @@ class LicenseState:
     since: datetime | None = None
     former: tuple[FormerTerms, ...] = ()
 
-    def under(self, terms: Terms, now: datetime) -> "LicenseState":
-        """The state under other terms, which hold from now on."""
-        former = FormerTerms.of(self.terms, now)
+    def under(self, terms: Terms, today: datetime) -> "LicenseState":
+        """The state under other terms, which hold from today on; `today` is the beginning of the day."""
+        former = FormerTerms.of(self.terms, today)
         changed = () if former.bills_as(terms) else (former,)
         since = self.since or self.terms.valid_from
         return replace(self, terms=terms, since=since, former=_most_former((*self.former, *changed)))
@@ -156,7 +160,7 @@ class LicenseState:
     def most_seats(self, begin: datetime, end: datetime) -> int:
         """The most seats that there were in `begin` ≤ t < `end`."""
         seats = self.terms_before(end).seats
-        return max([seats, *(former.seats for former in self.former if begin < former.until < end)])
+        return max([seats, *(former.seats for former in self.former if begin <= former.until < end)])
 
     @property
     def suspended(self) -> bool:

@@ -41,6 +41,7 @@ from licensing.rules.model import (
     holder_of,
 )
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request, Start
+from licensing.rules.usage import midnight
 
 RETRY_SECONDS: Final = (10, 60)
 """A refused start may ask again when the next session can lapse, but not sooner or later than this."""
@@ -233,9 +234,11 @@ def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request], 
     if not brought or (known and known.suspended):
         return known
     newest = max(brought, key=lambda terms: terms.serial)
+    # Only the day: on a license for one person, the time would tell for good when that person began to work.
+    today = midnight(now.date())
     if known is None:
-        return LicenseState(newest, since=now)
-    return known.under(newest, now) if newest.serial > known.terms.serial else known
+        return LicenseState(newest, since=today)
+    return known.under(newest, today) if newest.serial > known.terms.serial else known
 
 
 class _Planner:

@@ -1,7 +1,7 @@
 """Who holds a seat, decided by `decide` over rows in memory."""
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -152,6 +152,20 @@ def test_a_burst_on_a_license_that_nobody_used_yet_reads_its_state_alone(registe
 
 
 # Serials and status.
+
+
+def test_a_state_notes_days_and_no_time_of_a_start(register: MemoryRegister) -> None:
+    granted(register.one(start("1"), at=NOON))
+    granted(register.one(start("2", under=terms(serial=2, seats=3)), at=NOON + timedelta(days=1)))
+    granted(register.one(start("3", under=terms(serial=3, seats=4)), at=NOON + timedelta(days=1, hours=2)))
+    assert register.state is not None
+    state = register.state.value
+    first, second = datetime(2026, 11, 2, tzinfo=UTC), datetime(2026, 11, 3, tzinfo=UTC)
+    assert state.since == first
+    assert [former.until for former in state.former] == [second, second]
+    assert [state.terms_before(day).seats for day in (first, second, second + timedelta(days=1))] == [2, 2, 4]
+    assert state.most_seats(first, second) == 2
+    assert state.most_seats(second, second + timedelta(days=1)) == 4
 
 
 def test_a_newer_file_brings_its_terms(register: MemoryRegister) -> None:

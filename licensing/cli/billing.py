@@ -10,7 +10,7 @@ from typer import Option
 
 from licensing.cli.context import environment, in_event_loop, store
 from licensing.cli.options import month_bounds, out_option
-from licensing.cli.output import bar, deliver, err, fail, show, table
+from licensing.cli.output import bar, check_id, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
 from licensing.rules.report import Format
 from licensing.rules.usage import WAIT
@@ -37,6 +37,7 @@ async def billing(
     with other forms it goes to standard error.
     """
     begins, ends = month_bounds(month)
+    check_id("organization", organization_id)
     if begins > utc_now():
         fail(f"{month} has not begun: there is nothing to bill yet.")
     async with store() as (register, _):

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
-from licensing.cli.output import err, fail, no_license, out, table
+from licensing.cli.output import check_id, err, fail, no_license, out, table
 from licensing.errors import TokenError
 from licensing.rules.model import EndReason, LicenseState, Terms
 from licensing.rules.requests import SESSION_ID, End, Ended
@@ -29,6 +29,7 @@ async def list_licenses(
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the licenses under which a program has ever started, and the seats that are in use now."""
+    check_id("organization", organization_id)
     async with store() as (register, ledger):
         ids = [license.license_id async for license in register.licenses(organization_id)]
         found = [

@@ -38,6 +38,12 @@ def named(noun: str, typed: str) -> str:
     return f"{noun} {typed}" if is_identifier(typed) else f"such {noun}"
 
 
+def check_id(noun: str, typed: str | None) -> None:
+    """End the command if a typed id does not have the form of one: it might be a name, and the store logs its calls."""
+    if typed is not None and not is_identifier(typed):
+        fail(f"There is no {named(noun, typed)} in the register.")
+
+
 def no_license(license_id: str, hint: str = "") -> NoReturn:
     """End the command, since the register does not know a license."""
     fail(f"There is no {named('license', license_id)} in the register.{hint and ' '}{hint}")

@@ -13,7 +13,7 @@ from typer import Argument, Option
 from licensing.api.pages.usage import usage_report
 from licensing.cli.context import environment, home, in_event_loop, store
 from licensing.cli.options import out_option, wrong_usage
-from licensing.cli.output import bar, count, deliver, err, fail, show, table
+from licensing.cli.output import bar, check_id, count, deliver, err, fail, show, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
 from licensing.rules.report import Format, LicenseUsage, to_csv, to_json
 from licensing.services.reports import Reports, newest_day, oldest_day, span
@@ -76,7 +76,7 @@ def usage(
 def _link(organization_id: str, days: int, zone: ZoneInfo, out_file: Path | None) -> None:
     issuer = home().issuer()
     now = datetime.now(UTC)
-    with wrong_usage(f"{organization_id} is not the id of a customer"):
+    with wrong_usage("`link` takes the id of a customer"):
         report_pass = ReportPass(
             issuer=issuer.name,
             organization_id=organization_id,
@@ -102,6 +102,8 @@ async def _report(
     format_: ReportFormat,
     out_file: Path | None,
 ) -> None:
+    check_id("license", license_id)
+    check_id("organization", organization_id)
     report = None
     async with store() as (register, _):
         if license_id is not None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import unquote
 
 import pytest
 
@@ -146,6 +147,34 @@ def test_what_is_not_known_is_refused_before_the_audit_hears_of_it(
     assert (said.code, said.out) == (code, "")
     assert do(audited_subjects) == before
     assert ("There is no license acme-1 in the register." in said.err) is ("acme-1" in words and NAME not in words)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("usage", NAME), 1),
+        (("usage", "--organization", NAME), 1),
+        (("usage", "link", NAME), 2),
+        (("billing", "--month", "2026-10", "--organization", NAME), 1),
+        (("license", "list", "--organization", NAME), 1),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_a_name_in_place_of_an_id_reaches_no_store_and_no_message(
+    made: Path,
+    licensing: Licensing,
+    azurite: str,
+    azurite_log: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    code: int,
+) -> None:
+    monkeypatch.setenv("LICENSING_STORAGE", azurite)
+    said = licensing(*words)
+    assert (said.code, said.out) == (code, "")
+    assert NAME.lower() not in said.err.lower()
+    log = unquote(azurite_log.read_text(encoding="utf-8", errors="replace"))
+    assert NAME.lower() not in log.lower()
 
 
 def calls(name: str) -> set[str]:

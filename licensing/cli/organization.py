@@ -74,6 +74,7 @@ def _say_what_is_left(organization_id: str) -> None:
     err.print("What is left of it:")
     err.print("- in the audit, entries that name it and its licenses: each for two years")
     err.print("- in the logs, the keys of its rows: for LICENSING_LOG_DAYS, by default 90 days")
+    err.print("- statements, reports and exports of it that were kept: delete them by hand")
     here = home()
     if not here.initialized:
         err.print("- in the vendor's home, its name, its salt and its licenses: delete its entries there by hand")

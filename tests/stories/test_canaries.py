@@ -4,20 +4,31 @@ The same run plants a control in every place that is looked through: what finds 
 """
 
 import asyncio
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from base64 import b64decode
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import aiohttp
 import pytest
 
 from licensing.cli.home import CustomerRecord, Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
+from licensing.crypto.pseudonyms import Peppers
+from licensing.rules.license import Billing
+from licensing.rules.model import Terms
+from licensing.rules.requests import End, Start
+from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 from licensing.storage.tables import Tables, put
 from tests import factories
 from tests.processes import end, heartbeat, serving, start
@@ -25,8 +36,11 @@ from tests.processes import end, heartbeat, serving, start
 USER = "canary-user-ada-lovelace"
 RIGHT = "canary-user-ada-king"
 HOST = "canary-host-analytical-engine.example"
+TYPED = "Canary Ada Byron"
+"""A name that is typed where a command asks for an id or a time."""
 ADDRESS = "203.0.113.77"
 CONTROL = "control-that-was-planted-on-purpose"
+LONG_AGO = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) - timedelta(days=40)
 FORWARDED = {"X-Forwarded-For": f"10.0.0.1, {ADDRESS}:4711"}
 
 PS = Path("/bin/ps")
@@ -90,6 +104,8 @@ class Run:
     traces: Traces
     problems: list[str] = field(default_factory=list)
     listings: list[bytes] = field(default_factory=list)
+    past: str = ""
+    """A session that the canary had long ago."""
 
     @property
     def environment(self) -> dict[str, str]:
@@ -127,6 +143,19 @@ class Run:
             self.listings.append(listing)
             process.communicate(typed.encode(), timeout=60)
         return process.returncode
+
+    def run(self, *arguments: str, typed: str = "") -> int:
+        """Run a command that asks for no name; its exit code."""
+        with (self.folder / "commands.log").open("ab") as log:
+            command = [sys.executable, str(program(self.folder.parent, COMMAND)), *arguments]
+            return subprocess.run(
+                command, env=self.environment, input=typed.encode(), stdout=log, stderr=log, timeout=60, check=False
+            ).returncode
+
+    def file(self, name: str) -> str:
+        """Where a command writes what is looked through afterwards."""
+        (self.folder / "files").mkdir(exist_ok=True)
+        return str(self.folder / "files" / name)
 
 
 def program(folder: Path, text: str) -> Path:
@@ -216,17 +245,95 @@ def answer_the_person(run: Run, session_id: str) -> None:
     """Export, correct, erase, with the names typed or read."""
     names = f"username={USER}\nhostname={HOST}\naddress={ADDRESS}\n"
     person = ("--organization", "acme")
-    export = run.folder / "export.json"
+    export = Path(run.file("export.json"))
     read = ("--from-file", "-")
     assert run.command("privacy", "export", *person, *read, "--format", "json", "--out", str(export), typed=names) == 0
     assert session_id in export.read_text(), "the person was found"
+    text = ("--out", run.file("export.txt"))
+    assert run.command("privacy", "export", *person, *text, typed=f"{USER}\n") == 0
     assert run.command("privacy", "export", *person, typed=f"{USER}\n") == 0
+    times = ("--session", run.past, "--ended-at")
+    assert run.command("privacy", "rectify", *person, *times, f"{LONG_AGO:%Y-%m-%d}T09:30Z", typed=f"{USER}\n") == 0
+    assert run.run("privacy", "rectify", *person, *times, TYPED, typed=f"{USER}\n") == 2
     assert run.command("privacy", "rectify", *person, "--move", typed=f"{USER}\n{RIGHT}\n") == 0
     assert run.command("privacy", "rectify", *person, *read, "--move", typed=f"{names}to_username={RIGHT}\n") == 1
-    assert run.command("privacy", "erase", *person, typed=f"{RIGHT}\n") == 0
+    assert run.command("privacy", "erase", *person, "--json", typed=f"{RIGHT}\n") == 0
     assert run.command("privacy", "erase", *person, *read, typed=f"canary={USER}\n") == 2
     assert run.command("privacy", "export", "--username", CONTROL, *person, *read, typed="") == 0
     run.command("privacy", "export", "--organization", "nobody", typed=f"{USER}\n")
+
+
+async def work_long_ago(run: Run) -> None:
+    """The canary works on a day that is final now, and on one that a silent program holds open; terms change between.
+
+    Another customer, whose license has expired, has left. The product's name is the control in all reports.
+    """
+    peppers = Peppers({id: b64decode(key) for id, key in json.loads(run.home.setting("LICENSING_PEPPERS")).items()})
+    tables, clock = Tables.from_connection_string(run.storage), factories.Clock(LONG_AGO)
+    ledger = Ledger(Register(tables), clock)
+    bought = factories.terms(product=CONTROL, billing=Billing.TIME, lease_seconds=60 * factories.DAY)
+
+    async def use(license_id: str, user: str, under: Terms, hours: float = 1) -> str:
+        client = factories.user_hash(user), factories.host_hash(HOST)
+        session_id = factories.new_session_id()
+        persons = peppers.persons(under.organization_id, *client, ip_address(ADDRESS))
+        await ledger.submit(license_id, Start(session_id, under, persons))
+        if hours:
+            clock.forward(hours * 3600)
+            await ledger.submit(license_id, End(session_id))
+        return session_id
+
+    run.past = await use("past", USER, bought)
+    await use("gone", USER, replace(bought, organization_id="gone", valid_until=LONG_AGO + timedelta(days=1)))
+    clock.now = datetime.now(UTC).replace(hour=0, minute=0) - timedelta(days=2)
+    await use("past", "bob", replace(bought, serial=2, seats=5), hours=0)
+    await use("past", USER, replace(bought, serial=2, seats=5))
+    await tables.close()
+
+
+def report(run: Run) -> None:
+    """Look at all totals in every form, on the terminal and in files; delete a customer that has left."""
+    month = f"{LONG_AGO:%Y-%m}"
+    for form in ("table", "json", "csv", "html"):
+        usage = ("usage", "--organization", "acme", "--format", form)
+        assert run.run(*usage) == run.run(*usage, "--out", run.file(f"usage.{form}")) == 0
+    for form, rounding in (("table", "exact"), ("json", "minute"), ("csv", "minute")):
+        bill = ("billing", "--month", month, "--rounding", rounding, "--format", form)
+        assert run.run(*bill) == run.run(*bill, "--out", run.file(f"bill.{form}")) == 0
+    for command in (
+        ("maintenance", "retention", "--dry-run"),
+        ("maintenance", "retention", "--dry-run", "--as-of", f"{datetime.now(UTC) + timedelta(days=400):%Y-%m-%d}"),
+        ("maintenance", "sweep", "--dry-run"),
+        ("maintenance", "verify", "--json"),
+        ("license", "list", "--json"),
+        ("organization", "forget", "gone", "--dry-run"),
+    ):
+        assert run.run(*command) == 0
+    assert run.run("organization", "forget", "acme", "--dry-run") == 1
+    assert run.run("organization", "forget", "gone", typed=f"{TYPED}\n") == 1
+    assert run.run("organization", "forget", "gone", typed="gone\n") == 0
+    for mistyped in (
+        ("usage", TYPED),
+        ("usage", "--organization", TYPED),
+        ("usage", "link", TYPED),
+        ("usage", "past", "--from", TYPED),
+        ("usage", "past", "--time-zone", TYPED),
+        ("billing", "--month", TYPED),
+        ("billing", "--month", month, "--organization", TYPED),
+        ("license", "list", "--organization", TYPED),
+        ("license", "suspend", TYPED),
+        ("license", "release", TYPED, run.past),
+        ("license", "release", "past", TYPED),
+        ("privacy", "opt-out", TYPED),
+        ("privacy", "opt-in", TYPED),
+        ("privacy", "export", "--organization", TYPED, "--username", TYPED),
+        ("organization", "forget", TYPED),
+        ("maintenance", "verify", TYPED),
+        ("maintenance", "retention", "--dry-run", "--as-of", TYPED),
+        ("audit", "--month", TYPED),
+    ):
+        assert run.run(*mistyped) in (1, 2), mistyped
+    assert run.run("audit") == run.run("audit", "--json") == 0
 
 
 def documented() -> list[str]:
@@ -268,12 +375,12 @@ def type_the_documented_commands(run: Run) -> bytes:
 def collect(run: Run) -> None:
     """Read what a run has left in each place."""
     folder = run.folder
-    (folder / "export.json").unlink()  # what was exported was asked for
     run.traces.places = {
         "store": b"".join(file.read_bytes() for file in (folder / "data").rglob("*") if file.is_file()),
-        "azurite's log": (folder / "azurite.log").read_bytes(),
+        "azurite's log": unquote_to_bytes((folder / "azurite.log").read_bytes()),
         "service's log": (folder / "service.log").read_bytes(),
         "commands' output": (folder / "commands.log").read_bytes(),
+        "files": b"".join(file.read_bytes() for file in sorted((folder / "files").iterdir())),
         "problem replies": "\n".join(run.problems).encode(),
     }
     if PS.exists():
@@ -294,6 +401,7 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
     run.traces.canaries |= {
         "user": USER,
         "right user": RIGHT,
+        "typed": TYPED,
         "host": HOST,
         "address": ADDRESS,
         "user's hash": factories.user_hash(USER),
@@ -312,7 +420,10 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
             async with aiohttp.ClientSession() as http:
                 session = await use_and_abuse(run, http, served.url)
                 await look_at_the_totals(run, http, served.url)
+                await work_long_ago(run)
+                assert await asyncio.to_thread(run.run, "maintenance", "retention") == 0
                 await asyncio.to_thread(answer_the_person, run, session)
+                await asyncio.to_thread(report, run)
                 history = await asyncio.to_thread(type_the_documented_commands, run)
                 body = factories.start_body(factories.issue(home, sub="one-seat"), USER, HOST)
                 status, again = await start(http, served.url, body, **FORWARDED)
@@ -327,18 +438,23 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         run.traces.places["shell history"] = history
     stored = run.traces.places["store"]
     assert session.encode() not in stored, "it was erased"
+    for column in (b"former", b"erased_part", b"corrected_at"):
+        assert column in stored, "each kind of column was written"
     assert again["session"].encode() in stored, "what is looked through is what was stored"
     return run.traces
 
 
 def test_no_canary_is_found_anywhere(traces: Traces) -> None:
-    assert len(traces.canaries) == 15
+    assert len(traces.canaries) == 16
     assert traces.found(traces.canaries) == set()
 
 
 @pytest.mark.parametrize(
     "place",
-    ["store", "azurite's log", "service's log", "commands' output", "problem replies", "process list", "shell history"],
+    [
+        *("store", "azurite's log", "service's log", "commands' output", "files"),
+        *("problem replies", "process list", "shell history"),
+    ],
 )
 def test_a_canary_would_be_found_where_one_is_planted(traces: Traces, place: str) -> None:
     if place not in traces.places:

@@ -66,7 +66,8 @@ class ReferenceTotals:
         begin = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
         end = (begin + timedelta(days=31)).replace(day=1)
         within, beyond = self._minutes(begin, end)
-        return {"month": month, **self._between(begin, end), "minutes": within, "overdraft_minutes": beyond}
+        counts = self._between(begin, end)
+        return {"month": month, **counts, "minutes": (within, beyond) if counts["sessions"] else None}
 
     def _minutes(self, begin: datetime, end: datetime) -> tuple[int, int]:
         """Each unbroken time of a holder rounded up to minutes, within the seats and in overdraft, tick by tick."""

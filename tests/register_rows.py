@@ -10,7 +10,7 @@ from typing import Any
 
 from licensing.errors import ConflictError
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Person, Session, Terms, Versioned, holder_of
-from licensing.rules.totals import DayTotals
+from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Denial, Use
 from licensing.services.retention import _Run
 from licensing.storage import register as rows
@@ -287,6 +287,12 @@ def counts_of(day: DayTotals) -> Totals:
     return {name: value for name, value in asdict(day).items() if name not in NOT_COUNTED}
 
 
+def counts_of_month(month: MonthTotals) -> Totals:
+    """The counts of a month's totals, by name; its minutes over all projects, within the seats and beyond."""
+    parts = [(part.within, part.overdraft) for part in month.minutes or ()]
+    return {**asdict(month), "minutes": tuple(map(sum, zip(*parts, strict=True))) or None}
+
+
 async def kept_days(tables: Tables, license_id: str) -> dict[date, Totals]:
     """The counts of all days that are kept."""
     found = tables.rows("register", license_id, rows.DAY, rows.beyond(rows.DAY))
@@ -298,7 +304,7 @@ async def kept_months(tables: Tables, license_id: str) -> dict[str, Totals]:
     """The totals of all months that are kept."""
     found = tables.rows("register", license_id, rows.MONTH, rows.beyond(rows.MONTH))
     totals = [rows.MONTHS.decode(row) async for row in found]
-    return {each.month: asdict(each) for each in totals}
+    return {each.month: counts_of_month(each) for each in totals}
 
 
 async def keys(tables: Tables, license_id: str, kind: str) -> list[str]:

@@ -12,9 +12,9 @@ The rules:
   sharing the sessions that overlap on the seat, which are billed once. Each month bills its own part of a stay.
 - A month is `closed` once it has ended and no session can change its totals any more. Then a correction alone changes
   its statement: `corrected` is the day of the last one (UTC).
-- Minutes are kept with the month's totals once it is over. Where they are not (sessions were erased before, or the
-  project changed within the month), they are counted from the sessions. If these no longer agree with the daily totals,
-  a line is not closed and its hours are empty, since they would be too low.
+- Minutes are kept with the month's totals once it is over. Where they are not, since sessions were erased before, they
+  are counted from the sessions. If these no longer agree with the daily totals, a line is not closed and its hours are
+  empty, since they would be too low.
 
 Columns and their order are a contract: new ones come last. The checksum is SHA-256 over the CSV, header included:
 `sha256sum statement.csv` repeats it. The JSON of the same statement has the same checksum.

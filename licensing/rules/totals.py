@@ -17,7 +17,7 @@ and denials do not: a month counts each of them once.
 | `denials` | sessions that were refused for want of a seat |
 | `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
-| `minutes`, `overdraft_minutes` | the stays of a month, each rounded up to minutes, within the seats and beyond |
+| `minutes` | the stays of a month, each rounded up to minutes, by billing and project (`PartMinutes`) |
 
 A final day or month changes only by a correction (`corrected_day`, `corrected_month`). An erasure leaves its numbers.
 A day that is over and not yet final keeps what erased sessions gave (`erased_part`) until it is final.
@@ -76,11 +76,29 @@ class DayTotals:
 
 ADDED: Final = ("sessions", "carried", "seat_seconds", "overdraft_seconds")
 """The totals of a day that add up, to other days' and to other sessions'."""
+TERMS: Final = ("billing", "project", "product", "seats")
+"""What a day keeps of the terms that it is billed and judged by."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartMinutes:
+    """The minutes of a month's stays under one kind of billing and project: within the seats bought, and beyond.
+
+    A stay that goes on under another project is rounded up in each.
+    """
+
+    billing: str
+    project: str
+    within: int
+    overdraft: int
 
 
 @dataclass(frozen=True, slots=True)
 class MonthTotals:
-    """The totals of one UTC month, `YYYY-MM`; all but `users` is None once a small group was suppressed."""
+    """The totals of one UTC month, `YYYY-MM`; all but `users` is None once a small group was suppressed.
+
+    `minutes` is None where they are not known: the first edition did not keep them.
+    """
 
     month: str
     users: int
@@ -92,8 +110,7 @@ class MonthTotals:
     denials: int | None = None
     waits: int | None = None
     overdraft_seconds: int | None = None
-    minutes: int | None = None
-    overdraft_minutes: int | None = None
+    minutes: tuple[PartMinutes, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +221,9 @@ class MonthAggregate:
     _waited: set[str] = field(default_factory=set)
     _days: list[DayTotals] = field(default_factory=list)
     _lost: bool = False
-    _minutes: "MinuteCount" = field(default_factory=lambda: MinuteCount())
+    _minutes: defaultdict[tuple[str, str], "MinuteCount"] = field(
+        default_factory=lambda: defaultdict(lambda: MinuteCount())
+    )
 
     def add(self, day: DayAggregate) -> None:
         """Add one day.
@@ -220,7 +239,8 @@ class MonthAggregate:
         self._hosts |= day.hosts
         self._denied |= day.denied
         self._waited |= day.waited
-        self._minutes.add(totals.day, day.stays)
+        if totals.sessions:
+            self._minutes[totals.billing or "", totals.project or ""].add(totals.day, day.stays)
 
     @property
     def lost(self) -> bool:
@@ -234,7 +254,7 @@ class MonthAggregate:
         the same; otherwise no minutes are known.
         """
         busiest = max(self._days, key=lambda day: (day.peak, -day.day.toordinal()), default=None)
-        minutes = self._minutes.totals()
+        minutes = ((part, count.totals()) for part, count in sorted(self._minutes.items()))
         totals = MonthTotals(
             month=self.month,
             users=distinct(self.users),
@@ -246,8 +266,7 @@ class MonthAggregate:
             denials=len(self._denied),
             waits=len(self._waited),
             overdraft_seconds=sum(day.overdraft_seconds for day in self._days),
-            minutes=minutes.within,
-            overdraft_minutes=minutes.overdraft,
+            minutes=tuple(PartMinutes(*part, each.within, each.overdraft) for part, each in minutes),
         )
         if self.lost:
             same = saved if saved and _seat_seconds(saved) == _seat_seconds(totals) else None
@@ -256,7 +275,6 @@ class MonthAggregate:
                 users=max(totals.users, saved.users if saved else 0),
                 hosts=max(totals.hosts or 0, (saved and saved.hosts) or 0),
                 minutes=same.minutes if same else None,
-                overdraft_minutes=same.overdraft_minutes if same else None,
             )
         return with_denials_of(saved, totals)
 
@@ -396,7 +414,7 @@ def made_final(totals: DayTotals) -> DayTotals:
 
 
 _DISTINCT: Final = ("users", "hosts", "peak")
-_ADDED_BY_MONTH: Final = ("sessions", "seat_seconds", "overdraft_seconds", "minutes", "overdraft_minutes")
+_ADDED_BY_MONTH: Final = ("sessions", "seat_seconds", "overdraft_seconds")
 
 
 def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: datetime) -> DayTotals:
@@ -409,7 +427,7 @@ def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: dat
         return saved
     if saved.erased or not _agree(saved, before):
         return replace(saved, **_differences(saved, before, after, ADDED), corrected_at=at)
-    terms = {name: getattr(saved, name) for name in ("billing", "project", "product", "seats")}
+    terms = {name: getattr(saved, name) for name in TERMS}
     return replace(with_denials_of(saved, after), **terms, corrected_at=at)
 
 
@@ -420,7 +438,20 @@ def corrected_month(saved: MonthTotals, before: MonthTotals, after: MonthTotals,
     new = _differences(saved, before, after, _ADDED_BY_MONTH)
     if whole and _agree(saved, before):
         new |= {name: getattr(after, name) for name in (*_DISTINCT, "peak_at")}
-    return replace(saved, **new)
+    return replace(saved, **new, minutes=_corrected_minutes(saved, before, after))
+
+
+def _corrected_minutes(saved: MonthTotals, before: MonthTotals, after: MonthTotals) -> tuple[PartMinutes, ...] | None:
+    """The minutes of a month after a correction; None where they were not known."""
+    if saved.minutes is None:
+        return None
+    sums: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+    for sign, month in ((1, saved), (-1, before), (1, after)):
+        for part in month.minutes or ():
+            of_part = sums[part.billing, part.project]
+            of_part[0] += sign * part.within
+            of_part[1] += sign * part.overdraft
+    return tuple(PartMinutes(*part, *(max(0, each) for each in both)) for part, both in sorted(sums.items()))
 
 
 def _is_corrected(saved: Totals, before: Totals, after: Totals) -> bool:

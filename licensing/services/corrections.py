@@ -19,6 +19,7 @@ from licensing.errors import ConflictError
 from licensing.rules.model import EndedSession
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
+    TERMS,
     DayAggregate,
     DayTotals,
     MonthAggregate,
@@ -164,7 +165,12 @@ class _View:
     def day(self, day: date) -> DayAggregate:
         """A day's aggregate from the sessions that are there."""
         if day not in self.aggregates:
-            self.aggregates[day] = aggregate_day(day, self.uses[day].values(), (), self.as_of)
+            fresh = aggregate_day(day, self.uses[day].values(), (), self.as_of)
+            terms = self.saved.days.get(day)
+            if terms is None or terms.billing is None:
+                terms = under_terms(fresh.totals, self.saved.state)
+            totals = replace(fresh.totals, **{name: getattr(terms, name) for name in TERMS})
+            self.aggregates[day] = replace(fresh, totals=totals)
         return self.aggregates[day]
 
     def month(self, month: str) -> MonthTotals:
@@ -214,7 +220,7 @@ class _View:
         saved = self.saved.days.get(day)
         if self.is_final(day):
             return erased_after_final(saved) if saved and not saved.erased else None
-        known = aggregated_again(saved, under_terms(before[day], self.saved.state))
+        known = aggregated_again(saved, before[day])
         return erased_before_final(known, before[day], self.day(day).totals)
 
     def _corrected(self, day: date, before: dict[date, DayTotals]) -> DayTotals | None:
@@ -222,7 +228,7 @@ class _View:
         after = self.day(day).totals if day in before else None
         if after is None or after == before[day] or not self.is_final(day) or day < year_before(self.as_of).date():
             return None
-        saved = self.saved.days.get(day) or under_terms(before[day], self.saved.state)
+        saved = self.saved.days.get(day) or before[day]
         new = corrected_day(saved, before[day], after, self.as_of)
         return new if replace(new, corrected_at=saved.corrected_at) != saved else None
 

@@ -72,21 +72,33 @@ async def aggregate_organization(
     if dry_run:
         return aggregates
     for month in sorted({month for aggregate in aggregates.values() for month in aggregate.users}):
-        known = {each: found.users[month] for each, found in aggregates.items() if month in found.users}
-        lost = any(month in found.lost for found in aggregates.values())
-        # Where a month is final, its license is not among those that were aggregated.
-        final = [each for each in license_ids if each not in known]
-        lost = lost or any([await _has_lost_sessions(register, each, month) for each in final])
-        months = await register.organization_months(organization_id)
-        if month in months and outlives_its_sessions(month, as_of):
-            continue
-        users = 0
         with _noting(unreadable):
-            users = await _users(register, license_ids, month, as_of, slots, known)
-        if users := max(users, months.get(month, 0) if lost else 0):
-            await register.save_organization_month(organization_id, month, users)
+            await _save_month(register, organization_id, month, aggregates, as_of, slots)
     await on_each(lambda each: mark_final(register, each, aggregates[each]), license_ids, slots)
     return aggregates
+
+
+async def _save_month(
+    register: Register,
+    organization_id: str,
+    month: str,
+    aggregates: Mapping[str, LicenseAggregate],
+    as_of: datetime,
+    slots: asyncio.Semaphore,
+) -> None:
+    """Save how many people used any of an organization's licenses in a month; not fewer after an erasure."""
+    known = {each: found.users[month] for each, found in aggregates.items() if month in found.users}
+    # Where a month is final, its license is not among those that were aggregated.
+    final = [each for each in aggregates if each not in known]
+    lost = any(month in found.lost for found in aggregates.values()) or any(
+        [await _has_lost_sessions(register, each, month) for each in final]
+    )
+    months = await register.organization_months(organization_id)
+    if month in months and outlives_its_sessions(month, as_of):
+        return
+    users = await _users(register, aggregates, month, as_of, slots, known)
+    if users := max(users, months.get(month, 0) if lost else 0):
+        await register.save_organization_month(organization_id, month, users)
 
 
 def _noting(unreadable: list[RowError] | None) -> AbstractContextManager[None]:

@@ -303,11 +303,12 @@ class Reports:
         present: OpenSessions,
     ) -> dict[tuple[Billing, str], Minutes]:
         """The minutes of a license in a month, by billing and project; without those that are no longer known."""
-        saved = totals.months.get(month)
-        used = [part for part, days in parts.items() if any(day.sessions for day in days)]
-        if len(used) <= 1 and saved and saved.minutes is not None and saved.overdraft_minutes is not None:
-            of_month = Minutes(saved.minutes, saved.overdraft_minutes)
-            return dict.fromkeys(parts, Minutes(0, 0)) | dict.fromkeys(used, of_month)
+        known: dict[tuple[str, str], Minutes] = {}
+        if (saved := totals.months.get(month)) is not None and saved.minutes is not None:
+            known = {(part.billing, part.project): Minutes(part.within, part.overdraft) for part in saved.minutes}
+        used = {part for part, days in parts.items() if any(day.sessions for day in days)}
+        if used and used <= known.keys():
+            return {part: known.get(part, Minutes(0, 0)) for part in parts}
         uses = await uses_between(self.register, license_id, *bounds(month), as_of, present)
         if not agree(uses, [day for days in parts.values() for day in days], month, as_of):
             return {}

@@ -199,8 +199,8 @@ class SavedTotals:
         saved = self.days.get(day.totals.day)
         if saved is None or final is None or day.totals.day > final:
             return replace(day, totals=aggregated_again(saved, under_terms(day.totals, self.state)))
-        if not saved.hour_users:  # the first edition did not save how many sessions were carried
-            saved = replace(saved, carried=day.totals.carried)
+        if not saved.hour_users:  # the first edition saved neither terms nor how many sessions were carried
+            saved = replace(under_terms(saved, self.state), carried=day.totals.carried)
         return replace(day, totals=saved)
 
 

@@ -101,7 +101,7 @@ class Codec(Generic[Value]):
                 values[field] = str(values[field]).split(",")
         try:
             for field, adapter in self._texts.items():
-                if field in values:
+                if values.get(field) is not None:
                     values[field] = adapter.validate_json(values[field])
             for place in self._times:
                 if (text := values.get(place)) is not None:

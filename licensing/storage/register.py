@@ -240,7 +240,7 @@ DAYS: Final = Codec(
     lists=("hours", "hour_users", "erased_part"),
     added=("carried", "hour_users", "erased", "erased_part"),
 )
-MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE)
+MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE, texts=("minutes",))
 AUDIT: Final = Codec(AuditEntry)
 
 

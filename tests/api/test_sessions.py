@@ -383,8 +383,10 @@ async def test_a_session_that_ended_cannot_be_read_though_its_row_is_kept_as_the
     kept = [use.session_id async for use in api.service.register.ended_uses(license_id, long_ago)]
     assert kept == [session]
     protocol = PROTOCOL.read_text(encoding="utf-8")
-    assert "410 as above: it has ended, and its row is kept for a year" in protocol
-    assert "After its end, read answers 410 `session-gone`, although the register keeps the row for a year." in protocol
+    assert "410 as above: it is not active; if it has ended, its row is kept for a year" in protocol
+    assert (
+        "After its end, read answers 410 `session-gone`, although the register keeps the row for a year, " in protocol
+    )
 
 
 # Health.

@@ -312,7 +312,7 @@ PLANTED: Final = {
         "rules/model.py", "if former.until >= instant)", "if False)", (CLOSED,)
     ),
     "minutes are counted from the sessions alone": Planted(
-        "services/reports.py", "if len(used) <= 1 and saved", "if False and saved", (CLOSED,)
+        "services/reports.py", "if used and used <= known.keys():", "if False:", (CLOSED,)
     ),
     "a right user's seat keeps two names": Planted(
         "services/privacy.py", "holders = dict.fromkeys((*users, *names), name)", "holders = users", (CLOSED,)

@@ -225,7 +225,7 @@ def test_an_hour_of_few_people_counts_as_none_in_the_mean_of_its_weeks() -> None
     assert found[0][9] == BusyHour(mean=round(4 / 3, 2), most=4)
 
 
-MONTH = MonthTotals("2028-02", 5, 9, 4, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 7, 2, 60, 120, 1)
+MONTH = MonthTotals("2028-02", 5, 9, 4, 7200, 3, datetime(2028, 2, 28, 9, tzinfo=UTC), 7, 2, 60)
 
 
 @pytest.mark.parametrize(

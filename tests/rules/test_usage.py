@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from licensing.rules.totals import DayTotals, MonthAggregate, MonthTotals, aggregate_day, suppress
 from licensing.rules.usage import Denial, Retrospect, Use
 from tests.reference import ReferenceTotals, by_day
-from tests.register_rows import counts_of
+from tests.register_rows import counts_of, counts_of_month
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 MIDNIGHT = datetime(2028, 3, 1, tzinfo=UTC)  # 2028 is a leap year: the day before is 29 February.
@@ -94,7 +94,7 @@ def assert_equals_the_count(uses: list[Use], denials: list[Denial], as_of: datet
     assert seen == sorted(seen, reverse=True)
     assert (len(seen), seen[0], seen[-1]) == (8, newest, oldest)
     for month in months.values():
-        assert asdict(month.totals()) == counted.month(month.month)
+        assert counts_of_month(month.totals()) == counted.month(month.month)
 
 
 def test_a_session_across_midnight_counts_in_both_days_but_once_in_a_month_and_twice_in_two_months() -> None:

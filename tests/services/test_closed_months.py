@@ -135,6 +135,11 @@ async def test_a_final_day_that_lost_sessions_changes_by_the_difference_and_keep
     assert await office.day(closed.license, day) == after
 
 
+def in_minutes(within: int) -> str:
+    """The column of a month that is not billed."""
+    return f'[{{"billing":"none","project":"","within":{within},"overdraft":0}}]'
+
+
 async def test_a_final_month_that_lost_sessions_changes_by_the_difference_and_keeps_its_people(tables: Tables) -> None:
     office, license_id = Office(tables), new_license_id()
     office.clock.now = FIRST
@@ -145,12 +150,12 @@ async def test_a_final_month_that_lost_sessions_changes_by_the_difference_and_ke
     office.clock.now = NOVEMBER
     await office.night()
     before = await office.month(license_id, "2026-09")
-    assert (before["users"], before["hosts"], before["peak"], before["minutes"]) == (3, 1, 3, 180)
+    assert (before["users"], before["hosts"], before["peak"], before["minutes"]) == (3, 1, 3, in_minutes(180))
     await office.privacy.erase(office.wanted("ben"))
     assert await office.month(license_id, "2026-09") == before
     await office.privacy.correct_end(office.wanted("ann"), sessions["ann"], FIRST + HOUR / 2)
     after = await office.month(license_id, "2026-09")
-    assert after == {**before, "seat_seconds": (9000, before["seat_seconds"][1]), "minutes": 150}
+    assert after == {**before, "seat_seconds": (9000, before["seat_seconds"][1]), "minutes": in_minutes(150)}
 
 
 async def test_only_days_that_a_corrected_session_touched_are_made_again(tables: Tables) -> None:
@@ -235,6 +240,31 @@ async def test_a_day_is_billed_by_the_terms_of_its_end_though_they_changed_befor
         ("project", "Beta", 1, 1),
         ("project", "Delta", 1, 1),
     ]
+
+
+async def test_minutes_of_a_month_in_which_the_project_changed_stay_after_an_erasure(tables: Tables) -> None:
+    office, license_id = Office(tables), new_license_id()
+    office.clock.now = FIRST + 14 * HOUR
+    how: dict[str, Any] = {"billing": Billing.PROJECT, "project": "Beta"}
+    anns = await office.use(license_id, "ann", 3.01, **how)  # across midnight
+    await office.use(license_id, "ben", 1.01, **{**how, "project": "Delta", "serial": 2})
+    office.clock.now = OCTOBER + DAY
+    await office.night()
+    before = to_csv(await office.statement("2026-09", Rounding.MINUTE))
+    hours = {
+        line.project: line.billed_hours
+        for line in (await office.statement("2026-09", Rounding.MINUTE)).lines
+        if line.line == "license"
+    }
+    # Two hours on the first day; on the second, two stays of an hour and a minute begun.
+    assert hours == {"Beta": Decimal("2.0000"), "Delta": Decimal("2.0333")}
+    await office.privacy.erase(office.wanted("ben"))
+    assert to_csv(await office.statement("2026-09", Rounding.MINUTE)) == before
+    done = await office.privacy.correct_end(office.wanted("ann"), anns, FIRST + 16.5 * HOUR)
+    assert done.months == ("2026-09",)
+    lines = (await office.statement("2026-09", Rounding.MINUTE)).lines
+    shorter = {line.project: (line.billed_hours, line.closed) for line in lines if line.line == "license"}
+    assert shorter == {"Beta": (Decimal("2.0000"), True), "Delta": (Decimal("1.5167"), True)}
 
 
 async def test_a_month_before_a_license_was_used_has_no_line_of_it(tables: Tables) -> None:

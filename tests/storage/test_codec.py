@@ -10,7 +10,7 @@ import pytest
 from licensing.errors import RowError
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session, Status, Terms
-from licensing.rules.totals import DayTotals, MonthTotals
+from licensing.rules.totals import DayTotals, MonthTotals, PartMinutes
 from licensing.rules.usage import Denial, Use
 from licensing.storage import register
 from licensing.storage.codec import Codec
@@ -49,6 +49,13 @@ VALUES: list[tuple[Codec[Any], Any, str]] = [
     (register.DAYS, replace(DAY, peak_at=None), "day:2026-11-02"),
     (register.MONTHS, MonthTotals("2026-11", 4, 5, 3, 2**33, 2, NOON, 1, 1, 60), "month:2026-11"),
     (register.MONTHS, MonthTotals("2026-11", 2), "month:2026-11"),
+    (register.MONTHS, MonthTotals("2026-11", 2, minutes=(PartMinutes("time", "Ä", 7, 1),)), "month:2026-11"),
+    (
+        register.DAYS,
+        replace(DAY, carried=1, hour_users=(1,) * 24, billing="time", erased=True, erased_part=(1, 0, -5, 0)),
+        "day:2026-11-02",
+    ),
+    (register.STATES, LicenseState(TERMS, since=NOON).under(replace(TERMS, serial=7, seats=9), NOON), "license"),
     (
         register.AUDIT,
         register.AuditEntry(NOON, "olga", "release", "acme-1", "done", NOON),

@@ -140,8 +140,8 @@ async def license_of(tables: Tables, count: int) -> str:
 def counts_of(report: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
     """What a report tells of each day on which enough people worked, in any edition."""
     (license,) = report["licenses"]
-    told = (day for day in license["days"] if day["sessions"])
-    return {day["day"]: (day["sessions"], day["seat_seconds"], day["peak"]) for day in told}
+    reported = (day for day in license["days"] if day["sessions"])
+    return {day["day"]: (day["sessions"], day["seat_seconds"], day["peak"]) for day in reported}
 
 
 def command(bench: Bench, folder: Path, license_id: str) -> tuple[float, float, dict[str, Any]]:

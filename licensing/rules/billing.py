@@ -112,11 +112,6 @@ def bounds(month: str) -> tuple[datetime, datetime]:
     return begin, (begin + timedelta(days=31)).replace(day=1)
 
 
-def minutes(uses: Iterable[Use], month: str, as_of: datetime) -> Minutes:
-    """Round up each stay of one license's sessions in a month; sessions of other times are left out."""
-    return _minutes(uses, *bounds(month), as_of)
-
-
 def minutes_of_days(uses: Collection[Use], days: Iterable[date], as_of: datetime) -> Minutes:
     """Round up each stay on some days; where one goes on from day to day, once."""
     total, wanted = Minutes(0, 0), set(days)
@@ -124,18 +119,9 @@ def minutes_of_days(uses: Collection[Use], days: Iterable[date], as_of: datetime
         last = first
         while last + DAY in wanted:
             last += DAY
-        total += _minutes(uses, midnight(first), midnight(last) + DAY, as_of)
+        held = stays(uses, midnight(first), midnight(last) + DAY, as_of)
+        total += Minutes.of((stay.overdraft, stay.length) for stay in held)
     return total
-
-
-def _minutes(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime) -> Minutes:
-    return Minutes.of((stay.overdraft, stay.length) for stay in stays(uses, since, until, as_of))
-
-
-def sessions_on(days: Collection[DayTotals]) -> int:
-    """How many sessions some days have, each counted once for each unbroken row of days."""
-    there = {day.day for day in days}
-    return sum(day.sessions - (day.carried if day.day - DAY in there else 0) for day in days)
 
 
 def agree(uses: Iterable[Use], days: Iterable[DayTotals], month: str, as_of: datetime) -> bool:

@@ -258,7 +258,7 @@ class MonthAggregate:
         totals = MonthTotals(
             month=self.month,
             users=distinct(self.users),
-            sessions=started_in_month(self._days),
+            sessions=sessions_on(self._days),
             hosts=distinct(self._hosts),
             seat_seconds=sum(day.seat_seconds for day in self._days),
             peak=busiest.peak if busiest else 0,
@@ -283,9 +283,10 @@ def _seat_seconds(month: MonthTotals) -> tuple[int | None, int | None]:
     return month.seat_seconds, month.overdraft_seconds
 
 
-def started_in_month(days: Iterable[DayTotals]) -> int:
-    """How many sessions a month's days have, each counted once: on its first day in the month."""
-    return sum(day.sessions - (0 if day.day.day == 1 else day.carried) for day in days)
+def sessions_on(days: Collection[DayTotals]) -> int:
+    """How many sessions some days have, each counted once for each unbroken row of days."""
+    there = {day.day for day in days}
+    return sum(day.sessions - (day.carried if day.day - DAY in there else 0) for day in days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +365,11 @@ def under_terms(totals: DayTotals, state: LicenseState) -> DayTotals:
     begin, end = midnight(totals.day), midnight(totals.day) + DAY
     terms, seats = state.terms_before(end), state.most_seats(begin, end)
     return replace(totals, billing=terms.billing, project=terms.project, product=terms.product, seats=seats)
+
+
+def with_terms(totals: DayTotals, state: LicenseState) -> DayTotals:
+    """Saved totals of a day with its terms: those of the first edition have none, and get the oldest that are known."""
+    return under_terms(totals, state) if totals.billing is None else totals
 
 
 def aggregated_again(saved: DayTotals | None, totals: DayTotals) -> DayTotals:

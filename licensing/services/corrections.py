@@ -31,7 +31,7 @@ from licensing.rules.totals import (
     erased_after_final,
     erased_before_final,
     month_of,
-    under_terms,
+    with_terms,
 )
 from licensing.rules.usage import DAY, Use, midnight
 from licensing.services.totals import SavedTotals, open_sessions, outlives_its_sessions, uses_between
@@ -166,9 +166,7 @@ class _View:
         """A day's aggregate from the sessions that are there."""
         if day not in self.aggregates:
             fresh = aggregate_day(day, self.uses[day].values(), (), self.as_of)
-            terms = self.saved.days.get(day)
-            if terms is None or terms.billing is None:
-                terms = under_terms(fresh.totals, self.saved.state)
+            terms = with_terms(self.saved.days.get(day, fresh.totals), self.saved.state)
             totals = replace(fresh.totals, **{name: getattr(terms, name) for name in TERMS})
             self.aggregates[day] = replace(fresh, totals=totals)
         return self.aggregates[day]

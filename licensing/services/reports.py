@@ -22,14 +22,23 @@ from licensing.rules.billing import (
     agree,
     bounds,
     minutes_of_days,
-    sessions_on,
     statement,
 )
 from licensing.rules.license import Billing
 from licensing.rules.model import LicenseState
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
-from licensing.rules.totals import DayTotals, Minutes, MonthAggregate, MonthTotals, Pseudonym, distinct, month_of
+from licensing.rules.totals import (
+    DayTotals,
+    Minutes,
+    MonthAggregate,
+    MonthTotals,
+    Pseudonym,
+    distinct,
+    month_of,
+    sessions_on,
+    with_terms,
+)
 from licensing.rules.usage import DAY, WAIT, midnight
 from licensing.services.progress import Progress, no_progress
 from licensing.services.totals import OpenSessions, SavedTotals, days_back, open_sessions, uses_between
@@ -102,7 +111,8 @@ async def license_totals(
     saved = await SavedTotals.read(register, license_id, first, state)
     if saved is None:
         return LicenseTotals(present.final_before, {}, {})
-    final, days, months = saved.known.final_day, dict(saved.days), dict(saved.months)
+    final, months = saved.known.final_day, dict(saved.months)
+    days = {day: with_terms(totals, state) for day, totals in saved.days.items()}
     found = LicenseTotals(present.final_before, days, months)
     # A month that is not final is aggregated whole: people come on several of its days.
     oldest = min(max((final + DAY).replace(day=1), first), as_of.date()) if final else first
@@ -322,15 +332,12 @@ Parts = dict[tuple[Billing, str], list[DayTotals]]
 def _billed_parts(state: LicenseState, days: Iterable[DayTotals], end: datetime) -> Parts:
     """A month's days by the billing and the project that they had; also, without days, those at the month's end.
 
-    The first edition's days have none: theirs are the oldest that are known. It did not note the first use of a license
-    either: then the beginning of the oldest file that is known stands for it.
+    The first edition did not note the first use of a license: then the beginning of the oldest file that is known
+    stands for it.
     """
     parts: Parts = {}
     for day in days:
-        held = state.terms_before(midnight(day.day) + DAY)
-        billing = held.billing if day.billing is None else Billing(day.billing)
-        project = held.project if day.project is None else day.project
-        parts.setdefault((billing, project), []).append(day)
+        parts.setdefault((Billing(day.billing or ""), day.project or ""), []).append(day)
     if (state.since or state.terms.valid_from) < end:
         last = state.terms_before(end)
         parts.setdefault((last.billing, last.project), [])

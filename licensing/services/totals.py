@@ -33,6 +33,7 @@ from licensing.rules.totals import (
     made_final,
     month_of,
     under_terms,
+    with_terms,
 )
 from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
 from licensing.storage.register import TOTALS_ROWS, Register, TotalsState
@@ -200,7 +201,7 @@ class SavedTotals:
         if saved is None or final is None or day.totals.day > final:
             return replace(day, totals=aggregated_again(saved, under_terms(day.totals, self.state)))
         if not saved.hour_users:  # the first edition saved neither terms nor how many sessions were carried
-            saved = replace(under_terms(saved, self.state), carried=day.totals.carried)
+            saved = replace(with_terms(saved, self.state), carried=day.totals.carried)
         return replace(day, totals=saved)
 
 

@@ -620,11 +620,6 @@ class Register:
         """The totals of a license's days, from one on."""
         return self._decoded(DAYS, license_id, DAY, since)
 
-    async def month(self, license_id: str, month: str) -> MonthTotals | None:
-        """The totals of a month; None where there are none."""
-        row = await self._tables.get("register", license_id, month_key(month))
-        return MONTHS.decode(row) if row else None
-
     def months(self, license_id: str) -> AsyncIterator[MonthTotals]:
         """The totals of all of a license's months."""
         return self._decoded(MONTHS, license_id, MONTH)

@@ -20,7 +20,7 @@ from licensing.rules.billing import (
     agree,
     bounds,
     checksum,
-    minutes,
+    minutes_of_days,
     statement,
     to_csv,
     to_json,
@@ -54,6 +54,12 @@ def only_line(of: Statement) -> Line:
 
 def use(session_id: str, started_at: datetime, length: timedelta, holder: str, overdraft: bool = False) -> Use:
     return Use(session_id, started_at, started_at + length, "ann", "desk", holder, overdraft)
+
+
+def minutes(uses: list[Use], month: str, as_of: datetime) -> Minutes:
+    """The minutes of all days of a month."""
+    begin, end = bounds(month)
+    return minutes_of_days(uses, [begin.date() + timedelta(days=n) for n in range((end - begin).days)], as_of)
 
 
 def test_time_is_the_sum_of_the_days_with_overdraft_apart() -> None:

@@ -62,6 +62,7 @@ _REFUSALS: Final[Mapping[Refusal, tuple[str, str]]] = {
     Refusal.EXPIRED: ("License expired", "The license has expired; ask your license administrator to renew it."),
     Refusal.SUSPENDED: ("License suspended", "The vendor has suspended this license."),
     Refusal.SUPERSEDED: ("License superseded", "There is a newer license file; ask your administrator for it."),
+    Refusal.RECALLED: ("Seat recalled", "The vendor has recalled this seat; save your work and close the program."),
     Refusal.USER: ("User not allowed", "The license lists its users, and you are not among them."),
     Refusal.HOST: ("Computer not allowed", "The license lists its computers, and this one is not among them."),
     Refusal.NETWORK: ("Network not allowed", "The license may be used in certain networks only."),

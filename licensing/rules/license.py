@@ -80,6 +80,8 @@ def _text_of_network(value: object) -> object:
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_text_of_network)]
+HOLD_BEYOND_GRACE: Final = 60
+"""How many seconds a seat may be held longer than a program runs on in grace: the least that lets no two overlap."""
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
 
@@ -146,6 +148,7 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
     heartbeat_seconds: Annotated[Seconds, Field(ge=1)] = Field(300, alias="heartbeat")
     lease_seconds: Annotated[Seconds, Field(ge=1)] = Field(900, alias="lease")
     grace_seconds: Seconds = Field(259200, alias="grace")
+    hold_seconds: Seconds = Field(0, alias="hold")
     borrow_seconds: Seconds = Field(0, alias="borrow")
     service: Text
     lease_keys: dict[str, Any]
@@ -157,6 +160,8 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
             raise PydanticCustomError("exp", "the license ends before it begins")
         if self.lease_seconds <= self.heartbeat_seconds:
             raise PydanticCustomError("lease", "the lease must outlast the heartbeat interval")
+        if self.hold_seconds > self.grace_seconds + HOLD_BEYOND_GRACE:
+            raise PydanticCustomError("hold", "a seat is held for at most a minute longer than grace lasts")
         if self.kind is Kind.NAMED_USER and not self.users:
             raise PydanticCustomError("users", "a named-user license must list its users")
         if self.kind is Kind.NODE_LOCKED and not self.hosts:
@@ -173,8 +178,11 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
         return frozenset(kid for kid in kids if isinstance(kid, str))
 
     def claims(self) -> dict[str, Any]:
-        """The claims as in the file: short names, NumericDates, plain JSON types."""
-        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        """The claims as in the file: short names, NumericDates, plain JSON types. Without a hold, none is written."""
+        claims = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        if not self.hold_seconds:
+            del claims["hold"]
+        return claims
 
 
 class Refusal(StrEnum):
@@ -184,6 +192,7 @@ class Refusal(StrEnum):
     EXPIRED = "license-expired"
     SUSPENDED = "license-suspended"
     SUPERSEDED = "license-superseded"
+    RECALLED = "seat-recalled"
     USER = "user-not-allowed"
     HOST = "host-not-allowed"
     NETWORK = "network-not-allowed"

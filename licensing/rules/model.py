@@ -35,7 +35,10 @@ class Versioned(Generic[Value]):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the register keeps of a license file."""
+    """What the register keeps of a license file.
+
+    Rows of the first edition lack grace, hold and features: their grace is None until a start brings the file again.
+    """
 
     serial: int
     organization_id: str
@@ -52,6 +55,9 @@ class Terms:
     valid_until: datetime
     project: str
     billing: Billing
+    grace_seconds: int | None = None
+    hold_seconds: int = 0
+    features: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, license: License) -> "Terms":
@@ -72,6 +78,9 @@ class Terms:
             valid_until=license.valid_until,
             project=license.project or "",
             billing=license.billing,
+            grace_seconds=license.grace_seconds,
+            hold_seconds=license.hold_seconds,
+            features=license.features,
         )
 
     @property
@@ -223,15 +232,21 @@ class EndReason(StrEnum):
     ENDED = "ended"
     LAPSED = "lapsed"
     RELEASED = "released"
+    REPLACED = "replaced"
+    LOST = "lost"
 
 
 @dataclass(frozen=True, slots=True)
 class EndedSession:
-    """A session that has ended, when (UTC), and why."""
+    """A session that has ended, when (UTC), and why.
+
+    `ran_until` is when its program stopped, if that was heard afterwards and was later than `ended_at`.
+    """
 
     session: Session
     ended_at: datetime
     reason: EndReason
+    ran_until: datetime | None = None
 
 
 def ended_session(session: Session, reason: EndReason, now: datetime) -> EndedSession:

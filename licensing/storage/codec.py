@@ -15,6 +15,7 @@ from types import MappingProxyType, NoneType
 from typing import Any, Final, Generic, TypeVar, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json, to_json
 
 from licensing.errors import RowError
 from licensing.rules.model import Versioned
@@ -30,7 +31,7 @@ class Codec(Generic[Value]):
     `key` reads a field from the row's key, `names` are columns that bear another name than their field, `int64` are
     fields that outgrow 32 bits, `lists` fields of several integers, which stand in one text, `texts` fields of other
     values, which stand in one text of JSON, `added` fields whose column older rows lack, and `without` fields that have
-    no column. An `added` field that is empty, zero or false has no column either.
+    no column. An `added` field that holds its default has no column either.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Codec(Generic[Value]):
         self._int64 = int64
         self._lists = lists
         hints = get_type_hints(cls)
-        self._texts: dict[str, TypeAdapter[Any]] = {name: TypeAdapter(hints[name]) for name in texts}
-        self._added = added
+        self._texts = texts
         self._absent = {name: None for name, hint in hints.items() if NoneType in get_args(hint)}
         self._times = [name for name, hint in _leaves(hints) if datetime in (hint, *get_args(hint))]
         parts = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
         self._nested = {name: [field.name for field in fields(part)] for name, part in parts.items()}
+        defaults = {each.name: each.default for part in (cls, *parts.values()) for each in fields(part)}  # type: ignore[arg-type]
+        self._added = {name: defaults[name] for name in added}
         own = [name for field in fields(cls) for name in self._nested.get(field.name, [field.name])]  # type: ignore[arg-type]
         self._fields = {names.get(name, name): name for name in own if name not in {*key, *without}}
         self._required = self._fields.keys() - {names.get(name, name) for name in (*self._absent, *added)}
@@ -70,15 +72,15 @@ class Codec(Generic[Value]):
         for field in self._int64:
             if field in values:
                 values[field] = (values[field], EdmType.INT64)
-        for field in self._added:
-            if not values[field]:
-                del values[field]
+        for field, default in self._added.items():
+            if values.get(field) == default:
+                values.pop(field, None)
         for field in self._lists:
             if field in values:
                 values[field] = ",".join(map(str, values[field]))
-        for field, adapter in self._texts.items():
+        for field in self._texts:
             if field in values:
-                values[field] = adapter.dump_json(getattr(value, field)).decode()
+                values[field] = to_json(values[field]).decode()
         wanted = values.keys() if only is None else values.keys() & set(only)
         return {column: values[field] for column, field in self._fields.items() if field in wanted}
 
@@ -100,9 +102,9 @@ class Codec(Generic[Value]):
             if field in values:
                 values[field] = str(values[field]).split(",")
         try:
-            for field, adapter in self._texts.items():
+            for field in self._texts:
                 if values.get(field) is not None:
-                    values[field] = adapter.validate_json(values[field])
+                    values[field] = from_json(values[field])
             for place in self._times:
                 if (text := values.get(place)) is not None:
                     values[place] = datetime.fromisoformat(text)

@@ -224,10 +224,12 @@ STATES: Final = Codec(
         "heartbeat_seconds": "heartbeat",
         "lease_seconds": "lease",
         "borrow_seconds": "borrow",
+        "grace_seconds": "grace",
+        "hold_seconds": "hold",
     },
     int64=("serial",),
-    texts=("former",),
-    added=("former",),
+    texts=("former", "features"),
+    added=("former", "grace_seconds", "hold_seconds", "features"),
 )
 SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
 ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part}, without=("lapses_at",))

@@ -16,6 +16,7 @@ from azure.data.tables.aio import TableServiceClient
 
 from benchmarks.common import Bench, Line, Worker, await_go, cpu_seconds
 from benchmarks.programs import IN_FLIGHT, Program, all_at_once, fill, many_connections
+from licensing.rules.requests import Heartbeat
 from licensing.services.service import utc_now
 from licensing.storage import register as rows
 from tests import factories
@@ -83,7 +84,8 @@ async def merges(storage: str, license_id: str, count: int) -> tuple[float, floa
     keys = [entity["RowKey"] async for entity in found]
 
     async def one(key: str) -> None:
-        columns = rows.heartbeat_change(key.removeprefix(rows.ACTIVE), utc_now(), utc_now()).write.columns
+        heartbeat = Heartbeat(key.removeprefix(rows.ACTIVE), utc_now(), utc_now())
+        columns = rows.heartbeat_change(heartbeat).write.columns
         row = {"PartitionKey": license_id, "RowKey": key, **columns}
         await table.update_entity(row, match_condition=MatchConditions.Unconditionally)
 

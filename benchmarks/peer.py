@@ -41,6 +41,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 from benchmarks.common import Bench, Line, Worker, await_go, cpu_seconds, processes_of
 from benchmarks.programs import LONG, Cost, Load, Programs, calling, fill, load
 from licensing.rules.model import EndedSession, EndReason, Session, Versioned
+from licensing.rules.requests import Heartbeat
 from licensing.services.service import utc_now
 from licensing.storage import register as rows
 from licensing.storage.tables import TRANSACTION_ROWS, Write, create, delete, merge
@@ -149,7 +150,9 @@ async def transactions(storage: str, work: Work) -> tuple[list[float], float, fl
             case "checkout":
                 writes = [[state, start] for start in begun]
             case "renewal":
-                writes = [[rows.heartbeat_change(session.id, now, now + LEASE).write] for session in sessions]
+                writes = [
+                    [rows.heartbeat_change(Heartbeat(session.id, now, now + LEASE)).write] for session in sessions
+                ]
             case _:
                 writes = [[state, delete(rows.ACTIVE + session.id), _ended(session)] for session in sessions]
         if work.kind != "checkout":

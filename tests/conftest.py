@@ -5,6 +5,7 @@ So no test sweeps, counts or pages through the rows of others: Azurite looks thr
 
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ import pytest
 
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port, start_azurite, stop
+from licensing.storage import outages
 from licensing.storage.tables import Tables
 from tests.api.client import Api, running
 from tests.factories import issue as issue_file
@@ -25,6 +27,12 @@ hypothesis.settings.load_profile("the same each time")
 
 ACCOUNTS: Final = 300
 """More than there are files of tests."""
+
+
+@pytest.fixture(autouse=True)
+def always_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a test sets its clock forward, the service was there all the time; tests of outages undo this."""
+    monkeypatch.setattr(outages, "GAP", timedelta(days=10_000))
 
 
 @pytest.fixture(scope="session")

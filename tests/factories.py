@@ -72,6 +72,7 @@ def terms(**changes: Any) -> Terms:
         "valid_until": datetime(2099, 1, 1, tzinfo=UTC),
         "project": "",
         "billing": Billing.NONE,
+        "grace_seconds": 259200,
     }
     return Terms(**{**usual, **changes})
 

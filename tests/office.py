@@ -13,7 +13,7 @@ from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
 from licensing.services.retention import run_retention
 from licensing.storage import register as rows
-from licensing.storage.ledger import Ledger
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables
 from tests import factories
@@ -71,8 +71,16 @@ class Office:
         """A program runs for some hours; its session."""
         session = await self.begin(license_id, user, **how)
         self.clock.forward(hours * 3600)
-        await self.ledger.submit(license_id, End(session))
+        await self.end(license_id, session)
         return session
+
+    async def end(self, license_id: str, session: str) -> None:
+        """A program that was heard of until now ends."""
+        state = await self.ledger.state(license_id)
+        assert state is not None
+        lease_end, _ = state.terms.lease_end(self.clock())
+        await self.ledger.heartbeat(license_id, Heartbeat(session, self.clock(), lease_end))
+        await self.ledger.submit(license_id, End(session))
 
     async def night(self) -> None:
         """Retention runs."""

@@ -71,7 +71,7 @@ async def session_start(body: schemas.StartBody, request: Request) -> Response:
     "/sessions/{session}/heartbeat",
     response_model=schemas.RunningReply,
     responses=problems.documented(
-        "lease-invalid", Refusal.SUSPENDED, Refusal.EXPIRED, "session-gone", "storage-unavailable"
+        "lease-invalid", Refusal.SUSPENDED, Refusal.EXPIRED, Refusal.RECALLED, "session-gone", "storage-unavailable"
     ),
     summary="A program still runs",
     openapi_extra=schemas.asks_for("lease"),

@@ -1,6 +1,7 @@
 """Bodies of requests and replies; the caller's token and its address."""
 
 import ipaddress
+import re
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
@@ -9,12 +10,14 @@ from fastapi import Request
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     Field,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from licensing.api.problems import Policy, Seats
 from licensing.rules.license import Address, ClientHash
@@ -33,11 +36,29 @@ Nonce = Annotated[
     StringConstraints(pattern=r"^[A-Za-z0-9_-]{16,64}$"),
     Field(description="random, new for each request; comes back in the lease", examples=["q8n0S2kYbT3w9fLr"]),
 ]
+RFC3339: Final = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)"
 Time = Annotated[
     datetime,
     PlainSerializer(lambda moment: rfc3339(moment), return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "format": "date-time"}),
 ]
+
+
+Instant = Annotated[
+    datetime,
+    BeforeValidator(lambda text: _instant(text)),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+def _instant(text: Any) -> datetime:
+    """An instant as a program sends it: RFC 3339, with its offset from UTC."""
+    if not isinstance(text, str) or not re.fullmatch(RFC3339, text):
+        raise PydanticCustomError("instant", "Input should be a time as in RFC 3339, such as 2026-11-28T10:00:00Z")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise PydanticCustomError("instant", "Input should be a time that there is") from None
 
 
 def rfc3339(moment: datetime) -> str:
@@ -70,10 +91,23 @@ class StartBody(RequestBody):
     borrow_seconds: Annotated[
         int, Field(ge=0, le=366 * 86400, description="take the seat along for so long; cut to what the license allows")
     ] = 0
+    replaces: Annotated[
+        str | None, Field(min_length=1, description="the last lease of the session that this one follows")
+    ] = None
+    ran_until: Annotated[Instant | None, Field(description="until when the program of that session ran")] = None
 
     def value(self) -> StartRequest:
         """The request in the use case's form."""
-        return StartRequest(self.license, self.session, self.user, self.host, self.nonce, self.borrow_seconds)
+        return StartRequest(
+            self.license,
+            self.session,
+            self.user,
+            self.host,
+            self.nonce,
+            self.borrow_seconds,
+            self.replaces,
+            self.ran_until,
+        )
 
 
 class HeartbeatBody(RequestBody):

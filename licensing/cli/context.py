@@ -59,6 +59,6 @@ async def store(values: Mapping[str, str] | None = None) -> AsyncIterator[tuple[
     logging.getLogger("licensing").addHandler(logging.NullHandler())
     register = open_register(storage_settings(values))
     try:
-        yield register, Ledger(register, utc_now)
+        yield register, Ledger(register, utc_now, serves=False)
     finally:
         await register.close()

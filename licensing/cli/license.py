@@ -1,6 +1,5 @@
-"""`licensing license`: issue and show license files; list, suspend and reinstate licenses, and release seats."""
+"""`licensing license`: issue and show license files; list, suspend and reinstate licenses."""
 
-import re
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,15 +10,19 @@ from typer import Argument, Option
 from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
 from licensing.cli.output import check_id, err, fail, no_license, out, table
+from licensing.cli.seats import list_sessions, release
 from licensing.errors import TokenError
-from licensing.rules.model import EndReason, LicenseState, Terms
-from licensing.rules.requests import SESSION_ID, End, Ended
-from licensing.services.audit import audited, license_subject, session_subject
+from licensing.rules.model import LicenseState, Terms
+from licensing.services.audit import audited, license_subject
 from licensing.services.service import utc_now
 
-commands = typer.Typer(no_args_is_help=True, help="Issue, show, list, suspend, reinstate; release a session's seat.")
+commands = typer.Typer(
+    no_args_is_help=True, help="Issue, show, list, suspend, reinstate; list sessions and release seats."
+)
 commands.command()(issue)
 commands.command()(show)
+commands.command("sessions")(list_sessions)
+commands.command()(release)
 
 
 @commands.command("list")
@@ -71,26 +74,6 @@ def suspend(license_or_path: LicenseOrFile) -> None:
 def reinstate(license_or_path: LicenseOrFile) -> None:
     """End the suspension of a license, so that programs start under it again."""
     _change_status(license_or_path, suspended=False)
-
-
-@commands.command()
-@in_event_loop
-async def release(
-    license_id: Annotated[str, Argument(metavar="ID", help="Id of the license.")],
-    session_id: Annotated[str, Argument(metavar="SESSION", help="Id of the session to end.")],
-) -> None:
-    """End a session by hand, so that its seat is free at once. Its program stops at the next heartbeat."""
-    if not re.fullmatch(SESSION_ID, session_id):
-        raise typer.BadParameter("SESSION is the id of a session, a UUID; nothing was ended")
-    async with store() as (register, ledger):
-        license = await license_subject(register, license_id)
-        if license is None:
-            no_license(license_id)
-        async with audited(register, utc_now, operator(), "release", session_subject(license, session_id)):
-            answer = await ledger.submit(license_id, End(session_id.lower(), EndReason.RELEASED))
-    if not isinstance(answer.outcome, Ended) or not answer.outcome.now:
-        fail("No such session is active under this license.")
-    err.print("Released.")
 
 
 @in_event_loop

@@ -26,8 +26,12 @@ from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
 from licensing.crypto.tokens import license_text, read_license, write_license
 from licensing.errors import SettingsError, TokenError
-from licensing.rules.license import Billing, Kind, License, Sharing
+from licensing.rules.license import HOLD_BEYOND_GRACE, Billing, Kind, License, Sharing
 from licensing.services.service import utc_now
+
+GRACE: Final = 259200
+STRICT_GRACE: Final = 12 * 3600
+"""Grace of a strict license: a working day without a network."""
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 
@@ -114,6 +118,11 @@ CLAIMS: Final = {
     "heartbeat": Claim("--heartbeat", _SECONDS, "Seconds between two heartbeats of a running program."),
     "lease": Claim("--lease", _SECONDS, "Seconds without a heartbeat until a program loses its seat."),
     "grace": Claim("--grace", _SECONDS, "Seconds for which a program may run while it cannot reach the service."),
+    "hold": Claim(
+        "--hold",
+        _SECONDS,
+        "Seconds after its last heartbeat for which a seat is kept for a silent program; at most --grace + 60.",
+    ),
     "borrow": Claim(
         "--borrow", _SECONDS, "Seconds for which a seat may be borrowed, to work without the service. 0: not at all."
     ),
@@ -162,7 +171,16 @@ def issue(
     collect: Annotated[bool, _option("collect", "--collect/--no-collect")] = True,
     heartbeat_seconds: Annotated[int, _option("heartbeat", min=1)] = 300,
     lease_seconds: Annotated[int, _option("lease", min=1)] = 900,
-    grace_seconds: Annotated[int, _option("grace", min=0)] = 259200,
+    grace_seconds: Annotated[
+        int | None, _option("grace", min=0, show_default=f"{GRACE}, or {STRICT_GRACE} with --strict")
+    ] = None,
+    hold_seconds: Annotated[int | None, _option("hold", min=0, show_default="0, or --grace + 60 with --strict")] = None,
+    strict: Annotated[
+        bool,
+        Option(
+            "--strict", help="No program that is out of reach runs beside another on its seat: sets grace and hold."
+        ),
+    ] = False,
     borrow_seconds: Annotated[int, _option("borrow", min=0)] = 0,
     salt: Annotated[str | None, _option("salt")] = None,
     service: Annotated[str | None, _option("service", metavar="URL")] = None,
@@ -174,6 +192,10 @@ def issue(
     keys, vendor = here.issuer_keys(), here.issuer()
     customer = _customer(organization_id, organization_name, salt)
     now = int(datetime.now(UTC).timestamp())
+    if grace_seconds is None:
+        grace_seconds = STRICT_GRACE if strict else GRACE
+    if hold_seconds is None:
+        hold_seconds = grace_seconds + HOLD_BEYOND_GRACE if strict else 0
     claims: dict[str, Any] = {
         "iss": issuer or vendor.name,
         "sub": license_id or f"{organization_id}-{_slug(product)}-{now:x}",
@@ -201,6 +223,7 @@ def issue(
         "heartbeat": heartbeat_seconds,
         "lease": lease_seconds,
         "grace": grace_seconds,
+        "hold": hold_seconds,
         "borrow": borrow_seconds,
         "service": service_url(service or vendor.service),
         "lease_keys": _lease_keys(lease_keys_file) if lease_keys_file else here.lease_keys(),
@@ -221,6 +244,11 @@ def issue(
     here.save_issued(license, keys.kid)
     text = f"{_heading(license)}{token}\n"
     deliver(text, out_file, f"license {license.id}, {_validity(license)}")
+    if hold_seconds:
+        err.print(
+            f"A program that crashes keeps its seat for {_length(hold_seconds)}. Started again on its computer, it has "
+            "its seat back at once. Where that computer is lost, `licensing license release --lost` frees the seat."
+        )
 
 
 def show(
@@ -389,6 +417,7 @@ def _sheet(license: License) -> Table:
             f"a silent program loses its seat after {_length(license.lease_seconds)}"
         ),
         "Offline": f"up to {_length(license.grace_seconds)}" if license.grace_seconds else "no",
+        "Held": f"{_length(license.hold_seconds)} for a silent program" if license.hold_seconds else "no",
         "Borrowing": f"up to {_length(license.borrow_seconds)}" if license.borrow_seconds else "no",
         "Service": license.service,
         "Issued": f"{license.issued_at:%Y-%m-%d %H:%M} UTC by {license.issuer}",

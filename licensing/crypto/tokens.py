@@ -20,7 +20,7 @@ Left to others: dates and everything else that a genuine license says (`licensin
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
@@ -146,7 +146,8 @@ def write_license(license: License, keys: SigningKeys) -> str:
 class Lease(BaseModel, frozen=True, extra="ignore", populate_by_name=True, strict=True):
     """Permission to run until `expires_at` (UTC, whole seconds).
 
-    Where a field and its claim differ in name, the alias is the claim.
+    `offered` is until when the lease lasts that the next heartbeat gets; None in all leases but those of starts that
+    borrow or are held. Where a field and its claim differ in name, the alias is the claim.
     """
 
     issuer: Literal["licensing"] = Field(default="licensing", alias="iss")
@@ -159,10 +160,22 @@ class Lease(BaseModel, frozen=True, extra="ignore", populate_by_name=True, stric
     grace_seconds: Seconds = Field(alias="grace")
     borrowed: bool
     overdraft: bool
+    offered: Moment | None = None
 
     def claims(self) -> dict[str, Any]:
         """The claims as in the token: short names, NumericDates, plain JSON types."""
-        return self.model_dump(mode="json", by_alias=True)
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    @property
+    def borrowing_end(self) -> datetime | None:
+        """Until when the seat is borrowed, or offered to be; None where it is not. UTC."""
+        if self.offered is not None:
+            return self.offered if self.offered > self.expires_at else None
+        return self.expires_at if self.borrowed else None
+
+    def latest(self, ran_until: datetime | None) -> datetime | None:
+        """A time until which a program says that it ran, cut to what this lease allowed: its end and grace. UTC."""
+        return ran_until and min(ran_until, self.expires_at + timedelta(seconds=self.grace_seconds))
 
 
 def read_lease(token: str, keys: VerifyingKeys) -> Lease:
@@ -176,7 +189,7 @@ def read_lease(token: str, keys: VerifyingKeys) -> Lease:
 
 def write_lease(lease: Lease, keys: SigningKeys, kid: str | None = None) -> str:
     """Sign a lease with the lease key that `kid` names, by default the current one."""
-    return _signed(lease.model_dump_json(by_alias=True).encode(), LEASE_TYPE, keys, kid)
+    return _signed(lease.model_dump_json(by_alias=True, exclude_none=True).encode(), LEASE_TYPE, keys, kid)
 
 
 class ReportPass(BaseModel, frozen=True, extra="ignore", populate_by_name=True, strict=True):

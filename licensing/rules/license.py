@@ -161,7 +161,7 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
         if self.lease_seconds <= self.heartbeat_seconds:
             raise PydanticCustomError("lease", "the lease must outlast the heartbeat interval")
         if self.hold_seconds > self.grace_seconds + HOLD_BEYOND_GRACE:
-            raise PydanticCustomError("hold", "a seat is held for at most a minute longer than grace lasts")
+            raise PydanticCustomError("hold", "a seat is held for at most grace and a minute")
         if self.kind is Kind.NAMED_USER and not self.users:
             raise PydanticCustomError("users", "a named-user license must list its users")
         if self.kind is Kind.NODE_LOCKED and not self.hosts:

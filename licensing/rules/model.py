@@ -4,7 +4,7 @@ A row that was read is a `Versioned` value. A row that is not there is None. A r
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
@@ -12,6 +12,10 @@ from licensing.rules.license import Billing, Kind, License, Sharing, lease_end
 
 MOST_FORMER_TERMS: Final = 50
 """How many former terms a license state keeps."""
+MOST_RECALLS: Final = 100
+"""How many recalled sessions a license state keeps."""
+RECALL_KEPT: Final = timedelta(days=1)
+"""For so long after its end a recalled session is answered `seat-recalled`."""
 
 Value = TypeVar("Value", covariant=True)
 
@@ -83,6 +87,13 @@ class Terms:
             features=license.features,
         )
 
+    def completed(self, brought: "Terms") -> "Terms":
+        """These terms with what a row of the first edition lacks, from the file of the same serial."""
+        if self.grace_seconds is not None:
+            return self
+        lacking = {name: getattr(brought, name) for name in ("grace_seconds", "hold_seconds", "features")}
+        return replace(self, **lacking)
+
     @property
     def capacity(self) -> int:
         """How many holders there may be; a license that is not floating counts none."""
@@ -97,6 +108,21 @@ class Terms:
             wanted_seconds=wanted_seconds,
             valid_until=self.valid_until,
         )
+
+    def lapse(self, heartbeat_at: datetime, lease_end: datetime) -> datetime:
+        """When a session's seat goes to others if nothing more is heard: at the lease's end, or after the hold."""
+        return max(lease_end, heartbeat_at + timedelta(seconds=self.hold_seconds))
+
+    def latest_lapse(self, session: "Session", last_heartbeat: datetime) -> datetime:
+        """When a session lapses at the latest whose heartbeats are accepted until a moment (UTC), and then no more."""
+        lease_end, _ = self.lease_end(last_heartbeat)
+        return max(session.lapses_at, self.lapse(last_heartbeat, lease_end))
+
+    def runs_until(self, session: "Session", last_heartbeat: datetime) -> datetime:
+        """Until when a program may run whose heartbeats are accepted until a moment (UTC): its lease, then grace."""
+        lease_end, _ = self.lease_end(last_heartbeat)
+        grace_end = last_heartbeat + timedelta(seconds=self.grace_seconds or 0)
+        return min(max(session.expires_at, lease_end, grace_end), self.valid_until)
 
 
 class Status(StrEnum):
@@ -129,6 +155,14 @@ class FormerTerms:
         return self == FormerTerms.of(terms, self.until)
 
 
+@dataclass(frozen=True, slots=True)
+class RecalledSession:
+    """A session that an operator has recalled, and when it ended (UTC); None while it may be active."""
+
+    session_id: str
+    ended_at: datetime | None = None
+
+
 def _most_former(former: tuple[FormerTerms, ...]) -> tuple[FormerTerms, ...]:
     """At most `MOST_FORMER_TERMS`. Those that held at no month's end go first, since closed months need the others."""
     if len(former) <= MOST_FORMER_TERMS:
@@ -145,7 +179,7 @@ class LicenseState:
 
     `since` is the beginning of the day on which the license was used first. The first edition did not note it (None):
     the next renewal notes the beginning of the file before. `former` is what held before its present terms, the oldest
-    first.
+    first. `recalled` are at most `MOST_RECALLS` sessions that extend no lease any more.
     """
 
     terms: Terms
@@ -154,6 +188,7 @@ class LicenseState:
     in_use: int = 0
     since: datetime | None = None
     former: tuple[FormerTerms, ...] = ()
+    recalled: tuple[RecalledSession, ...] = ()
 
     def under(self, terms: Terms, today: datetime) -> "LicenseState":
         """The state under other terms, which hold from today on; `today` is the beginning of the day."""
@@ -161,6 +196,28 @@ class LicenseState:
         changed = () if former.bills_as(terms) else (former,)
         since = self.since or self.terms.valid_from
         return replace(self, terms=terms, since=since, former=_most_former((*self.former, *changed)))
+
+    def recalls(self, session_id: str) -> bool:
+        """Whether a session is recalled, or was when it ended."""
+        return any(recall.session_id == session_id for recall in self.recalled)
+
+    def recalling(self, session_id: str) -> "LicenseState":
+        """The state after a session is recalled."""
+        return (
+            self if self.recalls(session_id) else replace(self, recalled=(*self.recalled, RecalledSession(session_id)))
+        )
+
+    def with_ended(self, session_id: str, ended_at: datetime) -> "LicenseState":
+        """The state after a session's end (UTC): its recall notes when that was."""
+        if not self.recalls(session_id):
+            return self
+        ended = RecalledSession(session_id, ended_at)
+        return replace(self, recalled=tuple(ended if each.session_id == session_id else each for each in self.recalled))
+
+    def without_old_recalls(self, now: datetime) -> "LicenseState":
+        """The state without recalls of sessions that ended more than `RECALL_KEPT` ago."""
+        recalled = tuple(each for each in self.recalled if each.ended_at is None or each.ended_at + RECALL_KEPT > now)
+        return self if recalled == self.recalled else replace(self, recalled=recalled)
 
     def terms_before(self, instant: datetime) -> Terms | FormerTerms:
         """The terms that held right before an instant, as far as reports and bills need them."""
@@ -182,6 +239,28 @@ class LicenseState:
         return self.collect or self.terms.kind is Kind.FLOATING
 
 
+AMNESTY: Final = timedelta(minutes=6)
+"""For so long after an outage nobody lapses whose time ran out since its beginning: a backoff, and time to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which the service was away for all programs: `begin` ≤ t < `end` (UTC)."""
+
+    begin: datetime
+    end: datetime
+
+    @classmethod
+    def until(cls, now: datetime, gap_begin: datetime, last: "Outage | None") -> "Outage":
+        """The outage that a gap until now is; the last one goes on if its amnesty was not over when the gap began."""
+        return cls(last.begin if last and gap_begin < last.amnesty_end else gap_begin, now)
+
+    @property
+    def amnesty_end(self) -> datetime:
+        """When everybody who ran during the outage has had time to be heard again."""
+        return self.end + AMNESTY
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """The caller of a request: pseudonyms under the pepper that is named."""
@@ -192,7 +271,8 @@ class Person:
     pepper: str
 
 
-_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""Before every other time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,16 +294,41 @@ class Session:
     holder: str
     borrowed: bool = False
     overdraft: bool = False
-    lapses_at: datetime = _BEGINNING
+    lapses_at: datetime = BEGINNING
 
     def __post_init__(self) -> None:
         """Lapse at the end of the lease, unless a later time is given."""
         object.__setattr__(self, "lapses_at", max(self.lapses_at, self.expires_at))
 
+    def lapse_after(self, outage: Outage | None) -> datetime:
+        """When it lapses (UTC), an outage of the service considered: who could not be heard lapses after it."""
+        if outage and outage.begin <= self.lapses_at < outage.amnesty_end:
+            return outage.amnesty_end
+        return self.lapses_at
+
     @property
     def shares(self) -> bool:
         """Whether its seat has a row of its own, which counts the sessions on it."""
         return self.holder not in ("", self.id)
+
+
+class SessionState(StrEnum):
+    """Where an active session stands, as support sees it."""
+
+    RUNNING = "running"
+    SILENT = "silent"
+    HELD = "held"
+    RECALLED = "recalled"
+    BORROWED = "borrowed"
+
+
+def session_state(session: Session, state: LicenseState, now: datetime) -> SessionState:
+    """Where an active session stands: recalled; borrowed; its lease runs; it is silent, or held while it is silent."""
+    if state.recalls(session.id):
+        return SessionState.RECALLED
+    if session.expires_at > now:
+        return SessionState.BORROWED if session.borrowed else SessionState.RUNNING
+    return SessionState.HELD if session.lapses_at > now else SessionState.SILENT
 
 
 class EndReason(StrEnum):
@@ -249,15 +354,19 @@ class EndedSession:
     ran_until: datetime | None = None
 
 
-def ended_session(session: Session, reason: EndReason, now: datetime) -> EndedSession:
+def ended_session(
+    session: Session, reason: EndReason, now: datetime, ran_until: datetime | None = None
+) -> EndedSession:
     """A session as it ends now; never before it began.
 
-    A lapsed session ended at its last heartbeat. A borrowed one that lapsed ended with its lease: until then no
-    heartbeat was due, and nobody else could have its seat.
+    After the end of its lease it ends at its last heartbeat, so that no silent time counts. A borrowed one ends with
+    its lease: until then no heartbeat was due, and nobody else could have its seat. `ran_until` is what its program
+    says of itself (UTC); it is cut to now.
     """
     last_sign = session.expires_at if session.borrowed else session.heartbeat_at
-    ended_at = last_sign if reason is EndReason.LAPSED else now
-    return EndedSession(session, max(ended_at, session.started_at), reason)
+    ended_at = max(last_sign if now >= session.expires_at else now, session.started_at)
+    ran_until = min(ran_until, now) if ran_until else ended_at
+    return EndedSession(session, ended_at, reason, ran_until if ran_until > ended_at else None)
 
 
 def holder_of(session_id: str, person: Person, terms: Terms) -> str:

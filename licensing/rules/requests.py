@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from licensing.rules.license import Refusal
-from licensing.rules.model import EndReason, Person, Session, Terms, Versioned
+from licensing.rules.model import BEGINNING, EndReason, Person, Session, Terms, Versioned
 
 SESSION_ID: Final = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 """The form of a session id: a UUID, which the register holds in lower case."""
@@ -13,17 +13,22 @@ SESSION_ID: Final = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A program starts. `persons` is its caller under each pepper in use, the current pepper first."""
+    """A program starts. `persons` is its caller under each pepper in use, the current pepper first.
+
+    `replaces` is the session that it follows, whose program ran until `ran_until` (UTC) as far as it is known.
+    """
 
     session_id: str
     terms: Terms
     persons: tuple[Person, ...]
     borrow_seconds: int = 0
+    replaces: str | None = None
+    ran_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A session ends: its program says so, or an operator releases it."""
+    """A session ends: its program says so, or an operator frees its seat."""
 
     session_id: str
     reason: EndReason = EndReason.ENDED
@@ -41,19 +46,47 @@ class Lapse:
         return self.row.value.id
 
 
-Request = Start | End | Lapse
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """An operator wants a seat back: the session's lease is not extended any more."""
+
+    session_id: str
+
+
+Request = Start | End | Lapse | Recall
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The session runs at `at`, and its lease ends at `expires_at` (UTC).
+
+    `lapses_at` is when its seat may be given away, never before its lease ends. `borrowed`: whether the seat is
+    borrowed from now on; None where that stays as it is.
+    """
+
+    session_id: str
+    at: datetime
+    expires_at: datetime
+    lapses_at: datetime = BEGINNING
+    borrowed: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Lapse at the end of the lease, unless a later time is given."""
+        object.__setattr__(self, "lapses_at", max(self.lapses_at, self.expires_at))
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
     """The program may run until `expires_at`. `repeat`: the same start was granted before.
 
-    `session` is None where nothing is recorded.
+    `session` is None where nothing is recorded. `offered` is until when the lease lasts that the first heartbeat gets;
+    None where no lasting one is offered (docs/adr/0005).
     """
 
     session: Session | None
     expires_at: datetime
     repeat: bool = False
+    offered: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +115,16 @@ class Ended:
     now: bool
 
 
-Outcome = Granted | Refused | Full | ForeignSession | Ended
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """The session is recalled; it is free when its program has ended, or when it has lapsed."""
+
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyRecalls:
+    """The license state has no room for another recall."""
+
+
+Outcome = Granted | Refused | Full | ForeignSession | Ended | Recalled | TooManyRecalls

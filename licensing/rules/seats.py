@@ -11,8 +11,14 @@ The rules, for every license:
    than are held, nobody is thrown out, and nobody new gets in until it fits.
 5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
    its seat was never given away. One session id cannot be two people's.
-6. A session has lapsed at `lapses_at`. Before a start is refused for want of a seat, lapsed sessions make room.
-7. Never refuse on a cached state; it may be stale. Nor grant on one if the grant stores nothing: no commit would fail.
+6. A session has lapsed at `lapses_at`, but not before the amnesty after an outage is over. Before a start is refused
+   for want of a seat, lapsed sessions make room.
+7. A start that replaces an active session ends it and takes its seat, in one plan. Where others share that seat, it
+   needs one of its own. A refused start ends nothing.
+8. A recalled session is neither repeated nor renewed. A start that replaces it ends it, and is judged as any other.
+9. What lasts is offered: a borrowing, and all leases under a hold. The grant is an ordinary one without a hold, and the
+   session's first heartbeat takes the offer (docs/adr/0005).
+10. Never refuse on a cached state; it may be stale. Nor grant on one if the grant stores nothing: no commit would fail.
 
 `decide` is given facts. If it needs more it decides nothing and asks questions. An unread row is assumed absent if
 the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing. So
@@ -29,10 +35,12 @@ from typing import Final
 
 from licensing.rules.license import Refusal
 from licensing.rules.model import (
+    MOST_RECALLS,
     UNKNOWN,
     EndedSession,
     EndReason,
     LicenseState,
+    Outage,
     Session,
     Terms,
     Unknown,
@@ -40,7 +48,21 @@ from licensing.rules.model import (
     ended_session,
     holder_of,
 )
-from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request, Start
+from licensing.rules.requests import (
+    End,
+    Ended,
+    ForeignSession,
+    Full,
+    Granted,
+    Lapse,
+    Outcome,
+    Recall,
+    Recalled,
+    Refused,
+    Request,
+    Start,
+    TooManyRecalls,
+)
 from licensing.rules.usage import midnight
 
 RETRY_SECONDS: Final = (10, 60)
@@ -48,8 +70,9 @@ RETRY_SECONDS: Final = (10, 60)
 
 ROWS_OF_END: Final = 3
 """The most rows that an end changes besides the license state: the active row, the ended row, a shared seat's."""
-ROWS_OF_START: Final = 5
-"""The most rows that a start changes: its own, a shared seat's, and those of one lapsed session that makes room."""
+ROWS_OF_START: Final = 2 + ROWS_OF_END
+"""The most rows that a start changes: its own, a shared seat's, and those of one lapsed session that makes room. If it
+replaces a session, those of an end besides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +91,9 @@ class Lapsing:
             else:
                 del self.rows[session_id]
 
-    def next_lapse(self, now: datetime) -> datetime | None:
+    def next_lapse(self, now: datetime, outage: Outage | None) -> datetime | None:
         """When the next of them lapses after `now`; None if none does."""
-        ends = (row.value.lapses_at for row in self.rows.values())
+        ends = (row.value.lapse_after(outage) for row in self.rows.values())
         return min((end for end in ends if end > now), default=None)
 
 
@@ -87,7 +110,8 @@ class Facts:
     """What is known of a license's rows. A session or seat that was not read is not in its mapping.
 
     `fresh`: the state was read for this batch, and is not from the cache. `lapsing`: who may lapse soon; None if not
-    known. `asked`: that was read for this batch, and is good for it however long the reading took.
+    known. `asked`: that was read for this batch, and is good for it however long the reading took. `outage`: the last
+    one of the service.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
@@ -96,6 +120,7 @@ class Facts:
     seats: dict[str, Versioned[int] | None] = field(default_factory=dict)
     lapsing: Lapsing | None = None
     asked: bool = False
+    outage: Outage | Unknown | None = UNKNOWN
 
     @property
     def known_state(self) -> LicenseState | None:
@@ -106,7 +131,7 @@ class Facts:
         """What stays good when the state changes: rows that are there, whose versions a transaction demands."""
         sessions: dict[str, Versioned[Session] | None] = {name: row for name, row in self.sessions.items() if row}
         seats: dict[str, Versioned[int] | None] = {name: row for name, row in self.seats.items() if row}
-        return Facts(sessions=sessions, seats=seats)
+        return Facts(sessions=sessions, seats=seats, outage=self.outage)
 
     def learn(self, sessions: Mapping[str, Versioned[Session] | None]) -> None:
         """Take in session rows that were read; None where a session is not active."""
@@ -132,16 +157,18 @@ class Questions:
     """What must be read before anything can be decided.
 
     `sessions` probably are active, `repeats` probably not: they are ids of starts. `lapsing`: who may lapse soon.
+    `outage`: whether the service was away lately.
     """
 
     state: bool = False
     lapsing: bool = False
+    outage: bool = False
     sessions: set[str] = field(default_factory=set)
     repeats: set[str] = field(default_factory=set)
     seats: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.state or self.lapsing or self.sessions or self.repeats or self.seats)
+        return bool(self.state or self.lapsing or self.outage or self.sessions or self.repeats or self.seats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +224,9 @@ class Plan:
         """Whether the transaction writes the license state, and so fails if another process has written it."""
         if self.state is None:
             return False
-        return bool(self.started or self.ended or self.before is None or self.before.value != self.state)
+        return bool(
+            self.started or self.renewed or self.ended or self.before is None or self.before.value != self.state
+        )
 
     @property
     def rows(self) -> int:
@@ -214,8 +243,8 @@ def retry_seconds(next_lapse: datetime, now: datetime) -> int:
 def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: int) -> Plan | Questions:
     """Decide a batch of requests on one license.
 
-    `max_rows`, at least `ROWS_OF_START`, is how many rows a transaction takes besides the license state. Unless
-    something must be asked first, the plan decides at least one request, or ends lapsed sessions to make room for one.
+    `max_rows`, at least `ROWS_OF_START` + `ROWS_OF_END`, is how many rows a transaction takes besides the state.
+    Unless something must be asked first, the plan decides at least one request, or makes room for one.
     """
     before = facts.state
     if isinstance(before, Unknown):
@@ -238,7 +267,26 @@ def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request], 
     today = midnight(now.date())
     if known is None:
         return LicenseState(newest, since=today)
-    return known.under(newest, today) if newest.serial > known.terms.serial else known
+    if newest.serial > known.terms.serial:
+        return known.under(newest, today)
+    return replace(known, terms=known.terms.completed(newest)) if newest.serial == known.terms.serial else known
+
+
+def _offer(
+    outcome: Outcome | Later, ordinary_end: datetime, borrowing_end: datetime | None, terms: Terms
+) -> Outcome | Later:
+    """A grant as it is answered: what lasts is cut to an ordinary lease, and offered.
+
+    `borrowing_end` is the end of the borrowing that the start asks for, if it is allowed.
+    """
+    if not isinstance(outcome, Granted) or outcome.session is None:
+        return outcome
+    expires_at = min(outcome.expires_at, ordinary_end)
+    if outcome.session.borrowed:
+        return replace(outcome, expires_at=expires_at, offered=outcome.session.expires_at)
+    if borrowing_end or terms.hold_seconds:
+        return replace(outcome, offered=borrowing_end or expires_at)
+    return outcome
 
 
 class _Planner:
@@ -260,9 +308,12 @@ class _Planner:
         self.now = now
         self.max_rows = max_rows
         self.questions = Questions()
+        self.outage = None if isinstance(facts.outage, Unknown) else facts.outage
         rows = facts.lapsing.rows.values() if facts.lapsing else ()
-        self.lapsed = {row.value.id: row for row in rows if row.value.lapses_at <= now}
+        self.lapsed = {row.value.id: row for row in rows if row.value.lapse_after(self.outage) <= now}
         self.room_made = False
+        self.changed: set[str] = set()
+        """The sessions that the plan starts, renews, ends, or grants again."""
 
     def run(self) -> Plan | Questions:
         """Decide each request once, and answer its duplicates like the first."""
@@ -284,18 +335,18 @@ class _Planner:
         return self.questions or self.plan
 
     def _precedence(self, place: int) -> int:
-        """Ends go first: they make room. New starts go last: they could take the seat of one that is renewed."""
+        """Ends go first: they make room. New starts go last: they could take a seat that is renewed or replaced."""
         request = self.requests[place]
         if not isinstance(request, Start):
             return 0
-        return 1 if self._row_of(request) else 2
+        return 1 if self._row_of(request) or request.replaces else 2
 
     def _row_of(self, start: Start) -> Versioned[Session] | None:
         """The row of a session that a start repeats: also one that has lapsed, and would otherwise make room."""
         return self.lapsed.get(start.session_id) or self.facts.session_if_read(start.session_id)
 
     def _decide(self, request: Request) -> Outcome | Later:
-        if not self._fits(ROWS_OF_START if isinstance(request, Start) else ROWS_OF_END):
+        if not self._fits(request):
             return TRANSACTION_FULL
         match request:
             case Start():
@@ -304,8 +355,13 @@ class _Planner:
                 return self._end(request)
             case Lapse():
                 return self._lapse(request)
+            case Recall():
+                return self._recall(request)
 
-    def _fits(self, rows: int) -> bool:
+    def _fits(self, request: Request) -> bool:
+        replacing = isinstance(request, Start) and request.replaces is not None
+        rows = ROWS_OF_START if isinstance(request, Start) else 0
+        rows += ROWS_OF_END if replacing or not rows else 0
         return self.plan.rows + rows <= self.max_rows
 
     # Ends.
@@ -323,9 +379,27 @@ class _Planner:
         row = self.facts.sessions.get(request.session_id, request.row)
         if row is None or row.etag != request.row.etag or row.value.lapses_at > self.now:
             return Ended(now=False)  # it ended, a heartbeat came in between, or the judge's clock is ahead
+        if isinstance(self.facts.outage, Unknown):
+            self.questions.outage = True
+            return UNREAD
+        if row.value.lapse_after(self.outage) > self.now:
+            return Ended(now=False)
         return Ended(now=True) if self._end_session(row, EndReason.LAPSED) else UNREAD
 
-    def _end_session(self, row: Versioned[Session], reason: EndReason) -> bool:
+    def _recall(self, request: Recall) -> Outcome | Later:
+        row = self.facts.session(request.session_id)
+        if isinstance(row, Unknown):
+            self.questions.sessions.add(request.session_id)
+            return UNREAD
+        if row is None:
+            return Ended(now=False)
+        state = self.state.without_old_recalls(self.now).recalling(request.session_id)
+        if len(state.recalled) > MOST_RECALLS:
+            return self._if_fresh(TooManyRecalls())
+        self.state = state
+        return Recalled(row.value)
+
+    def _end_session(self, row: Versioned[Session], reason: EndReason, ran_until: datetime | None = None) -> bool:
         """End a session and free its seat; False where the seat's row must be read first."""
         session = row.value
         if session.shares:
@@ -342,7 +416,9 @@ class _Planner:
         elif session.holder:
             self._count_seats(-1)
         self.lapsed.pop(session.id, None)  # it makes room only once
-        self.plan.ended.append(Versioned(ended_session(session, reason, self.now), row.etag))
+        self.changed.add(session.id)
+        self.state = self.state.with_ended(session.id, self.now)
+        self.plan.ended.append(Versioned(ended_session(session, reason, self.now, ran_until), row.etag))
         return True
 
     # Starts.
@@ -353,10 +429,15 @@ class _Planner:
             return self._if_fresh(Refused(Refusal.SUSPENDED))
         if start.terms.serial < terms.serial:
             return self._if_fresh(Refused(Refusal.SUPERSEDED))
-        expires_at, borrowed = terms.lease_end(self.now, start.borrow_seconds)
+        if self.state.recalls(start.session_id):
+            return self._if_fresh(Refused(Refusal.RECALLED))
+        lasting_end, borrows = terms.lease_end(self.now, start.borrow_seconds)
         if not self.state.recorded:
-            return self._if_fresh(Granted(None, expires_at))
+            return self._if_fresh(Granted(None, lasting_end))
+        if not self.changed.isdisjoint((start.session_id, start.replaces)):
+            return NOT_YET
         person = start.persons[0]
+        expires_at, _ = terms.lease_end(self.now)
         session = Session(
             id=start.session_id,
             started_at=self.now,
@@ -367,11 +448,11 @@ class _Planner:
             ip=person.ip,
             pepper=person.pepper,
             holder=holder_of(start.session_id, person, terms),
-            borrowed=borrowed,
         )
         # If the row exists after all, the insert fails, the row is read, and this start is a repeat.
         row = self._row_of(start)
-        return self._repeat(start, session, row) if row else self._give_seat(session, start)
+        outcome = self._repeat(start, session, row) if row else self._begin(session, start)
+        return _offer(outcome, expires_at, lasting_end if borrows else None, terms)
 
     def _if_fresh(self, outcome: Outcome) -> Outcome | Later:
         """An outcome that commits nothing, so that no commit fails if the state is stale."""
@@ -386,35 +467,67 @@ class _Planner:
         owner = (session.user, session.host, session.pepper)
         if all((person.user, person.host, person.pepper) != owner for person in start.persons):
             return ForeignSession()
+        self.changed.add(session.id)
         if session.expires_at > self.now:
             return Granted(session, session.expires_at, repeat=True)
         session = replace(
             session,
             heartbeat_at=again.heartbeat_at,
             expires_at=again.expires_at,
-            lapses_at=again.lapses_at,
+            lapses_at=max(session.lapses_at, again.lapses_at),  # a program on grace may still run until then
             borrowed=again.borrowed,
         )
         self.lapsed.pop(session.id, None)
         self.plan.renewed.append(Versioned(session, row.etag))
         return Granted(session, session.expires_at, repeat=True)
 
-    def _give_seat(self, session: Session, start: Start) -> Outcome | Later:
-        """Give a session its seat: none where none is needed, one that it can share, or a free one."""
-        if not session.holder:
-            return self._grant(session)
-        if session.shares and (shared := self._shared_seat(session, start)):
-            self._add_to_seat(shared, +1)
-            return self._grant(replace(session, holder=shared))
+    def _begin(self, session: Session, start: Start) -> Outcome | Later:
+        """Begin a session, in place of the one that it replaces if that is active."""
+        if start.replaces is None:
+            return self._give_seat(session, start)
+        row = self.lapsed.get(start.replaces) or self.facts.session(start.replaces)
+        if isinstance(row, Unknown):
+            self.questions.sessions.add(start.replaces)
+            return UNREAD
+        if row and self.state.recalls(start.replaces):
+            if not self._end_session(row, EndReason.REPLACED, start.ran_until):
+                return UNREAD
+            row = None
+        return self._give_seat(session, start, row)
+
+    def _give_seat(self, session: Session, start: Start, replaced: Versioned[Session] | None = None) -> Outcome | Later:
+        """Give a session its seat: none where none is needed, one that it can share, the replaced one's, or a free one.
+
+        If it gets one, the replaced session ends.
+        """
         terms, in_use = self.state.terms, self.state.in_use
-        if in_use >= terms.capacity:
+        freed = replaced.value if replaced and self._frees_seat(replaced.value) else None
+        if not session.holder:
+            pass
+        elif session.shares and (shared := self._shared_seat(session, start)):
+            self._add_to_seat(shared, +1)
+            session = replace(session, holder=shared, overdraft=freed is not None and freed.overdraft)
+        elif in_use < terms.capacity or freed:
+            if session.shares:
+                self._add_to_seat(session.holder, +1)
+            self._count_seats(+1)
+            session = replace(session, overdraft=freed.overdraft if freed else in_use >= terms.seats)
+        else:
             if session.shares and self._sessions_on(session.holder) is None:
                 self.questions.seats.add(session.holder)  # the holder may have a seat already
-            return self._make_room_or_refuse(session, start)
-        if session.shares:
-            self._add_to_seat(session.holder, +1)
-        self._count_seats(+1)
-        return self._grant(replace(session, overdraft=in_use >= terms.seats))
+            return self._make_room_or_refuse(session, start, replaced)
+        if replaced and not self._end_session(replaced, EndReason.REPLACED, start.ran_until):
+            return UNREAD
+        return self._grant(session)
+
+    def _frees_seat(self, session: Session) -> bool:
+        """Whether a seat is free when a session ends. Where its row must be read first, a question is asked."""
+        if not session.shares:
+            return bool(session.holder)
+        sessions = self._sessions_on(session.holder)
+        if sessions is None:
+            self.questions.seats.add(session.holder)
+        return sessions == 1
 
     def _shared_seat(self, session: Session, start: Start) -> str | None:
         """The seat that the session's holder has already, by the holder's name under any pepper."""
@@ -428,7 +541,9 @@ class _Planner:
                 self.questions.seats.add(holder)
         return None
 
-    def _make_room_or_refuse(self, session: Session, start: Start) -> Outcome | Later:
+    def _make_room_or_refuse(
+        self, session: Session, start: Start, replaced: Versioned[Session] | None
+    ) -> Outcome | Later:
         """Make room by a lapsed session, or refuse. A refusal needs a fresh state, and its own row read after it."""
         facts = self.facts
         if not facts.fresh:
@@ -440,19 +555,23 @@ class _Planner:
             if self.room_made:
                 return MORE_HAVE_LAPSED
             self.questions.lapsing = True
+        if self.lapsed and isinstance(facts.outage, Unknown):
+            self.questions.outage = True
         if self.questions:
             return UNREAD
         if self.lapsed:
-            if not self._fits(ROWS_OF_START):
+            if not self._fits(start):
                 return TRANSACTION_FULL
             # If its seat's row must be read first, this asks for it, and the next call returns UNREAD.
             self.room_made = self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
-            return self._give_seat(session, start)
+            made_room = replaced is not None and replaced.value.id in self.changed
+            return self._give_seat(session, start, None if made_room else replaced)
         self.plan.denied.append(session.id)
-        next_lapse = facts.lapsing.next_lapse(self.now) if facts.lapsing else None
+        next_lapse = facts.lapsing.next_lapse(self.now, self.outage) if facts.lapsing else None
         return Full(retry_seconds(next_lapse or lapsing_until(self.now, self.state.terms), self.now))
 
     def _grant(self, session: Session) -> Outcome:
+        self.changed.add(session.id)
         self.plan.started.append(session)
         return Granted(session, session.expires_at)
 

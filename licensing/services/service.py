@@ -67,4 +67,5 @@ class Service:
 
     async def close(self) -> None:
         """Close the connections to the store."""
+        await self.ledger.close()
         await self.register.close()

@@ -8,7 +8,7 @@ the first of our keys that the file names. That of a heartbeat is signed with th
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
@@ -22,7 +22,10 @@ from licensing.storage.ledger import Answer, Heartbeat, Ledger
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A program starts: its license file's JWS, its session id in lower case, its client hashes."""
+    """A program starts: its license file's JWS, its session id in lower case, its client hashes.
+
+    `replaces` is the lease of the session that it follows, whose program ran until `ran_until`.
+    """
 
     license_token: str
     session_id: str
@@ -30,6 +33,8 @@ class StartRequest:
     host: str
     nonce: str
     borrow_seconds: int = 0
+    replaces: str | None = None
+    ran_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +97,8 @@ class Sessions:
             return await self._start_unrecorded(license, request)
         persons = self.settings.peppers.persons(license.organization.id, request.user, request.host, address)
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
+        if request.replaces and (lease := self._predecessor(request.replaces, license.id, request.session_id)):
+            start = replace(start, replaces=lease.session_id, ran_until=lease.latest(request.ran_until))
         answer = await self.ledger.submit(license.id, start)
         match answer:
             case Answer(Granted() as granted, LicenseState() as state):
@@ -108,16 +115,20 @@ class Sessions:
         lease = self._authenticated(token, session_id)
         now = self.clock()
 
-        def expired(terms: Terms) -> Refusal | None:
-            return Refusal.EXPIRED if now >= terms.valid_until else None
+        def refused(state: LicenseState) -> Refusal | None:
+            if state.recalls(session_id):
+                return Refusal.RECALLED
+            return Refusal.EXPIRED if now >= state.terms.valid_until else None
 
-        state, refusal = await self._state(lease.license_id, expired)
+        state, refusal = await self._state(lease.license_id, refused)
         if refusal:
             return Refused(refusal)
         if state is None and (state := await self.ledger.state(lease.license_id)) is None:
             return Gone()  # only by a fresh read: another process may just have made its first start
         renewed = self._renewed(lease, state.terms, nonce, now)
-        heartbeat = Heartbeat(session_id, now, renewed.expires_at)
+        lapses_at = state.terms.lapse(now, renewed.expires_at)
+        borrowed = renewed.borrowed if lease.offered or lease.borrowed else None
+        heartbeat = Heartbeat(session_id, now, renewed.expires_at, lapses_at, borrowed)
         if state.recorded and not await self.ledger.heartbeat(lease.license_id, heartbeat):
             return Gone()
         return self._running(state, renewed, signed_by(token), recorded=state.recorded)
@@ -142,16 +153,24 @@ class Sessions:
         return lease
 
     async def _state(
-        self, license_id: str, by_terms: Callable[[Terms], Refusal | None]
+        self, license_id: str, by_state: Callable[[LicenseState], Refusal | None]
     ) -> tuple[LicenseState | None, Refusal | None]:
         """The license state, and a refusal by it: first by a cached one, then confirmed by a fresh one."""
         state = refusal = None
         for max_age_seconds in (self.settings.status_cache_seconds, 0):
             state = await self.ledger.state(license_id, max_age_seconds)
-            refusal = _refusal(state, by_terms)
+            refusal = _refusal(state, by_state)
             if refusal is None:
                 break
         return state, refusal
+
+    def _predecessor(self, token: str, license_id: str, session_id: str) -> Lease | None:
+        """The lease of the session that a start replaces; None where it is no other session of this license."""
+        try:
+            lease = read_lease(token, self.settings.lease_keys)
+        except TokenError:
+            return None  # the start must not fail for it: the old session lapses
+        return lease if lease.license_id == license_id and lease.session_id != session_id else None
 
     def _granted(self, license: License, request: StartRequest, granted: Granted, state: LicenseState) -> Running:
         session, now = granted.session, self.clock()
@@ -163,9 +182,10 @@ class Sessions:
             expires_at=granted.expires_at,
             nonce=request.nonce,
             features=license.features,
-            grace_seconds=license.grace_seconds,
-            borrowed=session.borrowed if session else granted.expires_at > ordinary_end,
+            grace_seconds=0 if granted.offered else license.grace_seconds,
+            borrowed=session is None and granted.expires_at > ordinary_end,
             overdraft=session.overdraft if session else False,
+            offered=granted.offered,
         )
         kid = self.settings.lease_keys.chosen(license.trusted_kids)
         return self._running(state, lease, kid, recorded=session is not None, repeat=granted.repeat)
@@ -174,8 +194,8 @@ class Sessions:
         """Start under a license that forbids collection: nothing is stored, not even the license."""
         terms, now = Terms.of(license), self.clock()
 
-        def superseded(newest: Terms) -> Refusal | None:
-            return Refusal.SUPERSEDED if newest.serial > terms.serial else None
+        def superseded(state: LicenseState) -> Refusal | None:
+            return Refusal.SUPERSEDED if state.terms.serial > terms.serial else None
 
         _, refusal = await self._state(license.id, superseded)
         if refusal:
@@ -184,11 +204,20 @@ class Sessions:
         return self._granted(license, request, Granted(None, expires_at), LicenseState(terms))
 
     def _renewed(self, lease: Lease, terms: Terms, nonce: str, now: datetime) -> Lease:
-        """The next lease of a session; a borrowed seat keeps its end."""
-        ordinary_end, _ = terms.lease_end(now)
-        borrowed = lease.borrowed and lease.expires_at > ordinary_end
-        expires_at = lease.expires_at if borrowed else ordinary_end
-        update = {"issued_at": now, "expires_at": expires_at, "nonce": nonce, "borrowed": borrowed}
+        """The next lease of a session, under the terms in force; a borrowed seat keeps its end."""
+        expires_at, _ = terms.lease_end(now)
+        borrowing_end = lease.borrowing_end
+        borrowed = borrowing_end is not None and borrowing_end > expires_at
+        complete = terms.grace_seconds is not None  # else the first edition wrote them
+        update = {
+            "issued_at": now,
+            "expires_at": borrowing_end if borrowed else expires_at,
+            "nonce": nonce,
+            "features": terms.features if complete else lease.features,
+            "grace_seconds": terms.grace_seconds if complete else lease.grace_seconds,
+            "borrowed": borrowed,
+            "offered": None,
+        }
         return lease.model_copy(update=update)
 
     def _running(self, state: LicenseState, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False) -> Running:
@@ -205,7 +234,7 @@ class Sessions:
         )
 
 
-def _refusal(state: LicenseState | None, by_terms: Callable[[Terms], Refusal | None]) -> Refusal | None:
+def _refusal(state: LicenseState | None, by_state: Callable[[LicenseState], Refusal | None]) -> Refusal | None:
     if state is None:
         return None
-    return Refusal.SUSPENDED if state.suspended else by_terms(state.terms)
+    return Refusal.SUSPENDED if state.suspended else by_state(state)

@@ -7,6 +7,7 @@ clock, too, and only if its row is unchanged since it was read: a heartbeat in b
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -18,6 +19,8 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 
 PARALLEL: Final = 8
+RECALLS_CACHED_SECONDS: Final = 3600.0
+"""A sweep looks for recalls in license states as old as this, so that it reads few."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +56,8 @@ async def sweep(
     A row that cannot be read fails its own license, and is logged and added to `unreadable`.
     """
     began = time.monotonic()
+    with suppress(UnavailableError):  # then each license fails by itself
+        await ledger.mark_alive()
     license_ids = [license.license_id async for license in register.licenses()]
     places = asyncio.Semaphore(PARALLEL)
     done = 0
@@ -61,7 +66,10 @@ async def sweep(
         nonlocal done
         async with places:
             try:
-                return await sweep_license(register, ledger, license_id, as_of, dry_run)
+                lapsed = await sweep_license(register, ledger, license_id, as_of, dry_run)
+                if not dry_run:
+                    await _clear_recalls(ledger, license_id)
+                return lapsed
             except UnavailableError:
                 return None
             except RowError as error:
@@ -82,6 +90,20 @@ async def sweep(
     )
     _log.log(logging.ERROR if swept.failed else logging.INFO, "sweep %s", swept)
     return swept
+
+
+async def _clear_recalls(ledger: Ledger, license_id: str) -> None:
+    """Forget recalls whose sessions ended more than a day ago.
+
+    A session may have ended unnoticed while it was recalled. Raises UnavailableError if the store cannot be used now.
+    """
+    state = await ledger.state(license_id, RECALLS_CACHED_SECONDS)
+    if state is None or not state.recalled:
+        return
+    open_recalls = [recall.session_id for recall in state.recalled if recall.ended_at is None]
+    ended = [session_id for session_id in open_recalls if await ledger.session(license_id, session_id) is None]
+    if ended or state.without_old_recalls(ledger.now()) != state:
+        await ledger.clear_recalls(license_id, ended)
 
 
 async def sweep_license(

@@ -64,8 +64,11 @@ class Codec(Generic[Value]):
         self.columns: Final = tuple(self._fields)
         """The names of all columns."""
 
-    def encode(self, value: Value, only: Collection[str] | None = None) -> dict[str, Any]:
-        """The columns of a value, or of some of its fields."""
+    def encode(self, value: Value, only: Collection[str] | None = None, *, defaults: bool = False) -> dict[str, Any]:
+        """The columns of a value, or of some of its fields.
+
+        With `defaults`, those of `added` fields are among them also at their default, to change a row that may differ.
+        """
         values = self._adapter.dump_python(value, exclude_none=True)
         for part in self._nested:
             values |= values.pop(part)
@@ -73,7 +76,7 @@ class Codec(Generic[Value]):
             if field in values:
                 values[field] = (values[field], EdmType.INT64)
         for field, default in self._added.items():
-            if values.get(field) == default:
+            if not defaults and values.get(field) == default:
                 values.pop(field, None)
         for field in self._lists:
             if field in values:

@@ -8,12 +8,11 @@ import asyncio
 import itertools
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from licensing.errors import ConflictError, Mismatch, UnavailableError
 from licensing.rules.model import Session, Versioned
+from licensing.rules.requests import Heartbeat
 from licensing.storage.register import Register, heartbeat_change
 from licensing.storage.retry import backoff, batch_deadline
 from licensing.storage.row_cache import RowCache
@@ -21,15 +20,6 @@ from licensing.storage.tables import TRANSACTION_ROWS
 
 GONE_BEFORE_SINGLY: Final = 3
 """After so many sessions of a batch that are gone, the others are noted one by one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
-    """The session runs at `at`, and may until `expires_at` (UTC)."""
-
-    session_id: str
-    at: datetime
-    expires_at: datetime
 
 
 class HeartbeatWriter:
@@ -100,10 +90,7 @@ class HeartbeatWriter:
 
         Raises ConflictError if a session is gone, or if a cached row is stale.
         """
-        changes = [
-            heartbeat_change(each.session_id, each.at, each.expires_at, row)
-            for each, row in zip(heartbeats, cached, strict=True)
-        ]
+        changes = [heartbeat_change(each, row) for each, row in zip(heartbeats, cached, strict=True)]
         try:
             etags = await self._register.commit(self._license_id, changes)
         except ConflictError as conflict:

@@ -12,16 +12,17 @@ A start, an end or a lapse goes: batch queue (`batching`), writer (`writer`), de
 A heartbeat has a queue and a writer of its own (`heartbeats`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from licensing.errors import ConflictError
 from licensing.rules.model import LicenseState, Session, Status
-from licensing.rules.requests import Request
+from licensing.rules.requests import Heartbeat, Request
 from licensing.storage.batching import BatchQueue, no_pause
-from licensing.storage.heartbeats import Heartbeat, HeartbeatWriter
+from licensing.storage.heartbeats import HeartbeatWriter
+from licensing.storage.outages import Outages
 from licensing.storage.register import Register, new_commit_id, state_change
 from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
@@ -35,12 +36,14 @@ CACHED_LICENSES: Final = 10_000
 class Ledger:
     """The seats of all licenses, as one process sees and changes them. It belongs to the running event loop.
 
-    Each method raises UnavailableError if the store cannot be used now.
+    A process that does not serve programs, such as a command, is opened with `serves` False: it marks no time at which
+    the service was alive. Each method raises UnavailableError if the store cannot be used now.
     """
 
-    def __init__(self, register: Register, clock: Callable[[], datetime]) -> None:
+    def __init__(self, register: Register, clock: Callable[[], datetime], *, serves: bool = True) -> None:
         self._register = register
         self._clock = clock
+        self._outages = Outages(register, clock, marks=serves)
         self._rows = RowCache()
         self._licenses: dict[str, _License] = {}
 
@@ -48,12 +51,22 @@ class Ledger:
         """The present time (UTC), by which requests are decided."""
         return self._clock()
 
+    async def mark_alive(self) -> None:
+        """Mark that the service is alive, unless this process serves nobody."""
+        await self._outages.read()
+
+    async def close(self) -> None:
+        """Finish what goes on in the background."""
+        await self._outages.close()
+
     async def submit(self, license_id: str, request: Request) -> Answer:
-        """Start, end or lapse a session; the decision is committed."""
+        """Start, end, lapse or recall a session; the decision is committed."""
+        self._outages.touch()
         return await self._license(license_id).requests.submit(request)
 
     async def heartbeat(self, license_id: str, heartbeat: Heartbeat) -> bool:
         """Note a heartbeat; False where the session is not active."""
+        self._outages.touch()
         return await self._license(license_id).heartbeats.submit(heartbeat)
 
     async def state(self, license_id: str, max_age_seconds: float = 0) -> LicenseState | None:
@@ -81,6 +94,17 @@ class Ledger:
         """Have sessions recorded under a license, or not; as for `set_status`."""
         return await self._amend(license_id, lambda state: replace(state, collect=collect), initial)
 
+    async def clear_recalls(self, license_id: str, ended: Collection[str] = ()) -> None:
+        """Note that recalled sessions have ended, and forget those that ended more than a day ago."""
+        now = self._clock()
+
+        def cleared(state: LicenseState) -> LicenseState:
+            for session_id in ended:
+                state = state.with_ended(session_id, now)
+            return state.without_old_recalls(now)
+
+        await self._amend(license_id, cleared, None)
+
     async def _amend(
         self, license_id: str, change: Callable[[LicenseState], LicenseState], initial: LicenseState | None
     ) -> LicenseState | None:
@@ -103,16 +127,20 @@ class Ledger:
         if known is None:
             if len(self._licenses) >= CACHED_LICENSES:
                 self._licenses = {name: each for name, each in self._licenses.items() if not each.idle}
-            known = self._licenses[license_id] = _License(self._register, license_id, self._rows, self._clock)
+            known = self._licenses[license_id] = _License(
+                self._register, license_id, self._rows, self._outages, self._clock
+            )
         return known
 
 
 class _License:
     """What one process keeps for one license: the cached state and two queues with their writers."""
 
-    def __init__(self, register: Register, license_id: str, rows: RowCache, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, register: Register, license_id: str, rows: RowCache, outages: Outages, clock: Callable[[], datetime]
+    ) -> None:
         self.cache = StateCache(register, license_id)
-        writer = Writer(register, license_id, self.cache, rows, clock)
+        writer = Writer(register, license_id, self.cache, rows, outages, clock)
         self.requests = BatchQueue(writer.handle, writer.pause)
         self.heartbeats = BatchQueue(HeartbeatWriter(register, license_id, rows).handle, no_pause)
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
 
-from licensing.rules.model import Session, Versioned
+from licensing.rules.model import Session, Unknown, Versioned
 from licensing.rules.seats import Facts, Lapsing, Questions, lapsing_until
+from licensing.storage.outages import Outages
 from licensing.storage.register import COMPARED_IDS, Register
 from licensing.storage.state_cache import StateCache
 from licensing.storage.tables import TRANSACTION_ROWS
@@ -15,10 +16,13 @@ from licensing.storage.tables import TRANSACTION_ROWS
 class Reads:
     """Reads the sessions and seats of one license."""
 
-    def __init__(self, register: Register, license_id: str, cache: StateCache, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, register: Register, license_id: str, cache: StateCache, outages: Outages, clock: Callable[[], datetime]
+    ) -> None:
         self._register = register
         self._license_id = license_id
         self._cache = cache
+        self._outages = outages
         self._clock = clock
 
     async def read(self, facts: Facts, questions: Questions) -> None:
@@ -33,6 +37,8 @@ class Reads:
         )
         facts.learn(sessions | repeats)
         facts.seats.update(seats)
+        if questions.outage:
+            facts.outage = await self._outages.read()
 
     async def _repeats_and_lapsing(self, facts: Facts, questions: Questions) -> dict[str, Versioned[Session] | None]:
         """The sessions that starts repeat, by their ids; those that lapse soon go to `facts` and the cache."""
@@ -54,11 +60,12 @@ class Reads:
         until = lapsing_until(now, state.terms)
         found: dict[str, Versioned[Session]] = {}
         absent: dict[str, Versioned[Session] | None] = dict.fromkeys(also)
+        outage = None if isinstance(facts.outage, Unknown) else facts.outage
         lapsed = 0
         async with aclosing(self._register.lapsing(self._license_id, until, sorted(also))) as pages:
             async for page in pages:
                 found |= {row.value.id: row for row in page}
-                lapsed += sum(row.value.lapses_at <= now for row in page)
+                lapsed += sum(row.value.lapse_after(outage) <= now for row in page)
                 if lapsed >= TRANSACTION_ROWS:  # the rest is not known
                     until, absent = now, {}
                     break

@@ -9,8 +9,8 @@ Partition of a license in the table `register`:
     denied:{date}:{session}         a start that was refused for want of a seat; one row for each wait and day
     day:{date}  month:{month}       usage totals; a month that outlives the year may keep `users` alone
 
-Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`. Partition of a month in
-`audit`: `{time}:{random}`.
+Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`. Partition
+`_service` there: `alive` and `outage`. Partition of a month in `audit`: `{time}:{random}`.
 
 All times are UTC. Every question raises UnavailableError if the store does not answer, RowError at a row that cannot be
 read. Some take a list `unreadable`: they add such rows to it instead, and go on.
@@ -37,7 +37,8 @@ from operator import index
 from typing import Any, Final, TypeVar
 
 from licensing.errors import ConflictError, RowError
-from licensing.rules.model import EndedSession, LicenseState, Session, Terms, Versioned
+from licensing.rules.model import EndedSession, LicenseState, Outage, Session, Terms, Versioned
+from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
 from licensing.rules.totals import DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
@@ -68,6 +69,10 @@ aggregated before it are not final."""
 COMMIT: Final = "commit"
 """Column of the license state: the random id of the transaction that wrote it last."""
 
+SERVICE: Final = "_service"
+"""Partition of the directory; no organization's id begins so."""
+ALIVE: Final = "alive"
+OUTAGE: Final = "outage"
 ORGANIZATION: Final = "organization"
 LICENSE: Final = "license:"
 
@@ -81,7 +86,7 @@ COMPARED_IDS: Final = 8
 LAPSING_ROWS: Final = 200
 """How many sessions a page has that is read while programs wait."""
 
-OWN: Final = ("status", "collect", "in_use")
+OWN: Final = ("status", "collect", "in_use", "recalled")
 """Columns of the license state that are not the license file's."""
 TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 """How many totals one transaction takes besides the license state."""
@@ -228,8 +233,8 @@ STATES: Final = Codec(
         "hold_seconds": "hold",
     },
     int64=("serial",),
-    texts=("former", "features"),
-    added=("former", "grace_seconds", "hold_seconds", "features"),
+    texts=("former", "features", "recalled"),
+    added=("former", "recalled", "grace_seconds", "hold_seconds", "features"),
 )
 SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
 ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part}, without=("lapses_at",))
@@ -267,8 +272,8 @@ def state_change(before: Versioned[LicenseState] | None, state: LicenseState, co
     if before is None:
         return Change(create(STATE, {**STATES.encode(state), COMMIT: commit_id}), STATE)
     was = before.value
-    changed = STATES.encode(state) if state.terms != was.terms else {}
-    changed |= {name: new for name in OWN if (new := getattr(state, name)) != getattr(was, name)}
+    own = [name for name in OWN if getattr(state, name) != getattr(was, name)]
+    changed = STATES.encode(state, None if state.terms != was.terms else own, defaults=True)
     return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), STATE)
 
 
@@ -283,15 +288,19 @@ def renewal_change(row: Versioned[Session]) -> Change:
     return Change(merge(ACTIVE + row.value.id, lease, row.etag), ACTIVE, row.value.id, row.value)
 
 
-def heartbeat_change(
-    session_id: str, heartbeat_at: datetime, expires_at: datetime, before: Versioned[Session] | None = None
-) -> Change:
+def heartbeat_change(heartbeat: Heartbeat, before: Versioned[Session] | None = None) -> Change:
     """A session says that it still runs, if its row is as it was `before`; without that, if it is active."""
-    columns = {"heartbeat_at": heartbeat_at, "expires_at": expires_at, "lapses_at": expires_at}
+    columns: dict[str, Any] = {
+        "heartbeat_at": heartbeat.at,
+        "expires_at": heartbeat.expires_at,
+        "lapses_at": heartbeat.lapses_at,
+    }
+    if heartbeat.borrowed is not None:
+        columns["borrowed"] = heartbeat.borrowed
+    key = ACTIVE + heartbeat.session_id
     if before is None:
-        return Change(merge(ACTIVE + session_id, columns), ACTIVE, session_id)
-    session = replace(before.value, heartbeat_at=heartbeat_at, expires_at=expires_at, lapses_at=expires_at)
-    return Change(merge(ACTIVE + session_id, columns, before.etag), ACTIVE, session_id, session)
+        return Change(merge(key, columns), ACTIVE, heartbeat.session_id)
+    return Change(merge(key, columns, before.etag), ACTIVE, heartbeat.session_id, replace(before.value, **columns))
 
 
 def end_changes(row: Versioned[EndedSession]) -> tuple[Change, Change]:
@@ -696,6 +705,30 @@ class Register:
     async def save_organization_month(self, organization_id: str, month: str, users: int) -> None:
         """Keep how many people used any of an organization's licenses in a month."""
         await self._tables.commit("directory", organization_id, [put(month_key(month), {"users": users})])
+
+    # The service itself.
+
+    async def alive(self) -> tuple[Versioned[datetime] | None, Outage | None]:
+        """When a process of the service marked last that it is alive, and the last outage; None where none is noted."""
+        rows = {row.key: row async for row in self._tables.rows("directory", SERVICE)}
+        alive, outage = rows.get(ALIVE), rows.get(OUTAGE)
+        return (
+            Versioned(column(alive, "at", datetime.fromisoformat), alive.etag) if alive else None,
+            Outage(column(outage, "from", datetime.fromisoformat), column(outage, "to", datetime.fromisoformat))
+            if outage
+            else None,
+        )
+
+    async def mark_alive(self, before: Versioned[datetime] | None, at: datetime, outage: Outage | None = None) -> None:
+        """Note that the service is alive, and an outage if there was one, in one transaction.
+
+        Raises ConflictError if another process has marked since `before` was read.
+        """
+        columns = {"at": at}
+        writes = [merge(ALIVE, columns, before.etag) if before else create(ALIVE, columns)]
+        if outage:
+            writes.append(put(OUTAGE, {"from": outage.begin, "to": outage.end}))
+        await self._tables.commit("directory", SERVICE, writes)
 
     # The audit.
 

@@ -23,8 +23,9 @@ from datetime import UTC, date, datetime, timedelta
 
 from licensing.errors import ConflictError, UnavailableError
 from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Versioned
-from licensing.rules.requests import End, Outcome, Request
+from licensing.rules.requests import End, Outcome, Request, Start
 from licensing.rules.seats import Facts, Plan, Questions, decide
+from licensing.storage.outages import Outages
 from licensing.storage.reads import Reads
 from licensing.storage.register import (
     Change,
@@ -80,6 +81,7 @@ class Writer:
         license_id: str,
         cache: StateCache,
         rows: RowCache,
+        outages: Outages,
         clock: Callable[[], datetime],
     ) -> None:
         self._register = register
@@ -87,7 +89,8 @@ class Writer:
         self._cache = cache
         self._rows = rows
         self._clock = clock
-        self._reads = Reads(register, license_id, cache, clock)
+        self._outages = outages
+        self._reads = Reads(register, license_id, cache, outages, clock)
 
     async def handle(self, requests: Sequence[Request]) -> dict[int, Answer]:
         """Decide and commit a batch; decisions by place, at least one.
@@ -101,7 +104,7 @@ class Writer:
                 plan = await self._attempt(batch)
             except UnavailableError:
                 self._cache.clear()
-                batch.facts = Facts()
+                batch.facts = Facts(outage=self._outages.last)
                 if time.monotonic() > deadline:
                     raise
                 await backoff(attempt, 0.1)
@@ -118,23 +121,24 @@ class Writer:
             await yield_to_others()
 
     def _batch(self, requests: Sequence[Request]) -> _Batch:
-        """A batch with what is cached. Only an end may rest on a cached row: the repeat of a start writes nothing.
+        """A batch with what is cached. Only what ends may rest on a cached row: the repeat of a start writes nothing.
 
         Where other processes change the license at this time, cached rows probably are stale.
         """
         batch, today, contended = _Batch(requests, self._cache.facts()), self._today(), self._cache.contended
+        batch.facts.outage = self._outages.last
         for request in requests:
-            if isinstance(request, End):
-                row = self._rows.session(self._license_id, request.session_id)
+            if ending := _session_to_end(request):
+                row = self._rows.session(self._license_id, ending)
                 if row and not contended:
-                    batch.facts.sessions[request.session_id] = row
-                    batch.cached.add(request.session_id)
+                    batch.facts.sessions[ending] = row
+                    batch.cached.add(ending)
                     if row.value.shares and (seat := self._rows.seat(self._license_id, row.value.holder)):
                         batch.facts.seats[row.value.holder] = seat
                         batch.cached.add(row.value.holder)
                 else:
-                    batch.unread.add(request.session_id)
-            elif self._rows.denied_on(self._license_id, request.session_id) == today:
+                    batch.unread.add(ending)
+            if self._rows.denied_on(self._license_id, request.session_id) == today:
                 batch.denied.add(request.session_id)
         return batch
 
@@ -211,7 +215,7 @@ class Writer:
         match losing:
             case None | Change(kind=RowKind.STATE):
                 self._cache.lost()
-                batch.facts = batch.facts.present() if losing else Facts()
+                batch.facts = batch.facts.present() if losing else Facts(outage=batch.facts.outage)
                 # The read that follows is wait enough; a longer one would let those who just won win again.
                 await backoff(batch.conflicts[kind] // 10, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
@@ -228,6 +232,16 @@ class Writer:
 
     def _today(self) -> date:
         return self._clock().astimezone(UTC).date()
+
+
+def _session_to_end(request: Request) -> str | None:
+    """The session that a request ends, if it is active."""
+    match request:
+        case End(session_id):
+            return session_id
+        case Start(replaces=session_id):
+            return session_id
+    return None
 
 
 def _rows_to_reread(batch: _Batch, plan: Plan, losing: Change) -> Questions:

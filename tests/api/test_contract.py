@@ -22,6 +22,7 @@ from licensing.api.app import create_app
 from licensing.api.functions import Bridge
 from licensing.cli.home import Home, local_storage
 from licensing.cli.processes import free_port
+from licensing.rules.requests import Recall
 from licensing.storage import retry
 from tests import factories
 from tests.api.client import CONTRACT, PROBLEM, Api, Context, running
@@ -130,6 +131,14 @@ async def superseded(setup: Setup, _: Operation) -> httpx.Response:
     return await setup.api.start(factories.start_body(setup.license(sub=id, serial=1)))
 
 
+async def started_again_after_a_recall(setup: Setup, _: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    body = factories.start_body(setup.license(sub=id))
+    await setup.api.start(body)
+    await setup.api.service.ledger.submit(id, Recall(body["session"]))
+    return await setup.api.start(body)
+
+
 async def started_without_store(setup: Setup, _: Operation) -> httpx.Response:
     return await setup.cut_off.start(factories.start_body(setup.license()))
 
@@ -156,6 +165,13 @@ async def after_a_suspension(setup: Setup, operation: Operation) -> httpx.Respon
     id = factories.new_license_id()
     session, lease = await setup.api.begin(setup.license(sub=id))
     await setup.api.service.ledger.set_status(id, suspended=True)
+    return await setup.call(operation, session, lease)
+
+
+async def after_a_recall(setup: Setup, operation: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    session, lease = await setup.api.begin(setup.license(sub=id))
+    await setup.api.service.ledger.submit(id, Recall(session))
     return await setup.call(operation, session, lease)
 
 
@@ -250,6 +266,7 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
         "license-expired": under(nbf=-2 * DAY, exp=-DAY),
         "license-suspended": suspended,
         "license-superseded": superseded,
+        "seat-recalled": started_again_after_a_recall,
         "user-not-allowed": under(users=[OTHER]),
         "host-not-allowed": under(hosts=[OTHER]),
         "network-not-allowed": under(networks=["192.0.2.0/24"]),
@@ -261,6 +278,7 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
         "200": running_session,
         "license-suspended": after_a_suspension,
         "license-expired": after_the_license_expired,
+        "seat-recalled": after_a_recall,
         "session-gone": after_the_end,
     },
     END: {**LEASED, "204": running_session},

@@ -138,12 +138,43 @@ async def test_a_seat_beyond_those_bought_is_granted_and_marked(api: Api, home: 
     assert lease_in(reply, home).overdraft
 
 
-async def test_a_borrowed_seat_is_cut_to_what_the_license_allows(api: Api, home: Home, issue: Issue) -> None:
+async def test_a_borrowing_is_offered_cut_to_what_the_license_allows_and_lasts_once_confirmed(
+    api: Api, home: Home, issue: Issue
+) -> None:
     reply = await api.start(factories.start_body(issue(borrow=7200), borrow_seconds=31_622_400))
 
-    lease = lease_in(reply, home)
-    assert lease.borrowed
-    assert lease.expires_at - lease.issued_at == timedelta(seconds=7200)
+    offer = lease_in(reply, home)
+    assert (offer.borrowed, offer.grace_seconds) == (False, 0)
+    assert offer.expires_at - offer.issued_at == timedelta(seconds=900)
+    assert offer.offered
+    assert offer.offered - offer.issued_at == timedelta(seconds=7200)
+
+    for _ in range(2):  # the second, as if the answer to the first was lost
+        confirmed = lease_in(await api.heartbeat(offer.session_id, reply.json()["lease"]), home)
+        assert (confirmed.borrowed, confirmed.grace_seconds, confirmed.offered) == (True, 259200, None)
+        assert confirmed.expires_at == offer.offered
+
+
+async def test_under_a_hold_the_first_heartbeat_gets_the_grace(api: Api, home: Home, issue: Issue) -> None:
+    reply = await api.start(factories.start_body(issue(grace=43200, hold=43260)))
+
+    offer = lease_in(reply, home)
+    assert (offer.grace_seconds, offer.offered) == (0, offer.expires_at)
+
+    confirmed = lease_in(await api.heartbeat(offer.session_id, reply.json()["lease"]), home)
+    assert (confirmed.borrowed, confirmed.grace_seconds, confirmed.offered) == (False, 43200, None)
+
+
+async def test_every_lease_has_the_grace_and_the_features_of_the_terms_in_force(
+    api: Api, home: Home, issue: Issue
+) -> None:
+    id = factories.new_license_id()
+    session_id, lease = await api.begin(issue(sub=id, serial=1, seats=2, grace=3600, features=["old"]))
+    await api.begin(issue(sub=id, serial=2, seats=2, grace=7200, features=["new"]))
+
+    renewed = lease_in(await api.heartbeat(session_id, lease), home)
+
+    assert (renewed.grace_seconds, renewed.features) == (7200, ("new",))
 
 
 async def test_a_license_that_forbids_to_collect_leaves_no_trace(

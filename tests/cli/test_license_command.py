@@ -191,13 +191,14 @@ OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
     "heartbeat": (("--heartbeat", "60"), 60),
     "lease": (("--lease", "1200"), 1200),
     "grace": (("--grace", "0"), 0),
+    "hold": (("--hold", "60"), 60),
     "borrow": (("--borrow", "86400"), 86400),
     "service": (("--service", "https://licensing.example/api"), "https://licensing.example/api"),
 }
 GIVEN_ALWAYS = {"iat", "organization", "product", "lease_keys"}
 WITHOUT_AN_OPTION = {"iat"}
 """Claims that no operator decides on: the time of issue is the clock's."""
-NOT_CLAIMS = {"--out", "--users-file", "--hosts-file"}
+NOT_CLAIMS = {"--out", "--users-file", "--hosts-file", "--strict"}
 """Options that make no claim: where the file goes, and other ways to give the names of --user and --host."""
 
 
@@ -428,6 +429,8 @@ WRONG = [
     ("--serial", "9" * 17),
     ("--overdraft", "1000001"),
     ("--grace", "99999999"),
+    ("--hold", "99999999"),
+    ("--hold", "259261"),
     ("--borrow", "99999999"),
     ("--service", "nonsense"),
     ("--service", "https://"),

@@ -131,7 +131,10 @@ PLANTED: Final = {
         "storage/heartbeats.py", "elif conflict.mismatch is Mismatch.GONE:", "elif True:", (ROW_CACHE,)
     ),
     "rows stay facts though the store names none": Planted(
-        "storage/writer.py", "batch.facts.present() if losing else Facts()", "batch.facts.present()", (ROW_CACHE,)
+        "storage/writer.py",
+        "batch.facts.present() if losing else Facts(outage=batch.facts.outage)",
+        "batch.facts.present()",
+        (ROW_CACHE,),
     ),
     "who lapses is asked again and again while the answers are slow": Planted(
         "rules/seats.py", "(facts.asked or facts.lapsing.until > self.now)", "facts.lapsing.until > self.now", (SEATS,)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from licensing.rules.license import Kind, Sharing
-from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Person, Session, Status, Terms, Versioned
+from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Outage, Person, Session, Status, Terms, Versioned
 from licensing.rules.requests import Outcome, Request, Start
 from licensing.rules.seats import Facts, Lapsing, Plan, Questions, decide, lapsing_until
 
@@ -41,6 +41,7 @@ def terms(**changes: Any) -> Terms:
         "valid_until": NOON + timedelta(days=365),
         "project": "",
         "billing": "none",
+        "grace_seconds": 259200,
         **changes,
     }
     return Terms(**values)
@@ -59,9 +60,12 @@ def start(
     under: Terms | None = None,
     peppers: Sequence[str] = ("new",),
     borrow: int = 0,
+    replaces: str | None = None,
+    ran_until: datetime | None = None,
 ) -> Start:
     """A start by a user on a host, who is known under each of `peppers`, the current one first."""
-    return Start(session_id, under or terms(), tuple(person(user, host, pepper) for pepper in peppers), borrow)
+    persons = tuple(person(user, host, pepper) for pepper in peppers)
+    return Start(session_id, under or terms(), persons, borrow, replaces, ran_until)
 
 
 @dataclass
@@ -74,6 +78,8 @@ class MemoryRegister:
     ended: list[EndedSession] = field(default_factory=list)
     denied: Counter[str] = field(default_factory=Counter)
     lapsing: Lapsing | None = None
+    outage: Outage | None = None
+    outage_is_known: bool = True
     asked: int = 0
     enough: int = 3
     """So many lapsed sessions are enough for whoever reads who lapses."""
@@ -87,7 +93,8 @@ class MemoryRegister:
         cached: Versioned[LicenseState] | None = None,
     ) -> Plan:
         """Decide a batch and commit the plan; `cached` is a state that was read before, and may be stale."""
-        facts = Facts(cached or UNKNOWN, lapsing=self.lapsing if cached else None)
+        outage = self.outage if self.outage_is_known else UNKNOWN
+        facts = Facts(cached or UNKNOWN, lapsing=self.lapsing if cached else None, outage=outage)
         for _ in range(TRIES):
             decided = decide(facts, requests, now, max_rows)
             if isinstance(decided, Questions):
@@ -110,13 +117,16 @@ class MemoryRegister:
         """The outcome of a request that comes alone."""
         return self.all(request, at=at)[0]
 
-    def heartbeat(self, session_id: str, now: datetime) -> bool:
-        """A heartbeat: extends the row if it is there, whatever the state says."""
+    def heartbeat(self, session_id: str, now: datetime, borrowed_until: datetime | None = None) -> bool:
+        """A heartbeat: extends the row if it is there, whatever the state says; or confirms a borrowing."""
         if session_id not in self.active or self.state is None:
             return False
-        row = self.active[session_id].value
-        until = max(row.expires_at, now + timedelta(seconds=self.state.value.terms.lease_seconds))
-        self.active[session_id] = self._versioned(replace(row, heartbeat_at=now, expires_at=until))
+        row, terms = self.active[session_id].value, self.state.value.terms
+        ordinary_end, _ = terms.lease_end(now)
+        borrowed = borrowed_until is not None and borrowed_until > ordinary_end
+        until = borrowed_until if borrowed_until and borrowed else ordinary_end
+        renewed = replace(row, heartbeat_at=now, expires_at=until, lapses_at=terms.lapse(now, until), borrowed=borrowed)
+        self.active[session_id] = self._versioned(renewed)
         return True
 
     def set_state(self, *, suspended: bool | None = None, collect: bool | None = None) -> None:
@@ -154,8 +164,16 @@ class MemoryRegister:
         if questions.state:
             assert not facts.fresh, "asks for a state that was just read"
             return self._with_state(facts)
+        if questions.outage:
+            assert facts.outage is UNKNOWN, "asks for an outage that is known"
+            facts.outage = self.outage
         sessions = questions.sessions | questions.repeats
-        assert questions.lapsing or sessions - facts.sessions.keys() or questions.seats - facts.seats.keys()
+        assert (
+            questions.lapsing
+            or questions.outage
+            or sessions - facts.sessions.keys()
+            or questions.seats - facts.seats.keys()
+        )
         facts.learn({session_id: self.active.get(session_id) for session_id in sessions})
         facts.seats.update({holder: self.seats.get(holder) for holder in questions.seats})
         if questions.lapsing:
@@ -167,7 +185,7 @@ class MemoryRegister:
 
     def _who_lapses(self, now: datetime, terms: Terms) -> Lapsing:
         """All who lapse soon; or, if so many have lapsed that a reader stops, some of those alone."""
-        lapsed = {name: row for name, row in self.active.items() if row.value.lapses_at <= now}
+        lapsed = {name: row for name, row in self.active.items() if row.value.lapse_after(self.outage) <= now}
         if len(lapsed) >= self.enough:
             return Lapsing(now, dict(list(lapsed.items())[: self.enough]))
         until = lapsing_until(now, terms)

@@ -6,8 +6,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.model import EndReason, Versioned, ended_session, holder_of
-from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Refused, Request
+from licensing.rules.model import EndReason, Outage, RecalledSession, Session, Versioned, ended_session, holder_of
+from licensing.rules.requests import (
+    End,
+    Ended,
+    ForeignSession,
+    Full,
+    Granted,
+    Lapse,
+    Outcome,
+    Recall,
+    Recalled,
+    Refused,
+    Request,
+    TooManyRecalls,
+)
 from licensing.rules.seats import RETRY_SECONDS, Facts, Lapsing, Plan, Questions, decide, lapsing_until, retry_seconds
 from tests.rules.memory_register import NOON, MemoryRegister, later, person, start, terms
 
@@ -397,16 +410,16 @@ def test_a_late_repeat_revives_a_session_that_was_not_swept(register: MemoryRegi
     register.check()
 
 
-def test_a_late_repeat_with_a_wish_to_borrow_counts_as_borrowed(register: MemoryRegister) -> None:
+def test_a_late_repeat_with_a_wish_to_borrow_is_offered_it(register: MemoryRegister) -> None:
     lent = terms(borrow_seconds=86400)
     register.one(start("1", under=lent))
     outcome = granted(register.one(start("1", under=lent, borrow=86400), later(5000)))
-    assert outcome.session
-    assert (outcome.session.borrowed, outcome.expires_at) == (True, later(5000 + 86400))
-    assert register.active["1"].value.borrowed
+    assert (outcome.expires_at, outcome.offered) == (later(5900), later(5000 + 86400))
+    assert not register.active["1"].value.borrowed, "it is not confirmed"
+    register.heartbeat("1", later(5001), outcome.offered)
     outcome = granted(register.one(start("1", under=lent), later(5000 + 86400)))
     assert outcome.session
-    assert not outcome.session.borrowed
+    assert not outcome.session.borrowed, "the borrowing is over"
 
 
 def test_terms_that_are_newer_than_a_cached_state_do_not_replace_newer_ones(register: MemoryRegister) -> None:
@@ -557,20 +570,183 @@ def test_a_stranger_under_an_old_pepper_has_no_part_in_a_seat(register: MemoryRe
 # Borrowing.
 
 
-@pytest.mark.parametrize(("borrow", "borrowed", "seconds"), [(0, False, 900), (7200, True, 7200)])
-def test_a_seat_is_borrowed_for_as_long_as_the_license_allows(
-    register: MemoryRegister, borrow: int, borrowed: bool, seconds: int
+@pytest.mark.parametrize(("borrow", "offered"), [(0, None), (900, None), (901, later(901)), (7200, later(7200))])
+def test_a_seat_is_offered_for_as_long_as_the_license_allows(
+    register: MemoryRegister, borrow: int, offered: datetime | None
 ) -> None:
-    session = granted(register.one(start("1", under=terms(borrow_seconds=borrow), borrow=86400))).session
-    assert session is not None
-    assert (session.borrowed, session.expires_at) == (borrowed, later(seconds))
+    outcome = granted(register.one(start("1", under=terms(borrow_seconds=borrow), borrow=86400)))
+    assert (outcome.expires_at, outcome.offered) == (later(900), offered)
+    assert register.active["1"].value.lapses_at == later(900)
 
 
-def test_a_borrowed_seat_does_not_lapse_with_the_ordinary_lease(register: MemoryRegister) -> None:
+def test_a_confirmed_borrowing_does_not_lapse_with_the_ordinary_lease(register: MemoryRegister) -> None:
     lending = terms(seats=1, borrow_seconds=7200)
-    register.one(start("1", under=lending, borrow=7200))
+    offered = granted(register.one(start("1", under=lending, borrow=7200))).offered
+    register.heartbeat("1", later(1), offered)
     assert isinstance(register.one(start("2", "bob", under=lending), later(7199)), Full)
     granted(register.one(start("2", "bob", under=lending), later(7200)))
+
+
+def test_a_borrowing_that_is_not_confirmed_costs_a_seat_for_one_ordinary_lease(register: MemoryRegister) -> None:
+    lending = terms(seats=1, borrow_seconds=7200)
+    register.one(start("1", under=lending, borrow=7200))
+    assert isinstance(register.one(start("2", "bob", under=lending), later(899)), Full)
+    granted(register.one(start("2", "bob", under=lending), later(900)))
+    assert register.ended[0].ended_at == NOON, "nobody was heard of since"
+
+
+def test_a_repeat_of_a_confirmed_borrowing_is_answered_as_its_start_was(register: MemoryRegister) -> None:
+    lending = terms(seats=1, borrow_seconds=7200)
+    offered = granted(register.one(start("1", under=lending, borrow=7200))).offered
+    register.heartbeat("1", later(10), offered)
+    row = register.active["1"]
+    again = granted(register.one(start("1", under=lending, borrow=7200), later(20)))
+    assert (again.expires_at, again.offered) == (later(920), offered)
+    assert register.active["1"] == row
+
+
+# Hold.
+
+HELD = terms(seats=1, grace_seconds=43200, hold_seconds=43260)
+
+
+def test_a_seat_is_held_for_a_silent_program_once_it_has_confirmed(register: MemoryRegister) -> None:
+    outcome = granted(register.one(start("1", under=HELD)))
+    assert (outcome.expires_at, outcome.offered) == (later(900), later(900))
+    register.heartbeat("1", later(1))
+    assert register.active["1"].value.lapses_at == later(1 + 43260)
+    assert isinstance(register.one(start("2", "bob", under=HELD), later(43260)), Full)
+    granted(register.one(start("2", "bob", under=HELD), later(43261)))
+    assert register.ended[0].ended_at == later(1)
+
+
+def test_under_a_hold_a_start_that_is_never_confirmed_costs_one_ordinary_lease(register: MemoryRegister) -> None:
+    register.one(start("1", under=HELD))
+    granted(register.one(start("2", "bob", under=HELD), later(900)))
+
+
+def test_a_late_copy_of_a_start_does_not_shorten_a_hold(register: MemoryRegister) -> None:
+    register.one(start("1", under=HELD))
+    register.heartbeat("1", later(1))
+    granted(register.one(start("1", under=HELD), later(5000)))
+    assert register.active["1"].value.lapses_at == later(43261), "its program may run on until then"
+
+
+def test_who_comes_back_within_the_hold_has_its_seat_and_the_time_counts(register: MemoryRegister) -> None:
+    register.one(start("1", under=HELD))
+    register.heartbeat("1", later(1))
+    assert register.heartbeat("1", later(20000))
+    assert register.one(End("1"), later(20100)) == Ended(now=True)
+    assert register.ended[0].ended_at == later(20100)
+
+
+# A session that ends after its lease.
+
+
+@pytest.mark.parametrize("reason", EndReason)
+@pytest.mark.parametrize(
+    ("borrowed", "now", "ended_at"),
+    [(False, 899, 899), (False, 900, 300), (False, 50_000, 300), (True, 899, 899), (True, 900, 900), (True, 5000, 900)],
+)
+def test_silent_time_never_counts(reason: EndReason, borrowed: bool, now: int, ended_at: int) -> None:
+    session = Session("1", NOON, later(300), later(900), "u", "h", "i", "p", "1", borrowed=borrowed)
+    assert ended_session(session, reason, later(now)).ended_at == later(ended_at)
+
+
+@pytest.mark.parametrize(("said", "kept"), [(299, None), (300, None), (301, 301), (950, 950), (99_999, 1000)])
+def test_what_a_program_says_of_its_end_is_kept_if_it_is_later_and_past(said: int, kept: int | None) -> None:
+    session = Session("1", NOON, later(300), later(900), "u", "h", "i", "p", "1")
+    ended = ended_session(session, EndReason.REPLACED, later(1000), later(said))
+    assert ended.ran_until == (None if kept is None else later(kept))
+
+
+# Recall.
+
+
+def test_a_recall_frees_nothing_before_the_program_ends(register: MemoryRegister) -> None:
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    outcome = register.one(Recall("1"), later(10))
+    assert outcome == Recalled(register.active["1"].value)
+    assert isinstance(register.one(start("2", "bob", under=one), later(20)), Full)
+    assert register.one(start("1", under=one), later(20)) == Refused(Refusal.RECALLED)
+    assert register.one(End("1"), later(30)) == Ended(now=True)
+    granted(register.one(start("2", "bob", under=one), later(30)))
+
+
+def test_a_recalled_session_is_answered_as_such_for_a_day_after_its_end(register: MemoryRegister) -> None:
+    register.one(start("1"))
+    register.one(Recall("1"), later(10))
+    register.one(End("1"), later(30))
+    assert register.state
+    state = register.state.value
+    assert state.recalled == (RecalledSession("1", later(30)),)
+    assert state.without_old_recalls(later(30 + 86399)).recalls("1")
+    assert not state.without_old_recalls(later(30 + 86400)).recalls("1")
+
+
+def test_a_recall_of_a_session_that_lapsed_makes_room(register: MemoryRegister) -> None:
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    register.one(Recall("1"), later(10))
+    assert register.one(start("1", under=one), later(950)) == Refused(Refusal.RECALLED), "it is not renewed"
+    granted(register.one(start("2", "bob", under=one), later(950)))
+    assert register.state
+    assert register.state.value.recalled == (RecalledSession("1", later(950)),)
+
+
+def test_what_is_not_active_is_not_recalled_and_a_second_recall_changes_nothing(register: MemoryRegister) -> None:
+    register.one(start("1"))
+    assert register.one(Recall("2")) == Ended(now=False)
+    register.one(Recall("1"))
+    assert isinstance(register.one(Recall("1")), Recalled)
+    assert register.state
+    assert register.state.value.recalled == (RecalledSession("1"),)
+
+
+def test_there_is_room_for_a_hundred_recalls(register: MemoryRegister) -> None:
+    many = terms(seats=101)
+    ids = [str(number) for number in range(101)]
+    for session in ids:
+        register.one(start(session, under=many))
+    assert all(isinstance(register.one(Recall(session)), Recalled) for session in ids[:100])
+    assert register.one(Recall(ids[100])) == TooManyRecalls()
+    register.one(End(ids[0]), later(10))
+    assert register.one(Recall(ids[100]), later(10)) == TooManyRecalls()
+    assert isinstance(register.one(Recall(ids[100]), later(10 + 86400)), Recalled)
+
+
+# Outages.
+
+AWAY = Outage(later(600), later(7800))
+
+
+@pytest.mark.parametrize(("lapses", "at"), [(599, 599), (600, 8160), (900, 8160), (8159, 8160), (8160, 8160)])
+def test_who_could_not_be_heard_lapses_after_the_amnesty(lapses: int, at: int) -> None:
+    session = Session("1", NOON, NOON, later(lapses), "u", "h", "i", "p", "1")
+    assert session.lapse_after(AWAY) == later(at)
+    assert session.lapse_after(None) == later(lapses)
+
+
+def test_nobody_loses_its_seat_to_an_outage_of_the_service(register: MemoryRegister) -> None:
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    row = register.active["1"]
+    register.outage, register.outage_is_known = AWAY, False
+    assert register.one(start("2", "bob", under=one), later(8000)) == Full(60)
+    assert register.one(Lapse(row), later(8000)) == Ended(now=False)
+    assert register.one(start("1", under=one), later(8100)) == Granted(
+        register.active["1"].value, later(9000), repeat=True
+    )
+    assert isinstance(register.one(start("2", "bob", under=one), later(8999)), Full)
+
+
+def test_who_is_not_heard_within_the_amnesty_makes_room(register: MemoryRegister) -> None:
+    one = terms(seats=1)
+    register.one(start("1", under=one))
+    register.outage, register.outage_is_known = AWAY, False
+    assert register.one(start("2", "bob", under=one), later(8150)) == Full(11), "as soon as the amnesty is over"
+    granted(register.one(start("2", "bob", under=one), later(8160)))
 
 
 # Room, questions, times.
@@ -596,7 +772,7 @@ def test_it_is_not_asked_who_lapses_while_that_is_known() -> None:
     register.one(start("1", under=one))
     register.one(start("2", "bob", under=one))
     assert register.state is not None
-    facts = Facts(register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(60), {}))
+    facts = Facts(register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(60), {}), outage=None)
     assert isinstance(decide(facts, [start("2", "bob", under=one)], later(59), 99), Plan)
     asked = decide(facts, [start("2", "bob", under=one)], later(60), 99)
     assert asked == Questions(lapsing=True)
@@ -606,7 +782,9 @@ def test_an_answer_that_took_longer_than_it_is_good_for_is_good_for_its_batch() 
     one = terms(seats=1, heartbeat_seconds=1, lease_seconds=2)
     register = MemoryRegister()
     register.one(start("1", under=one))
-    facts = Facts(register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(0.6), {}), asked=True)
+    facts = Facts(
+        register.state, fresh=True, sessions={"2": None}, lapsing=Lapsing(later(0.6), {}), asked=True, outage=None
+    )
     assert isinstance(decide(facts, [start("2", "bob", under=one)], later(1), 99), Plan)
 
 

@@ -1,8 +1,8 @@
 """Whatever happens in whatever order: the promises of the seat ledger hold after every plan."""
 
 import os
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import Phase, settings
@@ -10,22 +10,47 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from licensing.rules.license import Kind, Sharing
-from licensing.rules.model import EndReason, LicenseState, Terms, Versioned
-from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Lapse, Outcome, Request
+from licensing.rules.model import EndReason, LicenseState, Outage, Terms, Versioned
+from licensing.rules.requests import (
+    End,
+    Ended,
+    ForeignSession,
+    Full,
+    Granted,
+    Lapse,
+    Outcome,
+    Recall,
+    Recalled,
+    Request,
+    Start,
+)
+from licensing.rules.seats import Plan
 from tests.rules.memory_register import NOON, MemoryRegister, start, terms
 
 SESSIONS = st.sampled_from(["1", "2", "3", "4"])
 USERS = st.sampled_from(["ada", "bob", "eve"])
 HOSTS = st.sampled_from(["pc", "laptop"])
 PEPPERS = st.sampled_from([("new",), ("old",), ("new", "old"), ("old", "new")])
-ROOMS = st.sampled_from([6, 7, 9, 14, 99])
+ROOMS = st.sampled_from([8, 9, 14, 99])
+GRACE, HOLD = 1800, 1860
 KINDS = st.sampled_from([Kind.FLOATING, Kind.FLOATING, Kind.FLOATING, Kind.NODE_LOCKED])
 SELDOM = st.sampled_from([False, False, False, True])
 SECONDS = st.sampled_from([1, 60, 299, 300, 600, 900, 2000])
 
 
+@dataclass(frozen=True)
+class Lease:
+    """What a program may do on its last lease: run until a time, and present an offer to borrow."""
+
+    runs_until: datetime
+    borrowed_until: datetime | None = None
+
+
 class Ledger(RuleBasedStateMachine):
-    """Requests queue, and are served in batches; operators, sweeps and heartbeats come in between."""
+    """Requests queue, and are served in batches; operators, sweeps, outages and heartbeats come in between.
+
+    Under a hold no program may run by its last lease whose session is not active.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,6 +59,9 @@ class Ledger(RuleBasedStateMachine):
         self.queue: list[Request] = []
         self.cached: Versioned[LicenseState] | None = None
         self.terms: list[Terms] = []
+        self.grace = 0
+        self.leases: dict[str, Lease] = {}
+        """The last leases of the programs that run."""
 
     @initialize(
         first=st.integers(0, 3),
@@ -42,22 +70,52 @@ class Ledger(RuleBasedStateMachine):
         sharing=st.sampled_from(Sharing),
         borrow=st.sampled_from([0, 1800]),
         kind=KINDS,
+        strict=st.booleans(),
     )
-    def issue(self, first: int, later: list[Any], overdraft: int, sharing: Sharing, borrow: int, kind: Kind) -> None:
+    def issue(
+        self,
+        first: int,
+        later: list[Any],
+        overdraft: int,
+        sharing: Sharing,
+        borrow: int,
+        kind: Kind,
+        strict: bool,
+    ) -> None:
         """The files that the customer has: the first, and newer ones that change everything."""
-        self.terms = [terms(seats=first, overdraft=overdraft, sharing=sharing, borrow_seconds=borrow, kind=kind)]
+        self.grace = GRACE if strict else 0
+        same = {"grace_seconds": self.grace, "hold_seconds": HOLD if strict else 0}
+        given = {"overdraft": overdraft, "sharing": sharing, "borrow_seconds": borrow, "kind": kind, **same}
+        self.terms = [terms(seats=first, **given)]
         for serial, (seats, more, other, kind) in enumerate(later, start=2):
-            self.terms.append(terms(serial=serial, seats=seats, overdraft=more, sharing=other, kind=kind))
+            self.terms.append(terms(serial=serial, seats=seats, overdraft=more, sharing=other, kind=kind, **same))
 
     @rule(session=SESSIONS, user=USERS, host=HOSTS, file=st.integers(0, 2), peppers=PEPPERS, data=st.data())
     def start(self, session: str, user: str, host: str, file: int, peppers: tuple[str, ...], data: Any) -> None:
         under = self.terms[file % len(self.terms)]
-        request = start(session, user, host, under=under, peppers=peppers, borrow=data.draw(st.sampled_from([0, 1200])))
+        borrow, replaces = data.draw(st.sampled_from([0, 1200])), data.draw(st.none() | SESSIONS)
+        if replaces == session:
+            replaces = None
+        request = start(session, user, host, under=under, peppers=peppers, borrow=borrow, replaces=replaces)
         self.queue += [request] * data.draw(st.integers(1, 2))
+        if replaces:
+            self.leases.pop(replaces, None)  # it is not used again
 
     @rule(session=SESSIONS)
     def end(self, session: str) -> None:
+        self.leases.pop(session, None)
         self.queue.append(End(session))
+
+    @rule(session=SESSIONS)
+    def recall(self, session: str) -> None:
+        self.queue.append(Recall(session))
+
+    @rule(seconds=SECONDS, known=st.booleans())
+    def be_away(self, seconds: int, known: bool) -> None:
+        """The service was away until now."""
+        gap = self.now - timedelta(seconds=seconds)
+        self.register.outage = Outage.until(self.now, gap, self.register.outage)
+        self.register.outage_is_known = known
 
     @rule(ahead=st.sampled_from([0, 0, 600]))
     def sweep(self, ahead: int) -> None:
@@ -68,7 +126,17 @@ class Ledger(RuleBasedStateMachine):
 
     @rule(session=SESSIONS)
     def heartbeat(self, session: str) -> None:
-        self.register.heartbeat(session, self.now)
+        """A heartbeat; on a cached state, also of a recalled session."""
+        lease = self.leases.get(session)
+        if lease and self.register.heartbeat(session, self.now, lease.borrowed_until):
+            row = self.register.active[session].value
+            self.runs(session, row.expires_at, self.grace)
+            if row.borrowed:
+                self.leases[session] = replace(self.leases[session], borrowed_until=row.expires_at)
+
+    def runs(self, session: str, expires_at: datetime, grace: int, offered: datetime | None = None) -> None:
+        borrowed_until = offered if offered and offered > expires_at else None
+        self.leases[session] = Lease(max(expires_at, self.now + timedelta(seconds=grace)), borrowed_until)
 
     @precondition(lambda self: self.register.state)
     @rule(suspended=SELDOM)
@@ -98,8 +166,10 @@ class Ledger(RuleBasedStateMachine):
         assert plan.outcomes or plan.ended, "nobody was answered, and no room was made"
         assert plan.outcomes.keys() <= set(range(len(batch)))
         self.queue = [request for place, request in enumerate(batch) if place not in plan.outcomes]
+        outage = self.register.outage
         lapses = [each.value.session for each in plan.ended if each.value.reason is EndReason.LAPSED]
-        assert all(session.expires_at <= self.now for session in lapses), "one has not lapsed"
+        assert all(session.lapse_after(outage) <= self.now for session in lapses), "one has not lapsed"
+        self.give_leases(batch, plan)
         state = self.register.state
         if state:
             assert self.register.in_use <= max(before, state.value.terms.capacity), "more holders than seats"
@@ -108,8 +178,18 @@ class Ledger(RuleBasedStateMachine):
                 assert state is not None
                 assert self.register.in_use >= state.value.terms.capacity, "refused, and a seat is free"
                 rows = self.register.active.values()
-                assert all(row.value.expires_at > self.now for row in rows), "refused, and a seat has lapsed"
+                assert all(row.value.lapse_after(outage) > self.now for row in rows), "refused, and a seat has lapsed"
             self.repeat(batch[place], outcome)
+
+    def give_leases(self, batch: list[Request], plan: Plan) -> None:
+        """Programs get the leases of their starts, but for those that have sent an end or a successor meanwhile."""
+        left = [each for place, each in enumerate(batch) if place not in plan.outcomes]
+        over = {each.session_id for each in batch if isinstance(each, End)}
+        over |= {each.replaces for each in [*batch, *left] if isinstance(each, Start) and each.replaces}
+        for place, outcome in plan.outcomes.items():
+            request = batch[place]
+            if isinstance(outcome, Granted) and outcome.session and request.session_id not in over:
+                self.runs(request.session_id, outcome.expires_at, 0, outcome.offered)
 
     def repeat(self, request: Request, outcome: Outcome) -> None:
         """The same request again changes no row, and gets the same answer."""
@@ -121,6 +201,8 @@ class Ledger(RuleBasedStateMachine):
         match outcome:
             case Ended():
                 assert again == Ended(now=False)
+            case Recalled(session):
+                assert again in (outcome, Ended(now=False)), session
             case Granted():
                 assert again == replace(outcome, repeat=outcome.session is not None)
             case Full():
@@ -136,11 +218,13 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def promises_hold(self) -> None:
         self.register.check()
+        running = {session for session, lease in self.leases.items() if lease.runs_until > self.now}
+        assert running <= self.register.active.keys(), "a program may run whose seat was given away"
 
     def teardown(self) -> None:
         plans = 0
         while self.queue:
-            self.serve(6)
+            self.serve(8)
             plans += 1
             assert plans < 500, "the queue never ends"
 

@@ -9,7 +9,6 @@ import pytest
 
 from licensing.rules.billing import Line, Rounding, to_csv, to_json
 from licensing.rules.license import Billing, Kind, Sharing
-from licensing.rules.requests import End
 from licensing.services.retention import Details, run_retention
 from licensing.services.totals import aggregate_license, mark_final, save_totals
 from licensing.storage import register as rows
@@ -118,7 +117,7 @@ async def test_a_final_day_that_lost_sessions_changes_by_the_difference_and_keep
     cems = await office.begin(closed.license, "cem", billing=Billing.TIME)
     office.clock.forward(3 * 3600)
     for session in (anns, cems):
-        await office.ledger.submit(closed.license, End(session))
+        await office.end(closed.license, session)
     day = office.clock.now.date()
     office.clock.forward(86400)
     await office.night()
@@ -146,7 +145,7 @@ async def test_a_final_month_that_lost_sessions_changes_by_the_difference_and_ke
     sessions = {user: await office.begin(license_id, user) for user in ("ann", "ben", "cem")}
     office.clock.forward(3600)
     for session in sessions.values():
-        await office.ledger.submit(license_id, End(session))
+        await office.end(license_id, session)
     office.clock.now = NOVEMBER
     await office.night()
     before = await office.month(license_id, "2026-09")
@@ -382,7 +381,7 @@ async def test_stays_at_the_same_time_under_two_peppers_are_one_stay_after_a_mov
     wrong = await office.begin(license_id, "anne", **how)  # a colleague's login, after a rotation
     office.clock.forward(3600)
     for session in (hers, wrong):
-        await office.ledger.submit(license_id, End(session))
+        await office.end(license_id, session)
     office.clock.now = OCTOBER + DAY
     await office.night()
     (line,) = (await office.statement("2026-09")).lines
@@ -458,7 +457,7 @@ async def test_after_a_corrected_end_the_export_shows_no_later_heartbeat(tables:
     await office.begin(license_id, "ann", session=session, kind=Kind.NAMED_USER)
     office.clock.forward(3600)
     office.clock.now = FIRST + 2 * HOUR
-    await office.ledger.submit(license_id, End(session))
+    await office.end(license_id, session)
     await office.privacy.correct_end(office.wanted("ann"), session, FIRST)
     (shown,) = (await office.privacy.export(office.wanted("ann"))).sessions
     assert shown.ended_at == FIRST

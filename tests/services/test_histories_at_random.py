@@ -28,8 +28,7 @@ from licensing.rules.usage import Use, midnight
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
 from licensing.services.retention import run_retention
-from licensing.storage.heartbeats import Heartbeat
-from licensing.storage.ledger import Ledger
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Pseudonyms, Register
 from licensing.storage.tables import Tables
 from tests.factories import Clock, new_id, new_license_id, new_session_id, terms, user_hash

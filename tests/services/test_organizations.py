@@ -14,7 +14,7 @@ from licensing.services.retention import run_retention
 from licensing.services.sessions import Gone, Running, Sessions, StartRequest
 from licensing.services.sweep import sweep
 from licensing.storage.ledger import Ledger
-from licensing.storage.register import Register
+from licensing.storage.register import SERVICE, Register
 from tests import factories
 from tests.factories import Clock, new_nonce, new_session_id, start, terms
 from tests.stores import OwnTables, own_tables
@@ -57,7 +57,7 @@ class Vendor:
         found: dict[tuple[str, str], set[str]] = {}
         for table in ("register", "directory"):
             async for row in self.tables.rows(table, columns=()):
-                if not partitions or row.partition in partitions:
+                if row.partition in partitions or not (partitions or row.partition == SERVICE):
                     found.setdefault((table, row.partition), set()).add(row.key)
         return found
 

@@ -136,7 +136,7 @@ async def test_a_start_that_had_to_wait_is_exported_and_erased_with_its_session(
     for session in (waiting, other):
         await office.ledger.submit(license_id, Start(session, office.terms(seats=1), persons))
     office.clock.forward(60)
-    await office.ledger.submit(license_id, End(first))
+    await office.end(license_id, first)
     await office.begin(license_id, "ada", seats=1, session=waiting)
     assert (await office.held(license_id)).denied.keys() == {waiting, other}
     data = await office.privacy.export(office.wanted("ada"))
@@ -155,7 +155,7 @@ async def test_a_session_that_ends_while_it_is_exported_is_exported_once(office:
             async for row in super().rows(*args, **kwargs):
                 yield row
                 if row.key == rows.ACTIVE + session:
-                    await office.ledger.submit(license_id, End(session))
+                    await office.end(license_id, session)
 
     store = EndsMeanwhile(office.tables._service, office.tables._pipeline)
     privacy = Privacy(Register(store), office.ledger, office.peppers, office.clock)
@@ -400,7 +400,7 @@ async def test_sessions_are_given_to_the_right_person_shared_seats_too(office: O
     under_old = await office.begin(license_id, "ada", pepper="old", sharing=Sharing.USER_HOST)
     # Her second program shares the seat, which bears her name under the old pepper.
     both = await office.use(license_id, "ada", **how)
-    await office.ledger.submit(license_id, End(under_old))
+    await office.end(license_id, under_old)
     his = await office.use(license_id, "bob", **how)
     done = await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))
     assert (done.corrected, done.running, done.months) == (2, 0, ())
@@ -504,7 +504,7 @@ async def test_denials_and_waits_stand_when_totals_are_made_again(office: Office
     for session in (waiting, new_session_id()):
         await office.ledger.submit(license_id, Start(session, office.terms(seats=1), persons))
     office.clock.forward(300)
-    await office.ledger.submit(license_id, End(first))
+    await office.end(license_id, first)
     await office.use(license_id, "bob", seats=1, session=waiting)
     office.clock.now = datetime(2026, 4, 2, 3, tzinfo=UTC)
     await office.night()
@@ -558,7 +558,7 @@ async def test_running_sessions_are_left_and_counted(office: Office) -> None:
     assert (done.corrected, done.running) == (1, 0), "that one does not run"
     done = await office.privacy.correct_end(office.wanted("ada"), running, NOON)
     assert (done.corrected, done.running) == (0, 1)
-    await office.ledger.submit(license_id, End(running))
+    await office.end(license_id, running)
     assert (await office.privacy.move(office.wanted("ada"), factories.user_hash("eve"))).corrected == 1
 
 
@@ -666,7 +666,7 @@ async def test_whether_somebody_would_be_overlooked_costs_one_read_a_license(off
             office.organization, factories.user_hash("bob"), factories.host_hash("pc"), None
         )
         await office.ledger.submit(license, Start(new_session_id(), office.terms(seats=1, overdraft=0), persons))
-        await office.ledger.submit(license, End(running))
+        await office.end(license, running)
         office.clock.forward(86400)
         await office.night()
         await office.begin(license, "ada", seats=1)

@@ -306,6 +306,7 @@ async def test_after_a_run_by_a_clock_that_was_ahead_what_happens_until_then_is_
     ledger, session_id = Ledger(Register(own), clock), new_session_id()
     await ledger.submit(license.id, start(session_id, license.terms, user="new"))
     clock.forward(3600)
+    await ledger.heartbeat(license.id, Heartbeat(session_id, clock(), clock() + HOUR))
     await ledger.submit(license.id, End(session_id))
     license.uses = [use for use in license.uses if use.ended_at]
     license.ended(at("2027-03-08T23:00"), NIGHT - MINUTE, "ann")

@@ -10,12 +10,10 @@ import pytest
 from licensing.errors import UnavailableError
 from licensing.rules.billing import Rounding, to_csv
 from licensing.rules.license import Billing, Kind
-from licensing.rules.requests import End
 from licensing.services.privacy import Privacy
 from licensing.services.retention import run_retention
 from licensing.storage import register as rows
-from licensing.storage.heartbeats import Heartbeat
-from licensing.storage.ledger import Ledger
+from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write, put
 from tests.factories import new_license_id, user_hash
@@ -57,7 +55,7 @@ async def test_a_correction_of_a_long_session_that_is_interrupted_and_repeated_c
     office.clock.now = MARCH
     long = await office.begin(license_id, "ann", kind=Kind.NAMED_USER, lease_seconds=150 * 86400)
     office.clock.now = few if longer else many
-    await office.ledger.submit(license_id, End(long))
+    await office.end(license_id, long)
     office.clock.now = MARCH + 130 * DAY
     await office.night()
     to = many if longer else few

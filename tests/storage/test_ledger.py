@@ -158,6 +158,7 @@ async def test_a_borrowed_seat_that_is_never_returned_was_held_to_the_end_of_its
     ledger, week = Ledger(Register(tables), clock), 7 * 86400
     await ledger.submit(license_id, start(session_id, terms(seats=1, borrow_seconds=week), borrow_seconds=week))
     lease_ends = clock() + timedelta(seconds=week)
+    assert await ledger.heartbeat(license_id, Heartbeat(session_id, clock(), lease_ends, borrowed=True))
     clock.forward(week - 1)
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms(seats=1)))).outcome, Full)
     clock.forward(2)

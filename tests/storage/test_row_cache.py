@@ -280,7 +280,7 @@ def test_the_cache_keeps_so_many_rows_and_those_that_were_written_last(clock: Cl
     assert row is not None
     assert row.etag == "3"
     assert cache.denied_on("acme", "s2") == now.date()
-    cache.store("acme", [rows.heartbeat_change("s1", now, now)], ["5"])
+    cache.store("acme", [rows.heartbeat_change(Heartbeat("s1", now, now))], ["5"])
     assert cache.session("acme", "s1") is None, "what the row says now is not known"
 
 

@@ -1,5 +1,6 @@
 """The app: routes, problem replies and the contract as OpenAPI, inside the middleware."""
 
+import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -55,14 +56,14 @@ def spare_garbage_collector() -> None:
     gc.set_threshold(GARBAGE_THRESHOLD)
 
 
-def create_app(service: Callable[[], Service]) -> ASGIApp:
-    """The app, which calls `service` when it starts."""
-    return RequestMiddleware(api(service))
+def create_app(service: Callable[[], Service], *, timers: bool = True) -> ASGIApp:
+    """The app, which calls `service` when it starts. Without timers, it marks by itself that the service is alive."""
+    return RequestMiddleware(api(service, timers=timers))
 
 
 def local_app() -> ASGIApp:
     """The app for a local server, with the settings of this process's environment."""
-    return create_app(service_factory(os.environ))
+    return create_app(service_factory(os.environ), timers=False)
 
 
 class Api(FastAPI):
@@ -73,13 +74,16 @@ class Api(FastAPI):
         return ExceptionMiddleware(AsyncExitStackMiddleware(self.router), self.exception_handlers)
 
 
-def api(service: Callable[[], Service]) -> FastAPI:
+def api(service: Callable[[], Service], *, timers: bool = True) -> FastAPI:
     """The app without the middleware."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         opened = service()
+        marking = None if timers else asyncio.create_task(opened.ledger.keep_alive())
         yield
+        if marking:
+            marking.cancel()
         await opened.close()
 
     app = Api(

@@ -55,6 +55,10 @@ class Ledger:
         """Mark that the service is alive, unless this process serves nobody."""
         await self._outages.read()
 
+    async def keep_alive(self) -> None:
+        """Mark every minute that the service is alive, until it is cancelled."""
+        await self._outages.keep_marking()
+
     async def close(self) -> None:
         """Finish what goes on in the background."""
         await self._outages.close()

@@ -50,6 +50,12 @@ class Outages:
         if self._marks and self._marking is None and not _is_recent(self._tried_at, self._clock(), MARK_EVERY):
             self._marking = asyncio.create_task(self._in_background())
 
+    async def keep_marking(self) -> None:
+        """Mark every minute, until it is cancelled, that the process is alive: for a server without timers."""
+        while True:
+            self.touch()
+            await asyncio.sleep(MARK_EVERY.total_seconds())
+
     async def read(self) -> Outage | None:
         """Read the last outage, and mark that the process is alive.
 

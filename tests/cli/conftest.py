@@ -1,16 +1,17 @@
 """The command line as a user runs it, in a folder and with a home of its own, and a key vault in this process."""
 
+import asyncio
 import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPResponse
 
 from licensing.cli import main, secret_store
+from licensing.storage.tables import Tables
 
 # There is no emulator of Key Vault. The real `SecretClient` and its transport talk to `Vault` in place of the network.
 # What Azure itself checks (roles, networks) is answered as its documentation says.
@@ -123,6 +125,25 @@ def made(licensing: Licensing) -> Path:
     """A home that `licensing init` has made in the default place."""
     assert licensing("init").code == 0
     return Path(".local")
+
+
+Result = TypeVar("Result")
+Do = Callable[[Callable[[Tables], Awaitable[Result]]], Result]
+
+
+@pytest.fixture
+def do(made: Path, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Do[Any]:
+    """Do something with the tables that the command line will use."""
+    monkeypatch.setenv("LICENSING_STORAGE", azurite)
+
+    async def work(what: Callable[[Tables], Awaitable[Any]]) -> Any:
+        tables = Tables.from_connection_string(azurite)
+        try:
+            return await what(tables)
+        finally:
+            await tables.close()
+
+    return lambda what: asyncio.run(work(what))
 
 
 @pytest.fixture

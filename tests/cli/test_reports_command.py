@@ -1,16 +1,14 @@
 """`licensing usage`, `billing`, `audit` and `maintenance`, from a vendor's side, on a store of their own."""
 
-import asyncio
 import csv
 import json
 import re
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import pytest
 
@@ -28,7 +26,7 @@ from licensing.storage import retry
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import AuditEntry, Register
 from licensing.storage.tables import Tables, delete, merge, put
-from tests.cli.conftest import Licensing, Said, in_a_process
+from tests.cli.conftest import Do, Licensing, Said, in_a_process
 from tests.factories import at, new_session_id, use
 from tests.register_rows import Customer, look, new_customer
 
@@ -41,24 +39,6 @@ LAST_DAY: Final = TODAY.replace(day=1) - timedelta(days=1)
 EARLIER: Final = LAST_DAY - timedelta(days=1)
 MONTH: Final = f"{LAST_DAY:%Y-%m}"
 ROOT: Final = Path(__file__).parents[2]
-
-Result = TypeVar("Result")
-Do = Callable[[Callable[[Tables], Awaitable[Result]]], Result]
-
-
-@pytest.fixture
-def do(made: Path, azurite: str, monkeypatch: pytest.MonkeyPatch) -> Do[Any]:
-    """Do something with the tables that the command line will use."""
-    monkeypatch.setenv("LICENSING_STORAGE", azurite)
-
-    async def work(what: Callable[[Tables], Awaitable[Any]]) -> Any:
-        tables = Tables.from_connection_string(azurite)
-        try:
-            return await what(tables)
-        finally:
-            await tables.close()
-
-    return lambda what: asyncio.run(work(what))
 
 
 def customer(do: Do[Any], *uses: Use, denials: tuple[Denial, ...] = (), in_use: int = 0, **changes: Any) -> Customer:
@@ -580,6 +560,7 @@ def test_every_change_by_an_operator_leaves_an_entry_that_is_closed(
     licensing: Licensing, do: Do[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("licensing.cli.license.operator", lambda: "olga")
+    monkeypatch.setattr("licensing.cli.seats.operator", lambda: "olga")
     monkeypatch.setattr("licensing.cli.maintenance.operator", lambda: "otto")
     session_id = new_session_id()
     acme = customer(do, use(session_id, at(TODAY, 0), None, holder=session_id), in_use=1)

@@ -3,6 +3,7 @@
 A row that was read is a `Versioned` value. A row that is not there is None. A row that was not read is `UNKNOWN`.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
@@ -213,6 +214,10 @@ class LicenseState:
             return self
         ended = RecalledSession(session_id, ended_at)
         return replace(self, recalled=tuple(ended if each.session_id == session_id else each for each in self.recalled))
+
+    def without_recalls(self, session_ids: Collection[str]) -> "LicenseState":
+        """The state without the recalls of some sessions."""
+        return replace(self, recalled=tuple(each for each in self.recalled if each.session_id not in session_ids))
 
     def without_old_recalls(self, now: datetime) -> "LicenseState":
         """The state without recalls of sessions that ended more than `RECALL_KEPT` ago."""

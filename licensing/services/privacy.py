@@ -183,8 +183,10 @@ class Privacy(OptOut):
         for done, (license_id, rows) in enumerate(found.items(), len(license_ids)):
             progress(done, 2 * len(license_ids))
             if rows:
-                # Denials first: only sessions link them to a person.
-                await self.register.delete_denials_of(license_id, {row.value.session.id for row in rows})
+                session_ids = {row.value.session.id for row in rows}
+                # Denials and recalls first: only sessions link them to a person.
+                await self.register.delete_denials_of(license_id, session_ids)
+                await self.ledger.forget_recalls(license_id, session_ids)
                 erased: list[Correction] = [(row, None) for row in rows]
                 deleted += (await correct_sessions(self.register, license_id, erased, self.clock())).sessions
         return Erased(query.organization_id, self.clock(), len(license_ids), ended, deleted)

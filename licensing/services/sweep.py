@@ -68,7 +68,7 @@ async def sweep(
             try:
                 lapsed = await sweep_license(register, ledger, license_id, as_of, dry_run)
                 if not dry_run:
-                    await _clear_recalls(ledger, license_id)
+                    await _update_recalls(ledger, license_id)
                 return lapsed
             except UnavailableError:
                 return None
@@ -92,7 +92,7 @@ async def sweep(
     return swept
 
 
-async def _clear_recalls(ledger: Ledger, license_id: str) -> None:
+async def _update_recalls(ledger: Ledger, license_id: str) -> None:
     """Forget recalls whose sessions ended more than a day ago.
 
     A session may have ended unnoticed while it was recalled. Raises UnavailableError if the store cannot be used now.
@@ -103,7 +103,7 @@ async def _clear_recalls(ledger: Ledger, license_id: str) -> None:
     open_recalls = [recall.session_id for recall in state.recalled if recall.ended_at is None]
     ended = [session_id for session_id in open_recalls if await ledger.session(license_id, session_id) is None]
     if ended or state.without_old_recalls(ledger.now()) != state:
-        await ledger.clear_recalls(license_id, ended)
+        await ledger.update_recalls(license_id, ended)
 
 
 async def sweep_license(

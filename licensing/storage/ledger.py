@@ -98,16 +98,22 @@ class Ledger:
         """Have sessions recorded under a license, or not; as for `set_status`."""
         return await self._amend(license_id, lambda state: replace(state, collect=collect), initial)
 
-    async def clear_recalls(self, license_id: str, ended: Collection[str] = ()) -> None:
+    async def update_recalls(self, license_id: str, ended: Collection[str] = ()) -> None:
         """Note that recalled sessions have ended, and forget those that ended more than a day ago."""
         now = self._clock()
 
-        def cleared(state: LicenseState) -> LicenseState:
+        def updated(state: LicenseState) -> LicenseState:
             for session_id in ended:
                 state = state.with_ended(session_id, now)
             return state.without_old_recalls(now)
 
-        await self._amend(license_id, cleared, None)
+        await self._amend(license_id, updated, None)
+
+    async def forget_recalls(self, license_id: str, session_ids: Collection[str]) -> None:
+        """Forget that some sessions were recalled."""
+        state = await self.state(license_id)
+        if state and any(map(state.recalls, session_ids)):
+            await self._amend(license_id, lambda state: state.without_recalls(session_ids), None)
 
     async def _amend(
         self, license_id: str, change: Callable[[LicenseState], LicenseState], initial: LicenseState | None

@@ -136,7 +136,7 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     ),
     "a start without a seat": Operation(start, (STATE, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
     "a repeated start": Operation(start, (STATE, POINT, BATCH), GRANTED, held=1, in_use=1, repeated=True),
-    "a late start again": Operation(start, (POINT, SINGLE), GRANTED, lapsed=1, in_use=1, repeated=True),
+    "a late start again": Operation(start, (POINT, BATCH), GRANTED, lapsed=1, in_use=1, repeated=True),
     "a heartbeat": Operation(heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, direct=frozenset({STATE})),
     "two heartbeats": Operation(heartbeats, (STATE, BATCH), OK, held=2, in_use=2, direct=frozenset({STATE})),
     "an end": Operation(end, (STATE, POINT, BATCH), DONE, held=1, in_use=0, ended=1),

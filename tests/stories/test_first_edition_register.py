@@ -26,7 +26,7 @@ from licensing.services.verify import verify
 from licensing.storage import register as rows
 from licensing.storage.codec import Codec
 from licensing.storage.ledger import Heartbeat, Ledger
-from licensing.storage.register import AuditEntry, LicenseRef, Register
+from licensing.storage.register import SERVICE, AuditEntry, LicenseRef, Register
 from licensing.storage.tables import EdmType, Table, put
 from tests.factories import Clock, new_session_id
 from tests.register_rows import Dump, as_read, dump, look, values_of
@@ -329,6 +329,7 @@ async def test_after_a_year_and_a_day_only_months_are_left(tables: OwnTables) ->
             *("organization", *(f"license:{license_id}" for license_id in LICENSES)),
             *("month:2026-09", "month:2026-10", "month:2026-11"),
         },
+        SERVICE: {"alive"},
     }
     # Four people used the water license in October; of smaller groups, only their number is kept, and no hour of any.
     october = comparable(STORED["register", WATER, "month:2026-10"])

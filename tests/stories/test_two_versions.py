@@ -41,7 +41,7 @@ async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_t
     clock = Clock(datetime(2026, 3, 10, 9, tzinfo=UTC))
     ledger = Ledger(Register(tables), clock)
     await ledger.submit(license_id, start(session_id, terms()))
-    clock.forward(3600)
+    clock.forward(600)
     await ledger.submit(license_id, End(session_id))
     assert rows.FINAL_DAY not in (await look(tables, license_id)).state
 
@@ -52,7 +52,7 @@ async def test_a_state_that_an_older_version_left_without_a_final_day_gets_its_t
 
     day = await tables.get("register", license_id, rows.day_key(date(2026, 3, 10)))
     assert day is not None
-    assert rows.DAYS.decode(day).seat_seconds == 3600
+    assert rows.DAYS.decode(day).seat_seconds == 600
     assert await saved_final_day(Register(tables), license_id) == date(2026, 3, 12)
     # The state has another ETag now; a cached one fails at the commit.
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), terms()))).outcome, Granted)
@@ -64,7 +64,7 @@ async def test_a_correction_keeps_what_a_newer_version_wrote_on_an_ended_session
     ledger = Ledger(Register(tables), clock)
     persons = peppers.persons(organization_id, user_hash("ann"), host_hash(), None)
     await ledger.submit(license_id, Start(session_id, terms(organization_id=organization_id), persons))
-    clock.forward(3600)
+    clock.forward(600)
     await ledger.submit(license_id, End(session_id))
     key = rows.ended_key(clock(), session_id)
     await tables.commit("register", license_id, [merge(key, {"newer": "kept"})])

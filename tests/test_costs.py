@@ -32,7 +32,9 @@ def month(seats: int, licenses: int, heartbeat: int) -> dict[str, float]:
     heartbeats, starts = seats * seconds / heartbeat, seats * DAYS * STARTS
     requests = heartbeats + 2 * starts
     state_reads = min(heartbeats, licenses * seconds / CACHE_SECONDS)
-    calls = 2 * starts + heartbeats + state_reads + starts + (TIMERS - 30) * (licenses + 1)
+    sweeps = TIMERS - 30
+    marks = 2 * (seconds / 60 + sweeps)
+    calls = 2 * starts + heartbeats + state_reads + starts + sweeps * (licenses + 1) + 720 * licenses + marks
     executions = requests + TIMERS
     request_logs, call_logs = executions * assumed("row of `AppRequests`"), calls * assumed("row of `StorageTableLogs`")
     gigabytes = (request_logs + call_logs) / 1e6

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
 
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
-from licensing.rules.requests import End, Start
+from licensing.rules.model import Outage
+from licensing.rules.requests import End, Heartbeat, Recall, Start
 from licensing.services.audit import Subject, audited
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.retention import RetentionResult, run_retention
@@ -72,12 +74,15 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     organization, license_id, other = factories.new_id("org"), new_license_id(), new_license_id()
     store, clock = OneCustomer(tables, organization), Clock()
     ledger = Ledger(Register(store), clock)
-    bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, overdraft=0)
+    held: dict[str, Any] = {"hold_seconds": 60, "features": ("sewer",)}
+    bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, **held)
     clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
     first = new_session_id()
     await ledger.submit(license_id, start(first, bought))
     await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     clock.forward(13 * 3600)
+    await ledger.heartbeat(license_id, Heartbeat(first, clock(), clock() + timedelta(hours=1)))
+    await ledger.submit(license_id, Recall(first))
     await ledger.submit(license_id, End(first))
     clock.forward(62 * 86400)
     await run_retention(Register(store), ledger, clock(), 3)
@@ -96,7 +101,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
         (renewed, replace(again, session_id=new_session_id(), terms=replace(long, serial=2, seats=6))),
     ):
         await ledger.submit(each, request)
-        clock.forward(3600)
+        clock.forward(600)
         await ledger.submit(each, End(request.session_id))
     clock.forward(86400)
     await run_retention(Register(store), ledger, clock(), 3)
@@ -112,6 +117,10 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     for each in (license_id, other, corrected, renewed):
         async for row in store.rows("register", each):
             found["register", row.key.partition(":")[0]] |= values_of(row).keys()
+    alive, _ = await Register(store).alive()
+    await Register(store).mark_alive(alive, clock(), Outage(clock(), clock()))
+    async for row in store.rows("directory", rows.SERVICE):
+        found["directory", row.key] |= values_of(row).keys()
     async for row in store.rows("directory", organization):
         found["directory", row.key.partition(":")[0]] |= values_of(row).keys()
     async for row in store.rows("audit", where="subject eq @subject", values={"subject": license_id}):
@@ -122,7 +131,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
 async def test_every_column_of_every_row_is_listed_and_no_other(tables: Tables) -> None:
     listed = listed_columns()
     held = await a_row_of_each_kind(tables)
-    assert len(held) == 11
+    assert len(held) == 13
     assert {kind: sorted(columns) for kind, columns in held.items()} == {
         kind: sorted(columns) for kind, columns in listed.items()
     }

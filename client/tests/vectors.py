@@ -54,6 +54,11 @@ NAMES = [
     ("user", "\uab70", "Cherokee folds to capitals"),
     ("user", "山田 太郎", "a space within"),
     ("user", "\U0001f600", "beyond the basic plane"),
+    ("user", "\u0085ada\u2028\u2029", "a next line, a line and a paragraph separator: the plain name"),
+    ("user", "\u1680ada\u2007\u202f\u205f", "an Ogham space mark and three other spaces: the plain name"),
+    ("user", "\u001cada\u001f", "information separators are no white space: another person"),
+    ("user", "\ufeffada", "a zero width no-break space is no white space: another person"),
+    ("user", "\u200bada\u180e", "nor are a zero width space and a Mongolian vowel separator"),
 ]
 
 

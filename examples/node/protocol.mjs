@@ -18,6 +18,8 @@ export function decode(text) {
 
 // Names
 
+const outerWhiteSpace = /^\p{White_Space}+|\p{White_Space}+$/gu; // trim() leaves U+0085 and takes U+FEFF
+
 /** NFKC, trimmed, case-folded. JavaScript has no case folding; this rule gives the same result per code point. */
 export function normalized(name) {
   const fold = (point) => {
@@ -25,7 +27,7 @@ export function normalized(name) {
     if (/^[\u13a0-\u13fd\uab70-\uabbf]$/.test(point)) return point.toUpperCase();
     return point.toLowerCase().toUpperCase().toLowerCase().replaceAll("ς", "σ");
   };
-  return [...name.normalize("NFKC").trim()].map(fold).join("");
+  return [...name.normalize("NFKC").replace(outerWhiteSpace, "")].map(fold).join("");
 }
 
 /** The hash of a name: 43 characters. `kind` is user or host, `salt` the license's claim. */

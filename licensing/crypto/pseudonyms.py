@@ -16,6 +16,7 @@ from typing import Literal
 
 from licensing.rules.license import Address
 from licensing.rules.model import Person
+from licensing.rules.names import WHITE_SPACE
 
 ClientKind = Literal["user", "host"]
 PseudonymKind = Literal["user", "host", "ip"]
@@ -41,7 +42,7 @@ def from_base64url(text: str) -> bytes:
 
 def normalized(name: str) -> str:
     """A name in the form that is hashed: NFKC, white space trimmed, case folded, in this order."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    return unicodedata.normalize("NFKC", name).strip(WHITE_SPACE).casefold()
 
 
 def client_hash(salt: bytes, kind: ClientKind, name: str) -> str:

@@ -5,11 +5,12 @@ import re
 from pathlib import Path
 
 import pytest
-from licensing_client import machine, replies, seat, tokens, transport
+from licensing_client import identity, machine, replies, seat, tokens, transport
 from licensing_client.engine import EXCHANGE_SECONDS
 from licensing_client.reasons import Code
 
 from licensing.api.problems import CODES
+from licensing.rules.names import WHITE_SPACE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
@@ -46,6 +47,14 @@ def test_every_code_of_a_programs_calls_has_its_meaning() -> None:
 )
 def test_the_numbers_are_those_of_the_client(sentence: str) -> None:
     assert sentence in TEXT
+
+
+def test_white_space_is_the_same_to_the_protocol_the_client_and_the_service() -> None:
+    (listed,) = re.findall(r"White_Space, and nothing else: (.*?)\. ", TEXT)
+    bounds = [[int(bound, 16) for bound in re.findall(r"U\+(\w+)", each)] for each in listed.split(", ")]
+    points = [point for each in bounds for point in range(each[0], each[-1] + 1)]
+    assert len(points) == 25
+    assert identity.WHITE_SPACE == WHITE_SPACE == "".join(map(chr, points))
 
 
 def test_its_links_lead_somewhere() -> None:

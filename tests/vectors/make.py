@@ -65,6 +65,11 @@ NAMES = [
     ("host", "PC-17.Acme.Example", "pc-17.acme.example", "a full host name"),
     ("host", "pc-17", "pc-17", "a host without a domain"),
     ("host", "ada", "ada", "the kind is part of what is hashed"),
+    ("user", "\u0085Ada\u2028\u2029", "ada", "next line, line and paragraph separators around"),
+    ("user", "\u1680Ada\u2007\u202f\u205f", "ada", "an Ogham space mark and three other spaces around"),
+    ("user", "\u001cAda\u001f", "\u001cada\u001f", "information separators are no white space"),
+    ("user", "\ufeffAda", "\ufeffada", "a zero width no-break space is no white space"),
+    ("user", "\u200bAda\u180e", "\u200bada\u180e", "nor are a zero width space and a Mongolian vowel separator"),
 ]
 
 # An address, and the part of it that is hashed.

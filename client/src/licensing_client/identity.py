@@ -22,9 +22,16 @@ HOST_LOOKUP_SECONDS = 1.0
 """Time limit for the fully qualified name; some resolvers take half a minute to fail."""
 
 
+WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Unicode's property White_Space. `str.strip` without it would also remove U+001C to U+001F."""
+
+
 def normalized(name: str) -> str:
     """A name as it is hashed: NFKC, then trimmed, then case-folded."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    return unicodedata.normalize("NFKC", name).strip(WHITE_SPACE).casefold()
 
 
 def client_hash(salt: bytes, kind: Literal["user", "host"], name: str) -> str:

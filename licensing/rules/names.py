@@ -1,0 +1,9 @@
+"""Names of users and computers, before they are hashed (docs/protocol.md, section 5)."""
+
+from typing import Final
+
+WHITE_SPACE: Final = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Unicode's property White_Space. `str.strip` without it would also remove U+001C to U+001F."""

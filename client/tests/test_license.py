@@ -1,12 +1,15 @@
 """A license file is checked offline, before any call, and the answer is one that people understand."""
 
 import datetime
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from factories import NOW, SALT, STRANGER_KEY, license_claims, license_file, license_of, program, sign, x_of
+from licensing_client import identity
 from licensing_client.identity import Names, Person, client_hash
 from licensing_client.license import License, check_license, parse_license, read_license
 from licensing_client.reasons import Code, Reason
@@ -60,6 +63,48 @@ def test_a_computer_is_known_by_any_of_its_names() -> None:
     names = Names("ann", ("desk.example.com", "desk"))
     assert names.person(SALT, {listed}).host == listed
     assert names.person(SALT, set()).host == DESK
+
+
+def test_a_resolver_is_asked_only_for_a_license_that_does_not_list_the_computers_own_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def getfqdn(name: str) -> str:
+        asked.append(name)
+        return "desk.example.com"
+
+    monkeypatch.setattr("socket.gethostname", lambda: "Desk.local")
+    monkeypatch.setattr("socket.getfqdn", getfqdn)
+    identity.names.cache_clear()
+    identity._fully_qualified.cache_clear()
+    try:
+        names, short = identity.names(), client_hash(SALT, "host", "desk")
+        assert names.person(SALT, set()).host == short
+        assert names.person(SALT, {short, DESK}).host == short
+        assert names.person(SALT, {client_hash(SALT, "host", "desk.local")}).host == client_hash(
+            SALT, "host", "desk.local"
+        )
+        assert not asked
+        assert names.person(SALT, {DESK}).host == DESK
+        assert names.person(SALT, {client_hash(SALT, "host", "other")}).host == short
+        assert asked == ["Desk.local"]
+    finally:
+        identity.names.cache_clear()
+        identity._fully_qualified.cache_clear()
+
+
+def test_a_resolver_that_does_not_answer_or_knows_no_name_of_its_own_costs_a_second_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr("socket.getfqdn", lambda _name: str(never.wait(10)))
+    begun = time.monotonic()
+    assert identity._fully_qualified.__wrapped__("desk") is None
+    assert time.monotonic() - begun < 2
+    never.set()
+    monkeypatch.setattr("socket.getfqdn", lambda _name: "localhost.localdomain")
+    assert identity._fully_qualified.__wrapped__("desk") is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from licensing_client import replies
 from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import TokenError
-from licensing_client.identity import Person, client_hash, normalized
+from licensing_client.identity import Names, Person, bare_user, client_hash, normalized, short_host
 from licensing_client.lease import Lease, read_answering_lease
 from licensing_client.license import License, Program, check_license, parse_license
 from licensing_client.machine import Call, End, Heartbeat, Start
@@ -41,6 +41,24 @@ def test_the_files_are_what_the_protocol_makes_them(name: str) -> None:
 def test_names_become_hashes(case: Any) -> None:
     assert normalized(case["name"]) == case["normalized"]
     assert client_hash(unbase64url(HASHES["salt"]), case["kind"], case["name"]) == case["hash"]
+
+
+@pytest.mark.parametrize("case", named(HASHES["accounts"]))
+def test_an_account_becomes_a_bare_name(case: Any) -> None:
+    assert bare_user(case["account"]) == case["user"]
+
+
+@pytest.mark.parametrize("case", named(HASHES["computers"]))
+def test_a_computers_name_is_cut_at_the_first_dot(case: Any) -> None:
+    assert short_host(case["own"]) == case["host"]
+
+
+@pytest.mark.parametrize("case", named(HASHES["sent"]))
+def test_the_form_of_a_name_that_a_license_lists_is_sent(case: Any) -> None:
+    account, own = case["account"], case["own"]
+    names = Names(bare_user(account), (short_host(own), own), account, lambda: case["full"])
+    sent = names.person(unbase64url(HASHES["salt"]), case["hosts"], case["users"])
+    assert sent == Person(**case["person"])
 
 
 @pytest.mark.parametrize("case", named(LICENSES["not_genuine"]))

@@ -62,6 +62,47 @@ NAMES = [
 ]
 
 
+ACCOUNTS = [
+    ("ada", "ada", "a name alone"),
+    ("ACME\\Ada", "Ada", "a Windows domain"),
+    ("acme.example\\ada", "ada", "a domain in full"),
+    ("ACME\\sub\\ada", "ada", "the last backslash counts"),
+    ("ada@acme.example", "ada", "a user principal name"),
+    ("ACME\\ada@acme.example", "ada", "both"),
+    ("ACME\\", "ACME\\", "no name after the domain: as it is"),
+    ("@acme", "@acme", "no name before the @: as it is"),
+]
+COMPUTERS = [
+    ("PC-7", "PC-7", "a name alone"),
+    ("pc-7.acme.example", "pc-7", "a name with a domain"),
+    ("Annes-MacBook.local", "Annes-MacBook", "a name of a local network"),
+    (".acme", ".acme", "nothing before the dot: as it is"),
+]
+SENT = [
+    ("no list: the short names", [], [], "ann", "pc-7"),
+    ("the short names are listed", ["ann", "ACME\\ann"], ["pc-7", "pc-7.local"], "ann", "pc-7"),
+    ("the names as the system gave them are listed", ["ACME\\ann"], ["pc-7.local"], "ACME\\ann", "pc-7.local"),
+    ("the full name is listed", [], ["pc-7.acme.example"], "ann", "pc-7.acme.example"),
+    ("others are listed: the short names, which are refused", ["bob"], ["pc-8"], "ann", "pc-7"),
+]
+
+
+def sent_names() -> list[dict[str, Any]]:
+    """What is sent by the user ACME\\ann on pc-7.local, which a resolver calls pc-7.acme.example."""
+    return [
+        {
+            "what": what,
+            "account": "ACME\\ann",
+            "own": "pc-7.local",
+            "full": "pc-7.acme.example",
+            "users": [client_hash(SALT, "user", name) for name in users],
+            "hosts": [client_hash(SALT, "host", name) for name in hosts],
+            "person": {"user": client_hash(SALT, "user", user), "host": client_hash(SALT, "host", host)},
+        }
+        for what, users, hosts, user, host in SENT
+    ]
+
+
 def client_hashes() -> dict[str, Any]:
     """Names and their hashes."""
     return {
@@ -76,6 +117,9 @@ def client_hashes() -> dict[str, Any]:
             }
             for kind, name, what in NAMES
         ],
+        "accounts": [{"what": what, "account": account, "user": user} for account, user, what in ACCOUNTS],
+        "computers": [{"what": what, "own": own, "host": host} for own, host, what in COMPUTERS],
+        "sent": sent_names(),
     }
 
 

@@ -30,6 +30,27 @@ export function normalized(name) {
   return [...name.normalize("NFKC").replace(outerWhiteSpace, "")].map(fold).join("");
 }
 
+/** The name alone of an account that the system gives as DOMAIN\\name or name@domain. */
+export function bareUser(account) {
+  const name = account.slice(account.lastIndexOf("\\") + 1);
+  return name.split("@")[0] || name || account;
+}
+
+/** A computer's name up to the first dot. */
+export const shortHost = (name) => name.split(".")[0] || name;
+
+/** The hashes to send for a license: of the short names, or of the first other form that its lists have. */
+export function personOf(license, account, own, full = own) {
+  const chosen = (kind, names, listed) => {
+    const hashes = names.map((name) => clientHash(license.salt, kind, name));
+    return hashes.find((hash) => listed.includes(hash)) ?? hashes[0];
+  };
+  return {
+    user: chosen("user", [bareUser(account), account], license.users),
+    host: chosen("host", [shortHost(own), own, full], license.hosts),
+  };
+}
+
 /** The hash of a name: 43 characters. `kind` is user or host, `salt` the license's claim. */
 export function clientHash(salt, kind, name) {
   return createHmac("sha256", decode(salt)).update(`${kind}:${normalized(name)}`, "utf8").digest("base64url");

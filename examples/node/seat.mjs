@@ -9,15 +9,12 @@ import { randomBytes, randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { checkLicense, clientHash, keysOf, meaning, readLicense } from "./protocol.mjs";
+import { checkLicense, keysOf, meaning, personOf, readLicense } from "./protocol.mjs";
 
 const [file, issuerFile, runSeconds = "3"] = process.argv.slice(2);
 const license = readLicense(readFileSync(file, "utf8"), keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys));
 const program = { product: license.product, built: "2026-01-01", features: [] };
-const person = {
-  user: clientHash(license.salt, "user", userInfo().username),
-  host: clientHash(license.salt, "host", hostname()),
-};
+const person = personOf(license, userInfo().username, hostname());
 const EXCHANGE_MS = 10_000;
 const CLOSE_MS = 1_800;
 const print = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));

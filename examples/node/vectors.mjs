@@ -5,7 +5,8 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
-  TokenError, checkLicense, clientHash, keysOf, meaning, normalized, readLease, readLicense,
+  TokenError, bareUser, checkLicense, clientHash, keysOf, meaning, normalized, personOf, readLease, readLicense,
+  shortHost,
 } from "./protocol.mjs";
 
 const load = (name) => JSON.parse(readFileSync(join(process.argv[2], name), "utf8"));
@@ -23,6 +24,11 @@ const hashes = load("client-hashes.json");
 for (const { what, kind, name, normalized: wanted, hash } of hashes.vectors) {
   check(what, normalized(name), wanted);
   check(what, clientHash(hashes.salt, kind, name), hash);
+}
+for (const { what, account, user } of hashes.accounts) check(what, bareUser(account), user);
+for (const { what, own, host } of hashes.computers) check(what, shortHost(own), host);
+for (const { what, account, own, full, users, hosts, person } of hashes.sent) {
+  check(what, personOf({ salt: hashes.salt, users, hosts }, account, own, full), person);
 }
 
 const licenses = load("license-files.json");

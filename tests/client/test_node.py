@@ -54,7 +54,7 @@ def test_the_vectors_hold_in_another_language() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     vectors = [json.loads(path.read_text("utf-8")) for path in (ROOT / "tests" / "vectors").glob("*.json")]
-    lists = ("not_genuine", "judged", "genuine", "refused", "exchanges")
+    lists = ("not_genuine", "judged", "genuine", "refused", "exchanges", "accounts", "computers", "sent")
     wanted = sum(len(one.get(name, [])) for one in vectors for name in lists)
     wanted += 2 * sum(len(one["vectors"]) for one in vectors if "vectors" in one and "salt" in one)
     assert int(done.stdout) == wanted

@@ -110,7 +110,7 @@ def _check(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    person = names().person(license.salt, license.hosts)
+    person = names().person(license.salt, license.hosts, license.users)
     lines = {
         "license": license.id,
         "organization": license.organization,

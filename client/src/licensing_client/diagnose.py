@@ -53,7 +53,7 @@ def _check_file(path: Path, program: Program) -> tuple[License | None, list[Find
 
 def _check_terms(license: License, program: Program) -> Finding:
     refusal: Reason | None = check_license(
-        license, program, names().person(license.salt, license.hosts), SystemClock().wall()
+        license, program, names().person(license.salt, license.hosts, license.users), SystemClock().wall()
     )
     detail = f"{license.product}, {license.kind}, until {utc_day(license.valid_until)}"
     return Finding("terms", refusal is None, detail if refusal is None else refusal.message)

@@ -76,7 +76,7 @@ class Network:
 
     def to(self, license: License) -> Service:
         """The service, for this user and this computer."""
-        person = names().person(license.salt, license.hosts)
+        person = names().person(license.salt, license.hosts, license.users)
         return Service(license, person, HttpTransport(self.proxy, self.ca_file), self.service)
 
 
@@ -256,7 +256,7 @@ class Seat:
         saved = file.read()
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         service_time = saved.timeline(monotonic).now(wall, monotonic)
-        person = names().person(license.salt, license.hosts)
+        person = names().person(license.salt, license.hosts, license.users)
         # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
         self._refusal = check_license(license, self._program, person, wall) and check_license(
             license, self._program, person, service_time

@@ -12,11 +12,11 @@ import hmac
 import unicodedata
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv6Address, IPv6Network
-from typing import Literal
+from typing import Final, Literal
 
 from licensing.rules.license import Address
 from licensing.rules.model import Person
-from licensing.rules.names import WHITE_SPACE
+from licensing.rules.names import NOBODYS_HOSTS, WHITE_SPACE
 
 ClientKind = Literal["user", "host"]
 PseudonymKind = Literal["user", "host", "ip"]
@@ -53,6 +53,14 @@ def client_hash(salt: bytes, kind: ClientKind, name: str) -> str:
     return base64url(hmac.digest(salt, f"{kind}:{normalized(name)}".encode(), "sha256"))
 
 
+_NOBODYS_HOSTS: Final = tuple(f"host:{normalized(name)}".encode() for name in NOBODYS_HOSTS)
+
+
+def is_nobodys_host(salt: bytes, host: str) -> bool:
+    """Whether a client hash is that of a host name that is nobody's own, under a license's salt."""
+    return any(base64url(hmac.digest(salt, message, "sha256")) == host for message in _NOBODYS_HOSTS)
+
+
 def network_of(address: Address) -> str:
     """An address in the form that is hashed: an IPv4 address whole, an IPv6 address cut to its /64.
 
@@ -81,7 +89,15 @@ class Peppers:
         message = b"\0".join((organization_id.encode(), kind.encode(), value.encode()))
         return base64url(hmac.digest(self._keys[pepper], message, "sha256")[:PSEUDONYM_BYTES])
 
-    def persons(self, organization_id: str, user: str, host: str, address: Address | None) -> tuple[Person, ...]:
+    def persons(
+        self,
+        organization_id: str,
+        user: str,
+        host: str,
+        address: Address | None,
+        *,
+        host_is_nobodys: bool = False,
+    ) -> tuple[Person, ...]:
         """A caller's pseudonyms under each pepper, the current one first; `ip` is empty if the address is unknown."""
         network = "" if address is None else network_of(address)
         return tuple(
@@ -90,6 +106,7 @@ class Peppers:
                 host=self.pseudonym(pepper, organization_id, "host", host),
                 ip=network and self.pseudonym(pepper, organization_id, "ip", network),
                 pepper=pepper,
+                host_is_nobodys=host_is_nobodys,
             )
             for pepper in self._keys
         )

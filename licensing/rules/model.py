@@ -268,12 +268,16 @@ class Outage:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """The caller of a request: pseudonyms under the pepper that is named."""
+    """The caller of a request: pseudonyms under the pepper that is named.
+
+    `host_is_nobodys`: the host's name is one that many computers have, so that no seat is shared by it.
+    """
 
     user: str
     host: str
     ip: str
     pepper: str
+    host_is_nobodys: bool = False
 
 
 BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
@@ -375,7 +379,10 @@ def ended_session(
 
 
 def holder_of(session_id: str, person: Person, terms: Terms) -> str:
-    """The holder of the seat that a start takes: none, the session itself, or the one that sharing names."""
+    """The holder of the seat that a start takes: none, the session itself, or the one that sharing names.
+
+    A host name that is nobody's own is shared by no two sessions: the session itself holds the seat.
+    """
     if terms.kind is not Kind.FLOATING:
         return ""
     match terms.sharing:
@@ -383,6 +390,8 @@ def holder_of(session_id: str, person: Person, terms: Terms) -> str:
             return session_id
         case Sharing.USER:
             return person.user
+        case _ if person.host_is_nobodys:
+            return session_id
         case Sharing.HOST:
             return person.host
         case Sharing.USER_HOST:

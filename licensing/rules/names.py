@@ -7,3 +7,16 @@ WHITE_SPACE: Final = (
     "\u2028\u2029\u202f\u205f\u3000"
 )
 """Unicode's property White_Space. `str.strip` without it would also remove U+001C to U+001F."""
+
+NOBODYS_HOSTS: Final = (
+    "localhost",
+    "localhost.localdomain",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "(none)",
+    "fedora",
+    "archlinux",
+    "raspberrypi",
+    "penguin",
+)
+"""Names that many computers have, since nobody gave them one of their own. The protocol has the reason of each."""

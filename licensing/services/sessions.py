@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from licensing.crypto.pseudonyms import from_base64url, is_nobodys_host
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
 from licensing.errors import Flaw, TokenError
 from licensing.rules.license import Address, License, Refusal, refusal_of
@@ -95,7 +96,13 @@ class Sessions:
             return Refused(refusal)
         if not license.collect:
             return await self._start_unrecorded(license, request)
-        persons = self.settings.peppers.persons(license.organization.id, request.user, request.host, address)
+        persons = self.settings.peppers.persons(
+            license.organization.id,
+            request.user,
+            request.host,
+            address,
+            host_is_nobodys=is_nobodys_host(from_base64url(license.salt), request.host),
+        )
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
         if request.replaces and (lease := self._predecessor(request.replaces, license.id, request.session_id)):
             start = replace(start, replaces=lease.session_id, ran_until=lease.latest(request.ran_until))

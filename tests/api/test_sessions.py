@@ -41,6 +41,22 @@ def lease_in(reply: Any, home: Home) -> Lease:
 # Starts.
 
 
+@pytest.mark.parametrize("sharing", ["user-host", "host"])
+async def test_two_computers_that_nobody_named_do_not_share_a_seat(api: Api, issue: Issue, sharing: str) -> None:
+    file = issue(seats=2, sharing=sharing)
+    for in_use in (1, 2):
+        reply = await api.start(factories.start_body(file, host="localhost"))
+        assert (reply.status_code, reply.json()["seats"]["in_use"]) == (201, in_use)
+    assert (await api.start(factories.start_body(file, host="LOCALHOST "))).status_code == 409
+    assert (await api.start(factories.start_body(file, host="localhost.acme.example"))).status_code == 409
+
+
+async def test_a_user_shares_a_seat_between_computers_that_nobody_named(api: Api, issue: Issue) -> None:
+    file = issue(seats=1, sharing="user")
+    for _ in range(2):
+        assert (await api.start(factories.start_body(file, host="localhost"))).status_code == 201
+
+
 async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, home: Home, issue: Issue) -> None:
     body = factories.start_body(issue(seats=3, heartbeat=60, lease=180, features=["sewer", "2d"], grace=7200))
     before = datetime.now(UTC)

@@ -1,18 +1,30 @@
 """What stands in place of a name, held against the golden vectors."""
 
 import base64
+import re
 import unicodedata
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from licensing.crypto.pseudonyms import Peppers, base64url, client_hash, from_base64url, network_of, normalized
+from licensing.crypto.pseudonyms import (
+    Peppers,
+    base64url,
+    client_hash,
+    from_base64url,
+    is_nobodys_host,
+    network_of,
+    normalized,
+)
+from licensing.rules.names import NOBODYS_HOSTS
 from tests.vectors import load
 
 VECTORS = load("pseudonyms.json")
+PROTOCOL = Path(__file__).parents[2] / "docs" / "protocol.md"
 SALT = from_base64url(VECTORS["client"]["salt"])
 PEPPERS = {name: base64.b64decode(key) for name, key in VECTORS["service"]["peppers"].items()}
 ADA, PC = "a" * 43, "p" * 43
@@ -23,6 +35,21 @@ def test_the_clients_hash_is_that_of_the_vectors(case: dict[str, Any]) -> None:
     assert normalized(case["name"]) == case["normalized"]
     assert client_hash(SALT, case["kind"], case["name"]) == case["hash"]
     assert len(case["hash"]) == 43
+
+
+def test_the_host_names_that_are_nobodys_own_are_those_of_the_vectors_and_of_the_protocol() -> None:
+    section = PROTOCOL.read_text("utf-8").split("\n## 5. ")[1].split("\n## ")[0]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in re.findall("`(.*?)`", row)]
+    listed = VECTORS["client"]["nobodys_hosts"]
+    assert named == list(NOBODYS_HOSTS) == [each["name"] for each in listed]
+    assert all(is_nobodys_host(SALT, each["hash"]) for each in listed)
+    assert is_nobodys_host(SALT, client_hash(SALT, "host", " LocalHost "))
+
+
+def test_a_host_name_of_ones_own_is_nobody_elses() -> None:
+    assert not is_nobodys_host(SALT, client_hash(SALT, "host", "pc-17"))
+    assert not is_nobodys_host(SALT, client_hash(SALT, "user", "localhost"))
+    assert not is_nobodys_host(bytes(32), client_hash(SALT, "host", "localhost")), "another customer's salt"
 
 
 @pytest.mark.parametrize("case", VECTORS["networks"], ids=lambda case: case["note"])

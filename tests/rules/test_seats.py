@@ -115,6 +115,13 @@ def test_holders_differ_by_pseudonyms() -> None:
     assert holder_of("1", ada, terms(kind=Kind.NODE_LOCKED, sharing=Sharing.USER)) == ""
 
 
+def test_a_host_name_that_is_nobodys_own_shares_no_seat() -> None:
+    ada = replace(person("ada", "localhost"), host_is_nobodys=True)
+    names = [holder_of("1", ada, terms(sharing=sharing)) for sharing in Sharing]
+    assert names == ["1", "1", "ada/new", "1"]
+    assert holder_of("1", ada, terms(kind=Kind.NODE_LOCKED, sharing=Sharing.HOST)) == ""
+
+
 # Counting.
 
 

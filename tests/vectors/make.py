@@ -6,7 +6,8 @@ sentence that anybody can read here; nothing that is real is signed or hashed wi
 
 The files:
 
-- `pseudonyms.json`: names and the client's hashes of them; client hashes, networks, and the service's pseudonyms
+- `pseudonyms.json`: names and the client's hashes of them; host names that are nobody's own; client hashes, networks,
+  and the service's pseudonyms
 - `license.json` and `lease.json`: keys, and tokens that hold for them. `payload` is the exact text that is signed,
   `claims` is what a reader makes of it (with the values of claims that were left out), and where `writes` is true,
   signing `claims` in this order gives exactly `jws`.
@@ -72,6 +73,19 @@ NAMES = [
     ("user", "\u200bAda\u180e", "\u200bada\u180e", "nor are a zero width space and a Mongolian vowel separator"),
 ]
 
+# Host names that are nobody's own: sharing by host does not use them.
+NOBODYS_HOSTS = [
+    "localhost",
+    "localhost.localdomain",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "(none)",
+    "fedora",
+    "archlinux",
+    "raspberrypi",
+    "penguin",
+]
+
 # An address, and the part of it that is hashed.
 NETWORKS = [
     ("198.51.100.7", "198.51.100.7", "an IPv4 address whole"),
@@ -109,6 +123,7 @@ def pseudonyms() -> Json:
                 {"kind": kind, "name": name, "normalized": plain, "hash": client_hash(kind, plain), "note": note}
                 for kind, name, plain, note in NAMES
             ],
+            "nobodys_hosts": [{"name": name, "hash": client_hash("host", name)} for name in NOBODYS_HOSTS],
         },
         "networks": [{"address": address, "network": network, "note": note} for address, network, note in NETWORKS],
         "service": {

@@ -23,7 +23,7 @@ from licensing.cli.home import CustomerRecord, new_salt
 from licensing.cli.options import out_option, service_url, wrong_usage
 from licensing.cli.output import count, deliver, err, fail, out, warn_of_names
 from licensing.crypto.keys import VerifyingKeys
-from licensing.crypto.pseudonyms import ClientKind, client_hash, from_base64url
+from licensing.crypto.pseudonyms import ClientKind, client_hashes, from_base64url, is_nobodys_host
 from licensing.crypto.tokens import license_text, read_license, write_license
 from licensing.errors import SettingsError, TokenError
 from licensing.rules.license import HOLD_BEYOND_GRACE, Billing, Kind, License, Sharing
@@ -96,7 +96,8 @@ CLAIMS: Final = {
     "hosts": Claim(
         "--host",
         _HOST,
-        "A computer that the license admits, best by its hash; may be repeated. A name goes into --hosts-file.",
+        "A computer that the license admits, best by its hash; may be repeated. A name goes into --hosts-file. Of a "
+        "full name, the part up to the first dot is listed as well, since programs send that.",
     ),
     "networks": Claim(
         "--network",
@@ -314,6 +315,7 @@ def _customer(organization_id: str, name: str | None, salt: str | None) -> Custo
 
 
 def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None, file: Path | None) -> list[str]:
+    """The hashes of users or hosts that a license lists: of a name in all its forms."""
     given = [name.strip() for name in names or []]
     warn_of_names((name for name in given if not _HASH.fullmatch(name)), f"use --{kind}s-file")
     if file:
@@ -324,7 +326,12 @@ def _hashes(customer: CustomerRecord, kind: ClientKind, names: list[str] | None,
         raise typer.BadParameter(f"a name in --{kind} or --{kind}s-file is missing")
     with wrong_usage("--salt takes base64url without padding"):
         salt = from_base64url(customer.salt)
-    return sorted({name if _HASH.fullmatch(name) else client_hash(salt, kind, name) for name in given})
+    hashes = {
+        each for name in given for each in ((name,) if _HASH.fullmatch(name) else client_hashes(salt, kind, name))
+    }
+    if kind == "host" and any(is_nobodys_host(salt, each) for each in hashes):
+        err.print("A listed computer's name is one that many have: the license admits each of them.", style="yellow")
+    return sorted(hashes)
 
 
 def _instant(text: str, option: str, *, end_of_day: bool = False) -> int:
@@ -405,8 +412,8 @@ def _sheet(license: License) -> Table:
         }[license.sharing],
         "Valid": f"{license.valid_from:%Y-%m-%d} to {last_day(license.valid_until)}",
         "Updates until": last_day(license.maintenance_until) if license.maintenance_until else "no limit",
-        "Users": f"{len(license.users)} listed" if license.users else "any",
-        "Computers": f"{len(license.hosts)} listed" if license.hosts else "any",
+        "Users": f"{count(len(license.users), 'name')} listed" if license.users else "any",
+        "Computers": f"{count(len(license.hosts), 'name')} listed" if license.hosts else "any",
         "Networks": ", ".join(map(str, license.networks)) or "any",
         "Features": ", ".join(license.features) or "none named",
         "Project": license.project or "none",

@@ -21,7 +21,7 @@ from licensing.cli.license import LicenseOrFile, license_or_file
 from licensing.cli.options import out_option, utc_time, wrong_usage
 from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line, warn_of_names
 from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
-from licensing.crypto.pseudonyms import Peppers, client_hash, from_base64url
+from licensing.crypto.pseudonyms import Peppers, client_hashes, from_base64url
 from licensing.errors import PepperError, RowError, SettingsError
 from licensing.rules.license import Address, is_identifier
 from licensing.rules.personal import PersonalData, as_text
@@ -43,7 +43,9 @@ Username = Annotated[
     str | None,
     Option(help="The person's username. Leave it out to be asked for it: others can see a command line."),
 ]
-Hostname = Annotated[str | None, Option(help="Full name of a computer: only sessions on it.")]
+Hostname = Annotated[
+    str | None, Option(help="Name of a computer, best in full: only sessions on it, also those under its short name.")
+]
 FromFile = Annotated[
     Path | None,
     Option(
@@ -166,7 +168,7 @@ def rectify(
 
     async def correct(privacy: Privacy, person: PersonQuery, progress: Progress) -> Rectified:
         if session_id is None or ended_at is None:
-            return await privacy.move(person, client_hash(_salt(organization_id), "user", right_name), progress)
+            return await privacy.move(person, client_hashes(_salt(organization_id), "user", right_name)[0], progress)
         ended = utc_time(ended_at, "--ended-at", "2026-11-24T16:30Z")
         return await privacy.correct_end(person, session_id.lower(), ended, progress)
 
@@ -272,16 +274,20 @@ async def _work(
 def _person(
     organization_id: str, username: str | None, hostname: str | None, given: dict[str, str], *others: str | None
 ) -> PersonQuery:
-    """The person to look for, by hashes as their computer would send them. Nothing else sees the names."""
+    """The person to look for, by hashes as a computer sends or sent them. Nothing else sees the names."""
     warn_of_names((username, hostname, *others), "leave it out to be asked, or use --from-file")
     user = username or given.get("username") or _ask("Username")
     host = hostname or given.get("hostname")
     salt = _salt(organization_id)
+    users = client_hashes(salt, "user", user)
+    hosts = client_hashes(salt, "host", host) if host else (None,)
     return PersonQuery(
         organization_id=organization_id,
-        user=client_hash(salt, "user", user),
-        host=client_hash(salt, "host", host) if host else None,
+        user=users[0],
+        host=hosts[0],
         address=_address(given["address"]) if "address" in given else None,
+        other_users=users[1:],
+        other_hosts=tuple(filter(None, hosts[1:])),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Final, Literal
 
 from licensing.rules.license import Address
 from licensing.rules.model import Person
-from licensing.rules.names import NOBODYS_HOSTS, WHITE_SPACE
+from licensing.rules.names import NOBODYS_HOSTS, WHITE_SPACE, forms_of
 
 ClientKind = Literal["user", "host"]
 PseudonymKind = Literal["user", "host", "ip"]
@@ -46,11 +46,16 @@ def normalized(name: str) -> str:
 
 
 def client_hash(salt: bytes, kind: ClientKind, name: str) -> str:
-    """The client's step: 43 characters base64url for a username, or for a host's name, fully qualified if possible.
+    """The client's step: 43 characters base64url for a user's or a host's name as a program sends it.
 
     `salt` is the license's claim, decoded.
     """
     return base64url(hmac.digest(salt, f"{kind}:{normalized(name)}".encode(), "sha256"))
+
+
+def client_hashes(salt: bytes, kind: ClientKind, name: str) -> tuple[str, ...]:
+    """The hashes of a name that people give, in all forms in which programs may send it; the usual one first."""
+    return tuple(dict.fromkeys(client_hash(salt, kind, form) for form in forms_of(kind, name)))
 
 
 _NOBODYS_HOSTS: Final = tuple(f"host:{normalized(name)}".encode() for name in NOBODYS_HOSTS)

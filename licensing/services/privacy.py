@@ -35,12 +35,27 @@ PARALLEL: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class PersonQuery:
-    """The person to look for: client hashes and an address; each that is given must fit."""
+    """The person to look for: client hashes and an address; each that is given must fit.
+
+    The `other_users` and `other_hosts` are the hashes of the same names in other forms, as older programs sent them.
+    """
 
     organization_id: str
     user: str
     host: str | None = None
     address: Address | None = None
+    other_users: tuple[str, ...] = ()
+    other_hosts: tuple[str, ...] = ()
+
+    @property
+    def users(self) -> tuple[str, ...]:
+        """The user in all forms."""
+        return (self.user, *self.other_users)
+
+    @property
+    def hosts(self) -> tuple[str | None, ...]:
+        """The host in all forms; only None if any will do."""
+        return (self.host, *self.other_hosts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +209,11 @@ class Privacy(OptOut):
     async def move(self, query: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
         """Move sessions that are under a wrong name to the right user, by their client hash."""
         right = self._pseudonyms(PersonQuery(query.organization_id, user))
-        users = {wrong.user: right.user for wrong, right in zip(self._pseudonyms(query), right, strict=True)}
+        users = {
+            self.peppers.pseudonym(pepper, query.organization_id, "user", wrong): person.user
+            for pepper, person in zip(self.peppers, right, strict=True)
+            for wrong in query.users
+        }
 
         async def moved(license_id: str, rows: Sequence[StoredEnd]) -> list[Correction]:
             holders = await self._one_name(license_id, right, users) if rows else {}
@@ -270,14 +289,21 @@ class Privacy(OptOut):
         return [row for each in person async for row in find(license_id, each, unreadable)]
 
     def _pseudonyms(self, query: PersonQuery) -> list[Pseudonyms]:
-        """A person's pseudonyms under each pepper."""
+        """A person's pseudonyms under each pepper, and in each form of the names."""
         network = None if query.address is None else network_of(query.address)
-        values: dict[PseudonymKind, str | None] = {"user": query.user, "host": query.host, "ip": network}
-        given = {kind: value for kind, value in values.items() if value is not None}
-        pseudonym, owner = self.peppers.pseudonym, query.organization_id
+
+        def made(pepper: str, kind: PseudonymKind, value: str | None) -> str | None:
+            return None if value is None else self.peppers.pseudonym(pepper, query.organization_id, kind, value)
+
         return [
-            Pseudonyms(**{kind: pseudonym(pepper, owner, kind, value) for kind, value in given.items()})
+            Pseudonyms(
+                self.peppers.pseudonym(pepper, query.organization_id, "user", user),
+                made(pepper, "host", host),
+                made(pepper, "ip", network),
+            )
             for pepper in self.peppers
+            for user in query.users
+            for host in query.hosts
         ]
 
     async def _rectify(

@@ -165,6 +165,7 @@ def test_help_says_what_its_options_are(licensing: Licensing) -> None:
 # issue: every claim has its option.
 
 USER, HOST = client_hash(bytes(range(32)), "user", "ada"), client_hash(bytes(range(32)), "host", "pc.acme.example")
+SHORT_HOST = client_hash(bytes(range(32)), "host", "pc")
 
 OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
     "iss": (("--issuer", "Another Vendor"), "Another Vendor"),
@@ -177,7 +178,7 @@ OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
     "overdraft": (("--overdraft", "3"), 3),
     "sharing": (("--sharing", "user-host"), "user-host"),
     "users": (("--salt", SALT, "--user", "Ada"), [USER]),
-    "hosts": (("--salt", SALT, "--host", "PC.acme.example"), [HOST]),
+    "hosts": (("--salt", SALT, "--host", "PC.acme.example"), sorted([HOST, SHORT_HOST])),
     "networks": (
         ("--network", "198.51.100.0/24", "--network", "2001:db8::/48"),
         ["198.51.100.0/24", "2001:db8::/48"],
@@ -301,6 +302,25 @@ def test_names_become_hashes_and_never_reach_the_file(made: Path, licensing: Lic
     assert set(claims_of(file)["users"]) == expected
     stored = "".join(each.read_text(encoding="utf-8") for each in (file, *made.iterdir()))
     assert not any(name in stored for name in ("Lovelace", "Charles", "Grace"))
+
+
+def test_a_listed_name_admits_in_the_form_that_programs_send_and_as_it_is_given(
+    made: Path, licensing: Licensing
+) -> None:
+    Path("names.txt").write_text("PC.acme.example\npc\nlab\n", encoding="utf-8")
+    claims = claims_of(issue(licensing, "--salt", SALT, "--hosts-file", "names.txt", "--user", "ACME\\Ada"))
+    salt = bytes(range(32))
+    assert set(claims["hosts"]) == {HOST, SHORT_HOST, client_hash(salt, "host", "lab")}
+    assert set(claims["users"]) == {USER, client_hash(salt, "user", "acme\\ada")}
+
+
+@pytest.mark.parametrize(("name", "warned"), [("localhost", True), ("LocalHost.acme.example", True), ("pc", False)])
+def test_a_listed_computer_whose_name_many_have_is_warned_of(
+    made: Path, licensing: Licensing, name: str, warned: bool
+) -> None:
+    said = licensing("license", "issue", *LEAST, *UNTIL, "--kind", "node-locked", "--host", name, "--out", "acme.lic")
+    assert said.code == 0
+    assert ("the license admits each of them" in said.err) is warned
 
 
 @pytest.mark.parametrize(

@@ -71,13 +71,21 @@ class Customer:
 
         return asyncio.run(opened())
 
-    def use(self, user: str, *, ends: bool = True, at: datetime | None = None, kind: Kind = Kind.FLOATING) -> str:
+    def use(
+        self,
+        user: str,
+        *,
+        host: str = PC,
+        ends: bool = True,
+        at: datetime | None = None,
+        kind: Kind = Kind.FLOATING,
+    ) -> str:
         """A program is used for ten minutes, or still runs; its session."""
         settings = Settings.load({"LICENSING_HOME": ".local", "LICENSING_STORAGE": self.storage})
         record = Home(Path(".local")).customer(self.id)
         assert record is not None
         salt = from_base64url(record.salt)
-        hashes = client_hash(salt, "user", user), client_hash(salt, "host", PC)
+        hashes = client_hash(salt, "user", user), client_hash(salt, "host", host)
         persons = settings.peppers.persons(self.id, *hashes, ip_address(ADDRESS))
         session_id, clock = new_session_id(), Clock(at or datetime.now(UTC) - timedelta(hours=1))
 
@@ -163,6 +171,36 @@ def test_names_are_read_from_a_file_or_from_standard_input(customer: Customer, s
     assert sessions(export(f"username={ADA}", "hostname=another.example")) == set()
     assert sessions(export(f"username={ADA}", f"address=::ffff:{ADDRESS}")) == {hers}, "the same address"
     assert sessions(export(f"username={ADA}", "address=203.0.113.78")) == set()
+
+
+def test_a_computer_is_found_under_its_short_name_and_under_the_full_one_that_older_programs_sent(
+    customer: Customer,
+) -> None:
+    short = PC.partition(".")[0]
+    now, before = customer.use(ADA, host=short), customer.use(ADA, host=PC)
+    other = customer.use(ADA, host="canary-pc-2")
+
+    def with_host(command: str, name: str, *options: str) -> Said:
+        return customer.privacy(command, *options, "--from-file", "-", typed=f"username={ADA}\nhostname={name}\n")
+
+    assert sessions(with_host("export", PC.upper(), *JSON)) == {now, before}
+    assert sessions(with_host("export", short, *JSON)) == {now}
+    corrected = with_host("rectify", PC, "--session", before, "--ended-at", f"{datetime.now(UTC):%Y-%m-%dT%H:%MZ}")
+    assert (corrected.code, silent(corrected)) == (1, True), "it is found, and has not run so long"
+    assert "the session can have ended between" in corrected.err
+    assert "2 sessions deleted" in with_host("erase", PC).out
+    assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {other}
+
+
+@pytest.mark.parametrize("form", [f"ACME\\{ADA}", f"{ADA}@acme.example"])
+def test_a_user_is_found_without_the_domain_and_with_the_one_that_is_given(customer: Customer, form: str) -> None:
+    now, before = customer.use(ADA), customer.use(form)
+    assert sessions(customer.privacy("export", *JSON, typed=f"{form}\n")) == {now, before}
+    assert sessions(customer.privacy("export", *JSON, typed=f"{ADA}\n")) == {now}
+    moved = customer.privacy("rectify", "--move", typed=f"{form}\nACME\\{EVE}\n")
+    assert (moved.code, moved.out.startswith("2 sessions corrected")) == (0, True)
+    assert sessions(customer.privacy("export", *JSON, typed=f"{EVE}\n")) == {now, before}
+    assert "2 sessions deleted" in customer.privacy("erase", typed=f"{EVE}\n").out
 
 
 @pytest.mark.parametrize("line", [ADA, f"user={ADA}", "username=", f"address={ADA}"])

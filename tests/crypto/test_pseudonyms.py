@@ -12,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from licensing.crypto.pseudonyms import (
+    ClientKind,
     Peppers,
     base64url,
     client_hash,
+    client_hashes,
     from_base64url,
     is_nobodys_host,
     network_of,
@@ -50,6 +52,18 @@ def test_a_host_name_of_ones_own_is_nobody_elses() -> None:
     assert not is_nobodys_host(SALT, client_hash(SALT, "host", "pc-17"))
     assert not is_nobodys_host(SALT, client_hash(SALT, "user", "localhost"))
     assert not is_nobodys_host(bytes(32), client_hash(SALT, "host", "localhost")), "another customer's salt"
+
+
+def test_a_name_is_looked_for_in_the_form_that_a_program_sends_and_as_it_is_given() -> None:
+    vectors = load("client-hashes.json")
+    salt = from_base64url(vectors["salt"])
+    cases: list[tuple[ClientKind, str, str]]
+    cases = [("user", each["account"], each["user"]) for each in vectors["accounts"]]
+    cases += [("host", each["own"], each["host"]) for each in vectors["computers"]]
+    assert len(cases) > 10
+    for kind, given_name, sent in cases:
+        hashes = client_hashes(salt, kind, f" {given_name}\t")
+        assert hashes == tuple(dict.fromkeys(client_hash(salt, kind, name) for name in (sent, given_name)))
 
 
 @pytest.mark.parametrize("case", VECTORS["networks"], ids=lambda case: case["note"])

@@ -8,8 +8,10 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -20,7 +22,7 @@ from factories import SALT, program
 from fault_proxy import listening
 from licensing_client import Code, Network, Seat, SeatRefused, Standing, Status
 from licensing_client.clock import SystemClock
-from licensing_client.identity import Names
+from licensing_client.identity import Names, names
 from test_transport import silent
 
 CLIENT_THREADS = "licensing-client"
@@ -324,6 +326,131 @@ def test_a_disk_without_locks_stops_nobody_and_is_not_filled(
     with seat_of(workspace) as seat:
         assert seat.standing.running
     assert len(list(workspace.state.iterdir())) == 1
+
+
+def test_whatever_fails_while_a_seat_is_opened_the_program_is_refused_and_may_try_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    received: list[Standing] = []
+    seat = seat_of(workspace, refused=received.append)
+
+    def fails() -> str:
+        raise OSError(errno.EIO, "Input/output error", "/home/zoe")
+
+    monkeypatch.setattr("socket.gethostname", fails)
+    names.cache_clear()
+    try:
+        begun = time.monotonic()
+        standing = seat.start()
+        assert time.monotonic() - begun < 1
+        assert standing.status is Status.REFUSED
+        assert standing.reason is not None
+        assert standing.reason.code is Code.CANNOT_OPEN
+        assert "OSError" in standing.reason.message
+        assert "OSError" in caplog.text
+        assert "zoe" not in caplog.text + standing.reason.message
+        assert eventually(lambda: [each.reason for each in received] == [standing.reason])
+        assert eventually(lambda: not threads())
+        monkeypatch.undo()
+        assert seat.start().running
+        seat.close()
+        assert len(list(workspace.state.glob("*.json"))) == 1, "the lock was released when it failed"
+    finally:
+        names.cache_clear()
+
+
+def test_a_license_with_a_date_beyond_all_calendars_is_refused(workspace: Workspace) -> None:
+    seat = Seat(program(), workspace.license(nbf=10**15, exp=2 * 10**15), state_directory=workspace.state)
+    assert code_of(seat.start()) is Code.CANNOT_OPEN
+    seat.close()
+
+
+def test_a_path_that_no_system_takes_is_refused(workspace: Workspace) -> None:
+    for seat in (Seat(program(), "acme\0.lic"), seat_of(workspace, state_directory=Path("\0"))):
+        with pytest.raises(SeatRefused) as caught, seat:
+            pytest.fail("the program must not run")
+        assert caught.value.reason.code is Code.CANNOT_OPEN
+
+
+def test_a_directory_in_place_of_the_license_file_is_refused_with_its_callback(workspace: Workspace) -> None:
+    received: list[Standing] = []
+    seat = Seat(program(), workspace.folder, state_directory=workspace.state, refused=received.append)
+    assert code_of(seat.start()) is Code.LICENSE_MISSING
+    assert eventually(lambda: [code_of(each) for each in received] == [Code.LICENSE_MISSING])
+    seat.close()
+
+
+def test_a_directory_in_place_of_the_private_file_stops_nobody(workspace: Workspace) -> None:
+    with seat_of(workspace):
+        pass
+    (file,) = workspace.state.glob("*.json")
+    file.unlink()
+    file.mkdir()
+    with seat_of(workspace) as seat:
+        assert seat.standing.running
+    assert not workspace.service.active
+
+
+AS_ANOTHER_USER = """
+import encodings.idna, logging, os, sys  # all that is needed of a Python that only root can read
+from pathlib import Path
+from licensing_client import Program, Seat
+logging.basicConfig(format="%(levelname)s %(message)s")
+os.setgroups([]); os.setgid(65533); os.setuid(65533)
+state = Path(sys.argv[2]) if sys.argv[2] else None
+for _ in range(2):
+    seat = Seat(Program({keys!r}), sys.argv[1], state_directory=state)
+    standing = seat.start()
+    print(standing.status.value, standing.reason and standing.reason.code.value)
+    seat.close()
+"""
+
+
+@pytest.fixture
+def as_another_user(workspace: Workspace) -> Iterator[Callable[[str], subprocess.CompletedProcess[str]]]:
+    """Runs a program twice under a user id without a name and a home, with a directory for its state, or none."""
+    if sys.platform == "win32" or os.getuid() != 0:
+        pytest.skip("only root can become somebody else")
+    import pwd
+
+    with pytest.raises(KeyError):
+        pwd.getpwuid(65533)
+    with tempfile.TemporaryDirectory() as public:
+        os.chmod(public, 0o755)  # noqa: S103 — it is public
+        license = Path(public, "acme.lic")
+        license.write_bytes(workspace.license().read_bytes())
+        environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_STATE_HOME")}
+
+        def run(state: str) -> subprocess.CompletedProcess[str]:
+            code = AS_ANOTHER_USER.format(keys=program().issuer_keys)
+            command = [sys.executable, "-c", code, str(license), state and str(Path(public, state))]
+            return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+        yield run
+
+
+def test_a_user_without_a_name_and_a_home_gets_a_seat_and_is_warned_once(
+    workspace: Workspace, as_another_user: Callable[[str], subprocess.CompletedProcess[str]]
+) -> None:
+    done = as_another_user("")
+    assert (done.returncode, done.stdout) == (0, "granted None\n" * 2)
+    assert done.stderr.splitlines() == [
+        "WARNING there is no home directory: nothing is kept on disk, and a restart ends grace"
+    ]
+    assert not workspace.service.active
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o555])
+def test_a_state_directory_that_is_somebody_elses_stops_nobody(
+    workspace: Workspace, as_another_user: Callable[[str], subprocess.CompletedProcess[str]], mode: int
+) -> None:
+    with tempfile.TemporaryDirectory() as public:
+        os.chmod(public, 0o755)  # noqa: S103 — it is public
+        state = Path(public, "state")
+        state.mkdir(mode)
+        done = as_another_user(str(state))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "granted None\n" * 2, "")
+    assert not workspace.service.active
 
 
 PROGRAM = """

@@ -14,7 +14,7 @@ from licensing.rules.names import WHITE_SPACE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "protocol.md").read_text("utf-8")
-HERE = {Code.BORROWING_NOT_ALLOWED}
+HERE = {Code.BORROWING_NOT_ALLOWED, Code.CANNOT_OPEN}
 """Reasons of this client's own, which no other has to have."""
 
 

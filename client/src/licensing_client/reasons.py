@@ -27,6 +27,7 @@ class Code(str, Enum):
     NO_ANSWER = "no-answer"
     GRACE_OVER = "grace-over"
     BORROWING_NOT_ALLOWED = "borrowing-not-allowed"
+    CANNOT_OPEN = "cannot-open"
 
 
 REFUSALS = frozenset(
@@ -61,6 +62,8 @@ _MESSAGES = {
     Code.NO_ANSWER: "The license service cannot be reached.",
     Code.GRACE_OVER: "The license service could not be reached for too long. Connect to the network.",
     Code.BORROWING_NOT_ALLOWED: "Seats of this license cannot be borrowed.",
+    Code.CANNOT_OPEN: "The license cannot be used on this computer, for a reason that is in the program's log. "
+    "Ask whoever looks after the computer or the program.",
 }
 
 

@@ -6,11 +6,13 @@
 One daemon thread makes all network calls. It lives from `start` to `close`.
 """
 
+import contextlib
 import datetime
 import logging
 import os
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +87,12 @@ Listener = Callable[[Standing], None]
 
 def _time(seconds: float) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+
+
+def _without_names(error: Exception) -> str:
+    """Where an error comes from. Its text may hold the user's name, as a path in a home directory does."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(place.filename).name}, line {place.lineno}"
 
 
 def _ignore(_standing: Standing) -> None:
@@ -235,7 +243,13 @@ class Seat:
 
     def _run(self, license_checked: threading.Event) -> None:
         try:
-            self._engine = self._open()
+            with contextlib.ExitStack() as unless_opened:
+                self._engine = self._open(unless_opened)
+                if self._engine is not None:
+                    unless_opened.pop_all()
+        except Exception as error:  # a thread that just ended would leave the program starting for ever
+            _log.error("the seat cannot be opened: %s", _without_names(error))
+            self._refusal = reason(Code.CANNOT_OPEN, f"({type(error).__name__})")
         finally:
             license_checked.set()
         if self._engine is None:
@@ -245,14 +259,18 @@ class Seat:
             self._engine.wait(self._engine.step())
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
-    def _open(self) -> Engine | None:
-        """Read and check the license offline. An engine if it covers this program, user and computer."""
+    def _open(self, unless_opened: contextlib.ExitStack) -> Engine | None:
+        """Read and check the license offline. An engine if it covers this program, user and computer.
+
+        `unless_opened` gets what is to be done if no engine is returned.
+        """
         license = read_license(self._path, self._keys)
         if isinstance(license, Reason):
             self._refusal = license
             return None
         self._license = license
         file = StateFiles(license, self._directory).acquire() if license.collect else StateFile(None, license)
+        unless_opened.callback(file.release)
         saved = file.read()
         wall, monotonic = self._clock.wall(), self._clock.monotonic()
         service_time = saved.timeline(monotonic).now(wall, monotonic)
@@ -262,7 +280,6 @@ class Seat:
             license, self._program, person, service_time
         )
         if self._refusal is not None:
-            file.release()
             return None
         terms = Terms(license.valid_until, license.kind == FLOATING, self._wait, self._start_within)
         return Engine(

@@ -7,8 +7,10 @@ signature; changing the rest gains no seat.
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -21,15 +23,30 @@ from licensing_client.lease import Lease, read_lease
 from licensing_client.license import License
 
 FORMAT = 1
+_log = logging.getLogger("licensing_client")
+
+
+NOWHERE = Path(os.devnull)
+"""In place of a home directory that does not exist: nothing can be made below it."""
+
+
+@functools.cache
+def _home() -> Path:
+    """The user's home directory; `NOWHERE` if there is none, as for a user id without a name. Cached: told once."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        _log.warning("there is no home directory: nothing is kept on disk, and a restart ends grace")
+        return NOWHERE
 
 
 def state_directory() -> Path:
     """The directory for a user's private state on this system."""
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "licensing-client"
+        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "licensing-client"
     if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "licensing-client"
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "licensing-client"
+        return _home() / "Library" / "Application Support" / "licensing-client"
+    return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "licensing-client"
 
 
 @dataclass(frozen=True, slots=True)

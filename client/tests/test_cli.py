@@ -16,7 +16,7 @@ import pytest
 from conftest import Workspace, eventually
 from factories import HOST, ISSUER_KEY, company_authority, jwk, program
 from fault_proxy import listening, read_head, tunnel
-from licensing_client import Seat, run_command
+from licensing_client import Seat, descendants, run_command
 from licensing_client.identity import names
 from licensing_client.transport import Reply
 from reference_service import serving
@@ -94,7 +94,7 @@ def test_hold_passes_on_a_signal_that_came_while_the_program_was_being_started(
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
-    def slow(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    def slow(command: Sequence[str], _inherited: Sequence[int]) -> subprocess.Popen[bytes]:
         started.append(subprocess.Popen(command))
         os.kill(os.getpid(), signal.SIGTERM)
         return started[0]
@@ -124,6 +124,163 @@ def test_hold_leaves_ctrl_c_to_the_program(workspace: Workspace) -> None:
     assert process.wait(10) == 5
     process.communicate()
     assert not workspace.service.active
+
+
+LAUNCHER = """
+import os, subprocess, sys
+# A daemon in a session of its own, without any file of its parents': what a launcher leaves behind.
+subprocess.Popen([sys.executable, "-c", sys.argv[1], *sys.argv[2:]], start_new_session=True)
+raise SystemExit(3)
+"""
+UNTIL_REMOVED = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: os.remove(sys.argv[1]))
+with open(sys.argv[1] + ".new", "w") as file: print(os.getpid(), file=file)
+os.rename(file.name, sys.argv[1])
+while os.path.exists(sys.argv[1]): time.sleep(0.02)
+"""
+only_linux = pytest.mark.skipif(sys.platform != "linux", reason="where descendants are known for certain")
+
+
+def launching(workspace: Workspace, *options: str, levels: int = 1) -> tuple[list[str], Path]:
+    """A `hold` of a launcher of a launcher …, and the file that exists while the program itself runs."""
+    runs = workspace.folder / "runs"
+    program = [UNTIL_REMOVED, str(runs)]
+    for _ in range(levels):
+        program = [LAUNCHER, *program]
+    return command(workspace, "hold", *options, "--", sys.executable, "-c", *program), runs
+
+
+@only_linux
+@pytest.mark.parametrize("levels", [1, 2])
+def test_hold_keeps_the_seat_for_what_a_launcher_leaves_running(workspace: Workspace, levels: int) -> None:
+    words, runs = launching(workspace, levels=levels)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert eventually(runs.exists, 20)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    assert len(workspace.service.active) == 1
+    runs.unlink()
+    assert process.wait(10) == 3, "the command's own exit code"
+    assert "The seat is held until all that it has started has ended" in process.communicate()[1]
+    assert not workspace.service.active
+
+
+@only_linux
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_hold_passes_a_signal_on_to_what_a_launcher_left_running(workspace: Workspace, number: int) -> None:
+    words, runs = launching(workspace)
+    code = words.index(UNTIL_REMOVED)
+    words[code] = words[code].replace("SIGTERM", signal.Signals(number).name)
+    process = subprocess.Popen(words, start_new_session=True)
+    assert eventually(runs.exists, 20)
+    assert eventually(lambda: descendants._parent(int(runs.read_text())) == process.pid), "the launcher has ended"
+    process.send_signal(number)
+    assert process.wait(10) == 3
+    assert not runs.exists()
+    assert not workspace.service.active
+
+
+@only_linux
+def test_hold_ends_what_a_launcher_left_running_when_the_seat_is_lost(workspace: Workspace) -> None:
+    words, runs = launching(workspace, "--save-seconds", "0.5")
+    workspace.license(heartbeat=1, lease=4)
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    assert eventually(runs.exists, 20)
+    workspace.service.suspended = True
+    assert process.wait(30) == 3
+    assert not runs.exists(), "it was asked, and not killed"
+    assert "Save your work" in process.communicate()[1]
+
+
+@only_linux
+def test_hold_kills_what_does_not_end_when_asked(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, runs = launching(workspace, "--save-seconds", "0.1", levels=2)
+    words[words.index(UNTIL_REMOVED)] = UNTIL_REMOVED.replace("lambda *_: os.remove(sys.argv[1])", "signal.SIG_IGN")
+    words[words.index("-c") + 1] = (
+        "import sys; from licensing_client import run_command; run_command.KILL_SECONDS = 1.0\n"
+        "from licensing_client.cli import main; sys.exit(main())"
+    )
+    workspace.license(heartbeat=1, lease=4)
+    process = subprocess.Popen(words)
+    assert eventually(runs.exists, 20)
+    workspace.service.suspended = True
+    assert process.wait(30) == 3
+    assert runs.exists(), "it was killed"
+
+
+@only_linux
+def test_hold_of_the_command_only_returns_with_a_launcher(workspace: Workspace) -> None:
+    words, runs = launching(workspace, "--command-only")
+    assert subprocess.run(words, timeout=30, check=False).returncode == 3
+    assert not workspace.service.active
+    assert eventually(runs.exists, 20)
+    runs.unlink()
+
+
+@only_linux
+def test_hold_leaves_no_dead_process_behind_while_its_command_runs(workspace: Workspace) -> None:
+    runs = workspace.folder / "runs"
+    code = (
+        "import subprocess, sys\n"
+        "for _ in range(3): subprocess.run([sys.executable, '-c', *sys.argv[1:4]])\n"
+        "print('up', flush=True)\nsys.stdin.readline()"
+    )
+    arguments = (code, LAUNCHER, "pass", "unused", str(runs))
+    words = command(workspace, "hold", "--", sys.executable, "-c", *arguments)
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+
+    def children() -> int:
+        return sum(descendants._parent(pid) == process.pid for pid in descendants._all_pids())
+
+    assert eventually(lambda: children() == 1, 10)
+    process.communicate("\n")
+    assert process.returncode == 0
+
+
+def with_a_pipe(words: list[str]) -> list[str]:
+    """The same command where descendants are not known for certain, as on macOS."""
+    here = words.index("-c") + 1
+    return [
+        *words[:here],
+        "import sys; from licensing_client import descendants, run_command\n"
+        "run_command.descendants = descendants.InheritedPipe\n"
+        "from licensing_client.cli import main; sys.exit(main())",
+        *words[here + 1 :],
+    ]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are inherited in another way")
+@pytest.mark.parametrize("keeps", [True, False])
+def test_hold_warns_of_a_launcher_where_it_cannot_wait_for_what_was_started(workspace: Workspace, keeps: bool) -> None:
+    words, runs = launching(workspace)
+    if keeps:
+        place = words.index(LAUNCHER)
+        words[place] = LAUNCHER.replace("start_new_session=True", "close_fds=False")
+    messages = workspace.folder / "messages"
+    with messages.open("w") as file:  # a pipe would end only with the program
+        assert subprocess.run(with_a_pipe(words), stderr=file, timeout=30, check=False).returncode == 3
+    assert ("runs on without a seat" in messages.read_text()) is keeps, "a process that closed its files is not seen"
+    assert not workspace.service.active
+    assert eventually(runs.exists, 20)
+    runs.unlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are inherited in another way")
+def test_hold_warns_of_no_command_that_ends_with_all_that_it_started(workspace: Workspace) -> None:
+    words = command(workspace, "hold", "--", sys.executable, "-c", "print('work')")
+    done = subprocess.run(with_a_pipe(words), capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "work\n", "")
+
+
+@only_linux
+def test_children_from_before_are_not_taken_for_descendants() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE):
+        known = descendants.descendants()
+        assert isinstance(known, descendants.InheritedPipe)
+        known.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")

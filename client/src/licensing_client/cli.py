@@ -101,7 +101,9 @@ def _hold(arguments: argparse.Namespace) -> int:
     try:
         if not seat.start().running:
             return NO_SEAT
-        return run_command(seat, arguments.command, arguments.save_seconds, print_message)
+        return run_command(
+            seat, arguments.command, arguments.save_seconds, print_message, command_only=arguments.command_only
+        )
     finally:
         seat.close()
 
@@ -275,6 +277,11 @@ def _parser() -> argparse.ArgumentParser:
                 type=float,
                 default=300.0,
                 help="seconds to save work after the seat is lost (default: 300)",
+            )
+            command.add_argument(
+                "--command-only",
+                action="store_true",
+                help="give the seat back when the command ends, although what it has started runs on",
             )
     return parser
 

@@ -33,6 +33,9 @@ GRACE: Final = 259200
 STRICT_GRACE: Final = 12 * 3600
 """Grace of a strict license: a working day without a network."""
 
+LARGE_NUMBER: Final = 120
+"""From this many minutes or hours on, people say hours or days as well."""
+
 _HASH = re.compile(r"[A-Za-z0-9_-]{43}")
 
 
@@ -435,6 +438,11 @@ def _sheet(license: License) -> Table:
 
 
 def _length(seconds: int) -> str:
-    """A length of time, in the largest unit that divides it."""
+    """A length of time, in the largest unit that divides it; in two units where that makes a large number."""
     units = (("day", 86400), ("hour", 3600), ("minute", 60), ("second", 1))
-    return next(count(seconds // size, unit) for unit, size in units if seconds % size == 0)
+    place = next(place for place, (_, size) in enumerate(units) if seconds % size == 0)
+    unit, size = units[place]
+    if place == 0 or seconds < LARGE_NUMBER * size:
+        return count(seconds // size, unit)
+    unit, size = units[place - 1]
+    return f"{count(seconds // size, unit)} and {_length(seconds % size)}"

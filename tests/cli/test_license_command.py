@@ -560,12 +560,33 @@ def test_show_prints_what_a_genuine_license_says(made: Path, licensing: Licensin
         (5400, "90 minutes"),
         (3600, "1 hour"),
         (129600, "36 hours"),
+        (43260, "12 hours and 1 minute"),
+        (259260, "72 hours and 1 minute"),
         (86400, "1 day"),
     ],
 )
 def test_show_tells_lengths_of_time_as_people_do(made: Path, licensing: Licensing, seconds: int, words: str) -> None:
     said = shown(licensing, issue(licensing, "--grace", str(seconds), "--borrow", str(seconds)))
     assert said.out.count(f"up to {words}") == 2
+
+
+def test_a_strict_license_has_a_hold_that_outlasts_its_grace_and_says_what_that_means(
+    made: Path, licensing: Licensing
+) -> None:
+    said = licensing("license", "issue", *LEAST, *UNTIL, "--strict", "--out", "strict.lic")
+    claims = claims_of(Path("strict.lic"))
+    assert (claims["grace"], claims["hold"]) == (43200, 43260)
+    assert "keeps its seat for 12 hours and 1 minute" in " ".join(said.err.split())
+    assert "Held 12 hours and 1 minute for a silent program" in " ".join(
+        shown(licensing, Path("strict.lic")).out.split()
+    )
+    licensing("license", "issue", *LEAST, *UNTIL, "--strict", "--grace", "60", "--out", "own.lic")
+    claims = claims_of(Path("own.lic"))
+    assert (claims["grace"], claims["hold"]) == (60, 120)
+
+
+def test_without_a_hold_no_claim_says_so(made: Path, licensing: Licensing) -> None:
+    assert "hold" not in claims_of(issue(licensing))
 
 
 def test_show_says_that_a_program_may_not_run_offline(made: Path, licensing: Licensing) -> None:

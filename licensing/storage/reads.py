@@ -62,7 +62,8 @@ class Reads:
         absent: dict[str, Versioned[Session] | None] = dict.fromkeys(also)
         outage = None if isinstance(facts.outage, Unknown) else facts.outage
         lapsed = 0
-        async with aclosing(self._register.lapsing(self._license_id, until, sorted(also))) as pages:
+        held = state.terms.hold_seconds > 0
+        async with aclosing(self._register.lapsing(self._license_id, until, sorted(also), held=held)) as pages:
             async for page in pages:
                 found |= {row.value.id: row for row in page}
                 lapsed += sum(row.value.lapse_after(outage) <= now for row in page)

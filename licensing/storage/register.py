@@ -404,15 +404,17 @@ class Register:
                 yield session
 
     async def lapsing(
-        self, license_id: str, until: datetime, also: Sequence[str] = ()
+        self, license_id: str, until: datetime, also: Sequence[str] = (), *, held: bool = False
     ) -> AsyncGenerator[list[Versioned[Session]], None]:
         """The active sessions that lapse until a moment, by short pages; also at most `COMPARED_IDS` by their ids.
 
-        The store compares the end of the lease, which every row has: no session lapses before it.
+        The store compares the end of the lease, which every row has: no session lapses before it. With `held` it
+        compares when sessions lapse, and passes over those of the first edition: where many are held, others are few.
         """
         values: dict[str, Any] = {"until": until}
         values |= {f"key{place}": ACTIVE + session_id for place, session_id in enumerate(also)}
-        where = " or ".join(("expires_at le @until", *(f"RowKey eq @key{place}" for place in range(len(also)))))
+        compared = "lapses_at le @until" if held else "expires_at le @until"
+        where = " or ".join((compared, *(f"RowKey eq @key{place}" for place in range(len(also)))))
         async for page in self._tables.pages(
             "register", license_id, ACTIVE, beyond(ACTIVE), where=where, values=values, page_rows=LAPSING_ROWS
         ):

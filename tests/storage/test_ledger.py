@@ -16,7 +16,7 @@ from licensing.storage.register import Register
 from licensing.storage.tables import TRANSACTION_ROWS, Tables, merge
 from tests.factories import Clock, new_license_id, new_session_id, person, start, terms
 from tests.register_rows import look
-from tests.stores import Counted, ledgers
+from tests.stores import Counted, OwnTables, ledgers, own_tables
 
 
 @pytest.fixture
@@ -179,6 +179,29 @@ async def test_a_session_under_new_terms_with_a_shorter_lease_makes_room_when_it
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), shorter))).outcome, Granted)
     clock.forward(40)
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), shorter))).outcome, Granted)
+
+
+async def test_a_refusal_reads_none_of_those_that_are_held(azurite: str, clock: Clock) -> None:
+    license_id, strict = new_license_id(), terms(seats=40, grace_seconds=43200, hold_seconds=43260)
+    async with own_tables(azurite, OwnTables) as own:
+        ledger = Ledger(Register(own), clock)
+        for session in [new_session_id() for _ in range(40)]:
+            assert isinstance((await ledger.submit(license_id, start(session, strict))).outcome, Granted)
+            heartbeat = Heartbeat(
+                session,
+                clock(),
+                clock() + timedelta(seconds=900),
+                strict.lapse(clock(), clock() + timedelta(seconds=900)),
+            )
+            assert await ledger.heartbeat(license_id, heartbeat)
+        clock.forward(3600)
+        await ledger.close()
+        own.rows_read = 0
+        assert isinstance((await ledger.submit(license_id, start(new_session_id(), strict))).outcome, Full)
+        await ledger.close()
+        assert own.rows_read <= 2, "the service's marks"
+        clock.forward(43260)
+        assert isinstance((await ledger.submit(license_id, start(new_session_id(), strict))).outcome, Granted)
 
 
 async def test_who_lapses_is_asked_once_a_minute(tables: Tables, clock: Clock) -> None:

@@ -7,12 +7,13 @@ What lies between the service and the programs is not seen: names, certificates,
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from licensing.errors import ConflictError, UnavailableError
+from licensing.errors import ConflictError, LicensingError, UnavailableError
 from licensing.rules.model import UNKNOWN, Outage, Unknown
 from licensing.storage.register import Register
 
@@ -23,6 +24,8 @@ GAP: Final = timedelta(minutes=11)
 KNOWN_FOR: Final = timedelta(minutes=3)
 """For so long after its own mark a process knows that there was no outage."""
 TRIES: Final = 5
+
+_log = logging.getLogger(__name__)
 
 
 class Outages:
@@ -74,7 +77,7 @@ class Outages:
 
     async def _in_background(self) -> None:
         try:
-            with suppress(ConflictError, UnavailableError):  # the next request tries again, after a minute
+            with suppress(LicensingError):  # the next request tries again, after a minute
                 await self._mark()
         finally:
             self._marking = None
@@ -87,6 +90,8 @@ class Outages:
             gap = outage = Outage.until(now, alive.value, outage)
         if self._marks and not (alive and _is_recent(alive.value, now, MARK_EVERY)):
             await self._register.mark_alive(alive, now, gap)
+            if gap:
+                _log.warning("the service was away: %s", f"{gap.begin:%Y-%m-%dT%H:%M:%SZ}/{now:%Y-%m-%dT%H:%M:%SZ}")
         self._outage, self._marked_at = outage, now
 
 

@@ -44,7 +44,9 @@ async def marks(own: OwnTables) -> dict[str, Any]:
     return {row.key: dict(row.content) async for row in own.rows("directory", SERVICE)}
 
 
-async def test_a_gap_becomes_an_outage_with_the_next_mark(own: OwnTables, clock: Clock) -> None:
+async def test_a_gap_becomes_an_outage_with_the_next_mark(
+    own: OwnTables, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     process = Outages(Register(own), clock)
     assert process.last == UNKNOWN
     assert await process.read() is None
@@ -57,6 +59,7 @@ async def test_a_gap_becomes_an_outage_with_the_next_mark(own: OwnTables, clock:
     assert written.keys() == {ALIVE, OUTAGE}
     assert [datetime.fromisoformat(written[OUTAGE][name]) for name in ("from", "to")] == [outage.begin, outage.end]
     assert await Outages(Register(own), clock).read() == outage, "another process knows the same"
+    assert caplog.messages == ["the service was away: 2026-03-10T12:11:00Z/2026-03-10T12:22:01Z"]
 
 
 async def test_an_outage_that_begins_before_the_last_amnesty_is_over_goes_on(own: OwnTables, clock: Clock) -> None:

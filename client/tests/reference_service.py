@@ -3,6 +3,7 @@
 With it the client is tested alone; `tests/client/` of the project runs the client against the real service.
 """
 
+import datetime
 import json
 import socket
 import threading
@@ -30,12 +31,20 @@ TITLES = {
 
 @dataclass
 class Row:
+    """A session. `confirmed_until`: the end that its first heartbeat brings, None once it is confirmed."""
+
     license: str
     user: str
     host: str
     started_at: float
+    heartbeat_at: float
     expires_at: float
     borrowed: bool
+    confirmed_until: float | None = None
+    lasts: bool = False
+
+    def lapses_at(self, hold: float) -> float:
+        return max(self.expires_at, self.heartbeat_at + hold if self.confirmed_until is None else 0.0)
 
 
 class ReferenceService:
@@ -45,7 +54,10 @@ class ReferenceService:
         self.clock = clock
         self.active: dict[str, Row] = {}
         self.ended: set[str] = set()
+        self.recalled: set[str] = set()
+        self.ran_until: dict[str, str] = {}
         self.suspended = False
+        self.hold = 0
         self.retry_after = 10
         self.peak = 0
         self.requests: list[tuple[float, Request, int]] = []
@@ -76,6 +88,8 @@ class ReferenceService:
         match request.method, path.endswith("/heartbeat"):
             case "PUT", True:
                 return self._heartbeat(session, lease, body)
+            case "POST", False:
+                return self._ran_until(session, body)
             case "DELETE", False:
                 self._end(session)
                 return Reply(204, {}, b"")
@@ -95,24 +109,50 @@ class ReferenceService:
         if now >= license_claims["exp"]:
             return self.problem(403, "license-expired")
         session = body["session"]
+        if session in self.recalled:
+            return self.problem(403, "seat-recalled")
         row = self.active.get(session)
-        floating = license_claims["kind"] == "floating"
-        if row is None:
-            self.sweep(now)
-            if floating and len(self.active) >= license_claims["seats"]:
-                return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
-            length = max(license_claims["lease"], min(body.get("borrow_seconds", 0), license_claims["borrow"]))
-            expires_at = min(now + length, license_claims["exp"])
-            row = Row(
-                license_claims["sub"], body["user"], body["host"], now, expires_at, length > license_claims["lease"]
-            )
-            self.active[session] = row
-            self.peak = max(self.peak, len(self.active))
-            return self._running(201, session, row, license_claims, body["nonce"])
-        if (row.user, row.host) != (body["user"], body["host"]):
+        if row is not None and (row.user, row.host) != (body["user"], body["host"]):
             return self.problem(400, "malformed-request")
-        row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
-        return self._running(200, session, row, license_claims, body["nonce"])
+        self.hold = license_claims.get("hold", 0)
+        self.sweep(now)
+        row = self.active.get(session)
+        if row is not None:
+            row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+            return self._running(200, session, row, license_claims, body["nonce"], started=True)
+        predecessor = self._predecessor(body)
+        taken = len(self.active) - (predecessor in self.active)
+        if license_claims["kind"] == "floating" and taken >= license_claims["seats"]:
+            return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
+        if predecessor in self.active:
+            self._end(predecessor)
+        if predecessor and "ran_until" in body:
+            self._ran_until(predecessor, body)
+        row = self._new_row(body, license_claims, now)
+        self.active[session] = row
+        self.peak = max(self.peak, len(self.active))
+        return self._running(201, session, row, license_claims, body["nonce"], started=True)
+
+    def _new_row(self, body: dict[str, Any], license_claims: dict[str, Any], now: float) -> Row:
+        ordinary = min(now + license_claims["lease"], license_claims["exp"])
+        length = max(license_claims["lease"], min(body.get("borrow_seconds", 0), license_claims["borrow"]))
+        until = min(now + length, license_claims["exp"])
+        lasts = until > ordinary or self.hold > 0
+        row = Row(license_claims["sub"], body["user"], body["host"], now, now, ordinary, False, lasts=lasts)
+        row.confirmed_until = until if lasts else None
+        return row
+
+    def _predecessor(self, body: dict[str, Any]) -> str:
+        try:
+            lease = verified_claims(body.get("replaces", ""), "lease+jwt", keys_of([x_of(SERVICE_KEY)]))
+        except TokenError:
+            return ""
+        return str(lease["sub"])
+
+    def _ran_until(self, session: str, body: dict[str, Any]) -> Reply:
+        self._end(session)
+        self.ran_until[session] = max(self.ran_until.get(session, ""), body["ran_until"])
+        return Reply(204, {}, b"")
 
     def _heartbeat(self, session: str, lease: dict[str, Any], body: dict[str, Any]) -> Reply:
         now = self.clock()
@@ -121,36 +161,60 @@ class ReferenceService:
             return self.problem(403, "license-suspended")
         if now >= license_claims["exp"]:
             return self.problem(403, "license-expired")
+        if session in self.recalled:
+            return self.problem(403, "seat-recalled")
         row = self.active.get(session)
         if row is None:
             return self.problem(410, "session-gone")
+        row.heartbeat_at = now
         row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
+        if row.confirmed_until is not None:
+            row.borrowed = row.confirmed_until > row.expires_at
+            row.expires_at = max(row.expires_at, row.confirmed_until)
+            row.confirmed_until = None
         return self._running(200, session, row, license_claims, body["nonce"])
 
     def _read(self, session: str) -> Reply:
         row = self.active.get(session)
         if row is None:
             return self.problem(410, "session-gone")
-        return self._json(200, {"session": session, "license": row.license, "user": row.user[:22]})
+        heard = datetime.datetime.fromtimestamp(row.heartbeat_at, datetime.timezone.utc).isoformat()
+        return self._json(
+            200, {"session": session, "license": row.license, "user": row.user[:22], "heartbeat_at": heard}
+        )
 
     def _end(self, session: str) -> None:
         if self.active.pop(session, None):
             self.ended.add(session)
 
     def sweep(self, now: float) -> None:
-        for session in [name for name, row in self.active.items() if row.expires_at <= now]:
+        for session in [name for name, row in self.active.items() if row.lapses_at(self.hold) <= now]:
             self._end(session)
 
-    def _running(self, status: int, session: str, row: Row, license_claims: dict[str, Any], nonce: str) -> Reply:
+    def _running(
+        self,
+        status: int,
+        session: str,
+        row: Row,
+        license_claims: dict[str, Any],
+        nonce: str,
+        *,
+        started: bool = False,
+    ) -> Reply:
+        """`started`: it answers a start, which never brings what lasts."""
+        unconfirmed = started and row.lasts
+        ordinary = min(self.clock() + license_claims["lease"], license_claims["exp"])
+        until = row.expires_at if row.confirmed_until is None else row.confirmed_until
         claims = lease_claims(
             sub=session,
             aud=license_claims["sub"],
             iat=int(self.clock()),
-            exp=int(row.expires_at),
+            exp=int(min(row.expires_at, ordinary) if unconfirmed else row.expires_at),
             nonce=nonce,
-            grace=license_claims["grace"],
+            grace=0 if unconfirmed else license_claims["grace"],
             features=license_claims["features"],
-            borrowed=row.borrowed,
+            borrowed=row.borrowed and not unconfirmed,
+            **({"offered": int(max(until, ordinary))} if unconfirmed else {}),
         )
         return self._json(
             status,

@@ -20,7 +20,7 @@ from licensing_client.license import FLOATING, License
 from licensing_client.machine import State, Status, Terms
 from licensing_client.reasons import Code
 from licensing_client.service import Service
-from licensing_client.state_files import StateFiles
+from licensing_client.state_files import StateFiles, computer_hash
 from licensing_client.transport import Cancellation, Reply, Request
 from reference_service import ReferenceService
 
@@ -125,6 +125,10 @@ class Computer:
         self.engine: Engine | None = None
 
     @property
+    def files(self) -> StateFiles:
+        return StateFiles(self.license, computer_hash(self.names, self.license.salt), self.disk)
+
+    @property
     def status(self) -> Status:
         assert self.engine
         return self.engine.state.status
@@ -137,7 +141,7 @@ class Computer:
         return self.engine is not None and self.status in (Status.GRANTED, Status.GRACE)
 
     def start(self, *, wait: bool = False, borrow_seconds: int = 0, seed: int = 1) -> "Computer":
-        file = StateFiles(self.license, self.disk).acquire()
+        file = self.files.acquire(self.clock.wall)
         person = self.names.person(self.license.salt, self.license.hosts)
         self._was_running = False
         self.engine = Engine(
@@ -147,7 +151,9 @@ class Computer:
             file.read(),
             self.clock,
             self._notify,
-            terms=Terms(self.license.valid_until, self.license.kind == FLOATING, wait),
+            terms=Terms(
+                self.license.valid_until, self.license.kind == FLOATING, wait, hold=self.license.hold_seconds > 0
+            ),
             borrow_seconds=borrow_seconds,
             rng=random.Random(f"{seed} {self.names.user} {self.simulation.clock.true}"),  # noqa: S311 — no secret
         )

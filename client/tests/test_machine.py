@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import NOW
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.answers import Answer, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.machine import (
     RUNNING,
     SESSION_ID_TAKEN,
     Call,
-    End,
+    Earlier,
     Heartbeat,
     Randomness,
     Registered,
@@ -25,8 +25,11 @@ from licensing_client.machine import (
     begin,
     borrow,
     call_sent,
+    closed,
     due_call,
     grace_end,
+    lease_to_end,
+    open_session_id,
     retry,
     runs_until,
     time_passed,
@@ -34,11 +37,12 @@ from licensing_client.machine import (
 )
 from licensing_client.reasons import Code, reason
 
-FINAL = (Code.LICENSE_SUSPENDED, Code.LICENSE_SUPERSEDED)
+FINAL = (Code.LICENSE_SUSPENDED, Code.LICENSE_SUPERSEDED, Code.SEAT_RECALLED)
 
 
-def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool) -> Lease:
-    return Lease("token", session, int(at), int(at) + length, "nonce", (), grace, borrowed, overdraft=False)
+def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool, offered: int | None = None) -> Lease:
+    end = int(at) + length
+    return Lease("token", session, int(at), end, "nonce", (), grace, borrowed, overdraft=False, offered=offered)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,6 @@ class Event:
     late: float
     jitter: float
     length: int
-    number: int
     retries: bool
     borrow_seconds: int | None
     during_call: bool
@@ -64,7 +67,6 @@ events = st.builds(
     late=st.sampled_from([0.0, 0.0, 0.5, 30.0, 3600.0, 300000.0]),
     jitter=st.floats(0, 1, exclude_max=True),
     length=st.integers(2, 900),
-    number=st.integers(0, 10**6),
     retries=st.booleans(),
     borrow_seconds=st.sampled_from([None, None, None, None, 0, 86400]),
     during_call=st.booleans(),
@@ -78,12 +80,14 @@ def reply(event: Event, call: Call, now: float, active: dict[str, bool]) -> Answ
         return NoAnswer(Step.SERVICE, "", retry_after=event.length)
     if event.kind == "unaccepted" and not isinstance(call, Start):
         return Unaccepted()
-    if isinstance(call, End):
-        return Ended()
     session = call.session_id if isinstance(call, Start) else call.lease.session_id
+    if isinstance(call, Heartbeat) and (event.kind == "full" or session not in active):
+        return Gone()
+    if event.kind == "fine" and isinstance(call, Start) and active[session]:
+        return Granted(lease(session, now, event.length, 0, borrowed=False, offered=int(now) + 9000), 300, True)
     if event.kind == "fine":
         return Granted(lease(session, now, event.length, 7200, borrowed=active[session]), 300, recorded=True)
-    if event.kind == "gone" or (event.kind == "full" and isinstance(call, Heartbeat)):
+    if event.kind == "gone":
         return Gone()
     if event.kind in ("full", "unaccepted"):
         return Refused(reason(Code.NO_SEAT), 10)
@@ -94,14 +98,18 @@ initial_states = st.builds(
     lambda wait, age, known, borrowed: begin(
         Terms(NOW + 30 * 86400, floating=True, wait=wait),
         "fresh",
-        lease("old", NOW - age, 900, 7200, borrowed=borrowed) if known != "nothing" else None,
-        {"nothing": None, "ended": None, "open": "old", "asked": "other"}[known],
+        Earlier(
+            lease("old", NOW - age, 900, 7200, borrowed=borrowed) if known != "nothing" else None,
+            {"nothing": None, "ended": None, "open": "old", "asked": "other", "replacing": "other"}[known],
+            replaces=known == "replacing",
+            ran_until=NOW - age / 2,
+        ),
         0,
         float(NOW),
     ),
     wait=st.booleans(),
     age=st.integers(0, 10000),
-    known=st.sampled_from(["nothing", "ended", "open", "asked"]),
+    known=st.sampled_from(["nothing", "ended", "open", "asked", "replacing"]),
     borrowed=st.booleans(),
 )
 
@@ -109,20 +117,21 @@ initial_states = st.builds(
 @given(initial_states, st.lists(events, max_size=40))
 def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) -> None:
     now, last_call, min_pause = float(NOW), -1e9, 0.0
-    active: dict[str, bool] = {}  # the sessions that may be active, and whether they are borrowed
-    if state.registered in (Registered.SEAT, Registered.STALE) and state.lease:
+    active: dict[str, bool] = {}  # the sessions that may be active, and whether they were to be borrowed
+    if state.registered is Registered.SEAT or state.replaces:
+        assert state.lease
         active[state.lease.session_id] = state.lease.borrowed
     if state.registered is Registered.ASKED:
         active[state.session_id] = False
     refused = False
-    for event in script:
+    for step, event in enumerate(script):
         slept = event.late > 60
         now = max(now, min(wake_at(state), now + 400)) + event.late
         state = time_passed(state, now)
         if event.retries:
             state = retry(state, now)
         if event.borrow_seconds is not None and not event.during_call:
-            state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}")), 0.0
+            state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {step}")), 0.0
         assert not (refused and state.status in RUNNING), "runs after a refusal that was obeyed"
         _may_run_only_on_a_lease(state, now, slept=slept)
         call = due_call(state, now)
@@ -131,44 +140,80 @@ def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) 
         assert slept or now - last_call >= min_pause - 1e-6, "asked too soon"
         known = isinstance(call, Start) and call.session_id in active
         if isinstance(call, Start):
-            assert set(active) <= {call.session_id}, "a start while another session may be active"
+            replaced = {call.replaces.session_id} if call.replaces else set()
+            assert set(active) <= {call.session_id} | replaced, "a start that leaves another session active"
+            assert call.session_id not in replaced
+            assert call.replaces is not None or call.ran_until is None
             active.setdefault(call.session_id, call.borrow_seconds > 0)
-        state = call_sent(state, call)
+        before_call, state = state, call_sent(state, call)
         if event.borrow_seconds is not None and event.during_call:
-            state = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {event.number}"))
+            state = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {step}"))
         answer = reply(event, call, now, active)
         before = state
-        state = answered(state, answer, now, Randomness(event.jitter, f"fresh {event.number}"))
-        last_call, min_pause = now, _pause_owed(before, answer)
-        if isinstance(call, End) and isinstance(answer, Ended):
-            active.pop(call.lease.session_id, None)
-        if isinstance(call, Start) and isinstance(answer, Refused | Gone):
-            confirmed = isinstance(answer, Gone) and before.unconfirmed == SESSION_ID_TAKEN
-            if not known or confirmed:  # otherwise an earlier start may have a seat, and this one was damaged
-                active.pop(call.session_id, None)
+        state = answered(state, answer, now, Randomness(event.jitter, f"fresh {step}"))
+        last_call, min_pause = now, _pause_owed(before_call, before, answer)
+        _judge_open_sessions(active, call, known, before, answer, state)
+        if isinstance(call, Start) and isinstance(answer, NoAnswer):
+            again = due_call(state, now + 10**4)
+            if isinstance(again, Start):
+                assert (again.session_id, again.replaces) == (call.session_id, call.replaces), "another start"
+            assert again is None or isinstance(again, Start), "the old session is used while a start is unanswered"
         if isinstance(answer, Refused) and state.status in (Status.REFUSED, Status.LOST):
             refused = True
         if isinstance(answer, Granted):
             refused = False
-        if isinstance(answer, Granted):
             assert state.status is Status.GRANTED
-        if before.status in RUNNING and isinstance(answer, Refused) and before.unconfirmed == answer.reason.code:
-            assert state.status is Status.LOST
+        if before.status in RUNNING and isinstance(call, Heartbeat) and isinstance(answer, Refused):
+            assert (state.status is Status.LOST) == (before.unconfirmed == answer.reason.code)
         if state.status is Status.LOST and isinstance(answer, Refused) and answer.retry_after is None:
             assert due_call(time_passed(state, now + 10**6), now + 10**6) is None, "asked after a refusal for good"
+        _close_ends_or_remembers(state, active)
 
 
-def _pause_owed(before: State, answer: Answer) -> float:
+def _judge_open_sessions(
+    active: dict[str, bool], call: Call, known: bool, before: State, answer: Answer, after: State
+) -> None:
+    """Update which sessions may be active, from what an honest service means by its answer."""
+    session = call.session_id if isinstance(call, Start) else call.lease.session_id
+    if isinstance(answer, Granted):  # one session is active; what it replaced is not
+        for other in set(active) - {session}:
+            active.pop(other)
+    if isinstance(call, Heartbeat) and isinstance(answer, Gone):
+        active.pop(session, None)
+    if isinstance(call, Start) and isinstance(answer, Refused | Gone):
+        confirmed = isinstance(answer, Gone) and before.unconfirmed == SESSION_ID_TAKEN
+        given_up = isinstance(answer, Refused) and answer.reason.code is Code.SEAT_RECALLED
+        given_up = given_up and after.session_id != session
+        if not known or confirmed or given_up:  # otherwise an earlier start may have a seat, and this one was damaged
+            active.pop(session, None)
+    if isinstance(answer, Refused) and answer.reason.code is Code.SEAT_RECALLED and after.unconfirmed is None:
+        assert after.session_id != session, "a recalled session is used again"
+
+
+def _close_ends_or_remembers(state: State, active: dict[str, bool]) -> None:
+    """When the program ends, each session that may be active is ended, borrowed, or kept for the next run."""
+    lease = lease_to_end(state)
+    after = closed(state, ended=lease is not None)
+    kept = {open_session_id(after)} | {lease.session_id if lease else None}
+    if state.lease and state.lease.session_id in active and state.registered is Registered.SEAT:
+        assert state.lease.session_id in kept
+    if state.registered is Registered.ASKED:
+        assert state.session_id in kept
+
+
+def _pause_owed(before_call: State, before: State, answer: Answer) -> float:
     match answer:
         case NoAnswer(retry_after=seconds):
             return max(seconds or 0, 0.5 * min(2.0**before.failures, 300))
         case Gone() if before.registered is Registered.ASKED:
             return 0.5
+        case Refused() if before.status in RUNNING and before_call.replaces and before.borrow_seconds is not None:
+            return 3.0
         case Refused(retry_after=seconds) if before.status in (Status.REFUSED, Status.LOST, Status.STARTING):
             return float(seconds or 0)
         case Refused():
             return 3.0 if before.unconfirmed != answer.reason.code else float(answer.retry_after or 0)
-        case Granted() if before.borrow_seconds is not None:
+        case Granted(lease=granted) if before.borrow_seconds is not None or granted.offered is not None:
             return 0.0
         case Granted(lease=granted):
             return 0.8 * min(300, max(1.0, (granted.expires_at - granted.issued_at) / 2))

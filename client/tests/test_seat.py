@@ -325,7 +325,7 @@ def test_a_disk_without_locks_stops_nobody_and_is_not_filled(
     monkeypatch.setattr("fcntl.flock", no_locks)
     with seat_of(workspace) as seat:
         assert seat.standing.running
-    assert len(list(workspace.state.iterdir())) == 1
+    assert len(list(workspace.state.iterdir())) == 2  # one file, and its lock that locks nothing
 
 
 def test_whatever_fails_while_a_seat_is_opened_the_program_is_refused_and_may_try_again(

@@ -22,7 +22,7 @@ from licensing_client.machine import End
 from licensing_client.reasons import Reason
 from licensing_client.run_command import run_command
 from licensing_client.seat import Network, Seat, Standing
-from licensing_client.state_files import SavedState, StateFiles
+from licensing_client.state_files import SavedState, StateFiles, computer_hash
 from licensing_client.tokens import xs_of
 from licensing_client.transport import Cancellation
 
@@ -85,6 +85,11 @@ def _print_reason(standing: Standing) -> None:
         print_message(standing.reason.message)
 
 
+def _print_borrowed(standing: Standing) -> None:
+    if standing.borrowed and standing.expires:
+        print_message(f"The seat is borrowed until {_to_the_minute(standing.expires)}; `return` gives it back.")
+
+
 def _hold(arguments: argparse.Namespace) -> int:
     if not arguments.command:
         raise _UsageError("name the program to run, after --")
@@ -93,6 +98,7 @@ def _hold(arguments: argparse.Namespace) -> int:
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
+        granted=_print_borrowed,
         grace=_print_grace,
         refused=_print_reason,
         lost=_print_reason,
@@ -135,6 +141,10 @@ def _check(arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _state_files(license: License, arguments: argparse.Namespace) -> StateFiles:
+    return StateFiles(license, computer_hash(names(), license.salt), arguments.state)
+
+
 def _to_the_minute(time: datetime.datetime) -> str:
     return time.isoformat(timespec="minutes")
 
@@ -147,11 +157,11 @@ def _borrowed_lease(saved: SavedState) -> Lease | None:
 
 def _borrowed_until(license: License, arguments: argparse.Namespace) -> datetime.datetime | None:
     """The end of a borrowed seat that no program uses; None if there is none."""
-    file = StateFiles(license, arguments.state).acquire()
+    file = _state_files(license, arguments).acquire()
     saved, clock = file.read(), SystemClock()
     file.release()
-    lease, monotonic = _borrowed_lease(saved), clock.monotonic()
-    if lease is None or saved.timeline(monotonic).now(clock.wall(), monotonic) >= lease.expires_at:
+    lease = _borrowed_lease(saved)
+    if lease is None or saved.replaces or saved.timeline(clock.wall(), clock.monotonic()).now >= lease.expires_at:
         return None
     return datetime.datetime.fromtimestamp(lease.expires_at, datetime.timezone.utc)
 
@@ -181,7 +191,7 @@ def _borrow(arguments: argparse.Namespace) -> int:
         if standing.borrowed and standing.expires is not None:
             print(f"borrowed until {_to_the_minute(standing.expires)}")
             return DONE
-        print_message(standing.reason.message if standing.reason else "The seat could not be borrowed.")
+        print_message(standing.reason.message if standing.reason else "The service has not confirmed it; try again.")
         return FAILED
     finally:
         seat.close()
@@ -191,7 +201,7 @@ def _return(arguments: argparse.Namespace) -> int:
     license = _license(arguments)
     if license is None:
         return FAILED
-    file = StateFiles(license, arguments.state).acquire()
+    file = _state_files(license, arguments).acquire()
     try:
         saved = file.read()
         lease = _borrowed_lease(saved)
@@ -200,7 +210,7 @@ def _return(arguments: argparse.Namespace) -> int:
             return FAILED
         answer = _network(arguments).to(license).ask(End(lease), TIMEOUT_SECONDS, Cancellation())
         if isinstance(answer, Ended):
-            file.write(SavedState(None, None, saved.offset, saved.seen_at))
+            file.write(SavedState(time=saved.time, heartbeat_seconds=saved.heartbeat_seconds, reports=saved.reports))
             print("returned")
             return DONE
         print_message(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
@@ -215,7 +225,7 @@ def _my_data(arguments: argparse.Namespace) -> int:
         return FAILED
     service = _network(arguments).to(license)
     sessions: list[object] = []
-    for file in StateFiles(license, arguments.state).all():
+    for file in _state_files(license, arguments).all():
         saved = file.read()
         if saved.lease is None or saved.open_session_id != saved.lease.session_id:
             continue

@@ -1,16 +1,22 @@
 """The service's time, derived from leases. Users can set the computer's clock, so it is not trusted.
 
-The rules:
+The rules (docs/protocol.md, section 9):
 
-- Each lease carries the service's time. The computer's clocks measure the time since then.
-- Time never runs backwards: if the wall clock is set back, the monotonic clock counts.
-- The monotonic clock may stop while the computer sleeps; the wall clock then shows how long it slept.
-- The latest time is saved. After a restart, time continues from there or later.
+- A lease that answers sets the time anew, also backwards. Between leases time never runs backwards.
+- The monotonic clock measures the time since then. If the wall clock added more, the computer slept, or somebody set
+  the clock ahead; that counts as well.
+- If the wall clock added less, somebody set it back: the difference goes into `offset`, so that later sleep is seen.
+- The latest time is saved with the reading of the wall clock. After a restart, time continues from there or later. A
+  wall clock behind that reading was set back, perhaps from a wrong time to the right one.
 """
 
+import sys
 import time
 from dataclasses import dataclass
 from typing import Protocol
+
+STEP_SECONDS = 1.0
+"""The clocks have to differ by more than this to count as set, or as slept."""
 
 
 class Clock(Protocol):
@@ -24,7 +30,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """This computer's clocks."""
+    """This computer's clocks. The monotonic one counts sleep on Linux and macOS."""
 
     def wall(self) -> float:
         """Seconds since 1970."""
@@ -32,6 +38,10 @@ class SystemClock:
 
     def monotonic(self) -> float:
         """Seconds since an arbitrary time."""
+        if sys.platform == "linux":
+            return time.clock_gettime(time.CLOCK_BOOTTIME)
+        if sys.platform == "darwin":
+            return time.clock_gettime(time.CLOCK_MONOTONIC)  # time.monotonic stops during sleep there
         return time.monotonic()
 
 
@@ -39,18 +49,42 @@ class SystemClock:
 class Timeline:
     """The service's time, in seconds.
 
-    `offset`: the service's clock minus the wall clock. `floor`: the least time at the monotonic reading `floor_at`.
+    `now`: the time when the clocks read `wall` and `monotonic`. `offset`: the service's clock minus the wall clock.
     """
 
+    now: float
     offset: float
-    floor: float
-    floor_at: float
+    wall: float
+    monotonic: float
 
-    def now(self, wall: float, monotonic: float) -> float:
-        """The service's time at these readings of the computer's clocks."""
-        return max(wall + self.offset, self.floor + monotonic - self.floor_at)
+    def at(self, wall: float, monotonic: float) -> "Timeline":
+        """The timeline at the next reading of the computer's clocks."""
+        by_wall, elapsed = wall - self.wall, max(0.0, monotonic - self.monotonic)
+        offset = self.offset + elapsed - by_wall if elapsed > by_wall + STEP_SECONDS else self.offset
+        added = by_wall if by_wall > elapsed + STEP_SECONDS else elapsed
+        return Timeline(self.now + added, offset, wall, monotonic)
 
     @classmethod
     def synchronized(cls, issued_at: float, wall: float, monotonic: float) -> "Timeline":
         """The timeline after a lease that was issued at `issued_at`."""
-        return cls(offset=issued_at - wall, floor=issued_at, floor_at=monotonic)
+        return cls(issued_at, issued_at - wall, wall, monotonic)
+
+    @classmethod
+    def resumed(cls, saved: "SavedTime", issued_at: float, wall: float, monotonic: float) -> "Timeline":
+        """The timeline of a new run. `issued_at`: the issue of the last lease, 0 without one."""
+        seen = max(saved.seen, issued_at)
+        guess = wall + saved.offset
+        if wall < saved.wall:
+            guess = min(wall, guess, key=lambda time: abs(time - seen))
+        now = max(guess, seen)
+        # A clock that shows a time before the last lease was set back; one that was corrected does not.
+        return cls(now, (guess if guess >= issued_at else now) - wall, wall, monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class SavedTime:
+    """What is kept of a timeline. `seen`: the latest time. `wall`: the wall clock then."""
+
+    offset: float = 0.0
+    seen: float = 0.0
+    wall: float = 0.0

@@ -3,22 +3,30 @@
 It has no thread of its own, and no clock except the one that it is given. So tests simulate a working day in seconds.
 """
 
+import dataclasses
+import datetime
 import random
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable
 
 from licensing_client import machine
-from licensing_client.answers import Ended, Granted, Policy, Refused
-from licensing_client.clock import Clock, Timeline
+from licensing_client.answers import Ended, Granted, NoAnswer, Policy, Refused
+from licensing_client.clock import Clock, SavedTime, Timeline
+from licensing_client.identity import Person
 from licensing_client.license import License
-from licensing_client.machine import Randomness, Start, State, Status, Terms
+from licensing_client.machine import Earlier, Randomness, Start, State, Status, Terms
 from licensing_client.service import Service
-from licensing_client.state_files import SavedState, StateFile
+from licensing_client.state_files import MAX_REPORTS, SavedState, StateFile, heard_elsewhere
 from licensing_client.transport import Cancellation
 
 EXCHANGE_SECONDS = 10.0
+LOOK_SECONDS = 1.5
+"""Time limit of the question whether another program uses the file, before a start is decided."""
+CLOSE_MARGIN_SECONDS = 0.2
+"""No report is begun when less than this is left to close."""
 
 
 class Engine:
@@ -41,31 +49,44 @@ class Engine:
         rng: random.Random | None = None,
     ) -> None:
         """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time."""
+        self._license = license
         self._service = service
         self._file = file
+        self._saved = saved
         self._clock = clock
         self._notify = notify
+        self._terms = terms
+        self._borrow_seconds = borrow_seconds
         self._rng = rng or random.Random()  # noqa: S311 — jitter, no secret
-        self._timeline = saved.timeline(clock.monotonic())
+        self._timeline = saved.timeline(clock.wall(), clock.monotonic())
+        self._heartbeat_seconds = saved.heartbeat_seconds
+        self._reports = saved.reports
         self._changed = threading.Condition(threading.RLock())
         self._woken = threading.Event()
         self._cancellation = Cancellation()
         self._notices: deque[State] = deque()
+        self._in_doubt = file.may_be_shared and saved.lease is not None and saved.open_session_id is not None
         self.last_grant: Granted | None = None
         self.policy: Policy | None = None
-        session_id = self._draw().session_id
-        if license.collect:
-            self._state = machine.begin(
-                terms, session_id, saved.lease, saved.open_session_id, borrow_seconds, self.now()
-            )
-        else:
-            self._state = machine.begin_unrecorded(terms, session_id, self.now())
+        self._state = self._begin(Earlier() if self._in_doubt else self._earlier())
         if self._state.status is Status.GRANTED:
             self._notices.append(self._state)
 
+    def _begin(self, earlier: Earlier) -> State:
+        session_id, now = self._draw().session_id, self.now()
+        if self._license.collect:
+            return machine.begin(self._terms, session_id, earlier, self._borrow_seconds, now)
+        return machine.begin_unrecorded(self._terms, session_id, now)
+
+    def _earlier(self) -> Earlier:
+        saved = self._saved
+        return Earlier(saved.lease, saved.open_session_id, saved.replaces, saved.borrow_seconds, saved.time.seen)
+
     def now(self) -> float:
         """The service's time."""
-        return self._timeline.now(self._clock.wall(), self._clock.monotonic())
+        with self._changed:
+            self._timeline = self._timeline.at(self._clock.wall(), self._clock.monotonic())
+            return self._timeline.now
 
     @property
     def state(self) -> State:
@@ -74,6 +95,8 @@ class Engine:
 
     def step(self) -> float:
         """Do what is due now. Returns the seconds until the next step."""
+        if self._in_doubt:
+            self._look(self._saved)
         with self._changed:
             now = self.now()
             self._transition(machine.time_passed(self._state, now))
@@ -83,22 +106,47 @@ class Engine:
                 cancellation = self._cancellation = Cancellation()
         self._send_notices()
         if call is not None:
+            person = None
             if isinstance(call, Start):
                 self._save()  # a crash before the answer must not cost a second seat
-            answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation)
+                person = self._person_of(call.session_id)
+            answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation, person)
             with self._changed:
                 if isinstance(answer, Granted | Refused):
                     self.policy = answer.policy or self.policy
                 if isinstance(answer, Granted):
                     self.last_grant = answer
+                    self._heartbeat_seconds = answer.heartbeat_seconds
                     self._timeline = Timeline.synchronized(
                         answer.lease.issued_at, self._clock.wall(), self._clock.monotonic()
                     )
                 self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
                 self._save()
             self._send_notices()
+            if not isinstance(answer, NoAnswer) and self._reports:
+                self._send_report(EXCHANGE_SECONDS, cancellation)
         with self._changed:
             return max(0.0, machine.wake_at(self._state) - self.now())
+
+    def _look(self, saved: SavedState) -> None:
+        """Ask whether another program runs on the session of the file; if so, leave both alone."""
+        self._in_doubt = False
+        data = self._service.read(saved.lease, LOOK_SECONDS) if saved.lease else None
+        heartbeat_at = _time_of(data.get("heartbeat_at")) if isinstance(data, dict) else None
+        with self._changed:
+            if heartbeat_at is not None and heard_elsewhere(saved, heartbeat_at):
+                self._file = StateFile(None, self._license)
+                self._saved, self._reports = SavedState(), ()
+                return
+            began_at = self._state.began_at
+            self._transition(dataclasses.replace(self._begin(self._earlier()), began_at=began_at))
+
+    def _send_report(self, seconds: float, cancellation: Cancellation) -> None:
+        """Send the first report that waits. Without an answer it is kept."""
+        answer = self._service.ask(self._reports[0], seconds, cancellation)
+        if isinstance(answer, Ended):
+            self._reports = self._reports[1:]
+            self._save()
 
     def wait(self, seconds: float) -> None:
         """Wait so many seconds, or until `wake` is called."""
@@ -112,7 +160,7 @@ class Engine:
     def wait_for_decision(self, seconds: float) -> None:
         """Wait until a start is decided. After so many seconds it is decided without an answer."""
         with self._changed:
-            self._changed.wait_for(lambda: self._state.status is not Status.STARTING, seconds)
+            self._changed.wait_for(lambda: machine.decided(self._state), seconds)
             if self._state.status is Status.STARTING:
                 late = self._state.began_at + self._state.terms.start_within_seconds
                 self._transition(machine.time_passed(self._state, max(self.now(), late)))
@@ -139,15 +187,22 @@ class Engine:
             self._cancellation.cancel()
 
     def close(self, seconds: float) -> None:
-        """End the session within so many seconds, and release the state file."""
-        lease = machine.lease_to_end(self._state)
+        """End the session within so many seconds, say until when the program ran, and release the state file."""
+        close_by = time.monotonic() + seconds
+        lease, report = machine.lease_to_end(self._state), machine.report_of(self._state, self.now())
         answer = None
         if lease is not None:
             answer = self._service.ask(machine.End(lease), seconds, Cancellation())
+        ended = isinstance(answer, Ended)
         with self._changed:
-            self._transition(machine.closed(self._state, ended=isinstance(answer, Ended)))
+            if ended and report is not None:
+                self._reports = (*self._reports, report)[-MAX_REPORTS:]
+            self._transition(machine.closed(self._state, ended=ended))
             self._save()
-            self._file.release()
+        left = close_by - time.monotonic() - CLOSE_MARGIN_SECONDS
+        if ended and self._reports and left > 0:
+            self._send_report(left, Cancellation())
+        self._file.release()
 
     def _draw(self) -> Randomness:
         return Randomness(self._rng.random(), str(uuid.UUID(int=self._rng.getrandbits(128), version=4)))
@@ -161,14 +216,25 @@ class Engine:
     def _save(self) -> None:
         if self._state.unrecorded and self._state.lease is None:
             return  # a license that collects nothing leaves no file
-        self._file.write(
-            SavedState(
-                lease=self._state.lease,
-                open_session_id=machine.open_session_id(self._state),
-                offset=self._timeline.offset,
-                seen_at=self.now(),
+        with self._changed:
+            now, open_session_id = self.now(), machine.open_session_id(self._state)
+            self._file.write(
+                SavedState(
+                    lease=self._state.lease,
+                    open_session_id=open_session_id,
+                    replaces=self._state.replaces,
+                    borrow_seconds=None if open_session_id is None else self._state.borrow_seconds,
+                    person=None if open_session_id is None else self._person_of(open_session_id),
+                    time=SavedTime(self._timeline.offset, now, self._timeline.wall),
+                    heartbeat_seconds=self._heartbeat_seconds,
+                    reports=self._reports,
+                )
             )
-        )
+
+    def _person_of(self, session_id: str) -> Person:
+        """The hashes that a session is, or was, started with: a repeat has to send the same."""
+        kept = self._saved.person if session_id == self._saved.open_session_id else None
+        return kept or self._service.person
 
     def _send_notices(self) -> None:
         """Send the pending notices in order, without holding the lock."""
@@ -178,3 +244,11 @@ class Engine:
                     return
                 state = self._notices.popleft()
             self._notify(state)
+
+
+def _time_of(value: object) -> float | None:
+    """The seconds since 1970 of an RFC 3339 time."""
+    try:
+        return datetime.datetime.fromisoformat(str(value).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return None

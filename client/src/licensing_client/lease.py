@@ -13,7 +13,10 @@ from licensing_client.tokens import LEASE_TYPE, verified_claims
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A verified lease. Times are seconds since 1970 on the service's clock."""
+    """A verified lease. Times are seconds since 1970 on the service's clock.
+
+    `offered`: the end that it will have once a heartbeat has confirmed it; None if there is nothing to confirm.
+    """
 
     token: str
     session_id: str
@@ -24,6 +27,7 @@ class Lease:
     grace_seconds: int
     borrowed: bool
     overdraft: bool
+    offered: int | None = None
 
 
 def _is_whole_number(value: object) -> bool:
@@ -43,6 +47,7 @@ def read_lease(token: str, license: License) -> Lease:
         not all(_is_whole_number(claims.get(name)) for name in ("iat", "exp", "grace"))
         or not all(isinstance(claims.get(name), str) for name in ("sub", "nonce"))
         or not all(isinstance(claims.get(name), bool) for name in ("borrowed", "overdraft"))
+        or not (claims.get("offered") is None or _is_whole_number(claims["offered"]))
         or not isinstance(features, list)
         or not all(isinstance(feature, str) for feature in features)
     ):
@@ -57,6 +62,7 @@ def read_lease(token: str, license: License) -> Lease:
         grace_seconds=claims["grace"],
         borrowed=claims["borrowed"],
         overdraft=claims["overdraft"],
+        offered=claims.get("offered"),
     )
 
 

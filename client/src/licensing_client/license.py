@@ -25,6 +25,8 @@ from licensing_client.identity import Person
 from licensing_client.reasons import Code, Reason, reason
 from licensing_client.tokens import LICENSE_TYPE, MAX_CHARACTERS, Keys, keys_of, unbase64url, verified_claims, xs_of
 
+HOLD_MARGIN_SECONDS = 60
+"""A seat is held for at most so much longer than the license's grace."""
 FLOATING, NAMED_USER, NODE_LOCKED = "floating", "named-user", "node-locked"
 
 FILE_LIMIT_BYTES = 64 * 1024
@@ -73,6 +75,7 @@ class License:
     salt: bytes = field(repr=False)
     grace_seconds: int
     borrow_seconds: int
+    hold_seconds: int
     service: str
     lease_keys: Keys = field(repr=False)
 
@@ -153,11 +156,14 @@ def parse_license(text: str, keys: Keys) -> License:
         salt=salt,
         grace_seconds=claims.whole_number("grace", 259200),
         borrow_seconds=claims.whole_number("borrow", 0),
+        hold_seconds=claims.whole_number("hold", 0),
         service=claims.text("service").rstrip("/"),
         lease_keys=lease_keys,
     )
     if license.kind == FLOATING and not license.collect:
         raise TokenError(Flaw.MALFORMED, "is signed, but its seats float and it asks for no record of them")
+    if license.hold_seconds > license.grace_seconds + HOLD_MARGIN_SECONDS:
+        raise TokenError(Flaw.MALFORMED, "is signed, but it holds seats for longer than its grace")
     if license.kind not in (FLOATING, NAMED_USER, NODE_LOCKED):
         raise TokenError(Flaw.MALFORMED, "is signed, but its kind is not known; a newer program may know it")
     if (license.kind == NAMED_USER and not license.users) or (license.kind == NODE_LOCKED and not license.hosts):

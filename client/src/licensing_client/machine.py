@@ -12,16 +12,19 @@ It uses no clock, thread or network. The rules:
    2^(n-1) seconds, at most `BACKOFF_LIMIT_SECONDS`, times 0.5 to 1 (jitter), and at least Retry-After.
 5. Heartbeats follow the server's interval, times 0.8 to 1 (jitter), with at least `HEARTBEATS_PER_LEASE` per lease.
    After the computer slept, one is sent at once.
-6. A session that may be active is ended before another starts, so nobody holds two seats. An unanswered start is
-   retried with the same session id, which is idempotent. Requests may be damaged on their way. So neither a refused
-   retry nor an unaccepted lease proves the session inactive: its id is kept. Only a second reply that the id is
-   somebody else's replaces it.
+6. A start after a session that may be active replaces it: both change in one step, so nobody holds two seats and none
+   is lost. An unanswered start is retried with the same session id, which is idempotent. Requests may be damaged on
+   their way. So neither a refused retry nor an unaccepted lease proves the session inactive: its id is kept. Only a
+   second reply that the id is somebody else's replaces it.
 7. A session that the service no longer knows is started again without a notice.
 8. A program that lost its seat keeps asking if no seat was free, or if only the clock ended it. So does a refused
-   program with `wait`. All other refusals are final.
+   program with `wait`. All other refusals are final, until the user tries again.
 9. A license that is not recorded and takes no seat needs no heartbeat; it holds until its end.
-10. A request to borrow, or to trade back, is kept until a start that carried it is answered. The user learns how it
-    went.
+10. A request to borrow, or to trade back, is kept until a start that carried it is answered. A refused trade ended
+    nothing: the program goes on with its old seat. The user learns how it went.
+11. A lease with `offered` is confirmed by a heartbeat at once. Before that nothing is borrowed.
+12. A recalled session is not used again: the program ends it on close, and a later start replaces it.
+13. A replacing start says until when the program ran on the old session. On close, `report_of` says it.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
@@ -46,6 +49,8 @@ REMINDER_SECONDS = (86400, 3600, 600)
 MAX_START_FAILURES = 2
 SESSION_ID_TAKEN = "session-id-taken"
 """Value of `State.unconfirmed` after a reply that the session id is somebody else's."""
+_STAYS = "The seat stays as it is."
+_UNTRADED = reason(Code.NO_ANSWER, _STAYS)
 
 
 class Status(str, Enum):
@@ -66,9 +71,8 @@ class Registered(Enum):
     """What the register may hold for this program."""
 
     NOTHING = "nothing"
-    ASKED = "asked"  # a start was sent, its answer is unknown
+    ASKED = "asked"  # a start was sent, its answer is unknown; if it replaces, perhaps still the session of the lease
     SEAT = "seat"  # the session of the lease
-    STALE = "stale"  # the session of the lease, to be ended before another starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Terms:
     floating: bool
     wait: bool = False
     start_within_seconds: float = 3.0
+    hold: bool = False
+    """Whether the license keeps the seat of a silent program, so that nobody else runs on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +97,12 @@ class Randomness:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Ask for a seat."""
+    """Ask for a seat. `replaces`: the lease of the session to end; `ran_until`: until when its program ran."""
 
     session_id: str
     borrow_seconds: int
+    replaces: Lease | None = None
+    ran_until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +119,26 @@ class End:
     lease: Lease
 
 
-Call = Start | Heartbeat | End
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Say until when a program ran on a session that has ended without it."""
+
+    lease: Lease
+    ran_until: int
+
+
+Call = Start | Heartbeat | End | Report
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """Everything known of one seat at one moment.
 
-    `lease`: the last lease, of any session. `session_id`: that of the next or last start.
-    `repeated`: that start was sent before, without an answer.
+    `lease`: the last lease, of any session; the program runs on it. `session_id`: that of the next or last start.
+    `unanswered`: the session id of a start that may have been granted, since no answer to it counted.
+    `repeated`: the last start was sent before, and may have been granted.
+    `replaces`: that start replaces the session of the lease, which gets no other call meanwhile.
+    `ran_until`: until when the program ran on the session of the lease.
     `call_at`: when to make the next call, None for never. `not_before`: the earliest time that the service allows.
     `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
     `unrecorded`: no calls are needed. `borrow_seconds`: the length asked for, 0 to trade back, None for no request.
@@ -140,7 +159,10 @@ class State:
     refusal: Reason | None = None
     unconfirmed: str | None = None
     unrecorded: bool = False
+    unanswered: str | None = None
     repeated: bool = False
+    replaces: bool = False
+    ran_until: float | None = None
     borrow_seconds: int | None = None
     sent_borrow_seconds: int | None = None
     reminders_given: int = 0
@@ -149,14 +171,28 @@ class State:
 # Starting.
 
 
-def begin(
-    terms: Terms, session_id: str, lease: Lease | None, open_session_id: str | None, borrow_seconds: int, now: float
-) -> State:
-    """The state at the start, from what an earlier run saved: its last lease, and a session that may not have ended.
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run left.
 
-    A borrowed seat that has not expired is used at once. The session of a crashed program is ended before another
-    starts. An unanswered start is retried. `session_id` is for all other starts.
+    `lease`: its last one. `open_session_id`: a session that may not have ended. `replaces`: as in `State`; if the open
+    session is that of the lease, it is not used again. `borrow_seconds`: its request. `ran_until`: when it ran last.
     """
+
+    lease: Lease | None = None
+    open_session_id: str | None = None
+    replaces: bool = False
+    borrow_seconds: int | None = None
+    ran_until: float | None = None
+
+
+def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, now: float) -> State:
+    """The state at the start.
+
+    A borrowed seat that has not expired is used at once. The session of a crashed program is replaced. An unanswered
+    start is retried. `session_id` is for all other starts.
+    """
+    lease, open_id = earlier.lease, earlier.open_session_id
     state = State(
         terms=terms,
         status=Status.STARTING,
@@ -166,27 +202,30 @@ def begin(
         began_at=now,
         seen_at=now,
         call_at=now,
+        ran_until=earlier.ran_until,
         borrow_seconds=borrow_seconds or None,
     )
-    if open_session_id is None:
+    if open_id is None:
         return state
-    if lease is None or lease.session_id != open_session_id:
-        return replace(state, registered=Registered.ASKED, session_id=open_session_id)
-    if lease.borrowed and now < lease.expires_at:
-        return replace(
-            state, registered=Registered.SEAT, status=Status.GRANTED, session_id=open_session_id, borrow_seconds=None
-        )
-    return replace(state, registered=Registered.STALE)
+    state = replace(state, borrow_seconds=borrow_seconds or earlier.borrow_seconds)
+    if lease is None or lease.session_id != open_id:
+        replaces = earlier.replaces and lease is not None
+        return replace(state, registered=Registered.ASKED, session_id=open_id, unanswered=open_id, replaces=replaces)
+    state = replace(state, registered=Registered.SEAT)
+    if lease.borrowed and now < lease.expires_at and not earlier.replaces:
+        return replace(state, status=Status.GRANTED, session_id=open_id, borrow_seconds=None)
+    return replace(state, replaces=True)
 
 
 def begin_unrecorded(terms: Terms, session_id: str, now: float) -> State:
     """The state at the start if the license collects nothing: the program runs and makes no call."""
-    return replace(begin(terms, session_id, None, None, 0, now), status=Status.GRANTED, call_at=None, unrecorded=True)
+    return replace(begin(terms, session_id, Earlier(), 0, now), status=Status.GRANTED, call_at=None, unrecorded=True)
 
 
 def retry(state: State, now: float) -> State:
-    """The user tries again after a refusal. Before `not_before`, nothing changes."""
-    if state.status is not Status.REFUSED or now < state.not_before:
+    """The user tries again after a refusal. Before `not_before`, and while it keeps asking, nothing changes."""
+    final = state.status is Status.LOST and state.call_at is None
+    if not (state.status is Status.REFUSED or final) or now < state.not_before:
         return state
     return replace(state, status=Status.STARTING, began_at=now, call_at=now, failures=0, reason=None)
 
@@ -197,6 +236,8 @@ def borrow(state: State, seconds: int, now: float, randomness: Randomness) -> St
         return replace(state, borrow_seconds=seconds)
     if state.status not in RUNNING or state.unrecorded:
         return state
+    if state.borrow_seconds == seconds:
+        return replace(state)  # asked before, and under way
     return replace(_replace_session(state, now, randomness), borrow_seconds=seconds)
 
 
@@ -207,11 +248,14 @@ def due_call(state: State, now: float) -> Call | None:
     """The call to make now, if any."""
     if state.status is Status.ENDED or state.call_at is None or now < state.call_at:
         return None
-    if state.lease is not None and state.registered is Registered.STALE:
-        return End(state.lease)
-    if state.lease is not None and state.registered is Registered.SEAT:
+    if state.lease is not None and state.registered is Registered.SEAT and not state.replaces:
         return Heartbeat(state.lease)
-    return Start(state.session_id, state.borrow_seconds or 0)
+    if not state.replaces:
+        return Start(state.session_id, state.borrow_seconds or 0)
+    ran_until = _ran_until(state, now)
+    return Start(
+        state.session_id, state.borrow_seconds or 0, state.lease, None if ran_until is None else int(ran_until)
+    )
 
 
 def wake_at(state: State) -> float:
@@ -249,31 +293,42 @@ def runs_until(state: State) -> float | None:
     return grace_end(state.lease, state.terms)
 
 
+def decided(state: State) -> bool:
+    """Whether a start is decided; if it asked to borrow, whether that is confirmed as well."""
+    confirming = state.status is Status.GRANTED and state.lease is not None and state.lease.offered is not None
+    return state.status is not Status.STARTING and not (confirming and state.borrow_seconds is not None)
+
+
 def lease_to_end(state: State) -> Lease | None:
-    """The lease of the session to end on close. A borrowed seat is kept."""
-    if (
-        state.unrecorded
-        or not _can_end_open_session(state)
-        or (state.lease and state.lease.borrowed and state.registered is not Registered.STALE)
-    ):
+    """The lease of the session to end on close. A borrowed seat is kept, unless it is recalled or being replaced."""
+    open_id = open_session_id(state)
+    if state.lease is None or state.unrecorded or open_id is None:
         return None
-    return state.lease
+    if state.replaces:
+        return state.lease
+    return state.lease if state.lease.session_id == open_id and not state.lease.borrowed else None
 
 
 def open_session_id(state: State) -> str | None:
     """The session that the register may hold, to be saved in case of a crash."""
     if state.registered is Registered.ASKED:
         return state.session_id
-    return (
-        state.lease.session_id
-        if state.lease is not None and state.registered in (Registered.SEAT, Registered.STALE)
-        else None
-    )
+    return state.lease.session_id if state.lease is not None and state.registered is Registered.SEAT else None
 
 
-def _can_end_open_session(state: State) -> bool:
-    """Whether the last lease is that of the open session, and so can end it."""
-    return state.lease is not None and state.lease.session_id == open_session_id(state)
+def report_of(state: State, now: float) -> Report | None:
+    """What to tell once the session of `lease_to_end` has ended: the program ran on after the lease, or after its end.
+
+    If a replacing start is unanswered, the next run repeats it and tells it with that.
+    """
+    lease, ran_until = lease_to_end(state), _ran_until(state, now)
+    if lease is None or ran_until is None or state.registered is not Registered.SEAT:
+        return None
+    return Report(lease, int(ran_until)) if now >= lease.expires_at or state.replaces else None
+
+
+def _ran_until(state: State, now: float) -> float | None:
+    return now if state.status in RUNNING else state.ran_until
 
 
 def should_notify(before: State, after: State) -> bool:
@@ -295,7 +350,7 @@ def time_passed(state: State, now: float) -> State:
     if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
         # It slept, or the clock was set ahead: the service is asked before the time is judged.
         return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
-    state = replace(state, seen_at=now)
+    state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
         return _start_unanswered(state, now)
     if state.status in RUNNING:
@@ -310,7 +365,8 @@ def call_sent(state: State, call: Call) -> State:
     return replace(
         state,
         registered=Registered.ASKED,
-        repeated=state.registered is Registered.ASKED,
+        unanswered=call.session_id,
+        repeated=state.unanswered == call.session_id,
         sent_borrow_seconds=state.borrow_seconds,
     )
 
@@ -319,7 +375,7 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
     """The call that was due has an answer, or none."""
     if state.status is Status.ENDED:
         return state
-    state = replace(state, seen_at=now)
+    state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
     match answer:
         case Granted():
             return _granted(state, answer, now, randomness)
@@ -331,75 +387,112 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
             return _replace_session(state, now, randomness)
         case Unaccepted():
             return _unaccepted(state, now)
-        case Ended():
-            return replace(state, registered=Registered.NOTHING, call_at=now, failures=0)
         case NoAnswer():
             return _no_answer(state, answer.retry_after or 0, now, randomness)
+        case Ended():
+            return state  # only `closed` ends a session
 
 
 def closed(state: State, *, ended: bool) -> State:
-    """The program has ended. `ended`: the service confirmed the end of the session of `lease_to_end`."""
-    nothing = state.unrecorded or ended
+    """The program has ended. `ended`: the service confirmed the end of the session of `lease_to_end`.
+
+    A replacing start without an answer may have taken a seat, so it stays. Under a hold, the seat of an ended session
+    is free, and no later run may use its lease.
+    """
+    unanswered = state.registered is Registered.ASKED and state.replaces
+    nothing = state.unrecorded or (ended and not unanswered)
     return replace(
-        state, status=Status.ENDED, call_at=None, registered=Registered.NOTHING if nothing else state.registered
+        state,
+        status=Status.ENDED,
+        call_at=None,
+        registered=Registered.NOTHING if nothing else state.registered,
+        replaces=state.replaces and not nothing,
+        lease=None if ended and state.terms.hold and not unanswered else state.lease,
     )
 
 
+def _next_id(state: State, randomness: Randomness) -> str:
+    """The id of the next start: a new one, unless the last one was never granted."""
+    used = state.lease is not None and state.session_id == state.lease.session_id
+    return randomness.session_id if used else state.session_id
+
+
 def _replace_session(state: State, now: float, randomness: Randomness) -> State:
-    """End the session and start another."""
-    stale = _can_end_open_session(state) and state.registered is not Registered.STALE
+    """Start a session that replaces that of the lease. An unanswered start is repeated as it is."""
+    seat = state.registered is Registered.SEAT
     return replace(
         state,
-        registered=Registered.STALE if stale else state.registered,
-        session_id=randomness.session_id if stale else state.session_id,
+        replaces=seat or state.replaces,
+        session_id=_next_id(state, randomness) if seat else state.session_id,
         call_at=now,
         failures=0,
         unconfirmed=None,
     )
 
 
+def _release_id(state: State, randomness: Randomness) -> State:
+    """Take a new session id. If the lease is that of the session given up, or of its predecessor, replace it."""
+    own = state.lease is not None and (state.replaces or state.lease.session_id == state.session_id)
+    registered = Registered.SEAT if own else Registered.NOTHING
+    return replace(state, registered=registered, replaces=own, session_id=randomness.session_id, unanswered=None)
+
+
+def _is_trade(state: State) -> bool:
+    """Whether a running program asked to replace its seat, which it still holds if that is refused."""
+    return state.status in RUNNING and state.replaces and state.borrow_seconds is not None
+
+
+def _keep_old_seat(state: State, why: Reason) -> State:
+    """A trade has failed: go on with the session of the lease."""
+    return replace(state, registered=Registered.SEAT, replaces=False, borrow_seconds=None, reason=why)
+
+
 def _session_id_taken(state: State, now: float, randomness: Randomness) -> State:
-    """The session id is said to be somebody else's: take a new one, and end what our lease can end."""
+    """The session id is said to be somebody else's: take a new one."""
     if state.repeated and state.unconfirmed != SESSION_ID_TAKEN:
         return _no_answer(replace(state, unconfirmed=SESSION_ID_TAKEN), 0, now, randomness)
-    state = replace(
-        state,
-        registered=Registered.STALE if _can_end_open_session(state) else Registered.NOTHING,
-        session_id=randomness.session_id,
-        failures=0 if state.repeated else state.failures,
-        unconfirmed=None,
-    )
+    trade = _is_trade(state)
+    state = _release_id(state, randomness)
+    if trade:
+        state = _keep_old_seat(state, _UNTRADED)
+    state = replace(state, failures=0 if state.repeated else state.failures, unconfirmed=None)
     return _no_answer(state, 0, now, randomness)
 
 
 def _unaccepted(state: State, now: float) -> State:
     """The lease is not accepted, but its session may be active: start that session again.
 
-    A session that cannot be ended cannot be traded, so a request to borrow is dropped.
+    If another start may have replaced it, that start is repeated. A session whose lease is not accepted cannot be
+    confirmed, so a request to borrow is dropped.
     """
     if state.lease is None:
         return state
     state = replace(
-        state, registered=Registered.ASKED, session_id=state.lease.session_id, call_at=now, failures=0, unconfirmed=None
+        state,
+        registered=Registered.ASKED,
+        replaces=state.session_id != state.lease.session_id,
+        unanswered=state.session_id,
+        call_at=now,
+        failures=0,
+        unconfirmed=None,
     )
     if state.status in RUNNING and state.borrow_seconds is not None:
-        return replace(state, borrow_seconds=None, reason=reason(Code.NO_ANSWER, "The seat stays as it is."))
+        return replace(state, borrow_seconds=None, reason=_UNTRADED)
     return state
 
 
 def _granted(state: State, answer: Granted, now: float, randomness: Randomness) -> State:
     unrecorded = not answer.recorded and not state.terms.floating
     lease = answer.lease
-    interval = float(answer.heartbeat_seconds)
-    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
-        interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_PER_LEASE)
     granted = replace(
         state,
         status=Status.GRANTED,
         registered=Registered.SEAT,
+        replaces=False,
+        unanswered=None,
         lease=lease,
         unrecorded=unrecorded,
-        call_at=None if unrecorded else now + max(interval, 1.0) * (0.8 + 0.2 * randomness.jitter),
+        call_at=None if unrecorded else _next_heartbeat(state, answer, now, randomness),
         not_before=0.0,
         failures=0,
         reason=None,
@@ -410,27 +503,51 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
     )
     if state.borrow_seconds is None or unrecorded:
         return granted
-    fulfilled = lease.borrowed == (state.borrow_seconds > 0)
-    if state.registered is Registered.ASKED and fulfilled:
+    return _traded(state, granted, lease, now, randomness)
+
+
+def _next_heartbeat(state: State, answer: Granted, now: float, randomness: Randomness) -> float:
+    """When the next heartbeat is due. A new session is confirmed at once."""
+    lease, before = answer.lease, state.lease
+    started = state.registered is Registered.ASKED and (before is None or before.session_id != lease.session_id)
+    if lease.offered is not None and started:
+        return now
+    interval = float(answer.heartbeat_seconds)
+    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
+        interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_PER_LEASE)
+    return now + max(interval, 1.0) * (0.8 + 0.2 * randomness.jitter)
+
+
+def _traded(state: State, granted: State, lease: Lease, now: float, randomness: Randomness) -> State:
+    """What became of a request to borrow. `granted`: the state after the answer, without the request."""
+    wanted = state.borrow_seconds or 0
+    asked = state.registered is Registered.ASKED
+    fulfilled = lease.borrowed == (wanted > 0)
+    offered = lease.offered is not None and (lease.offered > lease.expires_at) == (wanted > 0)
+    if asked and offered:
+        return replace(granted, borrow_seconds=wanted)  # until it is confirmed
+    confirmed = not asked and not state.replaces
+    if fulfilled and (asked or confirmed):
         return granted
-    if (
-        state.registered is Registered.ASKED
-        and state.sent_borrow_seconds == state.borrow_seconds
-        and not state.repeated
-    ):
+    if confirmed or (asked and state.sent_borrow_seconds == state.borrow_seconds and not state.repeated):
         return replace(granted, reason=reason(Code.BORROWING_NOT_ALLOWED))
     # The answer is to a call from before the request, or repeats such an answer.
-    return replace(_replace_session(granted, now, randomness), borrow_seconds=state.borrow_seconds)
+    return replace(_replace_session(granted, now, randomness), borrow_seconds=wanted)
 
 
 def _refused(state: State, answer: Refused, now: float, randomness: Randomness) -> State:
     code = answer.reason.code
-    if state.registered is Registered.ASKED and not state.repeated:
-        state = replace(state, registered=Registered.NOTHING)
-    if state.status in RUNNING and state.unconfirmed != code:
-        return replace(
-            state, unconfirmed=code, call_at=now + CONFIRM_AFTER_SECONDS * (1 + randomness.jitter / 2), failures=0
-        )
+    asked, first_hearing = state.registered is Registered.ASKED, state.unconfirmed != code
+    confirm_at = now + CONFIRM_AFTER_SECONDS * (1 + randomness.jitter / 2)
+    if asked and not state.repeated:  # a refused start ended nothing
+        state = replace(state, registered=Registered.SEAT if state.replaces else Registered.NOTHING, unanswered=None)
+    if asked and _is_trade(state) and not (state.repeated and first_hearing):
+        state = _keep_old_seat(state, reason(code, _STAYS))
+        return replace(state, unconfirmed=code, call_at=confirm_at, failures=0)
+    if state.status in RUNNING and first_hearing:
+        return replace(state, unconfirmed=code, call_at=confirm_at, failures=0)
+    if code is Code.SEAT_RECALLED:
+        state = _release_id(state, randomness) if asked else _replace_session(state, now, randomness)
     retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
     lost = state.status in RUNNING or state.status is Status.LOST
     return replace(

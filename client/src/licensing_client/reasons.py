@@ -23,6 +23,7 @@ class Code(str, Enum):
     USER_NOT_ALLOWED = "user-not-allowed"
     HOST_NOT_ALLOWED = "host-not-allowed"
     NETWORK_NOT_ALLOWED = "network-not-allowed"
+    SEAT_RECALLED = "seat-recalled"
     NO_SEAT = "no-seat-available"
     NO_ANSWER = "no-answer"
     GRACE_OVER = "grace-over"
@@ -39,6 +40,7 @@ REFUSALS = frozenset(
         Code.USER_NOT_ALLOWED,
         Code.HOST_NOT_ALLOWED,
         Code.NETWORK_NOT_ALLOWED,
+        Code.SEAT_RECALLED,
     }
 )
 """The refusals of the service, which it answers with 403."""
@@ -58,6 +60,7 @@ _MESSAGES = {
     Code.USER_NOT_ALLOWED: "The license is bound to named users, and you are not among them.",
     Code.HOST_NOT_ALLOWED: "The license is bound to certain computers, and this is not one of them.",
     Code.NETWORK_NOT_ALLOWED: "The license may not be used from this network.",
+    Code.SEAT_RECALLED: "Your license administrator needs this seat. Save your work and close the program.",
     Code.NO_SEAT: "All seats are taken. Try again when a colleague has finished.",
     Code.NO_ANSWER: "The license service cannot be reached.",
     Code.GRACE_OVER: "The license service could not be reached for too long. Connect to the network.",

@@ -25,9 +25,10 @@ _FINAL_AT_START = {
     (401, Code.LICENSE_INVALID.value): Code.LICENSE_INVALID,
     **{(403, code.value): code for code in REFUSALS},
 }
-_FINAL_WHILE_RUNNING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED}
+_FINAL_WHILE_RUNNING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED, Code.SEAT_RECALLED}
 _GONE = (410, "session-gone")
 _UNACCEPTED = (401, "lease-invalid")
+_MALFORMED = (400, "malformed-request")
 NO_SEAT_RETRY_SECONDS = 60
 """When to ask for a seat again if the reply does not say."""
 
@@ -116,7 +117,7 @@ def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Ans
         return Refused(reason(Code.NO_SEAT), _retry_after(reply) or NO_SEAT_RETRY_SECONDS, _policy_of(reply))
     if found in _FINAL_AT_START:
         return Refused(reason(_FINAL_AT_START[found]), policy=_policy_of(reply))
-    return Gone() if found == (400, "malformed-request") else no_answer(reply)
+    return Gone() if found == _MALFORMED else no_answer(reply)
 
 
 def to_heartbeat(reply: Reply, license: License, session_id: str, nonce: str) -> Answer:
@@ -138,6 +139,11 @@ def to_end(reply: Reply) -> Answer:
     if reply.status == 204 or problem(reply) == _GONE:
         return Ended()
     return Unaccepted() if problem(reply) == _UNACCEPTED else no_answer(reply)
+
+
+def to_report(reply: Reply) -> Ended | NoAnswer:
+    """The meaning of a reply to `POST /sessions/{session}/ended`: `Ended` if the report is done with."""
+    return Ended() if reply.status == 204 or problem(reply) in (_GONE, _UNACCEPTED, _MALFORMED) else no_answer(reply)
 
 
 def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:

@@ -28,7 +28,7 @@ from licensing_client.license import FLOATING, License, Program, check_license, 
 from licensing_client.machine import RUNNING, State, Status, Terms
 from licensing_client.reasons import Code, Reason, reason
 from licensing_client.service import Service
-from licensing_client.state_files import StateFile, StateFiles
+from licensing_client.state_files import StateFile, StateFiles, computer_hash
 from licensing_client.transport import HttpTransport
 
 CLOSE_SECONDS = 2.0
@@ -161,7 +161,7 @@ class Seat:
     def start(self, *, block: bool = True) -> Standing:
         """Take the seat. With `block` it is decided on return, within `start_within`; without, callbacks follow.
 
-        After a refusal it may be called again. The caller's thread does no input or output.
+        After a refusal it may be called again, also if it cost the seat. The caller's thread does no input or output.
         In a callback, on the client's own thread, it does not wait.
         """
         begun = time.monotonic()
@@ -192,7 +192,8 @@ class Seat:
     def borrow(self, seconds: int) -> Reason | None:
         """Trade the seat for one borrowed for a trip; 0 trades it back. Returns the reason why not, or None.
 
-        It ends the session and starts another, so it needs the network. Callbacks say how it went.
+        It starts a session in place of this one, so it needs the network. Callbacks say how it went; the seat is
+        borrowed once `standing.borrowed` says so.
         """
         if seconds and (self._license is None or not self._license.borrow_seconds):
             return reason(Code.BORROWING_NOT_ALLOWED)
@@ -269,11 +270,13 @@ class Seat:
             self._refusal = license
             return None
         self._license = license
-        file = StateFiles(license, self._directory).acquire() if license.collect else StateFile(None, license)
+        computer = computer_hash(names(), license.salt)
+        files = StateFiles(license, computer, self._directory)
+        file = files.acquire(self._clock.wall) if license.collect else StateFile(None, license)
         unless_opened.callback(file.release)
         saved = file.read()
-        wall, monotonic = self._clock.wall(), self._clock.monotonic()
-        service_time = saved.timeline(monotonic).now(wall, monotonic)
+        wall = self._clock.wall()
+        service_time = saved.timeline(wall, self._clock.monotonic()).now
         person = names().person(license.salt, license.hosts, license.users)
         # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
         self._refusal = check_license(license, self._program, person, wall) and check_license(
@@ -281,7 +284,9 @@ class Seat:
         )
         if self._refusal is not None:
             return None
-        terms = Terms(license.valid_until, license.kind == FLOATING, self._wait, self._start_within)
+        terms = Terms(
+            license.valid_until, license.kind == FLOATING, self._wait, self._start_within, license.hold_seconds > 0
+        )
         return Engine(
             license,
             self._network.to(license),

@@ -1,5 +1,6 @@
 """The protocol's calls (docs/protocol.md): a call in, an `Answer` out, whatever the network does."""
 
+import datetime
 import json
 import secrets
 from collections.abc import Callable
@@ -11,10 +12,14 @@ from licensing_client.errors import ExchangeError
 from licensing_client.identity import Person
 from licensing_client.lease import Lease
 from licensing_client.license import License
-from licensing_client.machine import Call, End, Heartbeat, Start
+from licensing_client.machine import Call, End, Heartbeat, Report, Start
 from licensing_client.transport import Cancellation, Reply, Request, Transport
 
 NONCE_BYTES = 24
+
+
+def _utc(seconds: int) -> str:
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class Service:
@@ -23,22 +28,18 @@ class Service:
     def __init__(self, license: License, person: Person, transport: Transport, base_url: str | None = None) -> None:
         """`base_url`: the URL before `/sessions`, if it is not the license's own `service`."""
         self._license = license
-        self._person = person
+        self.person = person
         self._transport = transport
         self.base_url = (base_url or license.service).rstrip("/")
 
-    def ask(self, call: Call, timeout_seconds: float, cancellation: Cancellation) -> Answer:
-        """Make a call of the machine's, within a time limit."""
+    def ask(
+        self, call: Call, timeout_seconds: float, cancellation: Cancellation, person: Person | None = None
+    ) -> Answer:
+        """Make a call of the machine's, within a time limit. `person`: whom a start names, if not this one."""
         nonce = secrets.token_urlsafe(NONCE_BYTES)
         match call:
-            case Start(session_id, borrow_seconds):
-                body = {
-                    "license": self._license.token,
-                    "session": session_id,
-                    "user": self._person.user,
-                    "host": self._person.host,
-                    "nonce": nonce,
-                } | ({"borrow_seconds": borrow_seconds} if borrow_seconds else {})
+            case Start(session_id):
+                body = self._start_body(call, person or self.person, nonce)
                 reply = self._send("POST", "/sessions", timeout_seconds, cancellation, body=body)
                 read_reply: Callable[..., Answer] = replies.to_start
             case Heartbeat(lease):
@@ -51,7 +52,27 @@ class Service:
                     "DELETE", f"/sessions/{lease.session_id}", timeout_seconds, cancellation, lease=lease
                 )
                 return reply if isinstance(reply, NoAnswer) else replies.to_end(reply)
+            case Report(lease, ran_until):
+                path, body = f"/sessions/{lease.session_id}/ended", {"ran_until": _utc(ran_until)}
+                reply = self._send("POST", path, timeout_seconds, cancellation, lease=lease, body=body)
+                return reply if isinstance(reply, NoAnswer) else replies.to_report(reply)
         return reply if isinstance(reply, NoAnswer) else read_reply(reply, self._license, session_id, nonce)
+
+    def _start_body(self, call: Start, person: Person, nonce: str) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "license": self._license.token,
+            "session": call.session_id,
+            "user": person.user,
+            "host": person.host,
+            "nonce": nonce,
+        }
+        if call.borrow_seconds:
+            body["borrow_seconds"] = call.borrow_seconds
+        if call.replaces is not None:
+            body["replaces"] = call.replaces.token
+            if call.ran_until is not None:
+                body["ran_until"] = _utc(call.ran_until)
+        return body
 
     def read(self, lease: Lease, timeout_seconds: float) -> dict[str, Any] | Gone | NoAnswer:
         """The register's data on a session."""

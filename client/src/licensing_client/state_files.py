@@ -1,8 +1,8 @@
-"""What outlives a run: the last lease, and a session that may not have ended.
+"""What outlives a run: the last lease, a session that may not have ended, and what is still to be told.
 
-Each seat has one private file in the user's state directory. A running program locks its file, so that two programs
-never run in grace on one lease. A crash frees the lock. The file holds no names. Each read checks the lease's
-signature; changing the rest gains no seat.
+Each seat has one private file in the user's state directory (docs/protocol.md, section 12). A running program locks
+its file, so that two programs never run in grace on one lease. A crash frees the lock. The file holds no names. Each
+read checks the lease's signature; changing the rest gains no seat. A file that another computer wrote is left alone.
 """
 
 import contextlib
@@ -13,16 +13,25 @@ import json
 import logging
 import os
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from licensing_client.clock import Timeline
+from licensing_client.clock import SavedTime, Timeline
 from licensing_client.errors import TokenError
+from licensing_client.identity import Names, Person, client_hash, short_host
 from licensing_client.lease import Lease, read_lease
 from licensing_client.license import License
+from licensing_client.machine import Report
 
 FORMAT = 1
+SESSION_ID_CHARACTERS, HASH_CHARACTERS = 36, 43
+MAX_REPORTS = 10
+DEFAULT_HEARTBEAT_SECONDS = 300
+MARGIN_SECONDS = 10
+"""A program is heard of within its heartbeat interval and this much more."""
 _log = logging.getLogger("licensing_client")
 
 
@@ -49,65 +58,117 @@ def state_directory() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "licensing-client"
 
 
+def computer_hash(names: Names, salt: bytes) -> str:
+    """The hash of the computer's own name, by which it knows its files."""
+    return client_hash(salt, "host", short_host(names.hosts[0]))
+
+
 @dataclass(frozen=True, slots=True)
 class SavedState:
-    """`lease`: the last one. `open_session_id`: the session that may not have ended.
+    """What a run leaves for the next one.
 
-    `offset` and `seen_at` are for the timeline.
+    `lease`: the last one. `open_session_id`: the session that may not have ended. `replaces`: the start of that session
+    replaces that of the lease; if they are the same, the session is not used again. `borrow_seconds`: the request to
+    borrow that was not fulfilled. `person`: the hashes that the open session was started with.
+    `heartbeat_seconds`: the service's last interval. `reports`: ends that are still to be told.
     """
 
     lease: Lease | None = None
     open_session_id: str | None = None
-    offset: float = 0.0
-    seen_at: float = 0.0
+    replaces: bool = False
+    borrow_seconds: int | None = None
+    person: Person | None = None
+    time: SavedTime = field(default_factory=SavedTime)
+    heartbeat_seconds: int = DEFAULT_HEARTBEAT_SECONDS
+    reports: tuple[Report, ...] = ()
 
-    def timeline(self, monotonic: float) -> Timeline:
-        """The timeline at this monotonic reading, no earlier than the latest time that was seen."""
-        issued_at = self.lease.issued_at if self.lease else 0
-        return Timeline(self.offset, max(self.seen_at, issued_at), monotonic)
+    def timeline(self, wall: float, monotonic: float) -> Timeline:
+        """The timeline at these readings, no earlier than the latest time that was seen."""
+        return Timeline.resumed(self.time, self.lease.issued_at if self.lease else 0, wall, monotonic)
 
 
-def _finite_number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else 0.0
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e11 else None
 
 
-def _parse(data: bytes, license: License) -> SavedState:
-    """The valid part of a file's content."""
+def _whole(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**11 else None
+
+
+def _lease(value: object, license: License) -> Lease | None:
+    try:
+        return read_lease(value, license) if isinstance(value, str) else None
+    except TokenError:
+        return None
+
+
+def _reports(value: object, license: License) -> tuple[Report, ...]:
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    found = ((_lease(entry.get("lease"), license), _whole(entry.get("ran_until"))) for entry in entries)
+    return tuple(Report(lease, ran_until) for lease, ran_until in found if lease and ran_until is not None)
+
+
+def _person(content: dict[str, Any]) -> Person | None:
+    user, host = content.get("user"), content.get("host")
+    valid = all(isinstance(value, str) and len(value) == HASH_CHARACTERS for value in (user, host))
+    return Person(user, host) if valid else None  # type: ignore[arg-type]
+
+
+def _content(data: bytes) -> dict[str, Any]:
     try:
         content: Any = json.loads(data)
     except (ValueError, RecursionError):
-        return SavedState()
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        return SavedState()
-    try:
-        lease = read_lease(content["lease"], license) if isinstance(content.get("lease"), str) else None
-    except TokenError:
-        lease = None
-    session_id = content.get("open")
+        return {}
+    return content if isinstance(content, dict) and content.get("format") == FORMAT else {}
+
+
+def _parse(content: dict[str, Any], license: License) -> SavedState:
+    """The valid part of a file's content."""
+    open_id = content.get("open")
+    offset, seen = _number(content.get("offset")) or 0.0, _number(content.get("seen")) or 0.0
+    wall = _number(content.get("wall"))
     return SavedState(
-        lease=lease,
-        open_session_id=session_id if isinstance(session_id, str) and len(session_id) == 36 else None,
-        offset=_finite_number(content.get("offset")),
-        seen_at=_finite_number(content.get("seen")),
+        lease=_lease(content.get("lease"), license),
+        open_session_id=open_id if isinstance(open_id, str) and len(open_id) == SESSION_ID_CHARACTERS else None,
+        replaces=content.get("replaces") is True,
+        borrow_seconds=_whole(content.get("borrow")),
+        person=_person(content),
+        time=SavedTime(offset, seen, seen - offset if wall is None else wall),  # older clients kept no `wall`
+        heartbeat_seconds=_whole(content.get("heartbeat")) or DEFAULT_HEARTBEAT_SECONDS,
+        reports=_reports(content.get("ended"), license),
     )
 
 
 class StateFile:
     """One seat's file. Without a path, nothing is saved."""
 
-    def __init__(self, path: Path | None, license: License, lock: int | None = None) -> None:
+    def __init__(self, path: Path | None, license: License, computer: str = "", lock: int | None = None) -> None:
+        """`computer`: the hash of this computer's name. `lock`: the open lock file, None where there are no locks."""
         self._path = path
         self._license = license
+        self._computer = computer
         self._lock = lock
+
+    @property
+    def may_be_shared(self) -> bool:
+        """Whether another program may use the same file, since this disk has no locks."""
+        return self._path is not None and self._lock is None
+
+    @property
+    def of_another_computer(self) -> bool:
+        """Whether another computer wrote it. Older clients did not say."""
+        computer = _content(self._read()).get("computer")
+        return isinstance(computer, str) and computer != self._computer
 
     def read(self) -> SavedState:
         """What the last run saved, or nothing."""
-        if self._path is None:
-            return SavedState()
+        return _parse(_content(self._read()), self._license)
+
+    def _read(self) -> bytes:
         try:
-            return _parse(self._path.read_bytes(), self._license)
+            return self._path.read_bytes() if self._path else b""
         except OSError:
-            return SavedState()
+            return b""
 
     def write(self, saved: SavedState) -> None:
         """Replace the file atomically. A full or read-only disk costs grace after a restart, not the run."""
@@ -117,8 +178,18 @@ class StateFile:
             "format": FORMAT,
             "lease": saved.lease.token if saved.lease else None,
             "open": saved.open_session_id,
-            "offset": saved.offset,
-            "seen": saved.seen_at,
+            "replaces": saved.replaces,
+            "borrow": saved.borrow_seconds,
+            "user": saved.person.user if saved.person else None,
+            "host": saved.person.host if saved.person else None,
+            "offset": saved.time.offset,
+            "seen": saved.time.seen,
+            "wall": saved.time.wall,
+            "heartbeat": saved.heartbeat_seconds,
+            "ended": [
+                {"lease": report.lease.token, "ran_until": report.ran_until} for report in saved.reports[-MAX_REPORTS:]
+            ],
+            "computer": self._computer,
         }
         temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
@@ -137,10 +208,13 @@ class StateFile:
             self._lock = None
 
 
-def _try_lock(path: Path) -> int | None:
-    """An open file that this process has locked; None if another process has.
+NO_LOCKS = "no-locks"
 
-    Raises OSError where it cannot be opened, or where there are no locks.
+
+def _try_lock(path: Path) -> int | str | None:
+    """An open file that this process has locked; None if another process has; `NO_LOCKS` where there are none.
+
+    Raises OSError where it cannot be opened.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -156,7 +230,7 @@ def _try_lock(path: Path) -> int | None:
         os.close(file)
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return None
-        raise
+        return NO_LOCKS
     return file
 
 
@@ -172,42 +246,63 @@ def _unlock(file: int) -> None:
 
 
 class StateFiles:
-    """The state files of one license."""
+    """The state files of one license on this computer."""
 
-    def __init__(self, license: License, directory: Path | None = None) -> None:
+    def __init__(self, license: License, computer: str, directory: Path | None = None) -> None:
+        """`computer`: the hash of this computer's name."""
         self._license = license
+        self._computer = computer
         self._directory = directory or state_directory()
         self._stem = hashlib.sha256(license.id.encode()).hexdigest()[:16]
+
+    def _file(self, number: int, lock: int | None = None) -> StateFile:
+        return StateFile(self._path(number), self._license, self._computer, lock)
 
     def _path(self, number: int) -> Path:
         return self._directory / f"{self._stem}-{number}.json"
 
     def all(self) -> list[StateFile]:
-        """All files, for reading only: their programs may be running."""
-        return [StateFile(self._path(number), self._license) for number in self._numbers()]
+        """All files of this computer, for reading only: their programs may be running."""
+        files = (self._file(number) for number in self._numbers())
+        return [file for file in files if not file.of_another_computer]
 
     def _numbers(self) -> list[int]:
         names = [path.stem.rpartition("-")[2] for path in self._directory.glob(f"{self._stem}-*.json")]
         return sorted(int(name) for name in names if name.isdecimal())
 
     def _priority(self, number: int) -> tuple[bool, int]:
-        saved = StateFile(self._path(number), self._license).read()
+        saved = self._file(number).read()
         lease = saved.lease
         borrowed = lease is not None and lease.borrowed and saved.open_session_id == lease.session_id
         return borrowed, lease.issued_at if lease else 0
 
-    def acquire(self) -> StateFile:
-        """The free file with the best lease, borrowed first; else a new one. Locked until released."""
+    def acquire(self, wall: Callable[[], float] = time.time) -> StateFile:
+        """The free file with the best lease, borrowed first; else a new one. Locked until released.
+
+        `wall`: the wall clock. Where there are no locks, a file that was written lately is taken for in use.
+        """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             numbers = self._numbers()
-            existing = sorted(numbers, key=self._priority, reverse=True)
+            own = [number for number in numbers if not self._file(number).of_another_computer]
             new = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
-            for number in (*existing, *new):
-                path = self._path(number)
-                lock = _try_lock(path.with_suffix(".lock"))
-                if lock is not None:
-                    return StateFile(path, self._license, lock)
+            for number in (*sorted(own, key=self._priority, reverse=True), *new):
+                lock = _try_lock(self._path(number).with_suffix(".lock"))
+                if lock is NO_LOCKS and not _written_lately(self._file(number).read(), wall()):
+                    return self._file(number)
+                if isinstance(lock, int):
+                    return self._file(number, lock)
         except OSError:
-            pass  # no writable directory, or no locks: the program runs on, without grace after a restart
+            pass  # no writable directory: the program runs on, without grace after a restart
         return StateFile(None, self._license)
+
+
+def _written_lately(saved: SavedState, wall: float) -> bool:
+    """Whether a program that may run wrote a file within its heartbeat interval."""
+    silent = abs(wall - saved.time.wall)
+    return saved.open_session_id is not None and silent < saved.heartbeat_seconds + MARGIN_SECONDS
+
+
+def heard_elsewhere(saved: SavedState, heartbeat_at: float) -> bool:
+    """Whether the register heard of the file's session later than its program can have written the file."""
+    return heartbeat_at > saved.time.seen + saved.heartbeat_seconds + MARGIN_SECONDS

@@ -152,7 +152,10 @@ class Computer:
             self.clock,
             self._notify,
             terms=Terms(
-                self.license.valid_until, self.license.kind == FLOATING, wait, hold=self.license.hold_seconds > 0
+                self.license.valid_until,
+                self.license.kind == FLOATING,
+                wait,
+                hold_lease_seconds=self.license.hold_lease_seconds,
             ),
             borrow_seconds=borrow_seconds,
             rng=random.Random(f"{seed} {self.names.user} {self.simulation.clock.true}"),  # noqa: S311 — no secret

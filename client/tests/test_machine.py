@@ -63,7 +63,7 @@ class Event:
 
 events = st.builds(
     Event,
-    kind=st.sampled_from(["fine", "fine", "silent", "silent", "busy", "full", "gone", "unaccepted", *FINAL]),
+    kind=st.sampled_from(["fine", "fine", "silent", "silent", "unsent", "busy", "full", "gone", "unaccepted", *FINAL]),
     late=st.sampled_from([0.0, 0.0, 0.5, 30.0, 3600.0, 300000.0]),
     jitter=st.floats(0, 1, exclude_max=True),
     length=st.integers(2, 900),
@@ -76,6 +76,8 @@ events = st.builds(
 def reply(event: Event, call: Call, now: float, active: dict[str, bool]) -> Answer:
     if event.kind == "silent":
         return NoAnswer(Step.SERVICE, "")
+    if event.kind == "unsent":
+        return NoAnswer(Step.CONNECT, "")
     if event.kind == "busy":
         return NoAnswer(Step.SERVICE, "", retry_after=event.length)
     if event.kind == "unaccepted" and not isinstance(call, Start):
@@ -175,6 +177,9 @@ def _judge_open_sessions(
 ) -> None:
     """Update which sessions may be active, from what an honest service means by its answer."""
     session = call.session_id if isinstance(call, Start) else call.lease.session_id
+    unsent = isinstance(answer, NoAnswer) and answer.step is Step.CONNECT
+    if isinstance(call, Start) and unsent and not known:
+        active.pop(session, None)
     if isinstance(answer, Granted):  # one session is active; what it replaced is not
         for other in set(active) - {session}:
             active.pop(other)

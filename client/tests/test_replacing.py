@@ -443,10 +443,10 @@ def test_a_start_whose_session_was_recalled_before_its_answer_came_is_refused_an
 # Telling.
 
 
-def told_until(simulation: ReferenceSimulation, session: str, until: float) -> None:
+def check_report(simulation: ReferenceSimulation, session: str, until: float) -> None:
     """A lease has whole seconds, so the program's time may be one behind."""
-    [(told, ran_until)] = simulation.service.ran_until.items()
-    assert told == session
+    [(reported, ran_until)] = simulation.service.ran_until.items()
+    assert reported == session
     assert utc(until - 1) <= ran_until <= utc(until)
 
 
@@ -460,7 +460,7 @@ def test_a_program_that_ended_after_its_lease_says_until_when_it_ran(simulation:
     ann.network.condition, ann.network.handle = "fine", real
     ann.stop()
     assert methods(simulation)[-2:] == ["DELETE", "POST"]
-    told_until(simulation, session, simulation.clock.true)
+    check_report(simulation, session, simulation.clock.true)
 
 
 def test_a_program_that_ends_within_its_lease_has_nothing_to_tell(simulation: ReferenceSimulation) -> None:
@@ -489,7 +489,7 @@ def test_what_could_not_be_told_is_told_by_the_next_run(simulation: ReferenceSim
     assert not simulation.service.ran_until
     ann.network.handle = real
     ann.run(330)
-    told_until(simulation, session, until)
+    check_report(simulation, session, until)
     reports = sum(request.url.endswith("/ended") for _, request, _ in simulation.service.requests)
     ann.run(HOUR).stop()
     assert sum(request.url.endswith("/ended") for _, request, _ in simulation.service.requests) == reports
@@ -551,3 +551,95 @@ def test_a_program_that_lost_its_seat_says_that_it_ran_until_then_and_no_longer(
 def test_a_lease_that_is_to_be_confirmed_is_read() -> None:
     assert read_lease(sign("lease+jwt", lease_claims(offered=5), SERVICE_KEY), license_of()).offered == 5
     assert read_lease(sign("lease+jwt", lease_claims(), SERVICE_KEY), license_of()).offered is None
+
+
+# Under a hold, nobody runs beside another.
+
+
+def strict(tmp_path: Path) -> ReferenceSimulation:
+    return ReferenceSimulation(tmp_path, seats=1, grace=int(12 * HOUR), hold=int(12 * HOUR) + 60, borrow=14 * 86400)
+
+
+def never_two(simulation: ReferenceSimulation, ann: Computer, bob: Computer, hours: int) -> None:
+    for _ in range(hours * 6):
+        ann.run(HOUR / 6)
+        bob.run(1)
+        assert not (ann.running and bob.running), f"two programs run on one seat: {ann.status}, {bob.status}"
+
+
+@pytest.mark.parametrize("borrowed", [False, True])
+@pytest.mark.parametrize("crashes", [False, True])
+def test_under_a_hold_a_trade_whose_answer_is_lost_lets_nobody_run_beside_another(
+    tmp_path: Path, borrowed: bool, crashes: bool
+) -> None:
+    simulation = strict(tmp_path)
+    ann = simulation.computer().start(borrow_seconds=TRIP if borrowed else 0).run(600)
+    bob = simulation.computer("bob").start(wait=True)
+    real = ann.network.handle
+
+    def lost(request: Request) -> Reply:
+        real(request)
+        raise ExchangeError(Step.SERVICE, "The reply did not come.")
+
+    ann.network.handle = lost
+    assert ann.engine
+    ann.engine.borrow(0 if borrowed else TRIP)
+    ann.run(1)
+    ann.network.condition = "down"
+    if crashes:
+        ann.crash().start(seed=2)
+    never_two(simulation, ann, bob, 14)
+    assert bob.running
+
+
+def test_under_a_hold_a_program_whose_session_is_gone_does_not_run_on_for_long_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    simulation = strict(tmp_path)
+    ann = simulation.computer().start().run(600)
+    simulation.service.active.clear()
+    real = ann.network.handle
+
+    def heartbeats_only(request: Request) -> Reply:
+        if is_start(request):
+            raise ExchangeError(Step.CONNECT, "The cable is out.")
+        return real(request)
+
+    ann.network.handle = heartbeats_only
+    ann.run(300)
+    ann.run(900)
+    assert ann.has_status(Status.LOST)
+
+
+def test_a_start_that_was_not_sent_takes_no_session_id_and_costs_no_grace(tmp_path: Path) -> None:
+    simulation = strict(tmp_path)
+    ann = simulation.computer().start().run(600)
+    old = lease_of(ann)
+    ann.crash()
+    ann.network.condition = "down"
+    for seed in range(3):
+        ann.start(seed=seed).run(HOUR)
+        assert ann.has_status(Status.GRACE)
+        ann.crash()
+    [file] = ann.disk.glob("*.json")
+    assert json.loads(file.read_text())["open"] == old.session_id
+
+
+def test_a_borrowed_seat_stays_borrowed_though_one_heartbeat_was_damaged(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start(borrow_seconds=TRIP).run(600)
+    real = ann.network.handle
+    damaged: list[Request] = []
+
+    def once(request: Request) -> Reply:
+        if request.method == "PUT" and not damaged:
+            damaged.append(request)
+            return ReferenceService.problem(401, "lease-invalid")
+        return real(request)
+
+    ann.network.handle = once
+    while not damaged:
+        ann.run(30)
+    ann.run(5)
+    assert lease_of(ann).borrowed
+    ann.stop()
+    assert len(simulation.service.active) == 1

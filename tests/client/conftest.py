@@ -26,6 +26,7 @@ from simulation import SimulatedClock, Simulation
 from licensing.api.app import create_app
 from licensing.cli.home import Home
 from licensing.cli.processes import free_port
+from licensing.rules.requests import Recall
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import Count, verify
@@ -90,6 +91,10 @@ class TimedService:
         service = self._service()
         as_of = datetime.fromtimestamp(self.clock.true, UTC)
         return self._await(sweep_license(service.register, service.ledger, license.id, as_of))
+
+    def recall(self, license: License, session_id: str) -> None:
+        """Recall a session, as an administrator does."""
+        self._await(self._service().ledger.submit(license.id, Recall(session_id)))
 
     def count(self, license: License) -> Count:
         """Recount the register's invariants from its rows."""

@@ -14,6 +14,7 @@ from fault_proxy import FAULTS, FaultProxy, start_fault_proxy
 from licensing_client import engine
 from licensing_client.license import License
 from licensing_client.machine import Status
+from licensing_client.reasons import Code
 from licensing_client.transport import Cancellation, HttpTransport, Reply, Request
 from simulation import Computer, Simulation, simulate_day
 
@@ -126,6 +127,62 @@ def test_a_start_that_was_lost_and_then_damaged_takes_no_second_seat(
     assert sessions(service, simulation.license) == 1
     ann.stop()
     assert sessions(service, simulation.license) == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_trade_on_a_bad_day_frees_no_seat_and_takes_no_second_one(
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path, fault: str
+) -> None:
+    fault_proxy, base = proxy
+    simulation = through(service, base, tmp_path, seats=1, borrow=14 * 86400)
+    ann = simulation.computer().start().run(400)  # the proxy now has something to replay
+    assert ann.engine
+    for seconds in (5 * 86400, 0):
+        fault_proxy.fault = fault
+        ann.engine.borrow(seconds)
+        ann.run(60)
+        assert ann.running, f"{fault} stopped the program"
+        assert sessions(service, simulation.license) == 1
+        bob = simulation.computer("bob").start().run(3)
+        assert not bob.running, f"{fault} gave the seat away"
+        bob.stop()
+        fault_proxy.fault = "fine"
+        ann.run(600)
+        assert ann.has_status(Status.GRANTED)
+        assert sessions(service, simulation.license) == 1
+        lease = ann.engine.state.lease
+        assert lease
+        answered = fault in ("damaged", "stripped")  # the service answered, so the request is over
+        assert answered or lease.borrowed == (seconds > 0)
+    ann.engine.borrow(0)
+    ann.run(10).stop()
+    assert sessions(service, simulation.license) == 0
+
+
+def test_a_recall_reaches_a_program_through_a_bad_network_and_frees_the_seat_at_its_end(
+    service: TimedService, proxy: tuple[FaultProxy, str], tmp_path: Path
+) -> None:
+    fault_proxy, base = proxy
+    simulation = through(service, base, tmp_path, seats=1)
+    ann = simulation.computer().start().run(400)
+    assert ann.engine
+    assert ann.engine.state.lease
+    service.recall(simulation.license, ann.engine.state.lease.session_id)
+    fault_proxy.fault = "half"
+    ann.run(200)
+    assert ann.running
+    fault_proxy.fault = "fine"
+    ann.run(300)
+    assert ann.has_status(Status.LOST)
+    assert ann.engine.state.reason
+    assert ann.engine.state.reason.code is Code.SEAT_RECALLED
+    bob = simulation.computer("bob").start().run(3)
+    assert bob.has_status(Status.REFUSED)
+    ann.stop()
+    bob.run(60)
+    bob.stop().start(seed=2).run(3)
+    assert bob.has_status(Status.GRANTED)
+    bob.stop()
 
 
 def test_after_grace_the_program_stops_and_not_before(

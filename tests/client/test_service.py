@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,21 +64,77 @@ def test_a_suspended_license_ends_a_program_and_a_reinstated_one_starts_it(serve
         assert held.standing.running
 
 
-def test_a_session_that_an_administrator_released_starts_again_without_a_word(served: Served, tmp_path: Path) -> None:
-    file = served.issue(tmp_path / "acme.lic", "--id", "released", "--heartbeat", "1", "--lease", "4")
+def sessions(served: Served, license: str) -> list[dict[str, str]]:
+    lines: list[dict[str, str]] = json.loads(served.licensing("license", "sessions", license, "--json"))
+    return lines
+
+
+def eventually(what: Callable[[], bool], seconds: float = 30) -> bool:
+    end = time.monotonic() + seconds
+    while not what() and time.monotonic() < end:
+        time.sleep(0.2)
+    return what()
+
+
+def test_a_recalled_program_is_lost_and_its_seat_is_free_when_it_has_ended(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "recalled", "--heartbeat", "1", "--lease", "60")
+    lost: list[Standing] = []
+    with seat(served, file, tmp_path, lost=lost.append):
+        [session] = sessions(served, "recalled")
+        served.licensing("license", "release", "recalled", session["session"])
+        assert eventually(lambda: bool(lost))
+        assert lost[0].reason is not None
+        assert lost[0].reason.code is Code.SEAT_RECALLED
+        with pytest.raises(SeatRefused) as caught, seat(served, file, tmp_path):
+            pytest.fail("its program has not ended")
+        assert caught.value.reason.code is Code.NO_SEAT
+    with seat(served, file, tmp_path) as held:
+        assert held.standing.running
+        assert sessions(served, "recalled")[0]["session"] != session["session"]
+
+
+def test_a_seat_that_was_released_as_lost_starts_again_without_a_word_if_one_is_free(
+    served: Served, tmp_path: Path
+) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "released", "--heartbeat", "1", "--lease", "60")
     heard: list[Standing] = []
     listeners = dict.fromkeys(("granted", "refused", "grace", "lost", "restored"), heard.append)
     with seat(served, file, tmp_path, **listeners):
-        [data] = json.loads(served.client("my-data", str(file), "--state", str(tmp_path)).stdout)
-        served.licensing("license", "release", "released", data["session"])
-        end = time.monotonic() + 10
-        again = [data]
-        while (not again or again[0]["session"] == data["session"]) and time.monotonic() < end:
-            time.sleep(0.5)
-            again = json.loads(served.client("my-data", str(file), "--state", str(tmp_path)).stdout)
-        assert again[0]["session"] != data["session"]
-        assert in_use(served, "released") == 1
+        [before] = sessions(served, "released")
+        served.licensing("license", "release", "released", before["session"], "--lost")
+        assert eventually(lambda: [each["session"] for each in sessions(served, "released")] != [before["session"]])
+        assert eventually(lambda: in_use(served, "released") == 1)
     assert [standing.status for standing in heard] == [Status.GRANTED]
+
+
+def test_a_crashed_program_has_its_seat_back_at_once_though_it_was_the_last(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "crashed", "--strict")
+    code = (
+        "import os, sys; from pathlib import Path; from licensing_client import *; "
+        f"assert Seat(Program({served.issuer_keys!r}), sys.argv[1], state_directory=Path(sys.argv[2])).start().running;"
+        "import time; time.sleep(1); os._exit(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(file), str(tmp_path)], timeout=30, check=False)
+    assert done.returncode == 9
+    [before] = sessions(served, "crashed")
+    with seat(served, file, tmp_path) as held:
+        assert held.standing.status is Status.GRANTED
+        [after] = sessions(served, "crashed")
+        assert after["session"] != before["session"]
+    assert in_use(served, "crashed") == 0
+
+
+def test_the_last_seat_is_borrowed_and_returned_while_it_is_used(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "traded", "--borrow", "864000")
+    heard: list[Standing] = []
+    with seat(served, file, tmp_path, granted=heard.append) as held:
+        assert held.borrow(3 * 86400) is None
+        assert eventually(lambda: held.standing.borrowed, 10)
+        assert [each["state"] for each in sessions(served, "traded")] == ["borrowed"]
+        assert held.borrow(0) is None
+        assert eventually(lambda: not held.standing.borrowed and len(heard) == 3, 10)
+        assert [each["state"] for each in sessions(served, "traded")] == ["running"]
+    assert in_use(served, "traded") == 0
 
 
 def test_a_named_user_license_admits_those_it_names(served: Served, tmp_path: Path) -> None:

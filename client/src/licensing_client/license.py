@@ -76,8 +76,14 @@ class License:
     grace_seconds: int
     borrow_seconds: int
     hold_seconds: int
+    lease_seconds: int
     service: str
     lease_keys: Keys = field(repr=False)
+
+    @property
+    def hold_lease_seconds(self) -> int | None:
+        """Under a hold, the length of an ordinary lease; None without a hold."""
+        return self.lease_seconds if self.hold_seconds else None
 
 
 class _Claims:
@@ -157,6 +163,7 @@ def parse_license(text: str, keys: Keys) -> License:
         grace_seconds=claims.whole_number("grace", 259200),
         borrow_seconds=claims.whole_number("borrow", 0),
         hold_seconds=claims.whole_number("hold", 0),
+        lease_seconds=claims.whole_number("lease", 900),
         service=claims.text("service").rstrip("/"),
         lease_keys=lease_keys,
     )

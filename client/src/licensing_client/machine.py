@@ -24,7 +24,8 @@ It uses no clock, thread or network. The rules:
     nothing: the program goes on with its old seat. The user learns how it went.
 11. A lease with `offered` is confirmed by a heartbeat at once. Before that nothing is borrowed.
 12. A recalled session is not used again: the program ends it on close, and a later start replaces it.
-13. A replacing start says until when the program ran on the old session. On close, `report_of` says it.
+13. Under a hold, a session that may have been replaced serves only until its successor can have lapsed.
+14. A replacing start says until when the program ran on the old session. On close, `report_of` says it.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
@@ -34,6 +35,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.reasons import Code, Reason, reason
 
@@ -47,6 +49,8 @@ SLEEP_GAP_SECONDS = 60.0
 REMINDER_SECONDS = (86400, 3600, 600)
 """The user gets another notice when grace has this many seconds left."""
 MAX_START_FAILURES = 2
+UNSENT = frozenset({Step.DNS, Step.CONNECT, Step.PROXY, Step.TLS})
+"""Where an exchange fails before the request is sent."""
 SESSION_ID_TAKEN = "session-id-taken"
 """Value of `State.unconfirmed` after a reply that the session id is somebody else's."""
 _STAYS = "The seat stays as it is."
@@ -83,8 +87,8 @@ class Terms:
     floating: bool
     wait: bool = False
     start_within_seconds: float = 3.0
-    hold: bool = False
-    """Whether the license keeps the seat of a silent program, so that nobody else runs on it."""
+    hold_lease_seconds: int | None = None
+    """Under a hold, the length of an ordinary lease: nobody else may run on the seat of a silent program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +141,9 @@ class State:
     `lease`: the last lease, of any session; the program runs on it. `session_id`: that of the next or last start.
     `unanswered`: the session id of a start that may have been granted, since no answer to it counted.
     `repeated`: the last start was sent before, and may have been granted.
+    `unaccepted`: how often in a row the service did not accept the lease.
     `replaces`: that start replaces the session of the lease, which gets no other call meanwhile.
+    `replaced_since`: since when that session may have been replaced, or is known to be gone.
     `ran_until`: until when the program ran on the session of the lease.
     `call_at`: when to make the next call, None for never. `not_before`: the earliest time that the service allows.
     `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
@@ -161,7 +167,9 @@ class State:
     unrecorded: bool = False
     unanswered: str | None = None
     repeated: bool = False
+    unaccepted: int = 0
     replaces: bool = False
+    replaced_since: float | None = None
     ran_until: float | None = None
     borrow_seconds: int | None = None
     sent_borrow_seconds: int | None = None
@@ -269,9 +277,9 @@ def wake_at(state: State) -> float:
         times.append(float(state.terms.valid_until))
     if state.lease is not None and not state.unrecorded:
         if state.status is Status.GRANTED:
-            times.append(state.lease.expires_at)
+            times.append(min(state.lease.expires_at, _grace_end(state, state.lease)))
         if state.status is Status.GRACE:
-            end = grace_end(state.lease, state.terms)
+            end = _grace_end(state, state.lease)
             times += [
                 end,
                 *(end - left for left in REMINDER_SECONDS[state.reminders_given : state.reminders_given + 1]),
@@ -284,13 +292,21 @@ def grace_end(lease: Lease, terms: Terms) -> float:
     return min(max(lease.expires_at, lease.issued_at + lease.grace_seconds), terms.valid_until)
 
 
+def _grace_end(state: State, lease: Lease) -> float:
+    """Until when the program may run; under a hold, no longer than a successor of its session surely lasts."""
+    end = grace_end(lease, state.terms)
+    if state.terms.hold_lease_seconds is None or state.replaced_since is None:
+        return end
+    return min(end, state.replaced_since + state.terms.hold_lease_seconds)
+
+
 def runs_until(state: State) -> float | None:
     """The time until which the program may run without another answer; None if it may not run."""
     if state.status not in RUNNING:
         return None
     if state.lease is None or state.unrecorded:
         return float(state.terms.valid_until)
-    return grace_end(state.lease, state.terms)
+    return _grace_end(state, state.lease)
 
 
 def decided(state: State) -> bool:
@@ -375,6 +391,7 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
     """The call that was due has an answer, or none."""
     if state.status is Status.ENDED:
         return state
+    sent_at = state.seen_at
     state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
     match answer:
         case Granted():
@@ -384,10 +401,11 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
         case Gone() if state.registered is Registered.ASKED:
             return _session_id_taken(state, now, randomness)
         case Gone():
-            return _replace_session(state, now, randomness)
+            return replace(_replace_session(state, now, randomness), replaced_since=now)
         case Unaccepted():
             return _unaccepted(state, now)
         case NoAnswer():
+            state = _unanswered(state, answer.step, sent_at)
             return _no_answer(state, answer.retry_after or 0, now, randomness)
         case Ended():
             return state  # only `closed` ends a session
@@ -407,7 +425,7 @@ def closed(state: State, *, ended: bool) -> State:
         call_at=None,
         registered=Registered.NOTHING if nothing else state.registered,
         replaces=state.replaces and not nothing,
-        lease=None if ended and state.terms.hold and not unanswered else state.lease,
+        lease=None if ended and state.terms.hold_lease_seconds is not None and not unanswered else state.lease,
     )
 
 
@@ -472,6 +490,7 @@ def _unaccepted(state: State, now: float) -> State:
         registered=Registered.ASKED,
         replaces=state.session_id != state.lease.session_id,
         unanswered=state.session_id,
+        unaccepted=state.unaccepted + 1,
         call_at=now,
         failures=0,
         unconfirmed=None,
@@ -489,7 +508,9 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
         status=Status.GRANTED,
         registered=Registered.SEAT,
         replaces=False,
+        replaced_since=None,
         unanswered=None,
+        unaccepted=state.unaccepted if state.registered is Registered.ASKED else 0,
         lease=lease,
         unrecorded=unrecorded,
         call_at=None if unrecorded else _next_heartbeat(state, answer, now, randomness),
@@ -507,10 +528,9 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
 
 
 def _next_heartbeat(state: State, answer: Granted, now: float, randomness: Randomness) -> float:
-    """When the next heartbeat is due. A new session is confirmed at once."""
-    lease, before = answer.lease, state.lease
-    started = state.registered is Registered.ASKED and (before is None or before.session_id != lease.session_id)
-    if lease.offered is not None and started:
+    """When the next heartbeat is due. A session is confirmed at once, unless its lease is refused again and again."""
+    lease = answer.lease
+    if lease.offered is not None and state.registered is Registered.ASKED and state.unaccepted <= 1:
         return now
     interval = float(answer.heartbeat_seconds)
     if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
@@ -562,6 +582,16 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
     )
 
 
+def _unanswered(state: State, step: Step, sent_at: float) -> State:
+    """What the register may hold after a call without an answer. A request that was not sent changes nothing."""
+    if state.registered is not Registered.ASKED:
+        return state
+    if step in UNSENT and not state.repeated:
+        return replace(state, registered=Registered.SEAT if state.replaces else Registered.NOTHING, unanswered=None)
+    since = sent_at if state.replaced_since is None else state.replaced_since
+    return replace(state, replaced_since=since if state.replaces else None)
+
+
 def _no_answer(state: State, retry_after: int, now: float, randomness: Randomness) -> State:
     failures = state.failures + 1
     pause = min(2.0 ** min(failures - 1, 16), BACKOFF_LIMIT_SECONDS) * (0.5 + 0.5 * randomness.jitter)
@@ -579,7 +609,7 @@ def _start_unanswered(state: State, now: float) -> State:
     call_at = state.call_at if state.terms.wait else None
     if state.refusal is not None:
         return replace(state, status=Status.REFUSED, reason=state.refusal, call_at=call_at)
-    if state.lease is not None and now < grace_end(state.lease, state.terms):
+    if state.lease is not None and now < _grace_end(state, state.lease):
         return _check_lease(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
     code = Code.NO_ANSWER if state.lease is None else Code.GRACE_OVER
     more = "It must be reached once before the program can run without it." if state.lease is None else ""
@@ -590,9 +620,11 @@ def _check_lease(state: State, now: float) -> State:
     """Check the lease and the grace of a running program."""
     if now >= state.terms.valid_until:
         return replace(state, status=Status.LOST, reason=reason(Code.LICENSE_EXPIRED))
-    if state.lease is None or state.unrecorded or (state.status is Status.GRANTED and now < state.lease.expires_at):
+    if state.lease is None or state.unrecorded:
         return state
-    end = grace_end(state.lease, state.terms)
+    end = _grace_end(state, state.lease)
+    if state.status is Status.GRANTED and now < min(state.lease.expires_at, end):
+        return state
     if now >= end:
         return replace(state, status=Status.LOST, reason=reason(Code.GRACE_OVER))
     reminders_given = sum(1 for left in REMINDER_SECONDS if end - now <= left)

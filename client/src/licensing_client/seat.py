@@ -285,7 +285,7 @@ class Seat:
         if self._refusal is not None:
             return None
         terms = Terms(
-            license.valid_until, license.kind == FLOATING, self._wait, self._start_within, license.hold_seconds > 0
+            license.valid_until, license.kind == FLOATING, self._wait, self._start_within, license.hold_lease_seconds
         )
         return Engine(
             license,

@@ -245,6 +245,7 @@ class Worker:
     trouble_at: float = 0.0
     clears_at: float = 0.0
     next_step: float = 0.0
+    asleep_until: float = 0.0
     outcomes_at_change: int = 0  # outcomes before the last change of plan; an early call is fair after it
 
     def snapshot(self) -> tuple[int, Status | None]:
@@ -260,6 +261,7 @@ class DayResult:
     served: int = 0
     events: Counter[str] = field(default_factory=Counter)
     peak_granted: int = 0
+    peak_running: int = 0
     too_often: list[str] = field(default_factory=list)
     wrongly_stopped: list[str] = field(default_factory=list)
 
@@ -270,6 +272,9 @@ def required_pause(computer: Computer, failures: int) -> float:
     if reply is not None and reply.status == 409:
         return float(reply.headers["retry-after"]) if computer.status is not Status.GRANTED else 0.0
     if reply is not None and reply.status in (200, 201):
+        state = computer.engine.state if computer.engine else None
+        if state and state.lease and state.lease.offered is not None:
+            return 0.0  # it is confirmed at once
         return 0.8 * heartbeat_interval(computer, reply)
     return min(2.0 ** (failures - 1), 300.0) * 0.5 if failures else 0.0
 
@@ -291,8 +296,13 @@ def simulate_day(
     seats: int,
     seed: int,
     hours: float = OFFICE_HOURS,
+    *,
+    strict: bool = False,
 ) -> DayResult:
-    """Simulate a working day. An assertion fails if an invariant is violated at any step."""
+    """Simulate a working day. An assertion fails if an invariant is violated at any step.
+
+    `strict`: the license has a hold, so no more programs run than there are seats, and users borrow and return.
+    """
     rng = random.Random(seed)  # noqa: S311 — no secret
     begin, end = clock.true, clock.true + hours
     workers = [
@@ -307,7 +317,7 @@ def simulate_day(
         worker = workers[number]
         clock.true = max(clock.true, at)
         before = worker.snapshot()
-        _advance(worker, clock, result)
+        _advance(worker, clock, result, strict=strict)
         heapq.heapreplace(agenda, (worker.next_step if worker.computer.engine else worker.starts_at, number))
         if worker.snapshot() == before:
             continue
@@ -315,6 +325,9 @@ def simulate_day(
         result.peak_granted = max(result.peak_granted, granted)
         assert granted <= seats, f"{granted} programs hold a lease on {seats} seats"
         assert in_use() <= seats
+        running = sum(_runs(each, clock.true) for each in workers) if strict else 0
+        result.peak_running = max(result.peak_running, running)
+        assert running <= seats, f"{running} programs run on {seats} seats"
     clock.true = end
     for worker in workers:
         if worker.computer.engine:
@@ -332,7 +345,12 @@ def _holds_a_lease(worker: Worker, now: float) -> bool:
     return lease is None or now < lease.expires_at or (late and now >= worker.next_step)
 
 
-def _advance(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
+def _runs(worker: Worker, now: float) -> bool:
+    """Whether a program runs, on a lease or in grace. During sleep it does not."""
+    return worker.computer.running and worker.asleep_until < now
+
+
+def _advance(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool) -> None:
     computer, rng, now = worker.computer, worker.rng, clock.true
     if computer.engine is None:
         result.starts += 1
@@ -344,7 +362,7 @@ def _advance(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
         _end_run(worker, clock, result, crashed=False)
         return
     elif now >= worker.trouble_at:
-        _disturb(worker, clock, result)
+        _disturb(worker, clock, result, strict=strict)
         if computer.engine is None:
             return
     if computer.network.condition != "fine" and now >= worker.clears_at:
@@ -352,17 +370,22 @@ def _advance(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
     _step(worker, clock, result)
 
 
-def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
+def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool) -> None:
     computer, rng = worker.computer, worker.rng
     worker.trouble_at = clock.true + rng.expovariate(1 / 3600)
-    kind = rng.choice(("crash", "sleep", "network"))
+    kind = rng.choice(("crash", "sleep", "network", "trade") if strict else ("crash", "sleep", "network"))
     result.events[kind] += 1
     if kind == "crash":
         _end_run(worker, clock, result, crashed=True)
     elif kind == "sleep":
         asleep = rng.uniform(120, 3600)
         computer.clock.slept += asleep  # it does nothing until it wakes
-        worker.next_step = clock.true + asleep
+        worker.next_step = worker.asleep_until = clock.true + asleep
+        worker.outcomes_at_change = len(computer.network.outcomes)
+    elif kind == "trade":
+        assert computer.engine
+        computer.engine.borrow(rng.choice((0, 7200)))
+        worker.next_step = clock.true
         worker.outcomes_at_change = len(computer.network.outcomes)
     else:
         computer.network.condition = rng.choice(CONDITIONS)

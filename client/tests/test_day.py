@@ -1,6 +1,9 @@
 """Fifty people on twenty seats, for a working day."""
 
+import os
 from pathlib import Path
+
+import pytest
 
 from simulation import ReferenceSimulation, simulate_day
 
@@ -19,3 +22,16 @@ def test_a_working_day_serves_everyone_or_says_why_not(tmp_path: Path) -> None:
     assert not day.wrongly_stopped
     simulation.service.sweep(simulation.clock.true + 900)
     assert not simulation.service.active
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("STRICT_DAYS", "2"))))
+def test_on_a_strict_license_no_more_programs_run_than_there_are_seats(tmp_path: Path, seed: int) -> None:
+    grace = 2 * 3600
+    simulation = ReferenceSimulation(tmp_path, seats=5, grace=grace, hold=grace + 60)
+    computers = [simulation.computer(f"user{number}") for number in range(12)]
+    day = simulate_day(
+        computers, simulation.clock, lambda: len(simulation.service.active), 5, seed=seed, hours=10 * 3600, strict=True
+    )
+    assert day.peak_running == 5
+    assert min(day.events[kind] for kind in ("crash", "sleep", "network", "trade")) > 3
+    assert not day.too_often

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import NOW
-from licensing_client.answers import Answer, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.machine import (
@@ -198,7 +198,7 @@ def _judge_open_sessions(
 def _close_ends_or_remembers(state: State, active: dict[str, bool]) -> None:
     """When the program ends, each session that may be active is ended, borrowed, or kept for the next run."""
     lease = lease_to_end(state)
-    after = closed(state, ended=lease is not None)
+    after = closed(state, Ended() if lease else None)
     kept = {open_session_id(after)} | {lease.session_id if lease else None}
     if state.lease and state.lease.session_id in active and state.registered is Registered.SEAT:
         assert state.lease.session_id in kept

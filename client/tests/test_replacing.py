@@ -592,6 +592,49 @@ def test_under_a_hold_a_trade_whose_answer_is_lost_lets_nobody_run_beside_anothe
     assert bob.running
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_under_a_hold_an_end_whose_answer_is_lost_leaves_no_grace(tmp_path: Path, killed: bool) -> None:
+    class KilledError(Exception):
+        pass
+
+    simulation = strict(tmp_path)
+    ann = simulation.computer().start().run(600)
+    real = ann.network.handle
+
+    def lost(request: Request) -> Reply:
+        real(request)
+        if killed:
+            raise KilledError
+        raise ExchangeError(Step.SERVICE, "The reply did not come.")
+
+    ann.network.handle = lost
+    if killed:
+        with pytest.raises(KilledError):
+            ann.stop()
+        ann.crash()
+    else:
+        ann.stop()
+    bob = simulation.computer("bob").start().run(5)
+    assert bob.has_status(Status.GRANTED)
+    ann.network.condition = "down"
+    ann.start(seed=2).run(5)
+    assert ann.has_status(Status.REFUSED)
+    ann.stop()
+    bob.stop()
+    ann.network.condition, ann.network.handle = "fine", real
+    ann.start(seed=3).run(5)
+    assert ann.has_status(Status.GRANTED)
+
+
+def test_under_a_hold_an_end_that_could_not_be_sent_leaves_grace(tmp_path: Path) -> None:
+    simulation = strict(tmp_path)
+    ann = simulation.computer().start().run(600)
+    ann.network.condition = "down"
+    ann.stop()
+    ann.start(seed=2).run(5)
+    assert ann.has_status(Status.GRACE)
+
+
 def test_under_a_hold_a_program_whose_session_is_gone_does_not_run_on_for_long_without_an_answer(
     tmp_path: Path,
 ) -> None:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from licensing_client.answers import Ended, Gone, NoAnswer
@@ -18,7 +19,7 @@ from licensing_client.diagnose import diagnose
 from licensing_client.identity import names
 from licensing_client.lease import Lease
 from licensing_client.license import License, Program, check_license, read_license, utc_day
-from licensing_client.machine import End
+from licensing_client.machine import UNSENT, End
 from licensing_client.reasons import Reason
 from licensing_client.run_command import run_command
 from licensing_client.seat import Network, Seat, Standing
@@ -213,6 +214,8 @@ def _return(arguments: argparse.Namespace) -> int:
             file.write(SavedState(time=saved.time, heartbeat_seconds=saved.heartbeat_seconds, reports=saved.reports))
             print("returned")
             return DONE
+        if not (isinstance(answer, NoAnswer) and answer.step in UNSENT):
+            file.write(replace(saved, replaces=True))  # it may have been returned
         print_message(answer.detail if isinstance(answer, NoAnswer) else "The seat could not be returned.")
         return FAILED
     finally:

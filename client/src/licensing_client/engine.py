@@ -192,12 +192,13 @@ class Engine:
         lease, report = machine.lease_to_end(self._state), machine.report_of(self._state, self.now())
         answer = None
         if lease is not None:
+            self._save(machine.ending(self._state))
             answer = self._service.ask(machine.End(lease), seconds, Cancellation())
         ended = isinstance(answer, Ended)
         with self._changed:
             if ended and report is not None:
                 self._reports = (*self._reports, report)[-MAX_REPORTS:]
-            self._transition(machine.closed(self._state, ended=ended))
+            self._transition(machine.closed(self._state, answer))
             self._save()
         left = close_by - time.monotonic() - CLOSE_MARGIN_SECONDS
         if ended and self._reports and left > 0:
@@ -213,17 +214,18 @@ class Engine:
             self._notices.append(after)
         self._changed.notify_all()
 
-    def _save(self) -> None:
-        if self._state.unrecorded and self._state.lease is None:
+    def _save(self, state: State | None = None) -> None:
+        state = state or self._state
+        if state.unrecorded and state.lease is None:
             return  # a license that collects nothing leaves no file
         with self._changed:
-            now, open_session_id = self.now(), machine.open_session_id(self._state)
+            now, open_session_id = self.now(), machine.open_session_id(state)
             self._file.write(
                 SavedState(
-                    lease=self._state.lease,
+                    lease=state.lease,
                     open_session_id=open_session_id,
-                    replaces=self._state.replaces,
-                    borrow_seconds=None if open_session_id is None else self._state.borrow_seconds,
+                    replaces=machine.is_given_up(state),
+                    borrow_seconds=None if open_session_id is None else state.borrow_seconds,
                     person=None if open_session_id is None else self._person_of(open_session_id),
                     time=SavedTime(self._timeline.offset, now, self._timeline.wall),
                     heartbeat_seconds=self._heartbeat_seconds,

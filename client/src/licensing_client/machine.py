@@ -219,7 +219,7 @@ def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, 
     if lease is None or lease.session_id != open_id:
         replaces = earlier.replaces and lease is not None
         return replace(state, registered=Registered.ASKED, session_id=open_id, unanswered=open_id, replaces=replaces)
-    state = replace(state, registered=Registered.SEAT)
+    state = replace(state, registered=Registered.SEAT, replaced_since=0.0 if earlier.replaces else None)
     if lease.borrowed and now < lease.expires_at and not earlier.replaces:
         return replace(state, status=Status.GRANTED, session_id=open_id, borrow_seconds=None)
     return replace(state, replaces=True)
@@ -332,6 +332,11 @@ def open_session_id(state: State) -> str | None:
     return state.lease.session_id if state.lease is not None and state.registered is Registered.SEAT else None
 
 
+def is_given_up(state: State) -> bool:
+    """Whether no later run may use the session of the lease, to be saved with `open_session_id`."""
+    return state.replaces and (state.registered is Registered.ASKED or state.replaced_since is not None)
+
+
 def report_of(state: State, now: float) -> Report | None:
     """What to tell once the session of `lease_to_end` has ended: the program ran on after the lease, or after its end.
 
@@ -411,22 +416,27 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
             return state  # only `closed` ends a session
 
 
-def closed(state: State, *, ended: bool) -> State:
-    """The program has ended. `ended`: the service confirmed the end of the session of `lease_to_end`.
+def ending(state: State) -> State:
+    """What to save before the end of the session is sent: under a hold, no later run may use its lease."""
+    given_up = state.terms.hold_lease_seconds is not None and lease_to_end(state) is not None
+    return replace(state, replaces=True, replaced_since=0.0) if given_up else state
+
+
+def closed(state: State, answer: Answer | None) -> State:
+    """The program has ended. `answer`: that to the end of the session of `lease_to_end`.
 
     A replacing start without an answer may have taken a seat, so it stays. Under a hold, the seat of an ended session
     is free, and no later run may use its lease.
     """
     unanswered = state.registered is Registered.ASKED and state.replaces
-    nothing = state.unrecorded or (ended and not unanswered)
-    return replace(
-        state,
-        status=Status.ENDED,
-        call_at=None,
-        registered=Registered.NOTHING if nothing else state.registered,
-        replaces=state.replaces and not nothing,
-        lease=None if ended and state.terms.hold_lease_seconds is not None and not unanswered else state.lease,
-    )
+    ended = isinstance(answer, Ended) and not unanswered
+    unsent = answer is None or (isinstance(answer, NoAnswer) and answer.step in UNSENT)
+    after = state if unsent else ending(state)
+    if state.unrecorded or ended:
+        after = replace(after, registered=Registered.NOTHING, replaces=False)
+    if ended and state.terms.hold_lease_seconds is not None:
+        after = replace(after, lease=None)
+    return replace(after, status=Status.ENDED, call_at=None)
 
 
 def _next_id(state: State, randomness: Randomness) -> str:
@@ -568,6 +578,7 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
         return replace(state, unconfirmed=code, call_at=confirm_at, failures=0)
     if code is Code.SEAT_RECALLED:
         state = _release_id(state, randomness) if asked else _replace_session(state, now, randomness)
+        state = replace(state, replaced_since=now)
     retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
     lost = state.status in RUNNING or state.status is Status.LOST
     return replace(

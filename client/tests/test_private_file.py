@@ -164,6 +164,15 @@ def test_without_locks_the_session_of_a_crashed_program_goes_on(
 
 
 @pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_program_that_ends_at_once_leaves_the_file_as_it_was(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start().run(600).crash()
+    simulation.clock.true += HOUR
+    before = content_of(file_of(ann))
+    ann.start(seed=2).stop()
+    assert content_of(file_of(ann)) == before
+
+
+@pytest.mark.usefixtures("no_locks")
 def test_without_locks_and_without_a_network_a_program_goes_on_in_grace(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(600).crash()
     simulation.clock.true += HOUR

@@ -121,7 +121,7 @@ class Engine:
                         answer.lease.issued_at, self._clock.wall(), self._clock.monotonic()
                     )
                 self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
-                self._save()
+            self._save()
             self._send_notices()
             if not isinstance(answer, NoAnswer) and self._reports:
                 self._send_report(EXCHANGE_SECONDS, cancellation)
@@ -188,6 +188,11 @@ class Engine:
 
     def close(self, seconds: float) -> None:
         """End the session within so many seconds, say until when the program ran, and release the state file."""
+        if self._in_doubt:  # nothing was done, and the file may be another program's
+            with self._changed:
+                self._transition(machine.closed(self._state, None))
+            self._file.release()
+            return
         close_by = time.monotonic() + seconds
         lease, report = machine.lease_to_end(self._state), machine.report_of(self._state, self.now())
         answer = None
@@ -199,7 +204,7 @@ class Engine:
             if ended and report is not None:
                 self._reports = (*self._reports, report)[-MAX_REPORTS:]
             self._transition(machine.closed(self._state, answer))
-            self._save()
+        self._save()
         left = close_by - time.monotonic() - CLOSE_MARGIN_SECONDS
         if ended and self._reports and left > 0:
             self._send_report(left, Cancellation())
@@ -215,23 +220,25 @@ class Engine:
         self._changed.notify_all()
 
     def _save(self, state: State | None = None) -> None:
-        state = state or self._state
+        """Write what the next run needs. Only the client's thread writes, without the lock: disks may be slow."""
+        with self._changed:
+            state, now = state or self._state, self.now()
+            offset, wall = self._timeline.offset, self._timeline.wall
         if state.unrecorded and state.lease is None:
             return  # a license that collects nothing leaves no file
-        with self._changed:
-            now, open_session_id = self.now(), machine.open_session_id(state)
-            self._file.write(
-                SavedState(
-                    lease=state.lease,
-                    open_session_id=open_session_id,
-                    replaces=machine.is_given_up(state),
-                    borrow_seconds=None if open_session_id is None else state.borrow_seconds,
-                    person=None if open_session_id is None else self._person_of(open_session_id),
-                    time=SavedTime(self._timeline.offset, now, self._timeline.wall),
-                    heartbeat_seconds=self._heartbeat_seconds,
-                    reports=self._reports,
-                )
+        open_session_id = machine.open_session_id(state)
+        self._file.write(
+            SavedState(
+                lease=state.lease,
+                open_session_id=open_session_id,
+                replaces=machine.is_given_up(state),
+                borrow_seconds=None if open_session_id is None else state.borrow_seconds,
+                person=None if open_session_id is None else self._person_of(open_session_id),
+                time=SavedTime(offset, now, wall),
+                heartbeat_seconds=self._heartbeat_seconds,
+                reports=self._reports,
             )
+        )
 
     def _person_of(self, session_id: str) -> Person:
         """The hashes that a session is, or was, started with: a repeat has to send the same."""

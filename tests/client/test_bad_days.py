@@ -250,3 +250,18 @@ def test_a_working_day_serves_everyone_or_says_why_not(service: TimedService, ho
     service.sweep(simulation.license)
     assert sessions(service, simulation.license) == 0
     assert threading.active_count() < 10
+
+
+def test_on_a_strict_license_no_more_programs_run_than_there_are_seats(service: TimedService, tmp_path: Path) -> None:
+    license = service.license(seats=5, grace=3600, hold=3660, borrow=14 * 86400)
+    simulation = service.simulation(tmp_path, license)
+    computers = [simulation.computer(f"user{number}") for number in range(12)]
+    changes = count()
+
+    def in_use() -> int:
+        return sessions(service, license) if next(changes) % 25 == 0 else 0
+
+    day = simulate_day(computers, simulation.clock, in_use, 5, seed=3, hours=2 * DAY_HOURS * HOUR, strict=True)
+    assert day.peak_running == 5
+    assert min(day.events[kind] for kind in ("crash", "sleep", "network", "trade")) > 3
+    assert not day.too_often

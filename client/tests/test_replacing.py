@@ -587,7 +587,7 @@ def test_under_a_hold_a_trade_whose_answer_is_lost_lets_nobody_run_beside_anothe
     ann.run(1)
     ann.network.condition = "down"
     if crashes:
-        ann.crash().start(seed=2)
+        ann.run(600).crash().start(seed=2)
     never_two(simulation, ann, bob, 14)
     assert bob.running
 

@@ -218,7 +218,8 @@ def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, 
     state = replace(state, borrow_seconds=borrow_seconds or earlier.borrow_seconds)
     if lease is None or lease.session_id != open_id:
         replaces = earlier.replaces and lease is not None
-        return replace(state, registered=Registered.ASKED, session_id=open_id, unanswered=open_id, replaces=replaces)
+        state = replace(state, registered=Registered.ASKED, session_id=open_id, unanswered=open_id)
+        return replace(state, replaces=replaces, replaced_since=0.0 if replaces else None)
     state = replace(state, registered=Registered.SEAT, replaced_since=0.0 if earlier.replaces else None)
     if lease.borrowed and now < lease.expires_at and not earlier.replaces:
         return replace(state, status=Status.GRANTED, session_id=open_id, borrow_seconds=None)

@@ -39,6 +39,13 @@ async def session_end(req: func.HttpRequest, context: func.Context) -> func.Http
     return await api.handle_async(req, context)
 
 
+@app.function_name("session_ended")
+@app.route("sessions/{session}/ended", methods=["POST"])
+async def session_ended(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program tells afterwards until when it ran."""
+    return await api.handle_async(req, context)
+
+
 @app.function_name("session_read")
 @app.route("sessions/{session}", methods=["GET"])
 async def session_read(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from licensing.cli.home import Home, Issuer
 from licensing.crypto.pseudonyms import base64url, client_hash, from_base64url
-from licensing.crypto.tokens import LICENSE_TYPE, REPORT_TYPE, sign
+from licensing.crypto.tokens import LICENSE_TYPE, REPORT_TYPE, Lease, sign
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import Person, Terms
 from licensing.rules.requests import Start
@@ -96,6 +96,22 @@ def use(session_id: str, begin: datetime, end: datetime | None, user: str = "", 
 def at(day: date, hour: float) -> datetime:
     """An hour of a UTC day."""
     return datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(hours=hour)
+
+
+def lease_of(license_id: str, session_id: str, issued_at: datetime, **changes: Any) -> Lease:
+    """A lease of a quarter of an hour with two days of grace; `changes` replaces some."""
+    usual: dict[str, Any] = {
+        "session_id": session_id,
+        "license_id": license_id,
+        "issued_at": issued_at,
+        "expires_at": issued_at + timedelta(minutes=15),
+        "nonce": "n" * 16,
+        "features": (),
+        "grace_seconds": 2 * DAY,
+        "borrowed": False,
+        "overdraft": False,
+    }
+    return Lease(**{**usual, **changes})
 
 
 # Clocks.

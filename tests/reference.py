@@ -5,7 +5,7 @@ held a seat in it. It is slow and simple.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 
 from licensing.rules.retention import year_before
@@ -33,7 +33,17 @@ class ReferenceTotals:
         self.tick = tick
         #: For each tick, who holds a seat in it, and whether in overdraft.
         self.held: defaultdict[int, dict[str, bool]] = defaultdict(dict)
+        #: For each tick, the sessions whose programs run, and those of them that have ended.
+        self.ran: defaultdict[int, set[tuple[str, datetime]]] = defaultdict(set)
+        self.ran_on: defaultdict[int, set[tuple[str, datetime]]] = defaultdict(set)
         for use in self.uses:
+            program = use.session_id, use.started_at
+            end = max(self.end(use), use.started_at)
+            stopped = max(end, use.ran_until) if use.ended_at and use.ran_until else end
+            for now in range(self.ticks(use.started_at), self.ticks(stopped)):
+                self.ran[now].add(program)
+            for now in range(self.ticks(end), self.ticks(stopped)):
+                self.ran_on[now].add(program)
             holder = use.session_id if use.holder == "" else use.holder
             for now in range(self.ticks(use.started_at), self.ticks(self.end(use))):
                 self.held[now][holder] = self.held[now].get(holder, False) or use.overdraft
@@ -60,6 +70,7 @@ class ReferenceTotals:
                 for hour in range(24)
             ),
             "carried": sum(use.started_at < begin for use in self._present(begin, begin + timedelta(days=1))),
+            "grace_users": len({use.user for use in self.uses if self._runs_on(use, begin)}),
         }
 
     def month(self, month: str) -> Totals:
@@ -89,6 +100,11 @@ class ReferenceTotals:
             last = now
         return lengths[False], lengths[True]
 
+    def _runs_on(self, use: Use, begin: datetime) -> bool:
+        if use.ended_at is None or use.ran_until is None:
+            return False
+        return use.ran_until > max(begin, use.ended_at) and use.ended_at < begin + timedelta(days=1)
+
     def _present(self, begin: datetime, end: datetime) -> list[Use]:
         """The sessions that touch a time."""
         return [
@@ -114,6 +130,8 @@ class ReferenceTotals:
             "denials": len({denial.session_id for denial in refused}),
             "waits": len({denial.session_id for denial in refused if self._waited(denial)}),
             "overdraft_seconds": seconds * sum(sum(holders.values()) for holders in held.values()),
+            "grace_seconds": seconds * sum(len(self.ran_on[now]) for now in self._within(self.ran_on, begin, end)),
+            "ran_peak": max((len(self.ran[now]) for now in self._within(self.ran, begin, end)), default=0),
         }
 
     def _during(self, begin: datetime, end: datetime) -> dict[int, dict[str, bool]]:
@@ -121,6 +139,12 @@ class ReferenceTotals:
         if len(self.held) < len(ticks):  # the shorter way of the two
             return {now: holders for now, holders in self.held.items() if now in ticks}
         return {now: self.held[now] for now in ticks if now in self.held}
+
+    def _within(self, ticks: Collection[int], begin: datetime, end: datetime) -> list[int]:
+        wanted = range(self.ticks(begin), self.ticks(end))
+        if len(ticks) < len(wanted):
+            return [now for now in ticks if now in wanted]
+        return [now for now in wanted if now in ticks]
 
     def _waited(self, denial: Denial) -> bool:
         return any(

@@ -273,12 +273,12 @@ async def look(tables: Tables, license_id: str) -> Seen:
             seen.denied[name.rpartition(":")[2]] = columns
         elif kind == "seat":
             seen.seats[name] = columns["sessions"]
-        elif kind not in ("day", "month"):
+        elif kind not in ("day", "month", "late"):
             raise AssertionError(f"an unknown row: {row.key}")
     return seen
 
 
-NOT_COUNTED = {"billing", "project", "product", "seats", "erased", "erased_part", "corrected_at"}
+NOT_COUNTED = {"billing", "project", "product", "seats", "erased", "erased_part", "corrected_at", "erased_grace"}
 """What a day's totals have besides counts."""
 
 

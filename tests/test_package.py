@@ -127,6 +127,7 @@ def test_azures_own_worker_serves_programs(worker: dict[str, Any]) -> None:
         "session_heartbeat": 200,
         "session_read": 200,
         "session_end": 204,
+        "session_ended": 204,
     }, answers["session_start"]["body"]
     assert answers.keys() == {
         name for name, trigger in worker["functions"].items() if trigger["type"] == "httpTrigger"

@@ -123,6 +123,7 @@ async def main(package: str) -> dict[str, Any]:
             ("session_heartbeat", "PUT", f"sessions/{session}/heartbeat", nonce),
             ("session_read", "GET", f"sessions/{session}", ""),
             ("session_end", "DELETE", f"sessions/{session}", ""),
+            ("session_ended", "POST", f"sessions/{session}/ended", json.dumps({"ran_until": "2026-11-28T10:00:00Z"})),
         ):
             answers[name] = await http(name, method, path, body, lease, {"session": session})
     return {

@@ -104,6 +104,27 @@ async def session_end(session_id: SessionId, request: Request) -> Response:
     return Response(status_code=204)
 
 
+@router.post(
+    "/sessions/{session}/ended",
+    status_code=204,
+    responses=problems.documented("lease-invalid", "storage-unavailable"),
+    summary="A program tells afterwards until when it ran",
+    openapi_extra=schemas.asks_for("lease"),
+)
+async def session_ended(session_id: SessionId, body: schemas.EndedBody, request: Request) -> Response:
+    """Tell until when a program ran whose session had ended or lapsed without it. An active session is ended.
+
+    Also fine when the session is not found, or a later time was told before.
+    """
+    service = service_of(request)
+    try:
+        lease = service.sessions.authenticated(schemas.bearer_token(request), session_id)
+    except TokenError as error:
+        return problems.not_genuine("lease-invalid", error)
+    await service.late_ends.hear(lease, body.ran_until)
+    return Response(status_code=204)
+
+
 @router.get(
     "/sessions/{session}",
     response_model=schemas.SessionReply,

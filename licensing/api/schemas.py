@@ -116,6 +116,14 @@ class HeartbeatBody(RequestBody):
     nonce: Nonce
 
 
+class EndedBody(RequestBody):
+    """A program tells afterwards until when it ran."""
+
+    ran_until: Annotated[
+        Instant, Field(description="until when the program ran; cut to now, and to its lease and grace")
+    ]
+
+
 def policy_of(settings: Settings) -> Policy:
     """The privacy policy that the settings name."""
     return Policy(version=settings.policy_version, url=settings.policy_url)

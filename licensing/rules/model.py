@@ -354,13 +354,15 @@ class EndReason(StrEnum):
 class EndedSession:
     """A session that has ended, when (UTC), and why.
 
-    `ran_until` is when its program stopped, if that was heard afterwards and was later than `ended_at`.
+    `ran_until` is when its program stopped, if that was heard afterwards and was later than `ended_at`. `late_until` is
+    the same, if it was heard too late to be counted on a day.
     """
 
     session: Session
     ended_at: datetime
     reason: EndReason
     ran_until: datetime | None = None
+    late_until: datetime | None = None
 
 
 def ended_session(

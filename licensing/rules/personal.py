@@ -26,6 +26,12 @@ class SessionData(BaseModel, frozen=True, extra="forbid"):
     reason: Annotated[
         str | None, Field(description="how it ended: by itself (ended), silently (lapsed), or by the vendor (released)")
     ] = None
+    ran_until: Annotated[
+        datetime | None, Field(description="until when it ran, if it told that afterwards and ran on after the end")
+    ] = None
+    late_until: Annotated[
+        datetime | None, Field(description="the same, told too late to be counted on one of its days")
+    ] = None
     user: Annotated[str, Field(description="pseudonym of the username: a keyed hash, the name cannot be read from it")]
     host: Annotated[str, Field(description="pseudonym of the computer's name")]
     ip: Annotated[str, Field(description="pseudonym of the public address; empty where it was not known")]

@@ -18,8 +18,12 @@ and denials do not: a month counts each of them once.
 | `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
 | `minutes` | the stays of a month, each rounded up to minutes, by billing and project (`PartMinutes`) |
+| `grace_seconds` | time for which programs ran on after their sessions' ends (`licensing.rules.grace`) |
+| `grace_users` | distinct users of these programs, counted from below |
+| `ran_peak` | most programs at one instant, these included: sessions, not holders |
 
 A final day or month changes only by a correction (`corrected_day`, `corrected_month`). An erasure leaves its numbers.
+The last three are no part of this: they are open for longer, and a correction leaves them.
 A day that is over and not yet final keeps what erased sessions gave (`erased_part`) until it is final.
 
 Left to others: reading, saving, and which days have closed (`licensing.services.totals`).
@@ -33,7 +37,7 @@ from itertools import starmap
 from typing import Any, Final, TypeVar
 
 from licensing.rules.model import LicenseState
-from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, stays
+from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, runs, stays
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -48,8 +52,9 @@ class DayTotals:
     """The totals of one UTC day; `hours` and `hour_users` have 24 numbers.
 
     `billing`, `project`, `product` and `seats` are those of the day. `erased`: it has lost sessions to an erasure;
-    `erased_part` is what they gave to `ADDED`, until the day is final. `corrected_at`: when it was corrected last after
-    it was final (UTC). The first edition's days lack `carried`, `hour_users` and all from `billing` on.
+    `erased_part` is what they gave to `ADDED`, until the day is final, `erased_grace` what they gave to
+    `grace_seconds`, while that is open. `corrected_at`: when it was corrected last after it was final (UTC). The first
+    edition's days lack `carried`, `hour_users` and all from `billing` on.
     """
 
     day: date
@@ -72,8 +77,14 @@ class DayTotals:
     erased: bool = False
     erased_part: tuple[int, ...] = ()
     corrected_at: datetime | None = None
+    grace_seconds: int = 0
+    grace_users: int = 0
+    ran_peak: int = 0
+    erased_grace: int = 0
 
 
+GRACE: Final = ("grace_seconds", "grace_users", "ran_peak", "erased_grace")
+"""The totals of a day that tell of programs that ran on after their sessions' ends."""
 ADDED: Final = ("sessions", "carried", "seat_seconds", "overdraft_seconds")
 """The totals of a day that add up, to other days' and to other sessions'."""
 TERMS: Final = ("billing", "project", "product", "seats")
@@ -97,7 +108,7 @@ class PartMinutes:
 class MonthTotals:
     """The totals of one UTC month, `YYYY-MM`; all but `users` is None once a small group was suppressed.
 
-    `minutes` is None where they are not known: the first edition did not keep them.
+    `minutes`, `grace_seconds` and `ran_peak` are None where they are not known: the first edition did not keep them.
     """
 
     month: str
@@ -111,6 +122,8 @@ class MonthTotals:
     waits: int | None = None
     overdraft_seconds: int | None = None
     minutes: tuple[PartMinutes, ...] | None = None
+    grace_seconds: int | None = None
+    ran_peak: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
     users = frozenset((use.pepper, use.user) for use in present)
     hosts = frozenset((use.pepper, use.host) for use in present)
     held = tuple(stays(present, begin, end, as_of))
-    hours = _peaks(held, begin)
+    hours = peaks(held, begin)
     peak = max(hours)
     totals = DayTotals(
         day=day,
@@ -165,6 +178,7 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
         overdraft_seconds=_seconds(stay for stay in held if stay.overdraft),
         carried=sum(use.started_at < begin for use in present),
         hour_users=_hour_users(present, begin, end, as_of),
+        ran_peak=max(peaks([*runs(present, begin, end, as_of, tails=False)], begin)),
     )
     return DayAggregate(totals, users, hosts, frozenset(denied), waited, held)
 
@@ -184,7 +198,7 @@ def _hour_users(present: Iterable[Use], begin: datetime, end: datetime, as_of: d
     return tuple(map(distinct, users))
 
 
-def _peaks(held: Collection[Stay], begin: datetime) -> list[int]:
+def peaks(held: Collection[Stay], begin: datetime) -> list[int]:
     """The most stays at one instant of each of the 24 hours from `begin`."""
     # Ends sort before beginnings at the same instant: a stay does not hold at its end.
     changes = sorted([*((stay.since, 1) for stay in held), *((stay.until, -1) for stay in held)])
@@ -267,6 +281,7 @@ class MonthAggregate:
             waits=len(self._waited),
             overdraft_seconds=sum(day.overdraft_seconds for day in self._days),
             minutes=tuple(PartMinutes(*part, each.within, each.overdraft) for part, each in minutes),
+            **grace_of_month(self._days),
         )
         if self.lost:
             same = saved if saved and _seat_seconds(saved) == _seat_seconds(totals) else None
@@ -277,6 +292,15 @@ class MonthAggregate:
                 minutes=same.minutes if same else None,
             )
         return with_denials_of(saved, totals)
+
+
+def grace_of_month(days: Iterable[DayTotals]) -> dict[str, Any]:
+    """What the days of a month say of programs that ran on after their sessions' ends, as fields of the month."""
+    each = [(day.grace_seconds, day.ran_peak) for day in days]
+    return {
+        "grace_seconds": sum(seconds for seconds, _ in each),
+        "ran_peak": max((peak for _, peak in each), default=0),
+    }
 
 
 def _seat_seconds(month: MonthTotals) -> tuple[int | None, int | None]:
@@ -373,7 +397,8 @@ def with_terms(totals: DayTotals, state: LicenseState) -> DayTotals:
 
 
 def aggregated_again(saved: DayTotals | None, totals: DayTotals) -> DayTotals:
-    """The totals of a day that is not final, with what the `saved` ones say of denials and of erased sessions."""
+    """The totals of a day that is not final, with what the `saved` ones say of denials, grace and erased sessions."""
+    totals = _with_grace_of(saved, totals)
     if saved is None or not saved.erased:
         return with_denials_of(saved, totals)
     if not saved.erased_part:  # it was final before, by a clock that was ahead
@@ -383,6 +408,17 @@ def aggregated_again(saved: DayTotals | None, totals: DayTotals) -> DayTotals:
     return replace(with_part, erased=True, erased_part=saved.erased_part)
 
 
+def _with_grace_of(saved: DayTotals | None, totals: DayTotals) -> DayTotals:
+    """The totals of a day with the grace of those that a night has saved.
+
+    It is told by nights alone, so that no report shows when a program was heard of.
+    """
+    if saved is None or not (saved.grace_seconds or saved.erased_grace):
+        return totals
+    kept = {name: getattr(saved, name) for name in GRACE}
+    return replace(totals, **{**kept, "ran_peak": max(saved.ran_peak, totals.ran_peak)})
+
+
 def _at_least(saved: DayTotals, totals: DayTotals) -> dict[str, Any]:
     """Peaks and distinct counts that are as high as in both."""
     return {
@@ -390,6 +426,7 @@ def _at_least(saved: DayTotals, totals: DayTotals) -> dict[str, Any]:
         "hosts": max(saved.hosts, totals.hosts),
         "peak": max(saved.peak, totals.peak),
         "peak_at": saved.peak_at if saved.peak >= totals.peak else totals.peak_at,
+        "ran_peak": max(saved.ran_peak, totals.ran_peak),
         "hours": _higher(saved.hours, totals.hours),
         "hour_users": _higher(saved.hour_users, totals.hour_users),
     }
@@ -433,8 +470,8 @@ def corrected_day(saved: DayTotals, before: DayTotals, after: DayTotals, at: dat
         return saved
     if saved.erased or not _agree(saved, before):
         return replace(saved, **_differences(saved, before, after, ADDED), corrected_at=at)
-    terms = {name: getattr(saved, name) for name in TERMS}
-    return replace(with_denials_of(saved, after), **terms, corrected_at=at)
+    kept = {name: getattr(saved, name) for name in (*TERMS, *GRACE)}
+    return replace(with_denials_of(saved, after), **kept, corrected_at=at)
 
 
 def corrected_month(saved: MonthTotals, before: MonthTotals, after: MonthTotals, *, whole: bool) -> MonthTotals:

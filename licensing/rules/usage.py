@@ -8,6 +8,7 @@ The rules:
   count once. Where a license takes no seats, each session is its own holder.
 - A holder is in overdraft while any of its running sessions was granted beyond the seats bought.
 - A borrowed seat is no special case: it is held until it is returned, or until its lease runs out.
+- A program may have run on after its session's end, out of reach (`ran_until`). Then it holds nothing, but runs.
 
 Users, hosts and holders are pseudonyms. They serve to tell one from another, and leave the rules only as numbers
 (`licensing.rules.totals`). Times are aware and UTC.
@@ -31,7 +32,7 @@ class Use:
     """One session of one license.
 
     `ended_at` is None while it is open, and never before `started_at`. `holder` is empty where the license takes no
-    seats. `pepper` is that of the pseudonyms.
+    seats. `pepper` is that of the pseudonyms. `ran_until` is when the program stopped, if it ran on after the end.
     """
 
     session_id: str
@@ -42,12 +43,20 @@ class Use:
     holder: str
     overdraft: bool
     pepper: str = ""
+    ran_until: datetime | None = None
 
     @classmethod
-    def of(cls, session: Session, ended_at: datetime | None = None) -> "Use":
+    def of(cls, session: Session, ended_at: datetime | None = None, ran_until: datetime | None = None) -> "Use":
         """The use of a session that is open, or that ended at a time."""
         user, host, holder, over = session.user, session.host, session.holder, session.overdraft
-        return cls(session.id, session.started_at, ended_at, user, host, holder, over, session.pepper)
+        return cls(session.id, session.started_at, ended_at, user, host, holder, over, session.pepper, ran_until)
+
+    @property
+    def tail(self) -> tuple[datetime, datetime] | None:
+        """The time for which the program ran on after the session's end; None if it did not."""
+        if self.ended_at is None or self.ran_until is None or self.ran_until <= self.ended_at:
+            return None
+        return max(self.started_at, self.ended_at), self.ran_until
 
     def until(self, as_of: datetime) -> datetime:
         """The end of the session, as known at `as_of`, which may be a little before its start."""
@@ -104,6 +113,15 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
             yield of_holder[0]
         else:
             yield from _union(of_holder)
+
+
+def runs(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime, *, tails: bool) -> Iterator[Stay]:
+    """The part of `since` ≤ t < `until` in which the program of each session ran; with `tails`, also after its end."""
+    for use in uses:
+        stopped = use.tail[1] if tails and use.tail else use.until(as_of)
+        begin, end = max(use.started_at, since), min(stopped, until)
+        if begin < end:
+            yield Stay(begin, end, use.overdraft, use.session_id)
 
 
 def _union(of_holder: Sequence[Stay]) -> Iterator[Stay]:

@@ -3,7 +3,8 @@
 A session and the totals of its days change in one transaction, so that a crash leaves both or neither:
 
 - a final day or month changes by what the correction changed (`rules.totals.corrected_day`, `corrected_month`);
-- an erasure changes no total. A final day notes that it has lost sessions; one that is not, also what these gave;
+- an erasure changes no total. A final day notes that it has lost sessions; one that is not, also what these gave. While
+  tails are still counted (`rules.grace`), a day notes those that it has lost;
 - days that are not final are aggregated from their corrected sessions by the next night.
 
 What is final by now should be marked so before (`organization_totals.aggregate_organization`).
@@ -16,6 +17,7 @@ from datetime import date, datetime
 from typing import Final
 
 from licensing.errors import ConflictError
+from licensing.rules.grace import Tails, oldest_open, with_erased
 from licensing.rules.model import EndedSession
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
@@ -76,7 +78,7 @@ def _that_fit(corrections: Sequence[Correction]) -> Sequence[Correction]:
     """As many of the corrections as one transaction takes with the totals of their days; at least one."""
     days: set[date] = set()
     for count, correction in enumerate(corrections[:MOST_SESSIONS]):
-        days.update(days_of(correction))
+        days.update(days_of(correction), _tails_of((correction,)).days)
         # A correction may replace its row by another. Of each month there is one row.
         if count and 2 * (count + 1) + len(days) + len({month_of(day) for day in days}) > TOTALS_ROWS:
             return corrections[:count]
@@ -86,7 +88,7 @@ def _that_fit(corrections: Sequence[Correction]) -> Sequence[Correction]:
 def _uses_of(correction: Correction) -> Iterator[Use]:
     for ended in (correction[0].value, correction[1]):
         if ended is not None:
-            yield Use.of(ended.session, ended.ended_at)
+            yield Use.of(ended.session, ended.ended_at, ended.ran_until)
 
 
 def days_of(correction: Correction) -> Iterator[date]:
@@ -100,6 +102,11 @@ def _days(use: Use, as_of: datetime) -> Iterator[date]:
     yield day
     while midnight(day := day + DAY) < until:
         yield day
+
+
+def _tails_of(erasures: Iterable[Correction]) -> Tails:
+    """The tails that erasures take; a correction takes none."""
+    return Tails.of(use for each in erasures if each[1] is None for use in _uses_of(each))
 
 
 def _days_of_month(month: str) -> list[date]:
@@ -167,7 +174,8 @@ class _View:
         if day not in self.aggregates:
             fresh = aggregate_day(day, self.uses[day].values(), (), self.as_of)
             terms = with_terms(self.saved.days.get(day, fresh.totals), self.saved.state)
-            totals = replace(fresh.totals, **{name: getattr(terms, name) for name in TERMS})
+            # What tells of tails is not compared: a correction leaves it to the next night.
+            totals = replace(fresh.totals, ran_peak=0, **{name: getattr(terms, name) for name in TERMS})
             self.aggregates[day] = replace(fresh, totals=totals)
         return self.aggregates[day]
 
@@ -182,14 +190,18 @@ class _View:
     async def commit(self, corrections: Sequence[Correction], result: Corrected) -> bool:
         """Make some corrections and save the totals that change with them; False if the view is stale then."""
         touched = {day for correction in corrections for day in days_of(correction) if day < self.as_of.date()}
+        tails = _tails_of(corrections)
         months = {month_of(day) for day in touched if self._month_is_final(month_of(day))}
         erases = corrections[0][1] is None
         days_before = {day: self.day(day).totals for day in touched & self.wanted}
         months_before = {month: self.month(month) for month in months} if not erases else {}
         self._apply(corrections, touched)
         totals: list[DayTotals | MonthTotals] = []
-        for day in sorted(touched):
-            changed = self._erased(day, days_before) if erases else self._corrected(day, days_before)
+        for day in sorted(touched | tails.days):
+            changed = None
+            if day in touched:
+                changed = self._erased(day, days_before) if erases else self._corrected(day, days_before)
+            changed = self._without_tails(day, changed, tails)
             if changed is not None:
                 self.saved.days[day] = changed
                 totals.append(changed)
@@ -211,7 +223,7 @@ class _View:
             for day in days_of((before, after)):
                 self.uses[day].pop((before.value.session.id, before.value.session.started_at), None)
             if after is not None:
-                self.put(Use.of(after.session, after.ended_at))
+                self.put(Use.of(after.session, after.ended_at, after.ran_until))
 
     def _erased(self, day: date, before: dict[date, DayTotals]) -> DayTotals | None:
         """The totals to save of a day that loses sessions to an erasure; None if nothing changes."""
@@ -220,6 +232,12 @@ class _View:
             return erased_after_final(saved) if saved and not saved.erased else None
         known = aggregated_again(saved, before[day])
         return erased_before_final(known, before[day], self.day(day).totals)
+
+    def _without_tails(self, day: date, changed: DayTotals | None, tails: Tails) -> DayTotals | None:
+        """The totals to save of a day that also loses tails; `changed` as they are."""
+        totals, seconds = changed or self.saved.days.get(day), tails.seconds(day)
+        is_open = oldest_open(self.saved.state.terms, self.as_of) <= day < self.as_of.date()
+        return with_erased(totals, seconds) if totals and seconds and is_open else changed
 
     def _corrected(self, day: date, before: dict[date, DayTotals]) -> DayTotals | None:
         """The totals to save of a final day after a correction; None if nothing changes."""

@@ -31,6 +31,8 @@ from licensing.storage.register import Pseudonyms, Register, RowKind, StoredEnd
 
 PARALLEL: Final = 4
 """How many licenses are aggregated at once."""
+TRIES: Final = 5
+"""How often an erasure looks again for sessions of a license whose rows have changed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +118,7 @@ class OptOut:
                 "Only named-user and node-locked licenses can do without"
             )
         register = self.register
-        kinds = (RowKind.ENDED, RowKind.DENIED, RowKind.DAY, RowKind.MONTH) if erase else ()
+        kinds = (RowKind.ENDED, RowKind.DENIED, RowKind.DAY, RowKind.MONTH, RowKind.LATE) if erase else ()
         steps = 1 + len(kinds)
         progress(0, steps)
         await self.ledger.set_collect(license_id, collect=False, initial=initial)
@@ -197,13 +199,18 @@ class Privacy(OptOut):
             await aggregate_organization(self.register, query.organization_id, license_ids, self.clock(), slots)
         for done, (license_id, rows) in enumerate(found.items(), len(license_ids)):
             progress(done, 2 * len(license_ids))
-            if rows:
+            for _ in range(TRIES):
+                if not rows:
+                    break
                 session_ids = {row.value.session.id for row in rows}
                 # Denials and recalls first: only sessions link them to a person.
                 await self.register.delete_denials_of(license_id, session_ids)
                 await self.ledger.forget_recalls(license_id, session_ids)
                 erased: list[Correction] = [(row, None) for row in rows]
-                deleted += (await correct_sessions(self.register, license_id, erased, self.clock())).sessions
+                gone = (await correct_sessions(self.register, license_id, erased, self.clock())).sessions
+                deleted += gone
+                # A program may have said meanwhile until when it ran: then its row is another, and still there.
+                rows = await self._ended_of(license_id, person) if gone < len(rows) else []
         return Erased(query.organization_id, self.clock(), len(license_ids), ended, deleted)
 
     async def move(self, query: PersonQuery, user: str, progress: Progress = no_progress) -> Rectified:
@@ -362,6 +369,8 @@ def _session_data(license_id: str, product: str, session: Session, ended: EndedS
         state="ended" if ended else "active",
         ended_at=ended.ended_at if ended else None,
         reason=ended.reason if ended else None,
+        ran_until=ended.ran_until if ended else None,
+        late_until=ended.late_until if ended else None,
         kept_until=year_after(ended.ended_at) if ended else None,
         **fields,
     )

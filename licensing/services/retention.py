@@ -14,7 +14,7 @@ What is kept until when:
 
 - ended sessions: one year after their end, to the microsecond;
 - denials: until their month is final;
-- a day's totals: one year after the day;
+- a day's totals: one year after the day; what was heard too late for its day: one year after that month's beginning;
 - a month's totals: for good. Once the first of its sessions is deleted they hold no hour of a day, and only `users` if
   they were fewer than a small group;
 - audit entries: two years.
@@ -230,7 +230,8 @@ class _Run:
         if dry_run:
             with noting(self.unreadable):
                 self._count(await self._ended_by_sweep(license_id))
-        self._count(await register.delete(license_id, RowKind.DAY, self.cutoff.date(), dry_run=dry_run))
+        for kind in (RowKind.DAY, RowKind.LATE):
+            self._count(await register.delete(license_id, kind, self.cutoff.date(), dry_run=dry_run))
         if final is not None:
             counted = (final + DAY).replace(day=1)
             self._count(await register.delete(license_id, RowKind.DENIED, counted, dry_run=dry_run))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from licensing.errors import UnavailableError
+from licensing.services.late_ends import LateEnds
 from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
@@ -48,6 +49,7 @@ class Service:
         self.register = open_register(settings.storage)
         self.ledger = Ledger(self.register, clock)
         self.sessions = Sessions(settings, self.ledger, clock)
+        self.late_ends = LateEnds(self.register, self.ledger, clock, settings.status_cache_seconds)
         self.reports = Reports(self.register, clock, settings.small_group)
         self._health_lock = asyncio.Lock()
         self._checked_at = -math.inf

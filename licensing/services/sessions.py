@@ -119,7 +119,7 @@ class Sessions:
 
     async def heartbeat(self, token: str, session_id: str, nonce: str) -> Running | Refused | Gone:
         """Note that a session runs, and renew its lease."""
-        lease = self._authenticated(token, session_id)
+        lease = self.authenticated(token, session_id)
         now = self.clock()
 
         def refused(state: LicenseState) -> Refusal | None:
@@ -142,18 +142,19 @@ class Sessions:
 
     async def end(self, token: str, session_id: str) -> None:
         """End a session; idempotent."""
-        lease = self._authenticated(token, session_id)
+        lease = self.authenticated(token, session_id)
         answer = await self.ledger.submit(lease.license_id, End(session_id))
         if not isinstance(answer.outcome, Ended):
             raise AssertionError(f"no decision on an end: {answer.outcome}")
 
     async def read(self, token: str, session_id: str) -> Held | Gone:
         """All that the register holds on a running session."""
-        lease = self._authenticated(token, session_id)
+        lease = self.authenticated(token, session_id)
         session = await self.ledger.session(lease.license_id, session_id)
         return Held(lease.license_id, session) if session else Gone()
 
-    def _authenticated(self, token: str, session_id: str) -> Lease:
+    def authenticated(self, token: str, session_id: str) -> Lease:
+        """The lease of a session, also after it has expired."""
         lease = read_lease(token, self.settings.lease_keys)
         if lease.session_id != session_id:
             raise TokenError(Flaw.WRONG_TYPE, "belongs to another session")

@@ -7,6 +7,9 @@ first midnight.
 A day's totals are final once nothing but a correction can change them: each session that touched the day has ended, or
 sent a heartbeat since. The license state has the last final day, so that a night's work grows only with new sessions.
 Final days count as they were saved, others as their sessions tell.
+
+Programs that ran on after their sessions' ends (`licensing.rules.grace`) are counted by nights alone, also on final
+days. A night reads the sessions that tell of such, and once more all sessions of days that have gained some.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ from typing import Final
 
 from licensing.errors import ConflictError
 from licensing.rules.billing import bounds
+from licensing.rules.grace import Tails, closed, is_counted, longest_tail, oldest_open, with_tails
 from licensing.rules.model import EndReason, LicenseState, ended_session
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
@@ -30,6 +34,7 @@ from licensing.rules.totals import (
     Totals,
     aggregate_day,
     aggregated_again,
+    grace_of_month,
     made_final,
     month_of,
     under_terms,
@@ -40,6 +45,8 @@ from licensing.storage.register import TOTALS_ROWS, Register, TotalsState
 
 MOST_DAYS: Final = 8
 """How many days are read at once, at most."""
+NOTED: Final = 31 * DAY
+"""For how long after it was closed a day is looked at once more, if nights have failed."""
 FEW_SESSIONS: Final = 5_000
 """If fewer ended in the days that were read at once, more days are read next, otherwise fewer."""
 
@@ -69,10 +76,11 @@ class LicenseAggregate:
 
     `final_day` is the last final day (None: no new one). `correction` was the last correction before reading began, and
     `known_final_day` the last final day then.
-    `lost` are those of the months that have lost sessions.
+    `lost` are those of the months that have lost sessions. `tails` are final totals that have gained tails.
     """
 
     totals: list[DayTotals | MonthTotals] = field(default_factory=list)
+    tails: list[DayTotals | MonthTotals] = field(default_factory=list)
     days: int = 0
     lost: set[str] = field(default_factory=set)
     users: dict[str, set[Pseudonym]] = field(default_factory=dict)
@@ -237,18 +245,25 @@ async def aggregate_license(
         final, first = None, newest.replace(day=1)
     else:
         first = final + DAY if final else date.min
-    if first > newest:
-        return aggregate
     # A month that closes is aggregated from its sessions, not from its days: people come on several of them.
     oldest = first if month_of(first) == this_month else first.replace(day=1)
-    saved = await SavedTotals.read(register, license_id, oldest)
+    if (state := await register.state(license_id)) is None:
+        return aggregate
+    open_from = max(oldest_open(state.value.terms, now or as_of), year_before(as_of).date())
+    # With some days that are closed, and whole months.
+    kept_from = min(oldest, (open_from - NOTED).replace(day=1))
+    saved = await SavedTotals.read(register, license_id, kept_from, state.value)
     if saved is None:
+        return aggregate
+    counted = await _CountedTails.read(register, license_id, saved, present, as_of, open_from, newest, final)
+    aggregate.tails = await counted.of_final_days()
+    if first > newest:
         return aggregate
     months: dict[str, MonthAggregate] = {}
     async for fresh in days_back(register, license_id, oldest, as_of, present, from_first_use=from_first_use):
-        day = saved.counted(fresh, final)
-        if day.totals.day > newest:
+        if fresh.totals.day > newest:
             continue
+        day = await counted.on(saved.counted(fresh, final))
         if (month := month_of(day.totals.day)) != this_month:
             months.setdefault(month, MonthAggregate(month)).add(day)
         if day.totals.day >= first:
@@ -269,11 +284,99 @@ async def aggregate_license(
 
 def _to_save(saved: Totals | None, totals: Totals) -> list[Totals]:
     """The totals, if they are to be saved: those without use only in place of saved ones."""
-    return [totals] if saved or totals.sessions or totals.denials else []
+    return [totals] if saved or totals.sessions or totals.denials or totals.grace_seconds else []
+
+
+@dataclass(slots=True)
+class _CountedTails:
+    """The tails of a license's sessions on the days from `first` to `last`, and all sessions of days that need them.
+
+    Days up to `final` are final: of these, only some may have gained tails since a night has counted them.
+    """
+
+    saved: SavedTotals
+    tails: Tails
+    as_of: datetime
+    first: date
+    last: date
+    final: date | None
+    uses: dict[date, list[Use]]
+
+    @classmethod
+    async def read(
+        cls,
+        register: Register,
+        license_id: str,
+        saved: SavedTotals,
+        present: OpenSessions,
+        as_of: datetime,
+        first: date,
+        last: date,
+        final: date | None,
+    ) -> "_CountedTails":
+        """Read the sessions that have tails, and those of days that must be counted."""
+        since = midnight(first) - longest_tail(saved.state.terms)
+        tails = Tails.of([use async for use in register.uses_with_tails(license_id, since)])
+        found = cls(saved, tails, as_of, first, last, final, {})
+        found.uses = {day: [] for day in found._to_count()}
+        if found.uses:
+            since, until = midnight(min(found.uses)), midnight(max(found.uses)) + DAY
+            for use in await uses_between(register, license_id, since, until, as_of, present):
+                for day, of_day in found.uses.items():
+                    if use.touches(midnight(day), midnight(day) + DAY, as_of):
+                        of_day.append(use)
+        return found
+
+    def _is_final(self, day: date) -> bool:
+        return self.final is not None and day <= self.final
+
+    def _to_count(self) -> set[date]:
+        days = {day for day in {*self.tails.days, *self.saved.days} if self.first <= day <= self.last}
+        saved = self.saved.days
+        final = {day for day in days if self._is_final(day)}
+        counted = {day for day in final if day in saved and is_counted(saved[day], self.tails)}
+        return final - counted | (self.tails.days & (days - final))
+
+    async def on(self, day: DayAggregate) -> DayAggregate:
+        """A day with its tails, if it is not final; a final day has its own."""
+        if self._is_final(day.totals.day):
+            return day
+        if day.totals.day < self.first:
+            return replace(day, totals=closed(day.totals))
+        return replace(day, totals=await self._counted(day.totals)) if day.totals.day in self.uses else day
+
+    async def _counted(self, totals: DayTotals) -> DayTotals:
+        return await asyncio.to_thread(with_tails, totals, self.tails, self.uses[totals.day], self.as_of)
+
+    async def of_final_days(self) -> list[DayTotals | MonthTotals]:
+        """The totals to save of final days and months: nothing but what tells of tails has changed."""
+        changed: dict[date, DayTotals] = {}
+        for day in filter(self._is_final, self.uses):
+            known = self.saved.days.get(day)
+            before = known or under_terms(aggregate_day(day, (), (), self.as_of).totals, self.saved.state)
+            after = await self._counted(before)
+            if after != before and (known or after.grace_seconds):
+                changed[day] = after
+        months = {month_of(day) for day in changed}
+        for day, totals in self.saved.days.items():
+            if day < self.first and self._is_final(day) and totals.erased_grace:
+                changed[day] = closed(totals)
+        self.saved.days |= changed
+        return [*changed.values(), *filter(None, map(self._month, sorted(months)))]
+
+    def _month(self, month: str) -> MonthTotals | None:
+        """The totals of a month that is final, from those of its days; None if it is not, or keeps less."""
+        known = self.saved.months.get(month)
+        if not self._is_final(bounds(month)[1].date() - DAY) or outlives_its_sessions(month, self.as_of):
+            return None
+        days = [totals for day, totals in self.saved.days.items() if month_of(day) == month]
+        return replace(known or MonthAggregate(month).totals(), **grace_of_month(days))
 
 
 async def save_totals(register: Register, license_id: str, aggregate: LicenseAggregate) -> None:
     """Save what was aggregated; idempotent."""
+    for start in range(0, len(aggregate.tails), TOTALS_ROWS):
+        await _save_tails(register, license_id, aggregate, aggregate.tails[start : start + TOTALS_ROWS])
     for start in range(0, len(aggregate.totals), TOTALS_ROWS):
         await _save(register, license_id, aggregate, aggregate.totals[start : start + TOTALS_ROWS])
 
@@ -313,6 +416,17 @@ async def reduce_months(
                 known = await register.correct(license_id, known, (), months[start : start + TOTALS_ROWS])
             return months
     return []
+
+
+async def _save_tails(
+    register: Register, license_id: str, aggregate: LicenseAggregate, totals: Sequence[DayTotals | MonthTotals]
+) -> None:
+    """Save final totals as `_save` does; corrections that have read these without their tails start again."""
+    mine = aggregate.correction, aggregate.known_final_day
+    while (known := await register.totals_state(license_id)) and (known.correction, known.final_day) == mine:
+        with suppress(ConflictError):  # a start or an end has changed the license state
+            aggregate.correction = (await register.correct(license_id, known, (), totals)).correction
+            return
 
 
 async def _save(

@@ -8,6 +8,7 @@ Partition of a license in the table `register`:
     ended:{time}:{session}          a session that has ended; such rows sort by the time of the end
     denied:{date}:{session}         a start that was refused for want of a seat; one row for each wait and day
     day:{date}  month:{month}       usage totals; a month that outlives the year may keep `users` alone
+    late:{month}                    seconds that programs ran, heard of in a month, too late to be counted on a day
 
 Partition of an organization in `directory`: `organization`, `license:{id}`, `month:{month}`. Partition
 `_service` there: `alive` and `outage`. Partition of a month in `audit`: `{time}:{random}`.
@@ -40,11 +41,22 @@ from licensing.errors import ConflictError, RowError
 from licensing.rules.model import EndedSession, LicenseState, Outage, Session, Terms, Versioned
 from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
-from licensing.rules.totals import DayTotals, MonthTotals, month_of
+from licensing.rules.totals import GRACE, DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
 from licensing.storage.codec import Codec, column, readable
-from licensing.storage.tables import PAGE_ROWS, TRANSACTION_ROWS, Row, Tables, Write, create, delete, merge, put
+from licensing.storage.tables import (
+    PAGE_ROWS,
+    TRANSACTION_ROWS,
+    EdmType,
+    Row,
+    Tables,
+    Write,
+    create,
+    delete,
+    merge,
+    put,
+)
 
 
 class RowKind(StrEnum):
@@ -57,9 +69,10 @@ class RowKind(StrEnum):
     DENIED = "denied:"
     DAY = "day:"
     MONTH = "month:"
+    LATE = "late:"
 
 
-STATE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH = RowKind
+STATE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH, LATE = RowKind
 
 FINAL_DAY: Final = "figured_to"
 """Column of the license state: the last day (YYYY-MM-DD) whose totals are final."""
@@ -245,9 +258,9 @@ DAYS: Final = Codec(
     key={"day": _last_part},
     int64=_LARGE,
     lists=("hours", "hour_users", "erased_part"),
-    added=("carried", "hour_users", "erased", "erased_part"),
+    added=("carried", "hour_users", "erased", "erased_part", *GRACE),
 )
-MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=_LARGE, texts=("minutes",))
+MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=(*_LARGE, "grace_seconds"), texts=("minutes",))
 AUDIT: Final = Codec(AuditEntry)
 
 
@@ -462,8 +475,9 @@ class Register:
         kind: str,
         *times: date | None,
         unreadable: list[RowError] | None = None,
+        **options: Any,
     ) -> AsyncIterator[Found]:
-        pages = self._tables.pages("register", license_id, *_range(kind, *times), columns=codec.columns)
+        pages = self._tables.pages("register", license_id, *_range(kind, *times), columns=codec.columns, **options)
         async for page in pages:
             for value in readable(codec.decode, page, unreadable):
                 yield value
@@ -503,6 +517,43 @@ class Register:
     def ended_uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
         return self._decoded(USES, license_id, ENDED, since, until)
+
+    def uses_with_tails(self, license_id: str, since: datetime) -> AsyncIterator[Use]:
+        """The sessions that ended from a moment on, and whose programs ran on; the store compares."""
+        where, values = "ran_until gt @none", {"none": datetime.fromtimestamp(0, UTC)}
+        return self._decoded(USES, license_id, ENDED, since, where=where, values=values)
+
+    async def find_end(self, license_id: str, session_id: str, since: datetime, begun_by: datetime) -> StoredEnd | None:
+        """The end of a session, looked for in one page of the ends from a moment on; None where it is not there.
+
+        A session id may come again: of several, the last that had begun by a moment.
+        """
+        found: list[tuple[datetime, str]] = []
+        pages = self._tables.pages("register", license_id, *_range(ENDED, since), columns=("started_at",))
+        async with aclosing(pages):
+            async for page in pages:
+                starts = ((*_start_of(row), row.key) for row in page if _last_part(row.key) == session_id)
+                found += ((started_at, key) for _, started_at, key in starts if started_at <= begun_by)
+                break
+        row = await self._tables.get("register", license_id, max(found)[1]) if found else None
+        return StoredEnd(ENDED_SESSIONS.decode(row), row.etag, row) if row else None
+
+    async def note_tail(self, license_id: str, before: StoredEnd, after: EndedSession, late: int, month: str) -> None:
+        """Write until when the program of an ended session ran, and add the seconds that are `late` to a month.
+
+        Both in one transaction. Raises ConflictError if a row has changed.
+        """
+        tail = ENDED_SESSIONS.encode(after, ("ran_until", "late_until"))
+        writes = [merge(before.row.key, tail, before.etag)]
+        if late:
+            known = await self._tables.get("register", license_id, LATE + month)
+            seconds = {"seconds": (late + (column(known, "seconds", int) if known else 0), EdmType.INT64)}
+            writes.append(merge(LATE + month, seconds, known.etag) if known else create(LATE + month, seconds))
+        await self._tables.commit("register", license_id, writes)
+
+    async def late_seconds(self, license_id: str) -> dict[str, int]:
+        """For how long programs ran on that were heard of too late for their days, by the month of hearing."""
+        return {row.key.removeprefix(LATE): column(row, "seconds", int) async for row in self._rows(license_id, LATE)}
 
     async def ended_starts(
         self, license_id: str, since: datetime | None = None, unreadable: list[RowError] | None = None

@@ -119,6 +119,11 @@ class Api:
         """End a session."""
         return await self.send("DELETE", f"/sessions/{session_id}", headers=bearer(lease))
 
+    async def ended(self, session_id: str, lease: str, ran_until: object) -> httpx.Response:
+        """Tell until when a program ran."""
+        path, body = f"/sessions/{session_id}/ended", {"ran_until": ran_until}
+        return await self.send("POST", path, json=body, headers=bearer(lease))
+
     async def read(self, session_id: str, lease: str) -> httpx.Response:
         """Ask what the register holds on a session."""
         return await self.send("GET", f"/sessions/{session_id}", headers=bearer(lease))

@@ -31,13 +31,15 @@ from tests.factories import OffsetClock
 START: Final = ("POST", "/api/sessions")
 HEARTBEAT: Final = ("PUT", "/api/sessions/{session}/heartbeat")
 END: Final = ("DELETE", "/api/sessions/{session}")
+ENDED: Final = ("POST", "/api/sessions/{session}/ended")
 READ: Final = ("GET", "/api/sessions/{session}")
 PAGE: Final = ("GET", "/api/usage")
 USAGE: Final = ("GET", "/api/usage/data")
 HEALTH: Final = ("GET", "/api/health")
 OPENAPI: Final = ("GET", "/api/openapi.json")
 DOCS: Final = ("GET", "/api/docs")
-WITH_LEASE: Final = (HEARTBEAT, END, READ)
+WITH_LEASE: Final = (HEARTBEAT, END, ENDED, READ)
+BODIES: Final = {HEARTBEAT: {"nonce": "n" * 16}, ENDED: {"ran_until": "2026-11-28T10:00:00Z"}}
 
 Operation = tuple[str, str]
 
@@ -65,9 +67,8 @@ class Setup:
     async def call(self, operation: Operation, session_id: str, lease: str, api: Api | None = None) -> httpx.Response:
         """Make a well-formed call other than a start."""
         method, path = operation
-        body = {"nonce": factories.new_nonce()} if operation == HEARTBEAT else None
         path = path.replace("{session}", session_id).removeprefix("/api")
-        return await (api or self.api).send(method, path, headers=factories.bearer(lease), json=body)
+        return await (api or self.api).send(method, path, headers=factories.bearer(lease), json=BODIES.get(operation))
 
 
 @pytest.fixture
@@ -237,7 +238,7 @@ async def unforeseen(setup: Setup, operation: Operation) -> httpx.Response:
     def broken(*_: object) -> None:
         raise RuntimeError
 
-    for name in ("start", "heartbeat", "end", "read"):
+    for name in ("start", "heartbeat", "end", "read", "authenticated"):
         setup.patch.setattr(setup.api.service.sessions, name, broken)
     setup.patch.setattr(setup.api.service, "healthy", broken)
     setup.patch.setattr(app_module, "contract", broken)
@@ -282,6 +283,7 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
         "session-gone": after_the_end,
     },
     END: {**LEASED, "204": running_session},
+    ENDED: {**LEASED, "204": after_the_end},
     READ: {**LEASED, "200": running_session, "session-gone": after_the_end},
     PAGE: {**ANY, "200": plain},
     USAGE: {

@@ -113,6 +113,7 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     )
     read = await host.send("GET", f"/sessions/{session}", headers=bearer)
     ended = await host.send("DELETE", f"/sessions/{session}", headers=bearer)
+    late = await host.send("POST", f"/sessions/{session}/ended", packed({"ran_until": "2026-11-28T10:00:00Z"}), bearer)
     gone = await host.send("GET", f"/sessions/{session}", headers=bearer)
     token = factories.report_token(home, factories.new_id("org"))
     page = await host.send("GET", "/usage")
@@ -122,8 +123,8 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     docs = await host.send("GET", "/docs")
     unknown = await host.send("GET", "/nothing/here")
 
-    replies = (heartbeat, read, ended, gone, page, usage, health, contract, docs, unknown)
-    assert [reply.status_code for reply in replies] == [200, 200, 204, 410, 200, 200, 200, 200, 200, 404]
+    replies = (heartbeat, read, ended, late, gone, page, usage, health, contract, docs, unknown)
+    assert [reply.status_code for reply in replies] == [200, 200, 204, 204, 410, 200, 200, 200, 200, 200, 404]
     peppers = host.module.service().settings.peppers
     assert said(read)["ip"] == peppers.pseudonym(peppers.current, "acme", "ip", CALLER)
     assert said(contract) == CONTRACT.document
@@ -133,8 +134,8 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     assert host.invoked == {trigger.name for trigger in host.triggers}
 
 
-async def test_of_all_operations_start_heartbeat_and_end_alone_write(
-    host: Host, home: Home, issue: Issue, storage_calls: StorageCalls
+async def test_of_all_operations_start_heartbeat_end_and_ended_alone_write(
+    host: Host, home: Home, issue: Issue, storage_calls: StorageCalls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrote = []
 
@@ -155,12 +156,18 @@ async def test_of_all_operations_start_heartbeat_and_end_alone_write(
     for path in ("/usage", "/health", "/openapi.json", "/docs"):
         await ask("GET", path)
     await ask("DELETE", place, bearer=lease)
+    now = utc_now()
+    monkeypatch.setattr(host.module.service().late_ends, "clock", lambda: now + timedelta(seconds=9))
+    await ask(
+        "POST", f"{place}/ended", packed({"ran_until": f"{now + timedelta(seconds=5):%Y-%m-%dT%H:%M:%SZ}"}), lease
+    )
 
     assert host.invoked == {trigger.name for trigger in host.triggers} - {CATCH_ALL}
     assert wrote == [
         ("POST", "/sessions"),
         ("PUT", "/sessions/{session}/heartbeat"),
         ("DELETE", "/sessions/{session}"),
+        ("POST", "/sessions/{session}/ended"),
     ]
 
 
@@ -284,7 +291,7 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
 
     assert process.returncode == 0, process.stderr
     assert set(json.loads(process.stdout)["functions"]) == {
-        *("session_start", "session_heartbeat", "session_end", "session_read"),
+        *("session_start", "session_heartbeat", "session_end", "session_ended", "session_read"),
         *("health", "openapi", "docs", CATCH_ALL, "sweep", "retention", "warmup"),
         *("usage_page", "usage_data"),
     }

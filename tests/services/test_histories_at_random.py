@@ -1,10 +1,13 @@
 """Final totals over random histories: starts, heartbeats, ends, nights, corrections, moves and erasures in any order.
 
+Programs tell afterwards, in time or late, until when they ran.
+
 Each history is a license of its own on a real store. After each step:
 
 - a final total never falls by more than a correction took from it;
 - without an erasure, final totals equal a count from the sessions, minute by minute;
-- where each session has its own seat, final seat-seconds equal a count with the erased sessions among the others.
+- where each session has its own seat, final seat-seconds equal a count with the erased sessions among the others;
+- after a night, the time for which programs ran on equals a count, also with erased sessions; once closed it stays.
 
 `HISTORIES=10000 pytest tests/services/test_histories_at_random.py` plays more of them.
 """
@@ -19,20 +22,22 @@ from typing import Any
 import pytest
 
 from licensing.crypto.pseudonyms import Peppers
+from licensing.crypto.tokens import Lease
 from licensing.rules.billing import Rounding
 from licensing.rules.license import Billing, Sharing
 from licensing.rules.model import EndedSession, Person, Terms
 from licensing.rules.requests import End, Granted, Start
 from licensing.rules.totals import DayTotals, MonthTotals
 from licensing.rules.usage import Use, midnight
+from licensing.services.late_ends import LateEnds
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
 from licensing.services.retention import run_retention
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import Pseudonyms, Register
 from licensing.storage.tables import Tables
-from tests.factories import Clock, new_id, new_license_id, new_session_id, terms, user_hash
-from tests.reference import ReferenceTotals
+from tests.factories import Clock, lease_of, new_id, new_license_id, new_session_id, terms, user_hash
+from tests.reference import ReferenceTotals, Totals
 from tests.register_rows import counts_of, counts_of_month
 from tests.stores import OneCustomer
 
@@ -44,8 +49,15 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 PEOPLE = ("ann", "ben", "cem")
 PEPPERS = Peppers({"p": bytes(range(32))})
 ADDED = ("seat_seconds", "sessions", "overdraft_seconds")
+TAILS = ("grace_seconds", "grace_users", "ran_peak")
+GRACE = 3 * DAY
 CHANGES = ("night", "correct", "correct", "correct", "move", "erase", "past", "renew")
-WHAT = ("start", "end", "end", "wait", "heartbeat", *CHANGES)
+WHAT = ("start", "end", "end", "wait", "heartbeat", "tell", "tell", *CHANGES)
+
+
+def without_tails(counts: Totals) -> Totals:
+    """The counts without those that nights still change on final days."""
+    return {name: value for name, value in counts.items() if name not in TAILS}
 
 
 @dataclass
@@ -58,9 +70,12 @@ class Run:
     began: datetime
     ended: datetime | None = None
     erased: bool = False
+    lease: Lease | None = None
+    ran_until: datetime | None = None
+    late_until: datetime | None = None
 
     def use(self) -> Use:
-        return Use(self.id, self.began, self.ended, self.user, "pc", self.holder, overdraft=False)
+        return Use(self.id, self.began, self.ended, self.user, "pc", self.holder, False, ran_until=self.ran_until)
 
 
 @dataclass
@@ -77,11 +92,17 @@ class History:
     final: dict[date | str, DayTotals | MonthTotals] = field(default_factory=dict)
     taken: timedelta = timedelta()
     """How much the last step took from sessions, at most."""
+    late: timedelta = timedelta()
+    """For how long programs ran that were heard of too late."""
+    night: datetime = BEGIN
+    closed: dict[date, tuple[int, int, int]] = field(default_factory=dict)
+    """What closed days say of programs that ran on."""
 
     def __post_init__(self) -> None:
         self.register = Register(self.tables)
         self.ledger = Ledger(self.register, self.clock)
         self.privacy = Privacy(self.register, self.ledger, PEPPERS, self.clock)
+        self.late_ends = LateEnds(self.register, self.ledger, self.clock)
 
     @property
     def organization(self) -> str:
@@ -121,7 +142,7 @@ class History:
             await self.check()
 
     async def do_wait(self) -> None:
-        self.clock.now += self.chance.choice((20 * MINUTE, 5 * HOUR, 17 * HOUR, 2 * DAY))
+        self.clock.now += self.chance.choice((20 * MINUTE, 5 * HOUR, 17 * HOUR, 2 * DAY, 9 * DAY))
 
     async def do_start(self) -> None:
         name, session_id = self.chance.choice(PEOPLE), new_session_id()
@@ -129,8 +150,32 @@ class History:
         answer = await self.ledger.submit(self.license_id, Start(session_id, self.terms, persons))
         assert isinstance(answer.outcome, Granted)
         holder = session_id if self.sharing is Sharing.NONE else name if self.sharing is Sharing.USER else "pc"
-        self.runs.append(Run(session_id, name, holder, self.clock.now))
+        self.runs.append(Run(session_id, name, holder, self.clock.now, lease=self.lease_of(session_id)))
         self.clock.now += self.chance.choice((MINUTE, HOUR))
+
+    def lease_of(self, session_id: str) -> Lease:
+        now, grace = self.clock.now, int(GRACE.total_seconds())
+        return lease_of(self.license_id, session_id, now, expires_at=now + self.lease, grace_seconds=grace)
+
+    async def do_tell(self) -> None:
+        """A program tells until when it ran: once, twice, or less than before."""
+        now, ended = self.clock.now, [run for run in self.runs if run.ended and not run.erased]
+        if not ended:
+            return
+        run = self.chance.choice(ended)
+        assert run.ended
+        assert run.lease
+        latest = min(now, run.lease.expires_at + GRACE)
+        until = self.minute(run.ended, latest + 5 * MINUTE)
+        for ran_until in self.chance.choice(((until,), (until, until), (until, run.ended))):
+            await self.late_ends.hear(run.lease, ran_until)
+        until = min(until, latest)
+        if run.late_until is None and now < midnight(run.ended.date()) + DAY + GRACE + 4 * DAY:
+            run.ran_until = max(until, run.ran_until or until) if until > run.ended else run.ran_until
+        elif until > (known := max(filter(None, (run.ended, run.ran_until, run.late_until)))):
+            self.late += until - known
+            run.late_until = until
+        assert sum((await self.register.late_seconds(self.license_id)).values()) == self.late.total_seconds(), self.log
 
     def running(self) -> list[Run]:
         return [run for run in self.runs if run.ended is None]
@@ -146,10 +191,13 @@ class History:
         now = self.clock.now
         for run in self.running():
             await self.ledger.heartbeat(self.license_id, Heartbeat(run.id, now, now + self.lease))
+            run.lease = self.lease_of(run.id)
 
     async def do_night(self) -> None:
         self.clock.now = self.clock.now.replace(hour=3, minute=0) + (DAY if self.clock.now.hour >= 3 else timedelta())
         await self.retention(self.clock.now)
+        await self.check_tails()
+        self.night = self.clock.now
 
     async def do_past(self) -> None:
         """An operator runs retention as of a past moment."""
@@ -208,6 +256,7 @@ class History:
         for run in [run for run in self.runs if run.user == name and not run.erased]:
             # Days that are over keep what the session gave to them.
             run.ended, run.erased = min(run.ended or today, today), True
+            run.ran_until = min(run.ran_until, today) if run.ran_until else None
             if run.began >= today:
                 self.runs.remove(run)
 
@@ -216,6 +265,23 @@ class History:
         found = {use.session_id: use.ended_at async for use in self.register.ended_uses(self.license_id, BEGIN)}
         for run in self.running():
             run.ended = found.get(run.id)
+
+    async def check_tails(self) -> None:
+        """After a night: compare what days say of programs that ran on with what was."""
+        reference = ReferenceTotals([run.use() for run in self.runs], [], self.clock.now, MINUTE)
+        days = {day.day: day async for day in self.register.days(self.license_id, date.min)}
+        for number in range((self.clock.now.date() - BEGIN.date()).days):
+            day = BEGIN.date() + number * DAY
+            saved, counted = days.get(day), reference.day(day)
+            grace = (saved.grace_seconds, saved.grace_users, saved.ran_peak) if saved else (0, 0, 0)
+            if self.clock.now > midnight(day) + GRACE + 9 * DAY:
+                assert self.closed.setdefault(day, grace) == grace, f"{day} was closed: {self.log}"
+                if self.clock.now - self.night < 31 * DAY:
+                    assert not (saved and saved.erased_grace), f"{day} is closed: {self.log}"
+                continue
+            assert grace[0] == counted["grace_seconds"], f"{day}: {self.log}"
+            if not self.erased:
+                assert grace == tuple(counted[name] for name in TAILS), f"{day}: {self.log}"
 
     async def check(self) -> None:
         """Compare what is final with what was, and with what is known of the sessions."""
@@ -246,7 +312,7 @@ class History:
             if saved is None:
                 assert counted["sessions"] == 0, f"{day}: {self.log}"
             elif not self.erased:
-                assert counts_of(saved) == counted, f"{day}: {self.log}"
+                assert without_tails(counts_of(saved)) == without_tails(counted), f"{day}: {self.log}"
             elif self.sharing is Sharing.NONE:
                 assert {name: getattr(saved, name) for name in ADDED} == {name: counted[name] for name in ADDED}, (
                     f"{day}: {self.log}"
@@ -256,8 +322,11 @@ class History:
                 day.seat_seconds for day in days.values() if f"{day.day:%Y-%m}" == month.month
             )
             counted = reference.month(month.month)
+            of_days = [day for day in days.values() if f"{day.day:%Y-%m}" == month.month]
+            assert month.grace_seconds == sum(day.grace_seconds for day in of_days), f"{month.month}: {self.log}"
+            assert month.ran_peak == max((day.ran_peak for day in of_days), default=0), f"{month.month}: {self.log}"
             if not self.erased:
-                assert counts_of_month(month) == counted, f"{month.month}: {self.log}"
+                assert without_tails(counts_of_month(month)) == without_tails(counted), f"{month.month}: {self.log}"
             elif self.sharing is Sharing.NONE:
                 assert month.sessions == counted["sessions"], f"{month.month}: {self.log}"
 

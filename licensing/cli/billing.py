@@ -12,7 +12,7 @@ from licensing.cli.context import environment, in_event_loop, store
 from licensing.cli.options import month_bounds, out_option
 from licensing.cli.output import bar, check_id, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
-from licensing.rules.report import Format
+from licensing.rules.report import Format, hours_of
 from licensing.rules.usage import WAIT
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
@@ -73,6 +73,11 @@ async def billing(
             show(out_file, *parts, *([Text(f"sha256 {checksum(statement)}")] if out_file else []))
     if format_ is not Format.JSON:  # which has its own
         err.print(f"sha256 {checksum(statement)}")
+    if statement.grace_seconds:
+        err.print(
+            f"In {month}, programs ran {hours_of(statement.grace_seconds)} hours beyond their seats while they could "
+            "not reach the service, as far as is known. This is not billed."
+        )
     if gone:
         err.print(
             f"{month} can no longer be billed by the minute for {', '.join(gone)}: some of its sessions were erased or "

@@ -93,12 +93,17 @@ COLUMNS = tuple(column.name for column in fields(Line))
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A month's lines, by organization: its licenses, then its projects."""
+    """A month's lines, by organization: its licenses, then its projects.
+
+    `grace_seconds` is for how long programs of these licenses ran on after their sessions' ends. It is not billed, and
+    stands in no file, since it changes for some days after a statement is closed.
+    """
 
     month: str
     closed: bool
     rounding: Rounding
     lines: tuple[Line, ...]
+    grace_seconds: int = 0
 
 
 def bounds(month: str) -> tuple[datetime, datetime]:

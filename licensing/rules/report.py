@@ -9,6 +9,9 @@ The rules:
 - An hour of a day counts in the busy hours, and is reported as a peak's hour, only if that many users were there in it.
 - A month has its exact sums, as its bill has, unless its other days leave those of a single day with few users. A month
   whose days are no longer all kept has its users, hosts and peak.
+- Of programs that ran on after their sessions' ends a day has the exact numbers only if so many people's did, or
+  nobody's: the part after midnight is one person's end. A month has them, unless its other days leave those of a
+  single day with fewer.
 - Days are UTC in every format, since sessions and users cannot be moved between days afterwards. Hours are in the
   customer's time zone. Where a zone is off by part of an hour, the peak of a UTC hour counts in both hours it overlaps.
 - The verdict is made from what is reported alone. It compares each day's peak with the seats of that day. Working days
@@ -55,7 +58,8 @@ class DayUsage(BaseModel, frozen=True, extra="forbid"):
     """A day's totals as a customer sees them.
 
     `sessions`, `users`, `hosts`, `seat_seconds` and `overdraft_seconds` are None on a day of few people, `peak_at` also
-    where few were there in that hour. `seats` are those of the day.
+    where few were there in that hour. `seats` are those of the day. `grace_seconds` and `ran_peak` are None if few
+    people's programs ran on, `ran_peak` also on a day of few people. Nights count them, for some days afterwards.
     """
 
     day: date
@@ -69,6 +73,8 @@ class DayUsage(BaseModel, frozen=True, extra="forbid"):
     waits: int
     overdraft_seconds: int | None
     seats: int
+    grace_seconds: int | None
+    ran_peak: int | None
 
 
 class MonthUsage(BaseModel, frozen=True, extra="ignore"):
@@ -84,8 +90,12 @@ class MonthUsage(BaseModel, frozen=True, extra="ignore"):
     denials: int | None = None
     waits: int | None = None
     overdraft_seconds: int | None = None
+    grace_seconds: int | None = None
+    ran_peak: int | None = None
 
 
+TAILS: Final = ("grace_seconds", "ran_peak")
+"""The totals that tell of programs that ran on."""
 SUMS: Final = ("sessions", "seat_seconds", "overdraft_seconds")
 """A month's totals from which those of its days can be subtracted."""
 
@@ -124,7 +134,8 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     """One license: what was bought, whether it suffices, and the figures that say so.
 
     `busy` has seven days, Monday first, of 24 hours in the report's time zone. An hour is None if few people were there
-    in all weeks, and `busy` if that holds for all hours.
+    in all weeks, and `busy` if that holds for all hours. `late_seconds`: for how long programs ran on that were heard
+    of too late to be counted on a day, in the last year; None in a customer's report.
     """
 
     id: str
@@ -137,6 +148,7 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     days: tuple[DayUsage, ...]
     months: tuple[MonthUsage, ...]
     busy: tuple[tuple[BusyHour | None, ...], ...] | None
+    late_seconds: int | None = None
 
 
 class OrganizationMonth(BaseModel, frozen=True, extra="forbid"):
@@ -175,6 +187,7 @@ def license_usage(
     newest: date,
     zone: ZoneInfo,
     small_group: int,
+    late_seconds: int = 0,
 ) -> LicenseUsage:
     """Report on one license, which was in force from `first` to `last`.
 
@@ -186,6 +199,9 @@ def license_usage(
     reported = [_reported_day(day, state, small_group) for day in totals]
     every = [_reported_day(day, state, small_group) for day in known.values()]
     seats = terms.seats if terms.kind is Kind.FLOATING else 0
+    late = None if small_group else late_seconds
+    made = NO_DAY_IS_OVER if state.recorded and first > newest else verdict(reported, seats, state.recorded)
+    ran_on = ran_on_sentence(reported, late or 0, takes_seats=bool(seats))
     return LicenseUsage(
         id=license_id,
         product=terms.product,
@@ -193,10 +209,11 @@ def license_usage(
         sharing=terms.sharing,
         seats=terms.seats,
         overdraft=terms.overdraft,
-        verdict=NO_DAY_IS_OVER if state.recorded and first > newest else verdict(reported, seats, state.recorded),
+        verdict=made.model_copy(update={"sentence": " ".join(filter(None, (made.sentence, ran_on)))}),
         days=tuple(reported),
         months=_reported_months(months, known, every, oldest, small_group),
         busy=busy_hours(totals, zone, small_group),
+        late_seconds=late,
     )
 
 
@@ -217,6 +234,7 @@ def _reported_day(day: DayTotals, state: LicenseState, small_group: int) -> DayU
     enough = day.users >= small_group
     exact = enough or not day.users  # a day without use is reported as zeros
     refusals = enough or day.peak >= seats + state.terms.overdraft
+    tails = day.grace_users >= small_group or not day.grace_seconds
     return DayUsage(
         day=day.day,
         sessions=day.sessions if exact else None,
@@ -229,6 +247,8 @@ def _reported_day(day: DayTotals, state: LicenseState, small_group: int) -> DayU
         waits=day.waits if refusals else 0,
         overdraft_seconds=day.overdraft_seconds if exact else None,
         seats=seats,
+        grace_seconds=day.grace_seconds if tails else None,
+        ran_peak=day.ran_peak if tails and exact else None,
     )
 
 
@@ -245,9 +265,10 @@ def _reported_months(
     small_group: int,
 ) -> tuple[MonthUsage, ...]:
     """Months as a customer may see them, in their order; `known` and `reported` are all days that are kept."""
-    alone, denials, waits = Counter[str](), Counter[str](), Counter[str]()
+    alone, few_ran_on, denials, waits = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
     for day in known.values():
         alone[month_of(day.day)] += day.peak > 0 and 0 < day.users < small_group
+        few_ran_on[month_of(day.day)] += day.grace_seconds > 0 and day.grace_users < small_group
     for each in reported:
         denials[month_of(each.day)] += each.denials
         waits[month_of(each.day)] += each.waits
@@ -255,13 +276,15 @@ def _reported_months(
     for month in sorted(months, key=lambda month: month.month):
         totals = asdict(month) | {"peak_at": None}
         if small_group and date.fromisoformat(f"{month.month}-01") < oldest:
-            totals |= dict.fromkeys((*SUMS, "denials", "waits"))
+            totals |= dict.fromkeys((*SUMS, *TAILS, "denials", "waits"))
         elif small_group:
             # A refusal that its day does not report is not in the month, either.
             totals["denials"] = min(month.denials or 0, denials[month.month])
             totals["waits"] = min(month.waits or 0, waits[month.month])
             if alone[month.month] == 1:
                 totals |= dict.fromkeys(SUMS)
+            if few_ran_on[month.month] == 1:
+                totals |= dict.fromkeys(TAILS)
         found.append(MonthUsage(**totals))
     return tuple(found)
 
@@ -331,13 +354,41 @@ def verdict(days: Iterable[DayUsage], seats: int, recorded: bool = True) -> Verd
     changed = any(day.seats != seats for day in days)
     taken = _all_taken(full, days, one=seats == 1 and not changed) if full else _not_all_taken(peak, seats, changed)
     sentence = f"{taken}; {_refused(refused, sum(day.waits for day in days))}."
-    overdraft = sum(day.overdraft_seconds or 0 for day in days) / 3600
+    overdraft = sum(day.overdraft_seconds or 0 for day in days)
     if overdraft:
         least = any(day.overdraft_seconds is None and day.peak > day.seats for day in days)
-        sentence += f" Use beyond the seats bought came to {'at least ' * least}{max(overdraft, 0.1):.1f} hours."
+        sentence += f" Use beyond the seats bought came to {'at least ' * least}{hours_of(overdraft)} hours."
     if changed:
         sentence += f" There {'is' if seats == 1 else 'are'} {_count(seats, 'seat')} now."
     return Verdict(state=state, headline=headline, sentence=sentence)
+
+
+def ran_on_sentence(days: Iterable[DayUsage], late_seconds: int = 0, *, takes_seats: bool = True) -> str:
+    """What these days say of programs that ran on while they could not reach the service; empty if none did."""
+    days = list(days)
+    on = [day for day in days if day.grace_seconds]
+    withheld = any(day.grace_seconds is None for day in days)
+    beyond = "beyond their seats" if takes_seats else "beyond their sessions"
+    sentences = []
+    if on:
+        seconds = sum(day.grace_seconds or 0 for day in on)
+        most = max(on, key=lambda day: (day.ran_peak or 0, -day.day.toordinal()))
+        at_once = "" if most.ran_peak is None else f"; at most {most.ran_peak} ran at once"
+        at_once += f" for {_count(most.seats, 'seat')}" if at_once and takes_seats else ""
+        sentences.append(
+            f"Programs ran {'at least ' * withheld}{hours_of(seconds)} hours {beyond} "
+            f"while they could not reach the service{at_once}."
+        )
+    elif withheld:
+        sentences.append(f"A few programs ran {beyond} while they could not reach the service.")
+    if late_seconds:
+        sentences.append(f"Another {hours_of(late_seconds)} hours were told too late to be counted on a day.")
+    return " ".join(sentences)
+
+
+def hours_of(seconds: int) -> str:
+    """A time in hours, for people; never 0.0."""
+    return f"{max(seconds / 3600, 0.1):.1f}"
 
 
 def _not_all_taken(peak: int, seats: int, changed: bool) -> str:
@@ -377,8 +428,8 @@ def to_csv(report: Report) -> str:
     Either `day` or `month` is filled. A month's row is about the whole month. What is withheld is an empty cell.
     Columns are a contract: new ones come last. `seats` are those of the license now, `day_seats` those of the day.
     """
-    totals = (name for name in DayUsage.model_fields if name != "seats")
-    columns = ("organization", "license", "product", "kind", "seats", *totals, "month", "day_seats")
+    totals = (name for name in DayUsage.model_fields if name not in ("seats", *TAILS))
+    columns = ("organization", "license", "product", "kind", "seats", *totals, "month", "day_seats", *TAILS)
     rows: list[dict[str, Any]] = []
     for usage in report.licenses:
         bought = usage.model_dump(mode="json", include={"product", "kind", "seats"})

@@ -56,12 +56,14 @@ class LicenseTotals:
     """The totals of one license as of a moment: of its days, of its months, and its users by month.
 
     Before `final_before` nothing can change. `users` are pseudonyms, by which a person counts once over all licenses.
+    `late` are seconds that programs ran, heard of too late for their days, by the month of hearing.
     """
 
     final_before: datetime
     days: dict[date, DayTotals]
     months: dict[str, MonthTotals]
     users: dict[str, set[Pseudonym]] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +123,14 @@ async def license_totals(
         day = saved.counted(fresh, final)
         month = month_of(day.totals.day)
         aggregates.setdefault(month, MonthAggregate(month)).add(day)
-        if day.totals.day >= first and (day.totals.sessions or day.totals.denials):
+        if day.totals.day >= first and (day.totals.sessions or day.totals.denials or day.totals.grace_seconds):
             days[day.totals.day] = day.totals
         else:
             days.pop(day.totals.day, None)  # a correction has left nothing of it
     for month, sums in aggregates.items():
         found.users[month] = sums.users
         totals = sums.totals(saved.months.get(month))
-        if totals.sessions or totals.denials:
+        if totals.sessions or totals.denials or totals.grace_seconds:
             months[month] = totals
     return found
 
@@ -164,6 +166,7 @@ def _license(
         newest=newest,
         zone=zone,
         small_group=small_group,
+        late_seconds=sum(totals.late.values()),
     )
 
 
@@ -213,6 +216,7 @@ class Reports:
             for month, in_month in totals.users.items():
                 users[month] |= in_month
             totals.users.clear()
+            totals.late = await self.register.late_seconds(each)
             reading.licenses[each] = state.value, totals
         if license_id is None:
             reading.users.update(await self.register.organization_months(organization_id))
@@ -265,12 +269,21 @@ class Reports:
         as_of = self.clock()
         if bounds(month)[0].date() < oldest_day(as_of):
             return None
-        accounts = [account async for account in self._accounts(month, rounding, organization_id, as_of, progress)]
-        return statement(month, accounts, rounding, as_of)
+        grace: list[int] = []
+        found = self._accounts(month, rounding, organization_id, as_of, progress, grace)
+        made = statement(month, [account async for account in found], rounding, as_of)
+        return replace(made, grace_seconds=sum(grace))
 
     async def _accounts(
-        self, month: str, rounding: Rounding, organization_id: str | None, as_of: datetime, progress: Progress
+        self,
+        month: str,
+        rounding: Rounding,
+        organization_id: str | None,
+        as_of: datetime,
+        progress: Progress,
+        grace: list[int],
     ) -> AsyncIterator[Account]:
+        """What is billed in a month; for how long programs of these licenses ran on is added to `grace`."""
         begin, end = bounds(month)
         licenses = [license async for license in self.register.licenses(organization_id)]
         for done, license in enumerate(licenses):
@@ -282,12 +295,16 @@ class Reports:
             # Nothing is closed that a heartbeat of a lapsed session could change.
             present = await open_sessions(self.register, license_id, as_of, lapsed_may_go_on=True)
             totals = await license_totals(self.register, license_id, state.value, begin.date(), as_of, present)
-            days = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
+            of_month = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
+            # A day on which programs only ran on is not billed.
+            days = [each for each in of_month if each.sessions or each.denials]
             parts = _billed_parts(state.value, days, min(end, as_of))
             if rounding is Rounding.MINUTE and any(billing is not Billing.NONE for billing, _ in parts):
                 rounded = await self._minutes(license_id, totals, parts, month, as_of, present)
             else:
                 rounded = {}
+            if any(billing is not Billing.NONE for billing, _ in parts):
+                grace += (each.grace_seconds for each in of_month)
             for (billing, project), days_of_part in parts.items():
                 if billing is Billing.NONE:
                     continue

@@ -259,7 +259,8 @@ async def test_openapi_says_which_totals_may_be_null(service: Api) -> None:
         members = schemas[schema]["properties"].items()
         return {name for name, member in members if {"type": "null"} in member.get("anyOf", ())}
 
-    assert nullable("DayUsage") == {"sessions", "users", "hosts", "seat_seconds", "peak_at", "overdraft_seconds"}
+    exact = {"sessions", "users", "hosts", "seat_seconds", "peak_at", "overdraft_seconds", "grace_seconds", "ran_peak"}
+    assert nullable("DayUsage") == exact
     assert nullable("MonthUsage") == {*schemas["MonthUsage"]["properties"]} - {"month", "users"}
     assert "busy" in nullable("LicenseUsage")
 

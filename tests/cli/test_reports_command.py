@@ -21,6 +21,7 @@ from licensing.rules.model import FormerTerms
 from licensing.rules.retention import year_before
 from licensing.rules.usage import Denial, Use
 from licensing.services.reports import newest_day, oldest_day
+from licensing.services.totals import aggregate_license, mark_final, save_totals
 from licensing.storage import register as rows
 from licensing.storage import retry
 from licensing.storage.ledger import Ledger
@@ -77,6 +78,47 @@ def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Lice
     assert f"Fluidit Water ({acme.license}), 3 seats" in printed
     assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", printed)
     assert "1 start was refused." in printed.splitlines()[-2]
+
+
+def out_of_reach(do: Do[Any], acme: Customer, session_id: str, ran_until: datetime) -> None:
+    """A session's program has told until when it ran, and a night has counted it."""
+
+    async def write(tables: Tables) -> None:
+        register = Register(tables)
+        found = [row.key async for row in tables.rows("register", acme.license, rows.ENDED, rows.beyond(rows.ENDED))]
+        (key,) = (key for key in found if key.endswith(session_id))
+        await tables.commit("register", acme.license, [merge(key, {"ran_until": ran_until})])
+        aggregate = await aggregate_license(register, acme.license, max(NOW, ran_until))
+        await save_totals(register, acme.license, aggregate)
+        await mark_final(register, acme.license, aggregate)
+
+    do(write)
+
+
+@pytest.mark.parametrize("people", [1, 3])
+def test_every_form_of_a_report_says_in_a_sentence_for_how_long_programs_ran_on(
+    licensing: Licensing, do: Do[Any], people: int
+) -> None:
+    acme = customer(do, *(use(f"s{n}", at(YESTERDAY, 8), at(YESTERDAY, 9)) for n in range(3)), seats=2)
+    for number in range(people):
+        out_of_reach(do, acme, f"s{number}", at(YESTERDAY, 11))
+
+    forms = {form: licensing("usage", acme.license, "--format", form).out for form in ("json", "csv", "html", "table")}
+
+    sentence = (
+        f"Programs ran {2 * people}.0 hours beyond their seats while they could not reach the service; "
+        "at most 3 ran at once for 2 seats."
+    )
+    few = "A few programs ran beyond their seats while they could not reach the service."
+    assert sentence in " ".join(forms["table"].split()), "the table is the vendor's"
+    shown = sentence if people == 3 else few
+    (license,) = json.loads(forms["json"])["licenses"]
+    assert license["verdict"]["sentence"].endswith(shown)
+    assert license["late_seconds"] is None
+    assert shown in forms["html"]
+    day = next(row for row in csv.DictReader(forms["csv"].splitlines()) if row["day"] == str(YESTERDAY))
+    assert (day["grace_seconds"], day["ran_peak"]) == (("21600", "3") if people == 3 else ("", ""))
+    assert day["seat_seconds"] == "10800"
 
 
 def test_a_table_is_the_vendors_and_has_today(licensing: Licensing, do: Do[Any]) -> None:
@@ -294,6 +336,24 @@ def test_a_statement_equals_the_day_totals_and_its_checksum_verifies(licensing: 
     assert (row["license"], row["closed"], row["billed_hours"]) == (acme.license, "true", "4.5000")
     assert line["seat_seconds"] == usage["months"][-1]["seat_seconds"] == int(4.5 * 3600)
     assert (line["sessions"], line["active_days"]) == (3, 2)
+
+
+def test_what_ran_beyond_its_seat_is_said_beside_a_statement_and_not_billed(licensing: Licensing, do: Do[Any]) -> None:
+    # Of a day on which it is still counted, in a month that may not have closed.
+    day = at(YESTERDAY, 0).date()
+    acme = customer(do, use("s", at(day, 8), at(day, 9)), billing=Billing.TIME)
+    options = ("--month", f"{day:%Y-%m}", "--organization", acme.organization)
+    before = [licensing("billing", *options, "--format", form).out for form in ("csv", "json")]
+
+    out_of_reach(do, acme, "s", at(day, 12))
+
+    after = [licensing("billing", *options, "--format", form) for form in ("csv", "json")]
+    assert [said.out for said in after] == before
+    for said in after:
+        assert (
+            f"In {day:%Y-%m}, programs ran 3.0 hours beyond their seats while they could not reach the service, as far "
+            "as is known. This is not billed."
+        ) in " ".join(said.err.split())
 
 
 def test_the_table_tells_people_the_same(licensing: Licensing, do: Do[Any]) -> None:

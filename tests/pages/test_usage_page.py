@@ -4,6 +4,7 @@ import asyncio
 import csv
 import json
 import math
+import os
 import re
 from itertools import pairwise
 from pathlib import Path
@@ -113,6 +114,24 @@ async def test_a_peak_in_overdraft_is_not_called_a_part_of_the_seats(browser: Br
     async with opened(browser) as (page, _):
         await visit(page, service)
         await expect(page.locator(".tiles div").first).to_contain_text("14 with 5 to 12 seats")
+
+
+async def test_a_tile_has_the_hours_for_which_programs_ran_beyond_their_seats(
+    browser: Browser, service: Service
+) -> None:
+    water = service.report.licenses[0]
+    beyond = {"grace_seconds": 27000, "ran_peak": 8}
+    days = (*water.days[:-1], water.days[-1].model_copy(update=beyond))
+    sentence = f"{water.verdict.sentence} Programs ran 7.5 hours beyond their seats."
+    verdict = water.verdict.model_copy(update={"sentence": sentence})
+    license = water.model_copy(update={"days": days, "verdict": verdict})
+    service.report = service.report.model_copy(update={"licenses": (license,)})
+    async with opened(browser) as (page, _):
+        await visit(page, service)
+        await expect(page.locator(".tiles div").last).to_have_text("Hours beyond the seats7.5 at most 8 ran at once")
+        await expect(page.locator(".verdict")).to_contain_text(sentence)
+        if folder := os.environ.get("SCREENSHOTS"):
+            await page.screenshot(path=f"{folder}/beyond.png", full_page=True)
 
 
 async def test_of_few_people_the_page_says_that_there_were_few_and_leaves_out_the_rest(shown: Page) -> None:

@@ -351,11 +351,90 @@ def test_the_json_has_the_names_that_the_page_reads() -> None:
     assert [month["month"] for month in document["licenses"][0]["months"]] == ["2028-02", "2028-03"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "kind", "sentence"),
+    [
+        (
+            [{"grace_seconds": 9000, "ran_peak": 4}, {"grace_seconds": 1800, "ran_peak": 3}],
+            "floating",
+            "Programs ran 3.0 hours beyond their seats while they could not reach the service; "
+            "at most 4 ran at once for 3 seats.",
+        ),
+        (
+            [{"grace_seconds": 60, "ran_peak": 1, "seats": 1}, {"ran_peak": 2}],
+            "floating",
+            "Programs ran 0.1 hours beyond their seats while they could not reach the service; "
+            "at most 1 ran at once for 1 seat.",
+        ),
+        (
+            [{"grace_seconds": 3600, "ran_peak": 2}, {}],
+            "named-user",
+            "Programs ran 1.0 hours beyond their sessions while they could not reach the service; "
+            "at most 2 ran at once.",
+        ),
+        ([{"ran_peak": 7}, {"ran_peak": 2}], "floating", ""),
+    ],
+)
+def test_a_sentence_says_for_how_long_programs_ran_on(changes: list[dict[str, Any]], kind: str, sentence: str) -> None:
+    days = [day(number, 2, **each) for number, each in enumerate(changes)]
+    ran_on = usage(*days, kind=kind, small_group=0).verdict
+    never = [replace(each, grace_seconds=0, ran_peak=0) for each in days]
+    before = usage(*never, kind=kind, small_group=0).verdict
+    assert ran_on.sentence == f"{before.sentence} {sentence}".strip()
+    assert (ran_on.state, ran_on.headline) == (before.state, before.headline)
+
+
+def test_what_was_heard_too_late_is_the_vendors_and_of_no_day() -> None:
+    found = usage(day(0, 4), small_group=0, late_seconds=7200)
+    assert found.late_seconds == 7200
+    assert found.verdict.sentence.endswith("Another 2.0 hours were told too late to be counted on a day.")
+    shown = usage(day(0, 4), late_seconds=7200)
+    assert shown.late_seconds is None
+    assert "too late" not in shown.verdict.sentence
+
+
+def test_of_few_people_who_ran_on_a_customer_sees_no_number_of_a_day() -> None:
+    few = day(0, 5, grace_seconds=1800, grace_users=2, ran_peak=6)
+    many = day(1, 5, grace_seconds=3600, grace_users=3, ran_peak=8)
+    small = day(2, 2, ran_peak=4)
+    tail = day(3, 0, grace_seconds=7200, grace_users=1, ran_peak=1)
+    shown = usage(few, many, small, tail)
+    assert [(each.grace_seconds, each.ran_peak) for each in shown.days[:5]] == [
+        (None, None),
+        (3600, 8),
+        (0, None),
+        (None, None),
+        (0, 0),
+    ]
+    assert shown.days[0].sessions == 5, "the day's other numbers are many people's"
+    assert (
+        "Programs ran at least 1.0 hours beyond their seats while they could not reach the service; "
+        "at most 8 ran at once for 3 seats."
+    ) in shown.verdict.sentence
+    assert usage(few).verdict.sentence.endswith(
+        "A few programs ran beyond their seats while they could not reach the service."
+    )
+    all_of_it = usage(few, many, small, tail, small_group=0).verdict.sentence
+    assert "Programs ran 3.5 hours beyond their seats" in all_of_it
+
+
+@pytest.mark.parametrize(("days", "shown"), [(1, (None, None)), (2, (5400, 6))])
+def test_a_month_with_a_single_day_of_few_who_ran_on_leaves_out_their_time(
+    days: int, shown: tuple[int | None, int | None]
+) -> None:
+    kept = [day(number - 20, 5, grace_seconds=1800, grace_users=1, ran_peak=6) for number in range(days)]
+    month = MonthTotals("2028-02", 5, 9, 5, 36000, 5, None, 0, 0, 0, (), 5400, 6)
+    (found,) = usage(*kept, months=[month]).months
+    assert (found.grace_seconds, found.ran_peak, found.seat_seconds) == (*shown, 36000)
+    (gone,) = usage(*kept, months=[month], oldest=date(2028, 2, 2)).months
+    assert (gone.grace_seconds, gone.ran_peak) == (None, None), "its days are no longer all kept"
+
+
 def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:
     rows = list(csv.DictReader(to_csv(report()).splitlines()))
     assert ",".join(rows[0]) == (
         "organization,license,product,kind,seats,day,sessions,users,hosts,seat_seconds,peak,peak_at,"
-        "denials,waits,overdraft_seconds,month,day_seats"
+        "denials,waits,overdraft_seconds,month,day_seats,grace_seconds,ran_peak"
     )
     assert [bool(row["day"]) for row in rows] == [True] * 7 + [False] * 2
     assert [row["month"] for row in rows] == [""] * 7 + ["2028-02", "2028-03"]

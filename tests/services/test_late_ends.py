@@ -437,3 +437,16 @@ async def test_a_night_reads_again_only_sessions_of_days_that_have_gained_someth
     await branch.late_ends().hear(lease, TEN + 2 * HOUR)
     gained = await ranges()
     assert (gained.count(again), len(gained)) == (1, len(quiet) + 1)
+
+
+# What a person is shown.
+
+
+async def test_an_export_says_until_when_a_program_ran(branch: Branch) -> None:
+    lease = await branch.cut_off()
+    branch.clock.now = CLOSES - HOUR
+    await branch.late_ends().hear(lease, TEN + HOUR)
+    branch.clock.now = CLOSES
+    await branch.late_ends().hear(lease, TEN + 2 * HOUR)
+    (shown,) = (await branch.privacy.export(branch.wanted("ann"))).sessions
+    assert (shown.ended_at, shown.ran_until, shown.late_until) == (TEN, TEN + HOUR, TEN + 2 * HOUR)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from licensing.rules.grace import Tails, with_tails
 from licensing.rules.model import FormerTerms, LicenseState
 from licensing.rules.report import Customer, to_csv, to_json
 from licensing.rules.totals import (
@@ -64,6 +65,22 @@ class Past:
         ]
         return replace(self, uses=tuple(found))
 
+    def ran_on(self, session_id: str, hours: float) -> "Past":
+        """The past in which a session's program ran on for so long after its end, and told it later."""
+        found = [
+            replace(each, ran_until=each.ended_at + hours * HOUR)
+            if each.session_id == session_id and each.ended_at
+            else each
+            for each in self.uses
+        ]
+        return replace(self, uses=tuple(found))
+
+    def tails_at(self, now: datetime) -> Tails:
+        """The tails that the last night has counted."""
+        night = now.replace(hour=2, minute=30)
+        night -= DAY if night > now else 0 * DAY
+        return Tails.of(each for each in self.uses if each.ran_until and each.ran_until + FOUND_OUT < night)
+
     def of(self, session_id: str) -> Use:
         """One session."""
         return next(each for each in self.uses if each.session_id == session_id)
@@ -96,13 +113,16 @@ class Past:
         state = self.state_at(now)
         if state is None:
             return reading
-        uses, denials = self.known_at(now)
+        (uses, denials), tails = self.known_at(now), self.tails_at(now)
         days: dict[date, DayTotals] = {}
         months: dict[str, MonthAggregate] = {}
         for day in reversed([each for each in [*DAYS, LAST + DAY] if midnight(each) < now]):
             found = aggregate_day(day, uses, denials, now)
-            found = replace(found, totals=under_terms(found.totals, state))
-            if found.totals.sessions or found.totals.denials:
+            of_day = under_terms(found.totals, state)
+            if day in tails.days:
+                of_day = with_tails(of_day, tails, uses, now)
+            found = replace(found, totals=of_day)
+            if found.totals.sessions or found.totals.denials or found.totals.grace_seconds:
                 days[day] = found.totals
             months.setdefault(month_of(day), MonthAggregate(month_of(day))).add(found)
         totals: dict[str, MonthTotals] = {
@@ -118,9 +138,13 @@ def may_be_known(past: Past) -> Any:
     state, totals = past.reading(END + DAY).licenses["acme-1"]
     of_days = {day: _of_day(totals.days[day], state) for day in DAYS if day in totals.days}
     few = [month_of(day) for day, each in totals.days.items() if 0 < each.users < ENOUGH and each.peak]
+    few_ran_on = [
+        month_of(day) for day, each in totals.days.items() if each.grace_seconds and each.grace_users < ENOUGH
+    ]
     of_months = [
         (month, each.users, each.hosts, each.peak)
         + (() if few.count(month) == 1 else (each.sessions, each.seat_seconds, each.overdraft_seconds))
+        + (() if few_ran_on.count(month) == 1 else (each.grace_seconds, each.ran_peak))
         for month, each in totals.months.items()
         if month < month_of(LAST)
     ]
@@ -128,6 +152,13 @@ def may_be_known(past: Past) -> Any:
 
 
 def _of_day(day: DayTotals, state: LicenseState) -> Any:
+    many_ran_on = day.grace_users >= ENOUGH
+    ran_on = (day.grace_seconds, day.ran_peak if day.users >= ENOUGH else 0) if many_ran_on else bool(day.grace_seconds)
+    of_sessions = _of_sessions(day, state)
+    return (of_sessions, ran_on) if of_sessions or ran_on else None
+
+
+def _of_sessions(day: DayTotals, state: LicenseState) -> Any:
     if day.users >= ENOUGH:
         crowded = [users >= ENOUGH for users in day.hour_users]
         hours = [peak if many else None for peak, many in zip(day.hours, crowded, strict=True)]
@@ -144,7 +175,7 @@ def moments(*pasts: Past) -> list[datetime]:
     happens = {at(day, 0) for day in [*DAYS[1:], LAST + DAY]}
     for past in pasts:
         for each in past.uses:
-            happens |= {each.started_at, each.ended_at or END}
+            happens |= {each.started_at, each.ended_at or END, each.ran_until or END}
         happens |= {denial.first_at for denial in past.denials}
     around = {one + minutes * MINUTE for one in happens for minutes in (1, 16, 31)}
     return sorted(each for each in around if at(FIRST, 0) < each < END)
@@ -248,6 +279,12 @@ APART: Final = lone(
     *(use(name, at(THU, 5), at(THU, 5.5), "ada") for name in ("s", "t")),
     others=(),
 )
+OUT_OF_REACH: Final = SATURDAY.ran_on("s", 8).ran_on("t", 6)
+OVERNIGHT: Final = (
+    lone(use("s", at(WED, 22), at(WED, 23), "ada"), use("t", at(THU, 22), at(THU, 23), "ada"))
+    .ran_on("s", 6)
+    .ran_on("t", 5)
+)
 ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*crowd(FIRST), *crowd(WED)))
 
 
@@ -275,6 +312,10 @@ ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*cr
         pytest.param(ENDED, FELL, id="a crash before midnight"),
         pytest.param(
             APART, APART.changed("s", HOUR, HOUR).changed("t", HOUR, HOUR), id="at the peak of many people's day"
+        ),
+        pytest.param(OUT_OF_REACH, OUT_OF_REACH.ran_on("s", 9).ran_on("t", 5), id="out of reach, one longer"),
+        pytest.param(
+            OVERNIGHT, OVERNIGHT.ran_on("s", 5).ran_on("t", 6), id="out of reach until one hour of many's day"
         ),
         pytest.param(ONE_WEEK, ONE_WEEK.changed("s", 2 * HOUR, 2 * HOUR), id="in an hour of many in another week"),
     ],

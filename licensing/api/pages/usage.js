@@ -162,6 +162,7 @@ function tiles(license, report, floating) {
     ...(left ? [`without ${count(left, "day")} of ${fewPeople(report)}`] : []),
   ];
   const used = known.some((day) => day.sessions) || !left;
+  const ranOn = total(days, "grace_seconds");
   const shown = [
     tile("Most at once", NUMBER.format(peak), floating ? besideSeats(license, peak) : ""),
     tile("Hours used", used ? hours(total(days, "seat_seconds")) : UNKNOWN, remarks.join(", ")),
@@ -172,6 +173,11 @@ function tiles(license, report, floating) {
   } else {
     const users = Math.max(0, ...known.map((day) => day.users));
     shown.push(tile("Most users in a day", users || !left ? NUMBER.format(users) : fewPeople(report)));
+  }
+  if (ranOn) {
+    const most = Math.max(...days.map((day) => (day.grace_seconds && day.ran_peak) || 0));
+    const beyond = floating ? "Hours beyond the seats" : "Hours out of reach";
+    shown.push(tile(beyond, hours(ranOn), most ? `at most ${NUMBER.format(most)} ran at once` : ""));
   }
   return shown;
 }

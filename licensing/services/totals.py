@@ -376,7 +376,7 @@ class _CountedTails:
 async def save_totals(register: Register, license_id: str, aggregate: LicenseAggregate) -> None:
     """Save what was aggregated; idempotent."""
     for start in range(0, len(aggregate.tails), TOTALS_ROWS):
-        await _save_tails(register, license_id, aggregate, aggregate.tails[start : start + TOTALS_ROWS])
+        await _save(register, license_id, aggregate, aggregate.tails[start : start + TOTALS_ROWS], tails=True)
     for start in range(0, len(aggregate.totals), TOTALS_ROWS):
         await _save(register, license_id, aggregate, aggregate.totals[start : start + TOTALS_ROWS])
 
@@ -418,31 +418,26 @@ async def reduce_months(
     return []
 
 
-async def _save_tails(
-    register: Register, license_id: str, aggregate: LicenseAggregate, totals: Sequence[DayTotals | MonthTotals]
-) -> None:
-    """Save final totals as `_save` does; corrections that have read these without their tails start again."""
-    mine = aggregate.correction, aggregate.known_final_day
-    while (known := await register.totals_state(license_id)) and (known.correction, known.final_day) == mine:
-        with suppress(ConflictError):  # a start or an end has changed the license state
-            aggregate.correction = (await register.correct(license_id, known, (), totals)).correction
-            return
-
-
 async def _save(
     register: Register,
     license_id: str,
     aggregate: LicenseAggregate,
     totals: Sequence[DayTotals | MonthTotals],
     final_day: date | None = None,
+    *,
+    tails: bool = False,
 ) -> None:
     """Save unless sessions were corrected or erased since they were read: the next run aggregates them again.
 
-    Nor is anything saved once another run has marked days final: what was read before it may be older.
+    Nor is anything saved once another run has marked days final: what was read before it may be older. With `tails`
+    these are final totals; corrections that have read them without their tails start again.
     """
     mine = aggregate.correction, aggregate.known_final_day
     while (known := await register.totals_state(license_id)) and (known.correction, known.final_day) == mine:
         with suppress(ConflictError):  # a start or an end has changed the license state
-            await register.save_totals(license_id, known, totals, final_day)
+            if tails:
+                aggregate.correction = (await register.correct(license_id, known, (), totals)).correction
+            else:
+                await register.save_totals(license_id, known, totals, final_day)
             aggregate.known_final_day = final_day or aggregate.known_final_day
             return

@@ -9,7 +9,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import ModuleType
 from typing import Any, Final
 
@@ -86,6 +86,11 @@ async def end(stage: Stage) -> Status:
     return status_of(await stage.api.end(*stage.held[0]))
 
 
+async def late_end(stage: Stage) -> Status:
+    ran_until = datetime.now(UTC) - timedelta(minutes=30)
+    return status_of(await stage.api.ended(*stage.held[0], ran_until.isoformat()))
+
+
 async def read(stage: Stage) -> Status:
     return status_of(await stage.api.read(*stage.held[0]))
 
@@ -126,6 +131,7 @@ class Operation:
 
 STATE, POINT, RANGE = Call.STATE_READ, Call.POINT_READ, Call.RANGE_READ
 SINGLE, BATCH, DIRECTORY = Call.SINGLE_WRITE, Call.TRANSACTION, Call.DIRECTORY
+LATE_END = STATE, POINT, BATCH, RANGE, SINGLE
 GRANTED, OK, DONE, REFUSED = frozenset({200, 201}), frozenset({200}), frozenset({204}), frozenset({409})
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
@@ -140,6 +146,9 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "a heartbeat": Operation(heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, direct=frozenset({STATE})),
     "two heartbeats": Operation(heartbeats, (STATE, BATCH), OK, held=2, in_use=2, direct=frozenset({STATE})),
     "an end": Operation(end, (STATE, POINT, BATCH), DONE, held=1, in_use=0, ended=1),
+    "a late end": Operation(
+        late_end, LATE_END, DONE, lapsed=1, in_use=0, ended=1, direct=frozenset({STATE, RANGE, SINGLE})
+    ),
     "a sweep": Operation(sweep, (RANGE, BATCH), OK, held=1, lapsed=1, in_use=1, ended=1, direct=frozenset({RANGE})),
     "a look at one's data": Operation(read, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
     "health": Operation(health, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
@@ -227,6 +236,7 @@ def check(stage: Stage, operation: Operation, seen: Seen) -> None:
     assert seen.active.keys() | seen.ended.keys() == started - waiting, "a session was lost, or came from nowhere"
     assert len(seen.ended) == operation.ended
     check_leases(stage, seen)
+    assert operation.act is not late_end or all("ran_until" in row for row in seen.ended.values())
     assert seen.denied.keys() <= waiting
 
 

@@ -31,6 +31,9 @@ PRIVACY: Final = "services/test_privacy.py"
 WATCHED: Final = "stories/test_watched_people.py"
 CLOSED: Final = "services/test_closed_months.py"
 HISTORIES: Final = "services/test_histories_at_random.py"
+GRACE: Final = "rules/test_grace.py"
+LATE: Final = "services/test_late_ends.py"
+REPORT: Final = "rules/test_report.py"
 
 TESTS_FAILED: Final = 1
 """Pytest's exit code when tests failed; other codes mean that it could not run them."""
@@ -310,7 +313,7 @@ PLANTED: Final = {
     "a session is corrected without its totals": Planted(
         "storage/register.py", "        writes += map(_totals_write, totals)\n", "", (CLOSED, HISTORIES)
     ),
-    "a correction is not named": Planted("rules/totals.py", "**terms, corrected_at=at)", "**terms)", (CLOSED,)),
+    "a correction is not named": Planted("rules/totals.py", "**kept, corrected_at=at)", "**kept)", (CLOSED,)),
     "a month is billed by the newest file": Planted(
         "rules/model.py", "if former.until >= instant)", "if False)", (CLOSED,)
     ),
@@ -337,6 +340,97 @@ PLANTED: Final = {
     ),
     "an erasure leaves the waits": Planted(
         "services/privacy.py", "{row.value.session.id for row in rows}", "set()", (PRIVACY,)
+    ),
+    # Programs that ran on after their sessions' ends.
+    "a tail counts whole on each of its days": Planted(
+        "rules/grace.py", "min(use.tail[1], end)) for", "use.tail[1]) for", (GRACE,)
+    ),
+    "an earlier time lowers a later one": Planted(
+        "rules/grace.py", "if ran_until > max(known, ended.ended_at) else", "if ran_until != known else", (GRACE,)
+    ),
+    "what is late counts on days, too": Planted(
+        "rules/grace.py",
+        "if ended.late_until is None and is_in_time(",
+        "if ended.late_until is None or is_in_time(",
+        (GRACE,),
+    ),
+    "what is late counts each time": Planted(
+        "rules/grace.py",
+        "(ended.ended_at, ended.ran_until, ended.late_until) if",
+        "(ended.ended_at, ended.ran_until) if",
+        (GRACE,),
+    ),
+    "tails are heard of for ever": Planted(
+        "rules/grace.py",
+        "+ grace_of(terms) + HEARD_WITHIN\n\n\ndef oldest",
+        "+ 400 * DAY\n\n\ndef oldest",
+        (GRACE, LATE),
+    ),
+    "a night forgets erased tails": Planted(
+        "rules/grace.py",
+        "grace_seconds=tails.seconds(day) + totals.erased_grace,",
+        "grace_seconds=tails.seconds(day),",
+        (GRACE,),
+    ),
+    "an erasure does not note its tails": Planted(
+        "services/corrections.py",
+        "return with_erased(totals, seconds) if totals and seconds and is_open else changed",
+        "return changed",
+        (LATE,),
+    ),
+    "an erasure leaves a session whose row has changed meanwhile": Planted(
+        "services/privacy.py", "await self._ended_of(license_id, person) if gone < len(rows) else []", "[]", (LATE,)
+    ),
+    "a correction drops the tails of its days": Planted(
+        "rules/totals.py", "for name in (*TERMS, *GRACE)}", "for name in TERMS}", (GRACE, LATE)
+    ),
+    "a correction undoes tails that were counted meanwhile": Planted(
+        "services/totals.py",
+        "aggregate.correction = (await register.correct(license_id, known, (), totals)).correction",
+        "await register.save_totals(license_id, known, totals)",
+        (LATE,),
+    ),
+    "a closed day is counted again": Planted(
+        "services/totals.py",
+        "max(oldest_open(state.value.terms, now or as_of), year_before(as_of).date())",
+        "year_before(as_of).date()",
+        (LATE,),
+    ),
+    "a final month keeps the tails that it had": Planted(
+        "services/totals.py", "*filter(None, map(self._month, sorted(months)))", "", (LATE, HISTORIES)
+    ),
+    "a report is written over a later one": Planted(
+        "storage/register.py",
+        "writes = [merge(before.row.key, tail, before.etag)]",
+        "writes = [merge(before.row.key, tail)]",
+        (LATE,),
+    ),
+    "a program ran on into the future": Planted(
+        "services/late_ends.py", "min(lease.latest(ran_until) or now, now)", "lease.latest(ran_until) or now", (LATE,)
+    ),
+    "a session that ended before its lease was issued is not found": Planted(
+        "services/late_ends.py",
+        "lease.session_id, since - CLOCKS_DIFFER, begun_by",
+        "lease.session_id, since, begun_by",
+        (LATE,),
+    ),
+    "a later use of a session id is taken for the lease's": Planted(
+        "storage/register.py",
+        "for _, started_at, key in starts if started_at <= begun_by)",
+        "for _, started_at, key in starts)",
+        (LATE,),
+    ),
+    "a day without sessions gives a statement a line": Planted(
+        "services/reports.py", "[each for each in of_month if each.sessions or each.denials]", "of_month", (LATE,)
+    ),
+    "a customer sees for how long one of many people ran on": Planted(
+        "rules/report.py",
+        "tails = day.grace_users >= small_group or",
+        "tails = day.users >= small_group or",
+        (WATCHED,),
+    ),
+    "a month tells its only day of few who ran on": Planted(
+        "rules/report.py", "if few_ran_on[month.month] == 1:", "if False:", (REPORT,)
     ),
 }
 QUICK: Final = [name for name, planted in PLANTED.items() if planted.found_by in ((RULES,), (SEATS,))]

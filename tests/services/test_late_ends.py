@@ -10,7 +10,7 @@ import pytest
 from licensing.crypto.tokens import Lease
 from licensing.rules.billing import Rounding, to_csv, to_json
 from licensing.rules.license import Billing
-from licensing.rules.requests import End
+from licensing.rules.requests import End, Start
 from licensing.services.late_ends import CALLS, LateEnds
 from licensing.services.privacy import Privacy
 from licensing.services.retention import run_retention
@@ -20,7 +20,7 @@ from licensing.storage import register as rows
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write
-from tests.factories import lease_of, new_license_id, new_session_id
+from tests.factories import host_hash, lease_of, new_license_id, new_session_id, user_hash
 from tests.office import HOUR, Office
 from tests.register_rows import PastLicense
 from tests.stores import Counted
@@ -234,6 +234,29 @@ async def test_a_program_whose_session_is_erased_or_deleted_meanwhile_is_answere
     assert await branch.late() == {}, "nothing is late of what is gone"
 
 
+async def test_a_slow_report_does_not_undo_a_later_time_that_is_heard_meanwhile(branch: Branch) -> None:
+    lease = await branch.cut_off()
+    branch.clock.now = TEN + DAY
+    meanwhile = Meanwhile(branch.tables, lambda: branch.late_ends().hear(lease, TEN + 3 * HOUR))
+    await branch.late_ends(meanwhile).hear(lease, TEN + 2 * HOUR)
+    assert await branch.tail() == {"ran_until": TEN + 3 * HOUR}
+
+
+async def test_what_a_replacing_start_says_of_its_predecessor_is_counted_by_the_night(branch: Branch) -> None:
+    branch.clock.now = TEN
+    crashed = await branch.begin(branch.license, "ann", **HOW)
+    branch.clock.now = TEN + 5 * HOUR
+    persons = branch.peppers.persons(branch.organization, user_hash("ann"), host_hash("pc"), None)
+    again = Start(new_session_id(), branch.terms(**HOW), persons, replaces=crashed, ran_until=TEN + 2 * HOUR)
+    await branch.ledger.submit(branch.license, again)
+    branch.clock.forward(600)
+    await branch.ledger.submit(branch.license, End(again.session_id))
+    branch.clock.now = TEN + DAY
+    await branch.night()
+    day = await branch.day(branch.license, SEPTEMBER)
+    assert (day["seat_seconds"][0], day["grace_seconds"], day["ran_peak"]) == (600, 7200, 1)
+
+
 async def test_a_program_that_tells_during_an_erasure_does_not_save_its_session(branch: Branch) -> None:
     lease = await branch.cut_off()
     branch.clock.now = TEN + DAY
@@ -326,6 +349,20 @@ async def test_a_closed_statement_and_what_is_final_stay_as_they_are(branch: Bra
         "grace_users": 1,
         "ran_peak": 2,
     }
+
+
+async def test_a_day_on_which_programs_only_ran_on_gives_a_statement_no_line(branch: Branch) -> None:
+    lease = await branch.cut_off(project="Beta")
+    branch.clock.now = TEN + 2 * DAY
+    await branch.use(branch.license, "ben", 1, **{**HOW, "serial": 2, "project": "Delta"})
+    branch.clock.now = TEN + 3 * DAY
+    await branch.night()
+    before = to_csv(await branch.statement("2026-10"))
+    assert ("Delta" in before, "Beta" in before) == (True, False)
+    await branch.late_ends().hear(lease, TEN + DAY)
+    await branch.night()
+    assert (await branch.day(branch.license, OCTOBER))["project"] == "Beta"
+    assert to_csv(await branch.statement("2026-10")) == before
 
 
 async def test_of_a_small_group_nothing_of_it_outlives_the_year(branch: Branch) -> None:

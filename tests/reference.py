@@ -140,6 +140,11 @@ class ReferenceTotals:
             return {now: holders for now, holders in self.held.items() if now in ticks}
         return {now: self.held[now] for now in ticks if now in self.held}
 
+    def program_seconds(self, begin: datetime, end: datetime) -> int:
+        """For how long programs really ran, together."""
+        seconds = int(self.tick.total_seconds())
+        return seconds * sum(len(self.ran[now]) for now in self._within(self.ran, begin, end))
+
     def _within(self, ticks: Collection[int], begin: datetime, end: datetime) -> list[int]:
         wanted = range(self.ticks(begin), self.ticks(end))
         if len(ticks) < len(wanted):

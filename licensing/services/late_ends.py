@@ -47,6 +47,8 @@ class LateEnds:
         if state is None:
             return
         await self.ledger.submit(lease.license_id, End(lease.session_id))
+        if not state.recorded:  # an opt-out: nothing more is collected
+            return
         for _ in range(TRIES):
             found = await self._find(lease)
             if found is None or (change := heard(found.value, ran_until, state.terms, now)) is None:

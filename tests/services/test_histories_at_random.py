@@ -280,6 +280,9 @@ class History:
                     assert not (saved and saved.erased_grace), f"{day} is closed: {self.log}"
                 continue
             assert grace[0] == counted["grace_seconds"], f"{day}: {self.log}"
+            if saved and self.sharing is Sharing.NONE:
+                ran = reference.program_seconds(midnight(day), midnight(day) + DAY)
+                assert saved.seat_seconds + saved.grace_seconds == ran, f"{day}: {self.log}"
             if not self.erased:
                 assert grace == tuple(counted[name] for name in TAILS), f"{day}: {self.log}"
 

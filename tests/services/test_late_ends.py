@@ -9,7 +9,7 @@ import pytest
 
 from licensing.crypto.tokens import Lease
 from licensing.rules.billing import Rounding, to_csv, to_json
-from licensing.rules.license import Billing
+from licensing.rules.license import Billing, Kind
 from licensing.rules.requests import End, Start
 from licensing.services.late_ends import CALLS, LateEnds
 from licensing.services.privacy import Privacy
@@ -387,6 +387,14 @@ async def test_a_run_as_of_a_past_moment_and_a_dry_run_change_nothing(branch: Br
         await run_retention(register, branch.ledger, as_of, 3)
     await run_retention(register, branch.ledger, branch.clock.now + 300 * DAY, 3, dry_run=True)
     assert [await branch.day(branch.license, day) for day in (SEPTEMBER, OCTOBER)] == days
+
+
+async def test_after_an_opt_out_nothing_more_is_collected(branch: Branch) -> None:
+    lease = await branch.cut_off(kind=Kind.NAMED_USER)
+    await branch.privacy.opt_out(branch.license, erase=False)
+    branch.clock.now = TEN + DAY
+    await branch.late_ends().hear(lease, TEN + HOUR)
+    assert await branch.tail() == {}
 
 
 # The session's row.

@@ -9,11 +9,12 @@ import pytest
 
 from licensing_client import replies
 from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.clock import SavedTime, Timeline
 from licensing_client.errors import TokenError
 from licensing_client.identity import Names, Person, bare_user, client_hash, normalized, short_host
-from licensing_client.lease import Lease, read_answering_lease
+from licensing_client.lease import Lease, read_answering_lease, read_lease
 from licensing_client.license import License, Program, check_license, parse_license
-from licensing_client.machine import Call, End, Heartbeat, Start
+from licensing_client.machine import Call, End, Heartbeat, Report, Start
 from licensing_client.service import Service
 from licensing_client.tokens import keys_of, unbase64url, xs_of
 from licensing_client.transport import Cancellation, Reply, Request
@@ -24,7 +25,7 @@ def load(name: str) -> Any:
     return json.loads((FOLDER / name).read_text("utf-8"))
 
 
-HASHES, LICENSES, LEASES, EXCHANGES = map(load, files())
+HASHES, LICENSES, LEASES, EXCHANGES, TIMES = map(load, files())
 LICENSE = parse_license(LEASES["license"], keys_of(xs_of({"keys": LEASES["issuer_keys"]})))
 
 
@@ -87,6 +88,7 @@ def test_leases_that_answer(case: Any) -> None:
     assert (lease.issued_at, lease.expires_at, lease.grace_seconds) == (claims["iat"], claims["exp"], claims["grace"])
     assert (lease.borrowed, lease.overdraft) == (claims["borrowed"], claims["overdraft"])
     assert list(lease.features) == claims["features"]
+    assert lease.offered == claims.get("offered")
 
 
 @pytest.mark.parametrize("case", named(LEASES["refused"]))
@@ -118,21 +120,29 @@ def test_replies_mean_what_they_say(case: Any) -> None:
     given = case["reply"]
     reply = Reply(given["status"], given["headers"], given["body"].encode())
     session, nonce = EXCHANGES["session"], EXCHANGES["nonce"]
-    if case["call"] == "end":
-        answer = replies.to_end(reply)
+    if case["call"] in ("end", "ended"):
+        answer = replies.to_end(reply) if case["call"] == "end" else replies.to_report(reply)
         plain: Any = meaning(answer)
-        assert (next(iter(plain)) if isinstance(plain, dict) else plain) == case["means"]
+        plain = next(iter(plain)) if isinstance(plain, dict) else plain
+        assert plain == ("ended" if case["means"] == "done" else case["means"])
         return
     read_reply = replies.to_heartbeat if case["call"] == "heartbeat" else replies.to_start
     assert meaning(read_reply(reply, LICENSE, session, nonce)) == case["means"]
 
 
-def call_of(name: str, lease: Lease) -> Call:
+def call_of(name: str, lease: Lease, body: Mapping[str, Any] | None) -> Call:
+    given = body or {}
+    ran_until = datetime.datetime.fromisoformat(given.get("ran_until", "1970-01-01T00:00:00Z").replace("Z", "+00:00"))
+    seconds = int(ran_until.timestamp())
+    before = read_lease(given["replaces"], LICENSE) if "replaces" in given else None
     calls: Mapping[str, Call] = {
         "start": Start(lease.session_id, 0),
         "borrow": Start(lease.session_id, 432000),
         "heartbeat": Heartbeat(lease),
         "end": End(lease),
+        "replace": Start(lease.session_id, 0, before, seconds),
+        "replace and borrow": Start(lease.session_id, 432000, before, seconds),
+        "ended": Report(lease, seconds),
     }
     return calls[name]
 
@@ -151,9 +161,28 @@ def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -
     expected = EXCHANGES["requests"][name]
     body = EXCHANGES["requests"]["start"]["body"]
     lease = read_answering_lease(LEASES["genuine"][0]["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
-    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(call_of(name, lease), 1.0, Cancellation())
+    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(
+        call_of(name, lease, expected["body"]), 1.0, Cancellation()
+    )
     [request] = sent
     assert request.method == expected["method"]
     assert request.url == LICENSE.service + expected["path"]
     assert dict(request.headers) == expected["headers"]
     assert (json.loads(request.body) if request.body else None) == expected["body"]
+
+
+@pytest.mark.parametrize("case", named(TIMES["sequences"]))
+def test_the_time_goes_on_as_the_protocol_says(case: Any) -> None:
+    timeline = Timeline(0, 0, 0, 0)
+    for step in case["steps"]:
+        wall, monotonic = step["wall"], step["monotonic"]
+        match step["do"]:
+            case "start":
+                saved = SavedTime(**step["file"]) if step["file"] else SavedTime()
+                timeline = Timeline.resumed(saved, step["iat"] or 0, wall, monotonic)
+            case "lease":
+                timeline = Timeline.synchronized(step["iat"], wall, monotonic)
+            case _:
+                timeline = timeline.at(wall, monotonic)
+        kept = {"offset": timeline.offset, "seen": timeline.now, "wall": timeline.wall}
+        assert kept == step["keeps"], step["why"]

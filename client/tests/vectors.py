@@ -27,6 +27,7 @@ from licensing_client.identity import client_hash, normalized
 from licensing_client.tokens import base64url, thumbprint
 from licensing_client.transport import Reply
 from reference_service import ReferenceService
+from time_vectors import times
 
 FOLDER = Path(__file__).parents[2] / "tests" / "vectors"
 
@@ -194,6 +195,16 @@ def leases() -> dict[str, Any]:
                 "lease": lease_token(exp=NOW + 5 * 86400, borrowed=True, overdraft=True),
                 "claims": lease_claims(exp=NOW + 5 * 86400, borrowed=True, overdraft=True),
             },
+            {
+                "what": "to be confirmed: a seat that will be borrowed for five days",
+                "lease": lease_token(grace=0, offered=NOW + 5 * 86400),
+                "claims": lease_claims(grace=0, offered=NOW + 5 * 86400),
+            },
+            {
+                "what": "to be confirmed under a hold: offered is the same as exp",
+                "lease": lease_token(grace=0, offered=NOW + 900),
+                "claims": lease_claims(grace=0, offered=NOW + 900),
+            },
         ],
         "refused": [
             {"what": what, "lease": lease}
@@ -210,6 +221,7 @@ def leases() -> dict[str, Any]:
                 ("no end", lease_token(exp=...)),
                 ("an end that is text", lease_token(exp="soon")),
                 ("cut short", lease_token()[:-7]),
+                ("an offered end that is text", lease_token(offered="later")),
             ]
         ],
     }
@@ -241,7 +253,7 @@ def exchanges() -> dict[str, Any]:
     token = sign("license+jwt", license_claims(), ISSUER_KEY)
     start = {"license": token, "session": SESSION, **person, "nonce": NONCE}
     bearer = {"Authorization": f"Bearer {lease}"}
-    requests = {
+    requests: dict[str, Any] = {
         "start": {"method": "POST", "path": "/sessions", "headers": {}, "body": start},
         "borrow": {"method": "POST", "path": "/sessions", "headers": {}, "body": start | {"borrow_seconds": 432000}},
         "heartbeat": {
@@ -251,6 +263,17 @@ def exchanges() -> dict[str, Any]:
             "body": {"nonce": NONCE},
         },
         "end": {"method": "DELETE", "path": f"/sessions/{SESSION}", "headers": bearer, "body": None},
+    }
+    replaces = {"replaces": lease_token(sub=OTHER_SESSION), "ran_until": "2026-09-21T14:12:00Z"}
+    requests |= {
+        "replace": requests["start"] | {"body": start | replaces},
+        "replace and borrow": requests["start"] | {"body": start | {"borrow_seconds": 432000} | replaces},
+        "ended": {
+            "method": "POST",
+            "path": f"/sessions/{SESSION}/ended",
+            "headers": bearer,
+            "body": {"ran_until": "2026-09-21T14:12:00Z"},
+        },
     }
     full = problem(409, "no-seat-available", {"retry-after": "30"})
     busy = problem(503, "storage-unavailable", {"retry-after": "5"})
@@ -297,6 +320,31 @@ def exchanges() -> dict[str, Any]:
         ("end", "the session was gone", problem(410, "session-gone"), "ended"),
         ("end", "the lease is not accepted, or was damaged", problem(401, "lease-invalid"), "unaccepted"),
     ]
+    to_confirm = _granted(201, grace=0, offered=NOW + 432000)
+    recalled = problem(403, "seat-recalled")
+    mislabelled = Reply(409, recalled.headers, recalled.body)
+    later: list[tuple[str, str, Reply, Any]] = [
+        ("replace", "the seat of the session before", _granted(201), "granted"),
+        (
+            "replace",
+            "all seats are taken: the session before goes on",
+            full,
+            {"refused": "no-seat-available", "retry_after": 30},
+        ),
+        ("replace", "a service that does not know it", problem(400, "malformed-request"), "gone"),
+        ("replace and borrow", "a seat for a trip, to be confirmed", to_confirm, "granted"),
+        ("start", "a repeat of a session that an administrator has recalled", recalled, {"refused": "seat-recalled"}),
+        ("heartbeat", "an administrator asks for the seat", recalled, {"refused": "seat-recalled"}),
+        ("heartbeat", "a recall whose status is not the reply's", mislabelled, "no-answer"),
+        ("heartbeat", "the seat is borrowed", _granted(200, exp=NOW + 432000, borrowed=True), "granted"),
+        ("ended", "noted, or nothing was found", Reply(204, {}, b""), "done"),
+        ("ended", "the lease is not accepted", problem(401, "lease-invalid"), "done"),
+        ("ended", "the time cannot be read", problem(400, "malformed-request"), "done"),
+        ("ended", "the session is gone", problem(410, "session-gone"), "done"),
+        ("ended", "a captive portal", portal, "no-answer"),
+        ("ended", "the store does not answer", busy, "no-answer"),
+        ("ended", "a service that does not know it", problem(404, "not-found"), "no-answer"),
+    ]
     return {
         "issuer_keys": [jwk(ISSUER_KEY)],
         "license": license_file(),
@@ -305,7 +353,7 @@ def exchanges() -> dict[str, Any]:
         "requests": requests,
         "exchanges": [
             {"call": call, "what": what, "reply": _reply(reply), "means": means}
-            for call, what, reply, means in [*spoken, *silent]
+            for call, what, reply, means in [*spoken, *silent, *later]
         ],
     }
 
@@ -317,6 +365,7 @@ def files() -> dict[str, str]:
         "license-files.json": license_files(),
         "leases.json": leases(),
         "exchanges.json": exchanges(),
+        "times.json": times(),
     }
     return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
 

@@ -107,11 +107,11 @@ export function readLicense(text, issuerKeys) {
   const tokens = lines.filter((line) => line && !line.startsWith("#"));
   if (tokens.length !== 1) throw new TokenError("has not exactly one line that counts");
   const claims = verifiedClaims(tokens[0], "license+jwt", issuerKeys);
-  const license = { kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, ...claims };
+  const license = { kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, ...claims };
   const keys = keysOf(license.lease_keys?.keys);
   const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
   if (
-    ![license.nbf, license.exp, license.grace].every(isTime) ||
+    ![license.nbf, license.exp, license.grace, license.hold].every(isTime) || license.hold > license.grace + 60 ||
     ![license.users, license.hosts, license.features].every(isTexts) ||
     ![license.sub, license.product, license.service].every((value) => typeof value === "string") ||
     typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
@@ -136,13 +136,12 @@ export function checkLicense(license, program, person, now) {
   return null;
 }
 
-/** The claims of a lease for this license, session and nonce. Throws TokenError for any other token. */
-export function readLease(token, license, sessionId, nonce) {
+/** The claims of a lease for this license, perhaps from an earlier run. Throws TokenError for any other token. */
+export function readKeptLease(token, license) {
   const lease = verifiedClaims(token, "lease+jwt", license.keys);
   if (lease.iss !== "licensing" || lease.aud !== license.sub) throw new TokenError("is for another license");
-  if (lease.sub !== sessionId || lease.nonce !== nonce) throw new TokenError("answers another request");
   if (
-    ![lease.iat, lease.exp, lease.grace].every(isTime) || !isTexts(lease.features) ||
+    ![lease.iat, lease.exp, lease.grace, lease.offered ?? 0].every(isTime) || !isTexts(lease.features) ||
     typeof lease.borrowed !== "boolean" || typeof lease.overdraft !== "boolean"
   ) {
     throw new TokenError("is no lease");
@@ -150,12 +149,44 @@ export function readLease(token, license, sessionId, nonce) {
   return lease;
 }
 
+/** The claims of a lease that answers a request for this session with this nonce. Throws TokenError for any other. */
+export function readLease(token, license, sessionId, nonce) {
+  const lease = readKeptLease(token, license);
+  if (lease.sub !== sessionId || lease.nonce !== nonce) throw new TokenError("answers another request");
+  return lease;
+}
+
+// Calls
+
+const utc = (seconds) => new Date(Math.floor(seconds) * 1000).toISOString().replace(".000Z", "Z");
+
+/**
+ * A call as it is sent: {method, path, headers, body}. `call` is start {session, user, host, borrow, replaces,
+ * ranUntil}, heartbeat or end {session, token}, or ended {session, token, ranUntil}; `replaces` is a lease's text.
+ */
+export function requestOf({ call, session, token, ...given }, license, nonce) {
+  const path = `/sessions/${session}`;
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  if (call === "heartbeat") return { method: "PUT", path: `${path}/heartbeat`, headers, body: { nonce } };
+  if (call === "end") return { method: "DELETE", path, headers, body: null };
+  if (call === "ended") return { method: "POST", path: `${path}/ended`, headers, body: { ran_until: utc(given.ranUntil) } };
+  const { user, host, borrow, replaces, ranUntil } = given;
+  const body = { license: license.token, session, user, host, nonce };
+  if (borrow) body.borrow_seconds = borrow;
+  if (replaces) body.replaces = replaces;
+  if (replaces && ranUntil) body.ran_until = utc(ranUntil);
+  return { method: "POST", path: "/sessions", headers, body };
+}
+
 // Replies
 
 const FINAL_AT_START = {
   "license-invalid": 401, "license-not-yet-valid": 403, "license-expired": 403, "license-suspended": 403,
   "license-superseded": 403, "user-not-allowed": 403, "host-not-allowed": 403, "network-not-allowed": 403,
+  "seat-recalled": 403,
 };
+const FINAL_WHILE_RUNNING = { "license-suspended": 403, "license-expired": 403, "seat-recalled": 403 };
+const REPORT_DONE = { "malformed-request": 400, "lease-invalid": 401, "session-gone": 410 };
 
 function body(reply, mediaType) {
   if ((reply.headers["content-type"] ?? "").split(";")[0].trim().toLowerCase() !== mediaType) return null;
@@ -179,14 +210,15 @@ const retryAfter = (reply) => {
 };
 
 /**
- * The meaning of a reply to a call (start, heartbeat or end):
- * {granted: reply, lease, token}, {refused: code, retryAfter}, {gone}, {unaccepted}, {ended} or {noAnswer, retryAfter}.
+ * The meaning of a reply to a call (start, heartbeat, end or ended): {granted: reply, lease, token},
+ * {refused: code, retryAfter}, {gone}, {unaccepted}, {ended}, {done} or {noAnswer, retryAfter}.
  */
 export function meaning(call, reply, license, sessionId, nonce) {
   const noAnswer = { noAnswer: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
   const code = problem(reply);
   const gone = code === "session-gone" && reply.status === 410;
   const unaccepted = code === "lease-invalid" && reply.status === 401 ? { unaccepted: true } : null;
+  if (call === "ended") return reply.status === 204 || REPORT_DONE[code] === reply.status ? { done: true } : noAnswer;
   if (call === "end") return reply.status === 204 || gone ? { ended: true } : unaccepted ?? noAnswer;
   if (reply.status === 200 || (call === "start" && reply.status === 201)) {
     const granted = body(reply, "application/json");
@@ -199,15 +231,13 @@ export function meaning(call, reply, license, sessionId, nonce) {
       throw error;
     }
   }
+  const final = (codes) => (codes[code] === reply.status ? { refused: code, retryAfter: null } : noAnswer);
   if (call === "start") {
     if (code === "no-seat-available" && reply.status === 409) {
       return { refused: code, retryAfter: retryAfter(reply) ?? 60 };
     }
     if (code === "malformed-request" && reply.status === 400) return { gone: true };
-    return FINAL_AT_START[code] === reply.status ? { refused: code, retryAfter: null } : noAnswer;
+    return final(FINAL_AT_START);
   }
-  if (gone) return { gone: true };
-  if (unaccepted) return unaccepted;
-  const refused = ["license-suspended", "license-expired"].includes(code) && reply.status === 403;
-  return refused ? { refused: code, retryAfter: null } : noAnswer;
+  return gone ? { gone: true } : unaccepted ?? final(FINAL_WHILE_RUNNING);
 }

@@ -1,12 +1,13 @@
-// Checks protocol.mjs against the vectors: node vectors.mjs ../../tests/vectors
+// Checks protocol.mjs and clock.mjs against the vectors: node vectors.mjs ../../tests/vectors
 // Prints the number of checks. Exit code 1 at the first difference.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
 import {
   TokenError, bareUser, checkLicense, clientHash, keysOf, meaning, normalized, personOf, readLease, readLicense,
-  shortHost,
+  requestOf, shortHost,
 } from "./protocol.mjs";
 
 const load = (name) => JSON.parse(readFileSync(join(process.argv[2], name), "utf8"));
@@ -48,18 +49,39 @@ for (const { what, lease } of leases.refused) {
 }
 
 const exchanges = load("exchanges.json");
+const { session, nonce, requests } = exchanges;
+const token = leases.genuine[0].lease;
+for (const [what, { body, ...request }] of Object.entries(requests)) {
+  const call = request.path === "/sessions" ? "start" : what; // or one that borrows or replaces
+  const { user, host, replaces, borrow_seconds: borrow, ran_until: end } = body ?? {};
+  const given = call === "start" ? { user, host, replaces, borrow } : { token };
+  const made = requestOf({ call, session, ranUntil: end && Date.parse(end) / 1000, ...given }, license, nonce);
+  check(what, made, { ...request, body });
+}
 const vectorOf = (call, found) => {
   if (found.granted) return "granted";
   if (found.gone) return "gone";
   if (found.unaccepted) return "unaccepted";
   if (found.ended) return "ended";
+  if (found.done) return "done";
   if (found.refused && found.retryAfter === null) return { refused: found.refused };
   if (found.refused) return { refused: found.refused, retry_after: found.retryAfter };
-  return found.retryAfter && call !== "end" ? { "no-answer": found.retryAfter } : "no-answer";
+  return found.retryAfter && !call.startsWith("end") ? { "no-answer": found.retryAfter } : "no-answer";
 };
 for (const { call, what, reply, means } of exchanges.exchanges) {
-  const found = meaning(call === "borrow" ? "start" : call, reply, license, exchanges.session, exchanges.nonce);
+  const plain = requests[call].path === "/sessions" ? "start" : call;
+  const found = meaning(plain, reply, license, session, nonce);
   check(what, vectorOf(call, found), means);
+}
+
+for (const { what, steps } of load("times.json").sequences) {
+  let time;
+  for (const [index, { do: step, wall, monotonic, file, iat, keeps }] of steps.entries()) {
+    const read = { wall, monotonic };
+    if (step === "start") time = timeAtStart(file, iat, read);
+    else time = step === "lease" ? timeOfLease(iat, read) : timeAfter(time, read);
+    check(`times: ${what}, step ${index + 1}`, keptTime(time), keeps);
+  }
 }
 
 console.log(checked);

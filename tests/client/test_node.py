@@ -49,15 +49,50 @@ def sessions(served: Served, license_id: str) -> int:
     return next(int(line["in_use"]) for line in lines if line["license"] == license_id)
 
 
+def check_vectors(example: Path) -> subprocess.CompletedProcess[str]:
+    command = [node(), str(example / "vectors.mjs"), str(ROOT / "tests" / "vectors")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
 def test_the_vectors_hold_in_another_language() -> None:
-    command = [node(), str(EXAMPLE / "vectors.mjs"), str(ROOT / "tests" / "vectors")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = check_vectors(EXAMPLE)
     assert done.returncode == 0, done.stderr
     vectors = [json.loads(path.read_text("utf-8")) for path in (ROOT / "tests" / "vectors").glob("*.json")]
-    lists = ("not_genuine", "judged", "genuine", "refused", "exchanges", "accounts", "computers", "sent")
+    lists = ("not_genuine", "judged", "genuine", "refused", "exchanges", "requests", "accounts", "computers", "sent")
     wanted = sum(len(one.get(name, [])) for one in vectors for name in lists)
     wanted += 2 * sum(len(one["vectors"]) for one in vectors if "vectors" in one and "salt" in one)
+    wanted += sum(len(sequence["steps"]) for one in vectors for sequence in one.get("sequences", []))
     assert int(done.stdout) == wanted
+
+
+WRONG_TIME_RULES = {
+    "a lease never sets the time back": ("now: iat, offset", "now: Math.max(iat, wall), offset"),
+    "a lease leaves the offset": ("offset: iat - wall", "offset: 0"),
+    "a start believes the offset always": ("wall < kept.wall ? nearer", "false ? nearer"),
+    "a start believes the wall clock alone if that was set back": ("? wall : withOffset;", "? wall : wall;"),
+    "a start forgets the latest time": ("Math.max(guess, seen)", "guess"),
+    "a start forgets the last lease": ("Math.max(kept.seen, iat ?? 0)", "kept.seen"),
+    "a start makes the offset of the latest time": ("(guess < (iat ?? 0) ? now : guess)", "now"),
+    "a start makes no new offset when it is before the lease": ("guess < (iat ?? 0) ? now", "false ? now"),
+    "sleep is not seen": ("passed + slept", "passed"),
+    "sleep counts twice": ("? byWall - passed", "? byWall"),
+    "a step back is not seen": ("time.offset + setBack", "time.offset"),
+    "a step back takes from the time": ("now: time.now + passed", "now: time.now + byWall"),
+    "each difference counts": ("const STEP = 1;", "const STEP = 0;"),
+    "a second counts as a step": ("byWall > passed + STEP", "byWall >= passed + STEP"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_TIME_RULES)
+def test_a_wrong_rule_of_time_fails_the_vectors(tmp_path: Path, wrong: str) -> None:
+    rule, other = WRONG_TIME_RULES[wrong]
+    shutil.copytree(EXAMPLE, tmp_path / "node")
+    file = tmp_path / "node" / "clock.mjs"
+    assert file.read_text("utf-8").count(rule) == 1
+    file.write_text(file.read_text("utf-8").replace(rule, other), "utf-8")
+    done = check_vectors(tmp_path / "node")
+    assert done.returncode == 1
+    assert "times: " in done.stderr
 
 
 def test_a_program_in_another_language_holds_a_seat_past_its_first_lease(served: Served, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import { uptime } from "node:os";
 
 const STEP = 1; // by more than this the clocks have to differ to count as set, or as slept
 
-/** The computer's clocks. The monotonic one counts sleep on Linux and Windows; on macOS, uptime follows the wall clock. */
+/** The computer's clocks. The monotonic one counts sleep, except on macOS, where uptime follows the wall clock. */
 export const clocks = () => ({
   wall: Date.now() / 1000,
   monotonic: process.platform === "darwin" ? performance.now() / 1000 : uptime(),

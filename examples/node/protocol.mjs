@@ -101,17 +101,22 @@ export function verifiedClaims(token, typ, keys) {
 const isTime = (value) => Number.isSafeInteger(value) && value >= 0;
 const isTexts = (value) => Array.isArray(value) && value.every((item) => typeof item === "string");
 
+const DEFAULTS = {
+  kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, lease: 900,
+};
+
 /** The license in a file's text, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
 export function readLicense(text, issuerKeys) {
   const lines = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.trim());
   const tokens = lines.filter((line) => line && !line.startsWith("#"));
   if (tokens.length !== 1) throw new TokenError("has not exactly one line that counts");
   const claims = verifiedClaims(tokens[0], "license+jwt", issuerKeys);
-  const license = { kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, ...claims };
+  const license = { ...DEFAULTS, ...claims };
   const keys = keysOf(license.lease_keys?.keys);
   const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
   if (
-    ![license.nbf, license.exp, license.grace, license.hold].every(isTime) || license.hold > license.grace + 60 ||
+    ![license.nbf, license.exp, license.grace, license.hold, license.lease].every(isTime) ||
+    license.hold > license.grace + 60 ||
     ![license.users, license.hosts, license.features].every(isTexts) ||
     ![license.sub, license.product, license.service].every((value) => typeof value === "string") ||
     typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
@@ -169,7 +174,9 @@ export function requestOf({ call, session, token, ...given }, license, nonce) {
   const headers = token ? { Authorization: `Bearer ${token}` } : {};
   if (call === "heartbeat") return { method: "PUT", path: `${path}/heartbeat`, headers, body: { nonce } };
   if (call === "end") return { method: "DELETE", path, headers, body: null };
-  if (call === "ended") return { method: "POST", path: `${path}/ended`, headers, body: { ran_until: utc(given.ranUntil) } };
+  if (call === "ended") {
+    return { method: "POST", path: `${path}/ended`, headers, body: { ran_until: utc(given.ranUntil) } };
+  }
   const { user, host, borrow, replaces, ranUntil } = given;
   const body = { license: license.token, session, user, host, nonce };
   if (borrow) body.borrow_seconds = borrow;

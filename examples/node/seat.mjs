@@ -1,144 +1,172 @@
-// Holds a seat for a while, as a desktop program would: node seat.mjs acme.lic issuer-keys.json [seconds]
+// Holds a seat for a while, as a desktop program would:
 //
-// It takes a seat, sends heartbeats, runs on in grace, starts a new session when its own is gone, and ends the session
-// at exit or on SIGTERM. Each change is a line of JSON on standard output. Exit code 1: no seat, or the seat was lost.
-// It leaves out of docs/protocol.md: the private file, so grace does not survive a restart; borrowing; waiting for a
-// seat; detecting that the computer slept.
+//   node seat.mjs acme.lic issuer-keys.json [seconds] [--borrow SECONDS]
+//
+// It takes a seat, sends heartbeats, runs on in grace, and ends the session at exit or on SIGTERM. `--borrow` takes the
+// seat along for so many seconds, `--borrow 0` returns it. Each change is a line of JSON on standard output. Exit
+// code 1: no seat, or the seat was lost.
+//
+// protocol.mjs has hashes, license files, leases, requests and replies; clock.mjs the time; session.mjs the decisions;
+// file.mjs the private file.
+//
+// It leaves out of docs/protocol.md: the system's proxy, the notice of a new privacy policy, waiting for a first seat,
+// and the question to the register whether another program uses the file, since its locks work on every disk.
 
-import { randomBytes, randomUUID } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
-import { checkLicense, keysOf, meaning, personOf, readLicense } from "./protocol.mjs";
+import { parseArgs } from "node:util";
+import { clocks, keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
+import { openFile } from "./file.mjs";
+import { checkLicense, clientHash, keysOf, meaning, personOf, readLicense, requestOf, shortHost } from "./protocol.mjs";
+import { Session } from "./session.mjs";
 
-const [file, issuerFile, runSeconds = "3"] = process.argv.slice(2);
+const EXCHANGE_SECONDS = 10;
+const START_SECONDS = 3;
+const CLOSE_SECONDS = 1.8; // for all calls at the end
+const SAVE_SECONDS = 2; // here the user needs so long to save the work after a seat was lost for good
+const POLL_SECONDS = 15;
+const SLEEP_SECONDS = 75; // a gap between two looks at a clock that means sleep
+const REPLY_LIMIT = 64 * 1024;
+const CONNECTING = ["getaddrinfo", "connect", "UND_ERR_CONNECT_TIMEOUT"]; // where a request fails before it is sent
+
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { borrow: { type: "string" } } });
+const [file, issuerFile, runSeconds = "3"] = positionals;
+const wish = values.borrow === undefined ? null : Number(values.borrow);
+if (!issuerFile || !(Number(runSeconds) >= 0) || !(wish === null || Number.isSafeInteger(wish))) {
+  console.error("usage: node seat.mjs LICENSE_FILE ISSUER_KEYS [SECONDS] [--borrow SECONDS]");
+  process.exit(2);
+}
 const license = readLicense(readFileSync(file, "utf8"), keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys));
 const program = { product: license.product, built: "2026-01-01", features: [] };
 const person = personOf(license, userInfo().username, hostname());
-const EXCHANGE_MS = 10_000;
-const CLOSE_MS = 1_800;
 const print = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));
 
 const stop = new AbortController();
 for (const signal of ["SIGTERM", "SIGHUP", "SIGINT"]) process.on(signal, () => stop.abort());
-const sleep = (seconds) => pause(seconds * 1000, undefined, { signal: stop.signal }).catch(() => {});
+const began = performance.now();
+const left = () => (stop.signal.aborted ? 0 : Math.max(0, Number(runSeconds) - (performance.now() - began) / 1000));
+const sleep = (seconds) => pause(Math.min(seconds, left()) * 1000, undefined, { signal: stop.signal }).catch(() => {});
 
-async function send(method, path, { token, body, timeoutMs } = {}) {
-  const headers = { Accept: "application/json" };
-  if (token) headers.Authorization = `Bearer ${token}`;
-  if (body) headers["Content-Type"] = "application/json";
-  // The end of the session has its own timeout; every other request is cancelled when the program stops.
-  const timeout = AbortSignal.timeout(timeoutMs ?? EXCHANGE_MS);
-  const signal = timeoutMs ? timeout : AbortSignal.any([timeout, stop.signal]);
+async function send({ method, path, headers, body }, signal) {
+  let unsent = false; // whether it failed before the request was sent
   try {
     const reply = await fetch(license.service.replace(/\/+$/, "") + path, {
-      method, headers, body: body && JSON.stringify(body), redirect: "manual", signal,
+      method, redirect: "manual", signal, body: body && JSON.stringify(body),
+      headers: { ...headers, Accept: "application/json", Connection: "close", "User-Agent": "licensing-example/1",
+        ...(body && { "Content-Type": "application/json" }) },
     });
-    return { status: reply.status, headers: Object.fromEntries(reply.headers), body: await reply.text() };
-  } catch {
-    return { status: 0, headers: {}, body: "" };
+    const text = await reply.text();
+    if (text.length <= REPLY_LIMIT) {
+      return { status: reply.status, headers: Object.fromEntries(reply.headers), body: text };
+    }
+  } catch ({ cause }) { // no connection, no reply in time, or the program stops
+    const causes = cause?.errors ?? [cause]; // of each address
+    unsent = causes.every((each) => CONNECTING.includes(each?.syscall ?? each?.code));
   }
+  return { status: 0, headers: {}, body: "", unsent };
 }
 
-async function ask(call, sessionId, token) {
+/** Makes a call, and says what its reply means. */
+async function ask(call, seconds, ...signals) {
   const nonce = randomBytes(24).toString("base64url");
-  const path = `/sessions/${sessionId}`;
-  const start = { license: license.token, session: sessionId, ...person, nonce };
-  const reply =
-    call === "start" ? await send("POST", "/sessions", { body: start })
-    : call === "heartbeat" ? await send("PUT", `${path}/heartbeat`, { token, body: { nonce } })
-    : await send("DELETE", path, { token, timeoutMs: CLOSE_MS });
-  return meaning(call, reply, license, sessionId, nonce);
+  const timeout = AbortSignal.timeout(Math.max(1, Math.round(seconds * 1000)));
+  const reply = await send(requestOf(call, license, nonce), AbortSignal.any([timeout, ...signals]));
+  return { ...meaning(call.call, reply, license, call.session, nonce), unsent: reply.unsent };
 }
+
+const computer = clientHash(license.salt, "host", shortHost(hostname()));
+const { saved, write, close } = license.collect ? await openFile(license, computer) : { saved: {} };
+let time = timeAtStart(saved.time, saved.last?.lease.iat ?? null, clocks());
+const now = () => (time = timeAfter(time, clocks())).now;
 
 const refusal = checkLicense(license, program, person, Date.now() / 1000);
-if (refusal) {
+if (refusal && checkLicense(license, program, person, now())) {
   print("refused", { code: refusal });
   process.exit(1);
 }
-
 if (!license.collect) {
-  print("granted", { until: license.exp }); // without any call
-  await sleep(Number(runSeconds));
+  print("granted", { until: license.exp }); // without any call, and without a file
+  await sleep(Infinity);
   process.exit(0);
 }
 
-let status = "starting";
-let sessionId = randomUUID();
-let active = null; // {token, lease}: the session that the register holds for us
-let stale = null; // the same, to be ended before another session starts
-let last = null; // the last one that was active: grace counts from its lease
-let sentId = null; // the id of a start without an answer: its session may be active
-let serviceTime = () => 0; // the service's time, once there is a lease
-let failures = 0;
-let unconfirmed = null; // what came once and counts when it comes twice
+const earlier = { ...saved, seen: saved.time?.seen ?? null };
+const session = new Session(license, earlier, wish, now(), print);
+const reports = saved.ended; // the service has not answered these yet
+let heartbeat = saved.heartbeat;
 
-const began = performance.now();
-const finished = () => stop.signal.aborted || performance.now() - began >= Number(runSeconds) * 1000;
+/** The hashes that a session is, or was, started with: its repeats send the same. */
+const kept = saved.user && saved.host ? { user: saved.user, host: saved.host } : person;
+const personAt = (id) => (id === saved.open ? kept : person);
 
-while (!finished()) {
-  const call = stale ? "end" : active ? "heartbeat" : "start";
-  const target = stale ?? active;
-  const repeated = call === "start" && sentId === sessionId;
-  if (call === "start") sentId = sessionId;
-  const answer = await ask(call, target?.lease.sub ?? sessionId, target?.token);
-  let waitSeconds = 0;
+function save() {
+  now();
+  const open = session.openId;
+  const ended = reports.slice(-10).map(({ token, ranUntil }) => ({ lease: token, ran_until: ranUntil }));
+  write({
+    lease: session.last?.token ?? null, open, replaces: session.isGivenUp, borrow: open && session.wish,
+    user: open && personAt(open).user, host: open && personAt(open).host, ...keptTime(time), heartbeat, ended,
+  });
+}
+
+/** Tells the service until when programs ran whose sessions had ended; what it does not answer is kept. */
+async function sendReports(seconds, ...signals) {
+  while (reports.length) {
+    const { token, lease, ranUntil } = reports[0];
+    const answer = await ask({ call: "ended", session: lease.sub, token, ranUntil }, seconds, ...signals);
+    if (!answer.done) return;
+    reports.shift();
+    save();
+  }
+}
+
+let looked = clocks();
+while (left() > 0) {
+  const look = clocks();
+  const slept = Math.max(look.wall - looked.wall, look.monotonic - looked.monotonic) >= SLEEP_SECONDS;
+  looked = look;
+  session.passed(now(), slept);
+  if (session.status === "refused") break;
+  if (session.status === "lost" && session.callAt === Infinity) {
+    await sleep(SAVE_SECONDS);
+    break;
+  }
+  const call = session.due(now());
+  if (!call) {
+    const times = [session.callAt, session.last?.lease.exp ?? 0, session.last ? session.graceEnd : 0, license.exp];
+    await sleep(Math.min(POLL_SECONDS, ...times.map((each) => each - now()).filter((seconds) => seconds > 0)));
+    continue;
+  }
+  save(); // a crash before the answer must not cost a second seat
+  const seconds = session.status === "starting" ? START_SECONDS - (performance.now() - began) / 1000 : EXCHANGE_SECONDS;
+  const answer = await ask(call.call === "start" ? { ...call, ...personAt(call.session) } : call, seconds, stop.signal);
   if (answer.granted) {
-    active = { token: answer.token, lease: answer.lease };
-    [last, sentId] = [active, null];
-    const [issuedAt, readAt] = [answer.lease.iat, performance.now()];
-    serviceTime = () => issuedAt + (performance.now() - readAt) / 1000;
-    const change = status === "starting" ? "granted" : "restored";
-    if (status !== "granted") print(change, { session: sessionId, until: answer.lease.exp });
-    status = "granted";
-    [failures, unconfirmed] = [0, null];
-    const halfLease = (answer.lease.exp - answer.lease.iat) / 2;
-    const intervalSeconds = Math.max(1, Math.min(answer.granted.heartbeat_seconds, halfLease));
-    waitSeconds = intervalSeconds * (0.8 + 0.2 * Math.random());
-  } else if (answer.ended) {
-    [stale, failures] = [null, 0];
-  } else if (answer.unaccepted) {
-    [stale, active] = [null, null];
-    sessionId = sentId = target.lease.sub; // it may be active: start it again
-  } else if (answer.gone && repeated && unconfirmed !== "session-id-taken") {
-    unconfirmed = "session-id-taken"; // it may be ours, and the request damaged: only a second such reply counts
-    waitSeconds = 1;
-  } else if (answer.gone) {
-    stale = active ?? (last?.lease.sub === sessionId ? last : null);
-    [active, sessionId, sentId, unconfirmed] = [null, randomUUID(), null, null];
-    if (call === "start") waitSeconds = 1; // its id is somebody else's
-  } else if (answer.refused && status !== "starting" && unconfirmed !== answer.refused) {
-    if (!repeated) sentId = null;
-    unconfirmed = answer.refused; // refusals are not signed: only a second one stops the program
-    waitSeconds = 3 * (1 + Math.random() / 2);
-  } else if (answer.refused) {
-    print(status === "starting" ? "refused" : "lost", { code: answer.refused });
-    process.exitCode = 1;
-    break;
-  } else {
-    failures += 1;
-    waitSeconds = Math.max(answer.retryAfter ?? 0, Math.min(2 ** (failures - 1), 300) * (0.5 + 0.5 * Math.random()));
-    if (!last && failures >= 2) {
-      print("refused", { code: "no-answer" });
-      process.exitCode = 1;
-      break;
-    }
+    time = timeOfLease(answer.lease.iat, clocks());
+    heartbeat = answer.granted.heartbeat_seconds;
   }
-  if (last && status === "granted" && serviceTime() >= last.lease.exp) {
-    status = "grace";
-    print("grace", { left: last.lease.iat + last.lease.grace - serviceTime() });
-  }
-  const graceEnd = last && Math.min(Math.max(last.lease.exp, last.lease.iat + last.lease.grace), license.exp);
-  if (last && status === "grace" && serviceTime() >= graceEnd) {
-    print("lost", { code: "grace-over" });
-    process.exitCode = 1;
-    break;
-  }
-  await sleep(Math.min(waitSeconds, Math.max(0, Number(runSeconds) - (performance.now() - began) / 1000)));
+  session.answered(answer, now());
+  save();
+  if (!answer.noAnswer) await sendReports(EXCHANGE_SECONDS, stop.signal);
 }
 
-const open = active ?? stale ?? (last && sentId === last.lease.sub ? last : null);
-if (open) {
-  const answer = await ask("end", open.lease.sub, open.token);
+if (session.running) session.ranUntil = now();
+process.exitCode = session.running ? 0 : 1;
+const last = session.atEnd();
+if (last) {
+  const { lease } = session.last;
+  const takeBack = session.ending();
+  save();
+  const signal = AbortSignal.timeout(CLOSE_SECONDS * 1000);
+  const answer = await ask(last, CLOSE_SECONDS, signal);
+  if (answer.ended || answer.unsent) takeBack();
+  const ranUntil = answer.ended ? session.ended(now()) : null; // null: the service knows, or the next run says it
+  if (ranUntil !== null) reports.push({ token: last.token, lease, ranUntil });
   print(answer.ended ? "ended" : "lapses");
+  save();
+  if (answer.ended) await sendReports(CLOSE_SECONDS, signal);
+} else {
+  save();
 }
+close();

@@ -2,6 +2,7 @@
 real service."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_proxy import start_fault_proxy
 
 from tests.client.conftest import Served
 
@@ -34,9 +36,16 @@ def issuer_keys(served: Served, folder: Path) -> Path:
     return file
 
 
-def seat(served: Served, folder: Path, file: Path, seconds: float) -> subprocess.Popen[str]:
-    command = [node(), str(EXAMPLE / "seat.mjs"), str(file), str(issuer_keys(served, folder)), str(seconds)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def seat(served: Served, folder: Path, file: Path, seconds: float, *options: str) -> subprocess.Popen[str]:
+    command = [node(), str(EXAMPLE / "seat.mjs"), str(file), str(issuer_keys(served, folder)), str(seconds), *options]
+    environment = {**os.environ, "XDG_STATE_HOME": str(folder / "state"), "LOCALAPPDATA": str(folder / "state")}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def message(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout
+    found: dict[str, Any] = json.loads(process.stdout.readline())
+    return found
 
 
 def messages(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
@@ -44,9 +53,29 @@ def messages(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.splitlines()]
 
 
-def sessions(served: Served, license_id: str) -> int:
-    lines = json.loads(served.licensing("license", "list", "--json"))
-    return next(int(line["in_use"]) for line in lines if line["license"] == license_id)
+def end(process: subprocess.Popen[str]) -> list[str]:
+    """What the program says after it is told to end."""
+    process.send_signal(signal.SIGTERM)
+    return [line["what"] for line in messages(process)]
+
+
+def crash(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=10)
+
+
+def sessions(served: Served, license_id: str) -> dict[str, str]:
+    """The active sessions, and where each stands."""
+    lines = json.loads(served.licensing("license", "sessions", license_id, "--json"))
+    return {line["session"]: line["state"] for line in lines}
+
+
+def private_file(folder: Path, *, granted: bool = False) -> Path:
+    """The one private file, as soon as it holds a lease if the program was `granted` one."""
+    [file] = (folder / "state").rglob("*.json")
+    while granted and json.loads(file.read_text())["lease"] is None:
+        time.sleep(0.02)
+    return file
 
 
 def check_vectors(example: Path) -> subprocess.CompletedProcess[str]:
@@ -98,26 +127,120 @@ def test_a_wrong_rule_of_time_fails_the_vectors(tmp_path: Path, wrong: str) -> N
 def test_a_program_in_another_language_holds_a_seat_past_its_first_lease(served: Served, tmp_path: Path) -> None:
     file = served.issue(tmp_path / "acme.lic", "--id", "node", "--heartbeat", "1", "--lease", "3")
     process = seat(served, tmp_path, file, 60)
-    assert process.stdout
-    assert json.loads(process.stdout.readline())["what"] == "granted"
+    granted = message(process)
+    assert granted["what"] == "granted"
     time.sleep(4.5)
-    held = sessions(served, "node")
-    process.send_signal(signal.SIGTERM)
-    assert [line["what"] for line in messages(process)] == ["ended"]
+    assert sessions(served, "node") == {granted["session"]: "running"}
+    assert end(process) == ["ended"]
     assert process.returncode == 0
-    assert held == 1
-    assert sessions(served, "node") == 0
+    assert sessions(served, "node") == {}
 
 
 def test_it_is_refused_when_all_seats_are_taken(served: Served, tmp_path: Path) -> None:
     file = served.issue(tmp_path / "acme.lic", "--id", "node-full")
     first = seat(served, tmp_path, file, 30)
-    assert first.stdout
-    assert json.loads(first.stdout.readline())["what"] == "granted"
+    assert message(first)["what"] == "granted"
+    second = seat(served, tmp_path, file, 5)
+    assert messages(second) == [{"what": "refused", "code": "no-seat-available"}]
+    assert second.returncode == 1
+    assert end(first) == ["ended"]
+    assert sessions(served, "node-full") == {}
+
+
+def test_after_a_crash_it_takes_the_place_of_its_own_session(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "node-crash")
+    crashed = seat(served, tmp_path, file, 30)
+    old = message(crashed)["session"]
+    private_file(tmp_path, granted=True)
+    crash(crashed)
+    process = seat(served, tmp_path, file, 30)
+    granted = message(process)
+    assert granted["what"] == "granted"
+    assert granted["session"] != old
+    assert sessions(served, "node-crash") == {granted["session"]: "running"}
+    assert end(process) == ["ended"]
+    assert sessions(served, "node-crash") == {}
+
+
+def test_without_the_service_it_runs_on_in_grace_also_after_a_restart(served: Served, tmp_path: Path) -> None:
+    with start_fault_proxy(served.base) as (proxy, base):
+        file = served.issue(tmp_path / "acme.lic", "--id", "node-grace", "--service", base)
+        crashed = seat(served, tmp_path, file, 30)
+        assert message(crashed)["what"] == "granted"
+        private_file(tmp_path, granted=True)
+        crash(crashed)
+        proxy.fault = "off"
+        process = seat(served, tmp_path, file, 30)
+        grace = message(process)
+        assert grace["what"] == "grace"
+        assert grace["left"] > 250000
+        proxy.fault = "fine"
+        assert message(process)["what"] == "restored"
+        assert end(process) == ["ended"]
+        assert sessions(served, "node-grace") == {}
+
+
+def test_a_start_that_nobody_answered_is_repeated_after_a_crash(served: Served, tmp_path: Path) -> None:
+    with start_fault_proxy(served.base) as (proxy, base):
+        file = served.issue(tmp_path / "acme.lic", "--id", "node-lost", "--service", base)
+        proxy.fault = "lost"
+        crashed = seat(served, tmp_path, file, 30)
+        while not proxy.traffic:
+            time.sleep(0.02)
+        crash(crashed)
+        proxy.fault = "fine"
+        process = seat(served, tmp_path, file, 30)
+        granted = message(process)
+        assert granted["session"] == json.loads(private_file(tmp_path, granted=True).read_text())["open"]
+        assert json.loads(proxy.traffic[0].split(b"\r\n\r\n")[1])["session"] == granted["session"]
+        assert sessions(served, "node-lost") == {granted["session"]: "running"}
+        assert end(process) == ["ended"]
+
+
+def test_a_seat_is_borrowed_by_one_start_confirmed_kept_and_returned(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "node-borrow", "--borrow", "172800")
+    process = seat(served, tmp_path, file, 30, "--borrow", "86400")
+    granted, borrowed = message(process), message(process)
+    assert [granted["what"], borrowed["what"]] == ["granted", "borrowed"]
+    assert borrowed["until"] > granted["until"] + 80000
+    assert end(process) == []
+    assert sessions(served, "node-borrow") == {granted["session"]: "borrowed"}
+    process = seat(served, tmp_path, file, 30, "--borrow", "0")
+    assert message(process) == {"what": "granted", "session": granted["session"], "until": borrowed["until"]}
+    assert message(process)["what"] == "returned"
+    [(session, state)] = sessions(served, "node-borrow").items()
+    assert session != granted["session"]
+    assert state == "running"
+    assert end(process) == ["ended"]
+    assert sessions(served, "node-borrow") == {}
+
+
+def test_a_recalled_program_has_time_to_save_ends_and_does_not_start_again(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "node-recall", "--heartbeat", "1")
+    process = seat(served, tmp_path, file, 60)
+    session = message(process)["session"]
+    served.licensing("license", "release", "node-recall", session)
+    assert message(process) == {"what": "lost", "code": "seat-recalled"}
+    assert sessions(served, "node-recall") == {session: "recalled"}, "while it saves"
+    assert [line["what"] for line in messages(process)] == ["ended"]
+    assert process.returncode == 1
+    assert sessions(served, "node-recall") == {}
+    process = seat(served, tmp_path, file, 60)
+    assert message(process)["what"] == "granted", "once the user starts it again"
+    assert end(process) == ["ended"]
+
+
+def test_a_file_of_another_computer_is_left_alone(served: Served, tmp_path: Path) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "node-copy")
+    crashed = seat(served, tmp_path, file, 30)
+    session = message(crashed)["session"]
+    copied = private_file(tmp_path, granted=True)
+    crash(crashed)
+    content = json.dumps(json.loads(copied.read_text()) | {"computer": "x" * 43})
+    copied.write_text(content)
     assert messages(seat(served, tmp_path, file, 5)) == [{"what": "refused", "code": "no-seat-available"}]
-    first.send_signal(signal.SIGTERM)
-    assert [line["what"] for line in messages(first)] == ["ended"]
-    assert sessions(served, "node-full") == 0
+    assert copied.read_text() == content
+    assert sessions(served, "node-copy") == {session: "running"}
 
 
 @pytest.mark.parametrize("tampered", ["cut", "stranger"])

@@ -1,0 +1,279 @@
+// What a program decides (docs/protocol.md, sections 10, 11 and 13): whether it may run, and which call comes next.
+// It reads no clock and makes no call. Times are seconds of the service's time (clock.mjs).
+
+import { randomUUID } from "node:crypto";
+
+const START_SECONDS = 3; // a start is decided by then
+const BACKOFF_LIMIT = 300;
+const REMINDERS = [86400, 3600, 600]; // the user is told when so much is left of grace
+const between = (low, high) => low + (high - low) * Math.random();
+const soon = (now) => now + 3 * between(1, 1.5);
+
+export class Session {
+  status = "starting"; // then granted or grace, in which the program may run; refused or lost, in which it may not
+  open = "nothing"; // what the register may hold: nothing; asked (a start without an answer); seat (that of `last`)
+  id = randomUUID(); // of the next start, or of the one without an answer
+  last = null; // {token, lease}: the last lease, of any session
+  replaces = false; // the next start replaces the session of `last`, which gets no other call
+  givenUp = null; // since when that session may have ended: then its seat may be somebody else's
+  wish = null; // seconds to borrow, 0 to return, until an answer has fulfilled it
+  ranUntil = null; // until when the program ran on the session of `last`
+  unanswered = null; // the id of a start that may have been granted
+  repeated = false; // the last start was such a one
+  heard = null; // a refusal, or gone, that came once and counts when it comes twice
+  refusal = null; // the service's refusal in this run, until a grant
+  unrecorded = false; // it needs no calls
+  sentAt = 0; // when the last call was due
+  notAccepted = 0; // how often in a row the lease was not accepted
+  failures = 0;
+  reminded = 0;
+
+  /** `earlier` is what the private file has; `tell(what, more)` tells the user. */
+  constructor(license, earlier, wish, now, tell) {
+    Object.assign(this, { license, tell, wish: wish || null, began: now, callAt: now });
+    Object.assign(this, { last: earlier.last, ranUntil: earlier.seen });
+    if (!earlier.open) return;
+    this.wish = wish ?? earlier.borrow;
+    this.givenUp = earlier.replaces ? 0 : null;
+    if (earlier.open !== this.last?.lease.sub) { // its start was never answered: repeat it
+      Object.assign(this, { open: "asked", id: earlier.open, unanswered: earlier.open });
+      this.replaces = earlier.replaces && this.last !== null;
+      return;
+    }
+    this.open = "seat";
+    this.replaces = true;
+    if (this.last.lease.borrowed && now < this.last.lease.exp && !earlier.replaces) {
+      this.id = earlier.open;
+      this.grant();
+      this.replaces = wish === 0;
+      this.wish = this.replaces ? 0 : null;
+    }
+  }
+
+  get running() {
+    return this.status === "granted" || this.status === "grace";
+  }
+
+  /** Until when the program may run without another answer; under a hold, only while a successor's seat lasts. */
+  get graceEnd() {
+    const { iat, exp, grace } = this.last.lease;
+    const held = this.license.hold && this.givenUp !== null ? this.givenUp + this.license.lease : Infinity;
+    return Math.min(Math.max(exp, iat + grace), this.license.exp, held);
+  }
+
+  /** The id of the session that the register may hold, for the private file. */
+  get openId() {
+    return { nothing: null, asked: this.id, seat: this.last?.lease.sub }[this.open];
+  }
+
+  /** Whether the next run replaces the session of `last`, or may not use it again, for the private file. */
+  get isGivenUp() {
+    return this.replaces && (this.open === "asked" || this.givenUp !== null);
+  }
+
+  // Calls
+
+  /** The call that is due, or null. */
+  due(now) {
+    if (now < this.callAt) return null;
+    this.sentAt = now;
+    if (this.open === "seat" && !this.replaces) {
+      return { call: "heartbeat", session: this.last.lease.sub, token: this.last.token };
+    }
+    if (this.id === this.last?.lease.sub && this.replaces) this.id = randomUUID();
+    this.repeated = this.unanswered === this.id;
+    Object.assign(this, { open: "asked", unanswered: this.id });
+    if (this.running) this.ranUntil = now;
+    const replaces = this.replaces ? { replaces: this.last.token, ranUntil: this.ranUntil } : {};
+    return { call: "start", session: this.id, borrow: this.wish, ...replaces };
+  }
+
+  /** The call that ends the session at the program's end, or null. A borrowed seat is kept, unless it is replaced. */
+  atEnd() {
+    const own = this.openId === this.last?.lease.sub && !this.last?.lease.borrowed;
+    if (!this.last || this.open === "nothing" || !(own || this.replaces)) return null;
+    return { call: "end", session: this.last.lease.sub, token: this.last.token };
+  }
+
+  /** The end is about to be sent: under a hold no later run may use the lease. Returns how to take that back. */
+  ending() {
+    const { replaces, givenUp } = this;
+    if (this.license.hold) Object.assign(this, { replaces: true, givenUp: 0 });
+    return () => Object.assign(this, { replaces, givenUp });
+  }
+
+  /** The session is over. Returns until when the program ran if the service cannot know it, else null. */
+  ended(now) {
+    if (this.open === "asked" && this.replaces) return null; // that start may hold a seat: the next run repeats it
+    const unknown = this.open === "seat" && (now >= this.last.lease.exp || this.replaces);
+    if (this.license.hold) this.last = null;
+    Object.assign(this, { open: "nothing", replaces: false });
+    return unknown ? this.ranUntil : null;
+  }
+
+  // Events
+
+  /** Time has passed. After sleep the service is asked before the time is judged. */
+  passed(now, slept) {
+    if (this.running) this.ranUntil = now;
+    if (slept && this.callAt < Infinity) {
+      Object.assign(this, { callAt: now, failures: 0 });
+      return;
+    }
+    if (this.status === "starting" && now >= this.began + START_SECONDS) this.unansweredStart(now);
+    if (this.running) this.judge(now);
+  }
+
+  /** The call that was due has this answer (`meaning` in protocol.mjs). */
+  answered(answer, now) {
+    if (this.running) this.ranUntil = now;
+    if (answer.granted) this.granted(answer, now);
+    else if (answer.refused) this.refused(answer, now);
+    else if (answer.gone) this.gone(now);
+    else if (answer.unaccepted) this.unaccepted(now);
+    else this.noAnswer(answer, now);
+  }
+
+  granted({ granted, token, lease }, now) {
+    const start = this.open === "asked";
+    if (!start) this.notAccepted = 0;
+    Object.assign(this, { last: { token, lease }, open: "seat", replaces: false, givenUp: null, unanswered: null });
+    Object.assign(this, { refusal: null, heard: null, failures: 0, reminded: 0 });
+    this.grant();
+    if (!granted.recorded && this.license.kind !== "floating") {
+      Object.assign(this, { unrecorded: true, open: "nothing", callAt: Infinity, wish: null });
+      return;
+    }
+    const half = lease.exp < this.license.exp ? (lease.exp - lease.iat) / 2 : Infinity;
+    const interval = Math.max(1, Math.min(granted.heartbeat_seconds, half)) * between(0.8, 1);
+    const confirms = start && lease.offered && this.notAccepted < 2; // at once
+    this.callAt = confirms ? now : now + interval;
+    if (this.wish !== null) this.fulfil(lease, start, now);
+  }
+
+  /** The answer to a call while there was a wish to borrow, or to return. */
+  fulfil(lease, start, now) {
+    const borrowed = lease.offered ? lease.offered > lease.exp : lease.borrowed;
+    if (borrowed === this.wish > 0) {
+      if (!lease.offered) this.fulfilled(borrowed ? "borrowed" : "returned", { until: lease.exp });
+    } else if (start && this.repeated) { // the answer is to an earlier start, without the wish
+      Object.assign(this, { replaces: true, callAt: now });
+    } else {
+      this.fulfilled("not-borrowed");
+    }
+  }
+
+  fulfilled(what, more) {
+    this.wish = null;
+    this.tell(what, more);
+  }
+
+  refused({ refused: code, retryAfter }, now) {
+    const start = this.open === "asked";
+    const again = this.heard === code;
+    const trade = start && this.trading;
+    if (start && !this.repeated) { // it has ended nothing
+      Object.assign(this, { open: this.replaces ? "seat" : "nothing", unanswered: null });
+    }
+    this.failures = 0;
+    if (this.running && (trade || !again)) {
+      if (trade && (again || !this.repeated)) this.keepSeat(code);
+      Object.assign(this, { heard: code, callAt: soon(now) });
+      return;
+    }
+    if (code === "seat-recalled") {
+      this.leaveId(start);
+      this.givenUp = now;
+    }
+    const asksOn = code === "no-seat-available" && this.status !== "starting";
+    this.callAt = asksOn ? now + retryAfter * between(1, 1.5) : Infinity;
+    Object.assign(this, { heard: null, refusal: code });
+    this.stop(this.status === "starting" ? "refused" : "lost", code);
+  }
+
+  gone(now) {
+    if (this.open === "seat") {
+      Object.assign(this, { replaces: true, givenUp: now, callAt: now, failures: 0, heard: null });
+    } else if (this.repeated && this.heard !== "gone") { // perhaps the request was damaged
+      this.failed(null, now);
+      this.heard = "gone";
+    } else {
+      const trade = this.trading;
+      this.leaveId(true);
+      if (trade) this.keepSeat("no-answer");
+      this.heard = null;
+      this.failed(null, now);
+    }
+  }
+
+  /** The lease is not accepted, but its session may be active: start it again, or repeat the start that followed it. */
+  unaccepted(now) {
+    if (this.wish !== null) this.fulfilled("not-borrowed");
+    this.replaces = this.unanswered !== null;
+    this.id = this.unanswered ??= this.last.lease.sub;
+    Object.assign(this, { open: "asked", callAt: now, failures: 0, heard: null });
+    this.notAccepted += 1;
+  }
+
+  noAnswer({ unsent, retryAfter }, now) {
+    if (this.open === "asked" && unsent && !this.repeated) { // it was no start
+      Object.assign(this, { open: this.replaces ? "seat" : "nothing", unanswered: null });
+    } else if (this.open === "asked") {
+      this.givenUp = this.replaces ? this.givenUp ?? this.sentAt : null;
+    }
+    this.failed(retryAfter, now);
+  }
+
+  failed(retryAfter, now) {
+    this.failures += 1;
+    this.callAt = now + Math.max(retryAfter ?? 0, Math.min(2 ** (this.failures - 1), BACKOFF_LIMIT) * between(0.5, 1));
+    if (this.status === "starting" && this.failures >= 2) this.unansweredStart(now);
+  }
+
+  // Parts of these
+
+  /** Whether a running program asked to borrow or to return: it still holds its seat if that is refused. */
+  get trading() {
+    return this.running && this.replaces && this.wish !== null;
+  }
+
+  keepSeat(code) {
+    Object.assign(this, { open: "seat", replaces: false });
+    this.fulfilled("not-borrowed", { code });
+  }
+
+  /** The session's id is not used again. What `last` knows of it, or of the one before, is replaced. */
+  leaveId(start) {
+    this.replaces = !start || this.replaces || this.id === this.last?.lease.sub;
+    Object.assign(this, { open: this.replaces ? "seat" : "nothing", id: randomUUID(), unanswered: null });
+  }
+
+  grant() {
+    const news = { starting: "granted", grace: "restored", lost: "restored" }[this.status];
+    this.status = "granted";
+    if (news) this.tell(news, { session: this.last.lease.sub, until: this.last.lease.exp });
+  }
+
+  stop(status, code) {
+    this.status = status;
+    this.tell(status, { code });
+  }
+
+  unansweredStart(now) {
+    if (this.refusal || !this.last) this.stop("refused", this.refusal ?? "no-answer");
+    else if (now >= this.graceEnd) this.stop("refused", "grace-over");
+    else this.judge(now, "grace");
+  }
+
+  /** Checks the license, the lease and the grace of a running program. */
+  judge(now, status = this.status) {
+    const { exp } = this.last.lease;
+    if (now >= this.license.exp) return this.stop("lost", "license-expired");
+    const left = this.graceEnd - now;
+    if (this.unrecorded || (status === "granted" && now < exp && left > 0)) return;
+    if (left <= 0) return this.stop("lost", "grace-over");
+    const reminders = REMINDERS.filter((limit) => left <= limit).length;
+    if (this.status !== "grace" || reminders > this.reminded) this.tell("grace", { left: Math.floor(left) });
+    Object.assign(this, { status: "grace", reminded: reminders });
+  }
+}

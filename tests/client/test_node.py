@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fault_proxy import start_fault_proxy
+from licensing_client.identity import names
 
 from tests.client.conftest import Served
 
@@ -228,6 +230,30 @@ def test_a_recalled_program_has_time_to_save_ends_and_does_not_start_again(serve
     process = seat(served, tmp_path, file, 60)
     assert message(process)["what"] == "granted", "once the user starts it again"
     assert end(process) == ["ended"]
+
+
+def test_the_service_learns_later_until_when_it_ran(served: Served, tmp_path: Path) -> None:
+    options = ["--id", "node-late", "--organization", "late", "--heartbeat", "1", "--lease", "3", "--grace", "3600"]
+    with start_fault_proxy(served.base) as (proxy, base):
+        file = served.issue(tmp_path / "late.lic", *options, "--service", base)
+        process = seat(served, tmp_path, file, 60)
+        session = message(process)["session"]
+        proxy.fault = "replay"  # heartbeats and reports get old answers, the end a true one
+        assert message(process)["what"] == "grace"
+        time.sleep(1)
+        assert end(process) == ["ended"]
+        [report] = json.loads(private_file(tmp_path).read_text())["ended"]
+        proxy.fault = "fine"
+        process = seat(served, tmp_path, file, 60)
+        assert message(process)["what"] == "granted"
+        while json.loads(private_file(tmp_path).read_text())["ended"]:
+            time.sleep(0.02)
+        assert end(process) == ["ended"]
+    words = ["--organization", "late", "--username", names().user, "--format", "json"]
+    rows = json.loads(served.licensing("privacy", "export", *words))["sessions"]
+    [row] = [row for row in rows if row["session"] == session]
+    ended_at, ran_until = (datetime.fromisoformat(row[name]).timestamp() for name in ("ended_at", "ran_until"))
+    assert ended_at < ran_until == int(report["ran_until"])
 
 
 def test_a_file_of_another_computer_is_left_alone(served: Served, tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def license_files() -> dict[str, Any]:
                 ("named-user without users", license_file(kind="named-user")),
                 ("node-locked without hosts", license_file(kind="node-locked")),
                 ("no lease keys", license_file(lease_keys={"keys": []})),
+                ("a hold of more than the grace and a minute", license_file(grace=3600, hold=3661)),
+                ("a hold that is text", license_file(hold="3600")),
             ]
         ],
         "judged": [
@@ -176,6 +178,7 @@ def license_files() -> dict[str, Any]:
             case("another named user", "user-not-allowed", kind="named-user", users=[client_hash(SALT, "user", "bob")]),
             case("a listed host", None, kind="node-locked", hosts=[desk]),
             case("another host", "host-not-allowed", kind="node-locked", hosts=[client_hash(SALT, "host", "other")]),
+            case("a hold of the grace and a minute", None, grace=3600, hold=3660),
         ],
     }
 

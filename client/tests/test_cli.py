@@ -327,12 +327,32 @@ def test_a_seat_is_borrowed_used_without_network_and_returned(workspace: Workspa
     assert len(workspace.service.active) == 1
     offline = run(workspace, "hold", "--service", "http://127.0.0.1:9/api", "--", sys.executable, "-c", "print('work')")
     assert (offline.returncode, offline.stdout) == (0, "work\n")
+    assert "borrowed until" in offline.stderr
     assert len(workspace.service.active) == 1
     assert run(workspace, "return").stdout == "returned\n"
     assert not workspace.service.active
     again = run(workspace, "return")
     assert again.returncode == 1
     assert "No seat is borrowed here" in again.stderr
+
+
+def test_a_return_without_an_answer_is_a_return_all_the_same(workspace: Workspace) -> None:
+    run(workspace, "borrow", "--days", "3")
+    [session] = workspace.service.active
+    unsent = run(workspace, "return", "--service", "http://127.0.0.1:9/api")
+    assert unsent.returncode == 1
+    assert "nothing has changed" in run(workspace, "borrow", "--days", "5").stderr
+
+    def silent(connection: socket.socket) -> None:
+        connection.recv(65536)
+
+    with listening(silent) as port:
+        assert run(workspace, "return", "--service", f"http://127.0.0.1:{port}/api").returncode == 1
+    done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')")
+    assert done.returncode == 0
+    assert "borrowed" not in done.stderr
+    assert workspace.service.ended >= {session}
+    assert not workspace.service.active
 
 
 def test_a_borrowed_seat_is_said_to_last_as_long_as_it_does_and_is_not_borrowed_twice(workspace: Workspace) -> None:

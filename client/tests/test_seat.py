@@ -197,6 +197,23 @@ def test_trying_again_asks_the_service_and_a_suspended_license_does_not_run_in_g
     seat.close()
 
 
+def test_a_recalled_seat_is_lost_and_a_start_by_hand_takes_it_anew(workspace: Workspace) -> None:
+    file = workspace.license(heartbeat=1, lease=60, seats=1)
+    received: list[Standing] = []
+    seat = Seat(program(), file, state_directory=workspace.state, lost=received.append, restored=received.append)
+    assert seat.start().running
+    workspace.service.recalled.update(workspace.service.active)
+    assert eventually(lambda: bool(received), 10)
+    assert code_of(received[0]) is Code.SEAT_RECALLED
+    assert seat.standing.status is Status.LOST
+    assert len(workspace.service.active) == 1
+    assert seat.start().status is Status.GRANTED
+    assert eventually(lambda: len(received) == 2)
+    assert len(workspace.service.active) == workspace.service.peak == 1
+    seat.close()
+    assert not workspace.service.active
+
+
 def test_a_seat_is_borrowed_at_once_and_the_user_is_reported(workspace: Workspace) -> None:
     received: list[Standing] = []
     seat = seat_of(workspace, granted=received.append)

@@ -27,6 +27,7 @@ from licensing.api.app import create_app
 from licensing.cli.home import Home
 from licensing.cli.processes import free_port
 from licensing.rules.requests import Recall
+from licensing.rules.usage import Use
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
 from licensing.services.verify import Count, verify
@@ -95,6 +96,15 @@ class TimedService:
     def recall(self, license: License, session_id: str) -> None:
         """Recall a session, as an administrator does."""
         self._await(self._service().ledger.submit(license.id, Recall(session_id)))
+
+    def uses(self, license: License) -> list[Use]:
+        """The sessions that have ended, as totals see them."""
+
+        async def ended() -> list[Use]:
+            long_ago = datetime.fromtimestamp(0, UTC)
+            return [use async for use in self._service().register.ended_uses(license.id, long_ago)]
+
+        return self._await(ended())
 
     def count(self, license: License) -> Count:
         """Recount the register's invariants from its rows."""

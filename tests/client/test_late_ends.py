@@ -62,3 +62,53 @@ def test_a_report_that_got_no_answer_is_sent_by_the_next_run(service: TimedServi
     ann.network.handle = real
     ann.start(seed=2).run(5).stop()
     assert ran_until(service, ann) == pytest.approx(ended_at, abs=2)
+
+
+def test_a_program_that_comes_back_when_its_session_has_lapsed_tells_it_and_runs_on(
+    service: TimedService, ann: Computer
+) -> None:
+    in_grace(ann)
+    assert service.sweep(ann.license) == 1
+    ann.network.condition = "fine"
+    ann.run(400)
+    assert ann.has_status(Status.GRANTED)
+    answered_at = service.clock.true
+    assert answered_at - 401 < ran_until(service, ann) <= answered_at
+    (lapsed,) = service.uses(ann.license)
+    ann.stop()
+    begun = max(use.started_at for use in service.uses(ann.license)).timestamp()
+    assert lapsed.ran_until
+    assert lapsed.ran_until.timestamp() == pytest.approx(begun, abs=3), "the one ends where the other begins"
+
+
+def test_the_run_after_a_crash_tells_it_also_when_the_session_has_lapsed(service: TimedService, ann: Computer) -> None:
+    in_grace(ann).crash()
+    crashed_at = service.clock.true
+    service.clock.true += HOUR
+    assert service.sweep(ann.license) == 1
+    ann.network.condition = "fine"
+    ann.start(seed=2).run(5)
+    assert crashed_at - 310 < ran_until(service, ann) <= crashed_at
+    ann.stop()
+
+
+def test_what_a_repeated_start_tells_counts_no_time_twice(service: TimedService, ann: Computer) -> None:
+    """The start that replaces the session is granted, and its answer is lost for an hour."""
+    in_grace(ann)
+    real: Callable[[Request], Reply] = ann.network.handle
+    ann.network.condition = "fine"
+
+    def lose_answers_to_starts(request: Request) -> Reply:
+        reply = real(request)
+        return reply if not request.url.endswith("/sessions") else Reply(502, {}, b"")
+
+    assert service.sweep(ann.license) == 1
+    ann.network.handle = lose_answers_to_starts
+    ann.run(HOUR)
+    ann.network.handle = real
+    ann.run(400)
+    assert ann.has_status(Status.GRANTED)
+    until = ran_until(service, ann)
+    ann.stop()
+    begun = max(use.started_at for use in service.uses(ann.license)).timestamp()
+    assert until <= begun + 3

@@ -17,7 +17,7 @@ from licensing_client.answers import Ended, Granted, NoAnswer, Policy, Refused
 from licensing_client.clock import Clock, SavedTime, Timeline
 from licensing_client.identity import Person
 from licensing_client.license import License
-from licensing_client.machine import Earlier, Randomness, Start, State, Status, Terms
+from licensing_client.machine import Earlier, Randomness, Report, Start, State, Status, Terms
 from licensing_client.service import Service
 from licensing_client.state_files import MAX_REPORTS, SavedState, StateFile, heard_elsewhere
 from licensing_client.transport import Cancellation
@@ -103,6 +103,7 @@ class Engine:
             call = machine.due_call(self._state, now)
             if call is not None:
                 self._transition(machine.call_sent(self._state, call))
+                asking = self._state
                 cancellation = self._cancellation = Cancellation()
         self._send_notices()
         if call is not None:
@@ -121,6 +122,8 @@ class Engine:
                         answer.lease.issued_at, self._clock.wall(), self._clock.monotonic()
                     )
                 self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
+                if isinstance(call, Start) and isinstance(answer, Granted):
+                    self._add_report(machine.report_of_start(asking, call))
             self._save()
             self._send_notices()
             if not isinstance(answer, NoAnswer) and self._reports:
@@ -140,6 +143,10 @@ class Engine:
                 return
             began_at = self._state.began_at
             self._transition(dataclasses.replace(self._begin(self._earlier()), began_at=began_at))
+
+    def _add_report(self, report: Report | None) -> None:
+        if report is not None:
+            self._reports = (*self._reports, report)[-MAX_REPORTS:]
 
     def _send_report(self, seconds: float, cancellation: Cancellation) -> None:
         """Send the first report that waits. Without an answer it is kept."""
@@ -201,8 +208,8 @@ class Engine:
             answer = self._service.ask(machine.End(lease), seconds, Cancellation())
         ended = isinstance(answer, Ended)
         with self._changed:
-            if ended and report is not None:
-                self._reports = (*self._reports, report)[-MAX_REPORTS:]
+            if ended:
+                self._add_report(report)
             self._transition(machine.closed(self._state, answer))
         self._save()
         left = close_by - time.monotonic() - CLOSE_MARGIN_SECONDS

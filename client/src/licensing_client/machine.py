@@ -25,7 +25,8 @@ It uses no clock, thread or network. The rules:
 11. A lease with `offered` is confirmed by a heartbeat at once. Before that nothing is borrowed.
 12. A recalled session is not used again: the program ends it on close, and a later start replaces it.
 13. Under a hold, a session that may have been replaced serves only until its successor can have lapsed.
-14. A replacing start says until when the program ran on the old session. On close, `report_of` says it.
+14. A replacing start says until when the program ran on the old session. If that may have ended or lapsed, a report
+    says it, too (`report_of_start`). On close, `report_of` says it.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
@@ -347,6 +348,19 @@ def report_of(state: State, now: float) -> Report | None:
     if lease is None or ran_until is None or state.registered is not Registered.SEAT:
         return None
     return Report(lease, int(ran_until)) if now >= lease.expires_at or state.replaces else None
+
+
+def report_of_start(state: State, call: Start) -> Report | None:
+    """What to tell once a replacing start was granted: the service ignores a session that had ended or lapsed before.
+
+    `state` is that in which it was sent. From the first time on that it was sent, its own session may count.
+    """
+    if call.replaces is None or call.ran_until is None:
+        return None
+    if call.ran_until <= call.replaces.expires_at and state.replaced_since is None:
+        return None
+    repeats = state.repeated and state.replaced_since is not None
+    return Report(call.replaces, min(call.ran_until, int(state.replaced_since or 0)) if repeats else call.ran_until)
 
 
 def _ran_until(state: State, now: float) -> float | None:

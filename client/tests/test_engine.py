@@ -467,6 +467,24 @@ def test_a_request_to_borrow_outlives_a_start_whose_reply_was_lost(simulation: R
     assert ann.notices == ["granted", "grace", "granted", "granted"]
 
 
+def test_who_returns_while_the_answer_to_a_borrowing_is_lost_does_not_end_up_borrowed(
+    simulation: ReferenceSimulation,
+) -> None:
+    ann = simulation.computer().start().run(600)
+    assert ann.engine
+    ann.network.condition = "reply-lost"
+    ann.engine.borrow(int(5 * DAY))
+    ann.run(5)
+    ann.engine.borrow(0)
+    ann.network.condition = "fine"
+    ann.run(60)
+    assert ann.engine.state.borrow_seconds is None
+    assert ann.engine.state.lease
+    assert not ann.engine.state.lease.borrowed
+    ann.stop()
+    assert simulation.seats_of(ann) == 0
+
+
 def test_a_request_to_borrow_outlives_a_heartbeat_that_was_under_way(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(10)
     real_handle = ann.network.handle

@@ -146,7 +146,10 @@ while (left() > 0) {
     time = timeOfLease(answer.lease.iat, clocks());
     heartbeat = answer.granted.heartbeat_seconds;
   }
+  const { last } = session;
+  const ranBefore = answer.granted ? session.ranBefore(call) : null;
   session.answered(answer, now());
+  if (ranBefore !== null) reports.push({ token: last.token, lease: last.lease, ranUntil: ranBefore });
   save();
   if (!answer.noAnswer) await sendReports(EXCHANGE_SECONDS, stop.signal);
 }

@@ -111,6 +111,15 @@ export class Session {
     return unknown ? this.ranUntil : null;
   }
 
+  /**
+   * Until when the program ran on the session that a granted start replaces, to be reported; null if the service knows.
+   * It ignores what the start says of a session that was over. From its first try on, the new session may count.
+   */
+  ranBefore({ replaces, ranUntil }) {
+    if (!replaces || ranUntil === null || (ranUntil <= this.last.lease.exp && this.givenUp === null)) return null;
+    return this.repeated && this.givenUp ? Math.min(ranUntil, this.givenUp) : ranUntil;
+  }
+
   // Events
 
   /** Time has passed. After sleep the service is asked before the time is judged. */

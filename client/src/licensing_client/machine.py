@@ -359,8 +359,8 @@ def report_of_start(state: State, call: Start) -> Report | None:
         return None
     if call.ran_until <= call.replaces.expires_at and state.replaced_since is None:
         return None
-    repeats = state.repeated and state.replaced_since is not None
-    return Report(call.replaces, min(call.ran_until, int(state.replaced_since or 0)) if repeats else call.ran_until)
+    sent_first_at = state.replaced_since if state.repeated else None  # 0: in an earlier run, nobody knows when
+    return Report(call.replaces, min(call.ran_until, int(sent_first_at)) if sent_first_at else call.ran_until)
 
 
 def _ran_until(state: State, now: float) -> float | None:
@@ -567,9 +567,9 @@ def _traded(state: State, granted: State, lease: Lease, now: float, randomness: 
     """What became of a request to borrow. `granted`: the state after the answer, without the request."""
     wanted = state.borrow_seconds or 0
     asked = state.registered is Registered.ASKED
-    fulfilled = lease.borrowed == (wanted > 0)
-    offered = lease.offered is not None and (lease.offered > lease.expires_at) == (wanted > 0)
-    if asked and offered:
+    borrows = lease.borrowed if lease.offered is None else lease.offered > lease.expires_at
+    fulfilled = borrows == (wanted > 0)
+    if asked and fulfilled and lease.offered is not None:
         return replace(granted, borrow_seconds=wanted)  # until it is confirmed
     confirmed = not asked and not state.replaces
     if fulfilled and (asked or confirmed):

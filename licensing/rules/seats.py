@@ -281,11 +281,11 @@ def _offer(
     """
     if not isinstance(outcome, Granted) or outcome.session is None:
         return outcome
-    expires_at = min(outcome.expires_at, ordinary_end)
     if outcome.session.borrowed:
+        expires_at = min(outcome.expires_at, ordinary_end)
         return replace(outcome, expires_at=expires_at, offered=outcome.session.expires_at)
     if borrowing_end or terms.hold_seconds:
-        return replace(outcome, offered=borrowing_end or expires_at)
+        return replace(outcome, offered=borrowing_end or outcome.expires_at)
     return outcome
 
 

@@ -627,6 +627,13 @@ def test_a_seat_is_held_for_a_silent_program_once_it_has_confirmed(register: Mem
     assert register.ended[0].ended_at == later(1)
 
 
+def test_a_repeat_under_a_shorter_lease_is_offered_no_less_than_it_has(register: MemoryRegister) -> None:
+    register.one(start("1", under=HELD))
+    shorter = terms(serial=2, seats=1, grace_seconds=43200, hold_seconds=43260, lease_seconds=600)
+    again = granted(register.one(start("1", under=shorter), later(1)))
+    assert (again.expires_at, again.offered) == (later(900), later(900))
+
+
 def test_under_a_hold_a_start_that_is_never_confirmed_costs_one_ordinary_lease(register: MemoryRegister) -> None:
     register.one(start("1", under=HELD))
     granted(register.one(start("2", "bob", under=HELD), later(900)))

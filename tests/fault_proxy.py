@@ -26,9 +26,11 @@ class Call(StrEnum):
     SINGLE_WRITE = "single write"
     TRANSACTION = "transaction"
     DIRECTORY = "directory write"
+    MARK_READ = "read of marks"
+    MARK = "mark"
 
 
-WRITES: Final = frozenset({Call.SINGLE_WRITE, Call.TRANSACTION})
+WRITES: Final = frozenset({Call.SINGLE_WRITE, Call.TRANSACTION, Call.MARK})
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Asked:
     def call(self) -> Call | None:
         """The kind of call; None for one that creates tables."""
         table, _, rest = self.path.partition("?")[0].rpartition("/")[2].partition("(")
+        if "_service" in self.path or b"_service" in self.body:
+            return Call.MARK_READ if self.method == "GET" else Call.MARK
         if table == "$batch":
             return Call.DIRECTORY if b"/directory" in self.body else Call.TRANSACTION
         if table not in ("register", "directory"):

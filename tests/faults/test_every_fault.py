@@ -17,6 +17,7 @@ import pytest
 
 from licensing.cli.home import Home
 from licensing.errors import UnavailableError
+from licensing.rules.requests import Recall, Recalled
 from licensing.services import service as service_module
 from licensing.services.sweep import sweep_license
 from licensing.storage import batching, retry
@@ -45,6 +46,7 @@ class Stage:
     held: list[tuple[str, str]] = field(default_factory=list)
     leases: dict[str, datetime] = field(default_factory=dict)
     """Until when sessions may run, by the last reply to each."""
+    borrow: int = 0
 
     def heard(self, reply: Any) -> Status:
         """The status of a reply to a start or a heartbeat; a granted lease is noted."""
@@ -55,7 +57,7 @@ class Stage:
 
     def file(self, seats: int = 2) -> str:
         """The license's file."""
-        return factories.issue(self.home, sub=self.license, seats=seats)
+        return factories.issue(self.home, sub=self.license, seats=seats, borrow=self.borrow)
 
 
 Act = Callable[[Stage], Awaitable[Status]]
@@ -91,6 +93,16 @@ async def late_end(stage: Stage) -> Status:
     return status_of(await stage.api.ended(*stage.held[0], ran_until.isoformat()))
 
 
+async def recall(stage: Stage) -> Status:
+    service, session = stage.api.service, stage.held[0][0]
+    try:
+        outcome = (await service.ledger.submit(stage.license, Recall(session))).outcome
+    except UnavailableError:
+        return 503
+    assert isinstance(outcome, Recalled)
+    return 200
+
+
 async def read(stage: Stage) -> Status:
     return status_of(await stage.api.read(*stage.held[0]))
 
@@ -113,8 +125,8 @@ class Operation:
     """What is done on a license with so many seats, of which some are `held` and some have `lapsed`; which calls that
     takes, and what then must be true.
 
-    `repeated`: the body is that of a start that was granted. `retries`: one fault is not noticed by the program, except
-    on the calls `direct`.
+    `repeated`: the body is that of a start that was granted. `replaces`: it replaces the first session. `borrow`: for
+    so long sessions want to borrow. One fault is not noticed by the program, except on the calls `direct`.
     """
 
     act: Act
@@ -126,11 +138,14 @@ class Operation:
     lapsed: int = 0
     seats: int = 2
     repeated: bool = False
+    replaces: bool = False
+    borrow: int = 0
     direct: frozenset[Call] = frozenset()
 
 
 STATE, POINT, RANGE = Call.STATE_READ, Call.POINT_READ, Call.RANGE_READ
 SINGLE, BATCH, DIRECTORY = Call.SINGLE_WRITE, Call.TRANSACTION, Call.DIRECTORY
+READ_MARKS = Call.MARK_READ
 LATE_END = STATE, POINT, BATCH, RANGE, SINGLE
 GRANTED, OK, DONE, REFUSED = frozenset({200, 201}), frozenset({200}), frozenset({204}), frozenset({409})
 
@@ -138,17 +153,24 @@ OPERATIONS: Final[Mapping[str, Operation]] = {
     "the first start": Operation(start, (STATE, DIRECTORY, BATCH), GRANTED, in_use=1),
     "a start": Operation(start, (STATE, BATCH), GRANTED, held=1, in_use=2),
     "a start that a lapsed session makes room for": Operation(
-        start, (STATE, RANGE, BATCH), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
+        start, (STATE, RANGE, READ_MARKS, BATCH), GRANTED, seats=1, lapsed=1, in_use=1, ended=1
+    ),
+    "a start that replaces a session": Operation(
+        start, (STATE, POINT, BATCH), GRANTED, seats=1, held=1, in_use=1, ended=1, replaces=True
     ),
     "a start without a seat": Operation(start, (STATE, RANGE, SINGLE), REFUSED, seats=1, held=1, in_use=1),
     "a repeated start": Operation(start, (STATE, POINT, BATCH), GRANTED, held=1, in_use=1, repeated=True),
     "a late start again": Operation(start, (POINT, BATCH), GRANTED, lapsed=1, in_use=1, repeated=True),
     "a heartbeat": Operation(heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, direct=frozenset({STATE})),
+    "a confirmation": Operation(
+        heartbeat, (STATE, SINGLE), OK, held=1, in_use=1, borrow=7200, direct=frozenset({STATE})
+    ),
     "two heartbeats": Operation(heartbeats, (STATE, BATCH), OK, held=2, in_use=2, direct=frozenset({STATE})),
     "an end": Operation(end, (STATE, POINT, BATCH), DONE, held=1, in_use=0, ended=1),
     "a late end": Operation(
         late_end, LATE_END, DONE, lapsed=1, in_use=0, ended=1, direct=frozenset({STATE, RANGE, SINGLE})
     ),
+    "a recall": Operation(recall, (STATE, POINT, SINGLE), OK, held=1, in_use=1),
     "a sweep": Operation(sweep, (RANGE, BATCH), OK, held=1, lapsed=1, in_use=1, ended=1, direct=frozenset({RANGE})),
     "a look at one's data": Operation(read, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
     "health": Operation(health, (POINT,), OK, held=1, in_use=1, direct=frozenset({POINT})),
@@ -208,15 +230,16 @@ def staged(
     @asynccontextmanager
     async def stage_for(operation: Operation, bounds: set[str]) -> AsyncIterator[Stage]:
         before, clock = yesterday
-        stage = Stage(home, before)
+        stage = Stage(home, before, borrow=operation.borrow)
         for number in range(operation.lapsed + operation.held):
             clock.ahead = timedelta(hours=-1 if number < operation.lapsed else 0)
-            stage.body = factories.start_body(stage.file(operation.seats))
+            stage.body = factories.start_body(stage.file(operation.seats), borrow_seconds=operation.borrow)
             reply = await before.start(stage.body)
             assert reply.status_code == 201, reply.text
             stage.held.append((stage.body["session"], reply.json()["lease"]))
         if not operation.repeated:
-            stage.body = factories.start_body(stage.file(operation.seats))
+            after = {"replaces": stage.held[0][1]} if operation.replaces else {}
+            stage.body = factories.start_body(stage.file(operation.seats), **after)
         for name in bounds:
             module, seconds = BOUNDS[name]
             monkeypatch.setattr(module, name, seconds)
@@ -236,6 +259,8 @@ def check(stage: Stage, operation: Operation, seen: Seen) -> None:
     assert seen.active.keys() | seen.ended.keys() == started - waiting, "a session was lost, or came from nowhere"
     assert len(seen.ended) == operation.ended
     check_leases(stage, seen)
+    assert operation.act is not recall or stage.held[0][0] in seen.state["recalled"]
+    assert not operation.borrow or all(row["borrowed"] for row in seen.active.values())
     assert operation.act is not late_end or all("ran_until" in row for row in seen.ended.values())
     assert seen.denied.keys() <= waiting
 

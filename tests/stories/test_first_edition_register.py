@@ -7,7 +7,7 @@ of its own, since pseudonyms depend on the organization's id.
 import json
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,7 @@ from licensing.crypto.pseudonyms import Peppers, client_hash
 from licensing.rules.billing import Rounding
 from licensing.rules.license import Billing, Kind, Refusal, Sharing
 from licensing.rules.model import EndReason, LicenseState, Person, Status, Terms
-from licensing.rules.requests import End, Ended, Full, Granted, Refused, Start
+from licensing.rules.requests import End, Ended, Full, Granted, Recall, Recalled, Refused, Start
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports
 from licensing.services.retention import run_retention
@@ -28,7 +28,7 @@ from licensing.storage.codec import Codec
 from licensing.storage.ledger import Heartbeat, Ledger
 from licensing.storage.register import SERVICE, AuditEntry, LicenseRef, Register
 from licensing.storage.tables import EdmType, Table, put
-from tests.factories import Clock, new_session_id
+from tests.factories import Clock, new_license_id, new_session_id, start, terms
 from tests.register_rows import Dump, as_read, dump, look, values_of
 from tests.stores import OwnTables, own_tables
 
@@ -344,3 +344,78 @@ async def test_after_a_year_and_a_day_only_months_are_left(tables: OwnTables) ->
 
 def columns_of(found: Dump, partition: str, key: str) -> Columns:
     return comparable(found[partition, key])
+
+
+async def test_sessions_of_the_first_edition_are_replaced_recalled_and_held(tables: OwnTables) -> None:
+    clock = Clock(AS_OF)
+    ledger = Ledger(Register(tables), clock)
+    water, heat = await terms_of(ledger, WATER), await terms_of(ledger, HEAT)
+    ann, borrowed, second = session_id(0x0E), session_id(0x0F), session_id(0x11)
+
+    # A crash, and a borrowing that ends early: each keeps the seat in one commit.
+    for session, user in ((ann, "ann"), (borrowed, "bob")):
+        clock.forward(60)
+        again = Start(new_session_id(), water, persons(user, f"pc-{user}"), replaces=session, ran_until=clock())
+        assert isinstance((await ledger.submit(WATER, again)).outcome, Granted)
+    seen = await look(tables, WATER)
+    assert seen.state["in_use"] == len(seen.active) == 2
+    replaced = seen.ended
+    assert [replaced[session]["reason"] for session in (ann, borrowed)] == ["replaced", "replaced"]
+
+    # A recalled one is refused by the state; its seat is free when it has lapsed, never before.
+    recalled = (await ledger.submit(HEAT, Recall(second))).outcome
+    assert isinstance(recalled, Recalled)
+    assert recalled.session.lapses_at == recalled.session.expires_at
+    assert (await ledger.submit(HEAT, Start(second, heat, persons("ann", "pc-1")))).outcome == Refused(Refusal.RECALLED)
+
+    # Under a new file with a hold, the next heartbeat holds the seat of a session that began under the old one.
+    held = replace(water, serial=water.serial + 1, grace_seconds=1800, hold_seconds=1860)
+    last = new_session_id()
+    assert isinstance((await ledger.submit(WATER, Start(last, held, persons("dan", "pc-dan")))).outcome, Granted)
+    (running, *_) = (await look(tables, WATER)).active
+    lapses_at = held.lapse(clock(), clock() + timedelta(seconds=900))
+    assert await ledger.heartbeat(WATER, Heartbeat(running, clock(), clock() + timedelta(seconds=900), lapses_at))
+    clock.forward(1000)
+    lapsed = [row.value.id async for page in Register(tables).lapsing(WATER, clock()) for row in page]
+    assert running not in lapsed
+    await assert_in_order(tables)
+
+
+DEMANDED: Final = {
+    kind: set.intersection(*({*columns} for license_id in LICENSES for columns in of_kind(license_id, kind).values()))
+    - {rows.FINAL_DAY}
+    for kind in (rows.STATE, rows.ACTIVE, rows.ENDED)
+}
+"""The columns that all rows of the first edition have: it reads each of them, and no row without one."""
+
+
+async def test_the_first_edition_finds_all_columns_that_it_reads(tables: OwnTables) -> None:
+    """In a rollback, or beside it in a deployment. Of columns and rows that it does not know it reads nothing."""
+    license_id, clock = new_license_id(), Clock()
+    ledger = Ledger(Register(tables), clock)
+    under = terms(seats=5, borrow_seconds=7200, grace_seconds=1800, hold_seconds=1860, features=("pumps",))
+    sessions = [new_session_id() for _ in range(4)]
+    for session in sessions:
+        await ledger.submit(license_id, start(session, under, borrow_seconds=7200))
+    held, recalled, lost, old = sessions
+    end = clock() + timedelta(seconds=7200)
+    assert await ledger.heartbeat(license_id, Heartbeat(held, clock(), end, end, borrowed=True))
+    assert isinstance((await ledger.submit(license_id, Recall(recalled))).outcome, Recalled)
+    assert (await ledger.submit(license_id, End(lost, EndReason.LOST))).outcome == Ended(now=True)
+    clock.forward(1000)
+    again = start(new_session_id(), under, replaces=old, ran_until=clock())
+    assert isinstance((await ledger.submit(license_id, again)).outcome, Granted)
+
+    found = await look(tables, license_id)
+    assert found.ended[old]["ran_until"] == clock()
+    written = {rows.STATE: [found.state], rows.ACTIVE: [*found.active.values()], rows.ENDED: [*found.ended.values()]}
+    assert [len(each) for each in written.values()] == [1, 3, 2]
+    known = {kind: next(iter(of_kind(WATER, kind).values())) for kind in written}
+    for kind, each in written.items():
+        for columns in each:
+            assert columns.keys() >= DEMANDED[kind]
+            assert all(type(columns[name]) is type(known[kind][name]) for name in DEMANDED[kind])
+    partitions = {
+        row.partition async for row in tables.rows("directory", None, rows.LICENSE, rows.beyond(rows.LICENSE))
+    }
+    assert SERVICE not in partitions, "the first edition takes such rows for licenses"

@@ -30,6 +30,9 @@ CRASHES: Final = "services/test_retention_crashes.py"
 PRIVACY: Final = "services/test_privacy.py"
 WATCHED: Final = "stories/test_watched_people.py"
 CLOSED: Final = "services/test_closed_months.py"
+REPLACING: Final = "rules/test_replacing.py"
+OUTAGES: Final = "storage/test_outages.py"
+RECALLS: Final = "services/test_recalls.py"
 HISTORIES: Final = "services/test_histories_at_random.py"
 GRACE: Final = "rules/test_grace.py"
 LATE: Final = "services/test_late_ends.py"
@@ -49,7 +52,7 @@ class Planted(NamedTuple):
 PLANTED: Final = {
     # Who holds a seat.
     "one seat more than bought": Planted(
-        "rules/seats.py", "if in_use >= terms.capacity:", "if in_use > terms.capacity:", (RULES, MACHINE)
+        "rules/seats.py", "elif in_use < terms.capacity or freed:", "elif in_use <= terms.capacity:", (RULES, MACHINE)
     ),
     "a shared seat is freed by the first session that ends": Planted(
         "rules/seats.py", "if sessions == 1:", "if sessions:", (RULES, MACHINE)
@@ -59,8 +62,8 @@ PLANTED: Final = {
     ),
     "a session lapses a moment before its lease": Planted(
         "rules/seats.py",
-        "row.value.lapses_at <= now}",
-        "row.value.lapses_at <= now + (row.value.lapses_at - row.value.heartbeat_at) / 15}",
+        "row.value.lapse_after(self.outage) <= now}",
+        "row.value.lapse_after(self.outage) <= now + (row.value.lapses_at - row.value.heartbeat_at) / 15}",
         (SEATS,),
     ),
     "one session is two people's": Planted("rules/seats.py", "return ForeignSession()", "pass", (MACHINE,)),
@@ -86,8 +89,8 @@ PLANTED: Final = {
     ),
     "an opt-out hides what becomes of the license": Planted(
         "rules/seats.py",
-        "return self._if_fresh(Granted(None, expires_at))",
-        "return Granted(None, expires_at)",
+        "return self._if_fresh(Granted(None, lasting_end))",
+        "return Granted(None, lasting_end)",
         (SEATS, LEDGER),
     ),
     "a sweep ends what a heartbeat has saved": Planted(
@@ -95,6 +98,53 @@ PLANTED: Final = {
     ),
     "a sweep ahead of time ends what still runs": Planted(
         "rules/seats.py", " or row.value.lapses_at > self.now:", ":", (SEATS,)
+    ),
+    # Held, recalled, replaced and borrowed seats.
+    "a shared seat is free though others sit on it": Planted(
+        "rules/seats.py", "return sessions == 1", "return bool(sessions)", (REPLACING, MACHINE)
+    ),
+    "a refused start ends what it would replace": Planted(
+        "rules/seats.py", "if row and self.state.recalls(start.replaces):", "if row:", (REPLACING, MACHINE)
+    ),
+    "a program ran longer than until now": Planted(
+        "rules/model.py", "min(ran_until, now) if ran_until", "ran_until if ran_until", (REPLACING, MACHINE)
+    ),
+    "a late repeat cuts the hold short": Planted(
+        "rules/seats.py", "max(session.lapses_at, again.lapses_at)", "again.lapses_at", (SEATS,)
+    ),
+    "a heartbeat does not hold the seat": Planted(
+        "services/sessions.py", "state.terms.lapse(now, renewed.expires_at)", "renewed.expires_at", (MACHINE,)
+    ),
+    "silent time counts": Planted(
+        "rules/model.py", "if now >= session.expires_at else now", "if now >= session.lapses_at else now", (MACHINE,)
+    ),
+    "a borrowing needs no confirmation": Planted(
+        "rules/seats.py", "min(outcome.expires_at, ordinary_end)", "outcome.expires_at", (SEATS, MACHINE)
+    ),
+    "the first heartbeat does not borrow": Planted(
+        "storage/register.py", "if heartbeat.borrowed is not None:", "if False:", (MACHINE,)
+    ),
+    "a recalled session gets leases": Planted(
+        "services/sessions.py", "            if state.recalls(session_id):", "            if False:", (MACHINE,)
+    ),
+    "a recall is kept for good": Planted(
+        "rules/seats.py", "self.state = self.state.with_ended(session.id, self.now)", "pass", (RECALLS, MACHINE)
+    ),
+    # Outages.
+    "an outage begins when it ends": Planted(
+        "storage/outages.py", "Outage.until(now, alive.value, outage)", "Outage.until(now, now, outage)", (OUTAGES,)
+    ),
+    "a second outage forgets who ran before the first": Planted(
+        "rules/model.py", "last.begin if last and gap_begin < last.amnesty_end else", "", (OUTAGES,)
+    ),
+    "a sweep knows no outage": Planted(
+        "rules/seats.py", "if row.value.lapse_after(self.outage) > self.now:", "if False:", (OUTAGES, MACHINE)
+    ),
+    "room is made before the last outage is known": Planted(
+        "rules/seats.py", "if self.lapsed and isinstance(facts.outage, Unknown):", "if False:", (OUTAGES,)
+    ),
+    "a session of the first edition has lapsed": Planted(
+        "rules/model.py", "max(self.lapses_at, self.expires_at))", "self.lapses_at)", (FIRST_EDITION,)
     ),
     # The commit.
     "the state is written whatever its version": Planted(
@@ -110,7 +160,7 @@ PLANTED: Final = {
         "storage/writer.py", "batch.sent.get(state.commit_id)", "None", (LEDGER,)
     ),
     "a start under unchanged seats does not check the state": Planted(
-        "rules/seats.py", "bool(self.started or self.ended or ", "bool(", (MACHINE,)
+        "rules/seats.py", "self.started or self.renewed or self.ended or ", "", (MACHINE,)
     ),
     "a denial that is there already is inserted again": Planted(
         "storage/writer.py", "again=session in batch.denied", "again=False", (LEDGER,)
@@ -143,7 +193,7 @@ PLANTED: Final = {
         "rules/seats.py", "(facts.asked or facts.lapsing.until > self.now)", "facts.lapsing.until > self.now", (SEATS,)
     ),
     "a lapsed session makes room though its start is repeated": Planted(
-        "rules/seats.py", "return 1 if self._row_of(request) else 2", "return 1", (SEATS,)
+        "rules/seats.py", "return 1 if self._row_of(request) or request.replaces else 2", "return 1", (SEATS,)
     ),
     "who lapses is cached under terms that hold no more": Planted(
         "storage/state_cache.py", "if terms == self._terms:", "if True:", (ROW_CACHE,)
@@ -156,12 +206,12 @@ PLANTED: Final = {
     ),
     # What is cached.
     "a start is answered by a cached row": Planted(
-        "storage/writer.py", "if isinstance(request, End):", "if True:", (ROW_CACHE,)
+        "storage/writer.py", "case Start(replaces=session_id):", "case Start(session_id=session_id):", (ROW_CACHE,)
     ),
     "a heartbeat does not demand the version of a cached row": Planted(
         "storage/register.py",
-        "merge(ACTIVE + session_id, columns, before.etag)",
-        "merge(ACTIVE + session_id, columns)",
+        "merge(key, columns, before.etag), ACTIVE",
+        "merge(key, columns), ACTIVE",
         (ROW_CACHE,),
     ),
     "what a process has written is not remembered": Planted(

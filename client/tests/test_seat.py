@@ -111,6 +111,31 @@ def test_a_service_that_says_nothing_holds_a_program_up_for_no_longer_than_it_al
         assert not threads()
 
 
+class ClockAfterSleep(SystemClock):
+    """The clocks of a computer that slept for `slept` seconds."""
+
+    slept = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.slept
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.slept
+
+
+def test_under_a_hold_a_program_that_wakes_too_late_is_not_told_that_it_may_run(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("licensing_client.seat.SystemClock", ClockAfterSleep)
+    with Seat(program(), workspace.license(grace=43200, hold=43260), state_directory=workspace.state) as seat:
+        assert seat.standing.running
+        monkeypatch.setattr(ClockAfterSleep, "slept", 13 * 3600.0)
+        assert (seat.standing.status, seat.standing.reason and seat.standing.reason.code) == (
+            Status.LOST,
+            Code.GRACE_OVER,
+        )
+
+
 def test_without_network_the_next_start_goes_on_in_grace_and_says_how_long(workspace: Workspace) -> None:
     with seat_of(workspace):
         pass

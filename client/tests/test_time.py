@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from factories import NOW
+from licensing_client import machine
 from licensing_client.clock import SavedTime, SystemClock, Timeline
 from licensing_client.machine import Status
 from licensing_client.reasons import Code
+from licensing_client.transport import Reply, Request
 from simulation import Computer, ReferenceSimulation
 
 HOUR, DAY = 3600.0, 86400.0
@@ -43,6 +45,80 @@ def runs_to_the_end_of_grace(ann: Computer) -> None:
     assert ann.has_status(Status.GRACE)
     ann.run(120)
     assert ann.has_status(Status.LOST)
+
+
+# Under a hold, as long as the clock is right whenever the program starts or wakes.
+
+
+def strict(disk: Path) -> tuple[ReferenceSimulation, Computer, Computer]:
+    """One strict seat, and two computers whose monotonic clocks stop while they sleep."""
+    simulation = ReferenceSimulation(disk, seats=1, grace=43200, hold=43260)
+    return simulation, simulation.computer(), simulation.computer("bob")
+
+
+def says_that_it_may_run(computer: Computer) -> bool:
+    assert computer.engine
+    return machine.judged(computer.engine.state, computer.engine.now()).status in machine.RUNNING
+
+
+def test_under_a_hold_a_clock_that_was_fast_at_the_grant_and_is_right_at_the_next_start_lengthens_nothing(
+    tmp_path: Path,
+) -> None:
+    simulation, ann, bob = strict(tmp_path)
+    ann.clock.skew = 8 * HOUR
+    ann.start().run(600)
+    ann.network.condition = "down"
+    ann.crash()
+    ann.clock.skew = 0
+    simulation.clock.true += 12.5 * HOUR
+    assert bob.start().run(3).running
+    assert ann.start().run(3).has_status(Status.REFUSED)
+
+
+def test_under_a_hold_a_clock_that_was_fast_at_the_grant_and_is_right_after_sleep_lengthens_nothing(
+    tmp_path: Path,
+) -> None:
+    _, ann, bob = strict(tmp_path)
+    ann.clock.skew = 8 * HOUR
+    ann.start().run(600)
+    ann.network.condition = "down"
+    ann.sleep(12.5 * HOUR)
+    ann.clock.skew = 0
+    assert bob.start().run(3).running
+    assert not says_that_it_may_run(ann)
+    assert ann.run(3).has_status(Status.LOST)
+
+
+def test_under_a_hold_a_program_that_slept_for_too_long_does_not_run_until_it_is_answered(tmp_path: Path) -> None:
+    _, ann, bob = strict(tmp_path)
+    ann.start().run(600)
+    ann.sleep(12.5 * HOUR)
+    assert not says_that_it_may_run(ann)
+    bob.start().run(3).stop()
+    ann.run(3)
+    assert ann.notices == ["granted", "lost", "granted"]
+
+
+def test_a_reply_that_is_read_after_sleep_is_no_answer(tmp_path: Path) -> None:
+    simulation, ann, bob = strict(tmp_path)
+    ann.start().run(100)
+    real = ann.network.handle
+
+    def asleep_before_the_reply_is_read(request: Request) -> Reply:
+        reply = real(request)
+        ann.sleep(13 * HOUR)
+        ann.network.condition = "down"
+        return reply
+
+    ann.network.handle = asleep_before_the_reply_is_read
+    assert ann.engine
+    while ann.network.condition == "fine":
+        pause = ann.engine.step()
+        simulation.clock.true += pause
+    assert error_of(ann) == pytest.approx(0, abs=20)
+    assert not says_that_it_may_run(ann)
+    assert bob.start().run(3).running
+    assert ann.run(60).has_status(Status.LOST)
 
 
 @pytest.mark.parametrize("ahead", [2 * DAY, 30 * DAY])

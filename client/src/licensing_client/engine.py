@@ -15,6 +15,7 @@ from collections.abc import Callable
 from licensing_client import machine
 from licensing_client.answers import Ended, Granted, NoAnswer, Policy, Refused
 from licensing_client.clock import Clock, SavedTime, Timeline
+from licensing_client.errors import Step
 from licensing_client.identity import Person
 from licensing_client.license import License
 from licensing_client.machine import Earlier, Randomness, Report, Start, State, Status, Terms
@@ -58,7 +59,7 @@ class Engine:
         self._terms = terms
         self._borrow_seconds = borrow_seconds
         self._rng = rng or random.Random()  # noqa: S311 — jitter, no secret
-        self._timeline = saved.timeline(clock.wall(), clock.monotonic())
+        self._timeline = saved.timeline(clock.wall(), clock.monotonic(), hold=license.hold_seconds > 0)
         self._heartbeat_seconds = saved.heartbeat_seconds
         self._reports = saved.reports
         self._changed = threading.Condition(threading.RLock())
@@ -111,7 +112,10 @@ class Engine:
             if isinstance(call, Start):
                 self._save()  # a crash before the answer must not cost a second seat
                 person = self._person_of(call.session_id)
+            sent = self._clock.wall(), self._clock.monotonic()
             answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation, person)
+            if self._slept_since(*sent):
+                answer = NoAnswer(Step.SERVICE, "The computer slept before the reply was read.")
             with self._changed:
                 if isinstance(answer, Granted | Refused):
                     self.policy = answer.policy or self.policy
@@ -119,7 +123,7 @@ class Engine:
                     self.last_grant = answer
                     self._heartbeat_seconds = answer.heartbeat_seconds
                     self._timeline = Timeline.synchronized(
-                        answer.lease.issued_at, self._clock.wall(), self._clock.monotonic()
+                        answer.lease.issued_at, *sent, hold=self._license.hold_seconds > 0
                     )
                 self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
                 if isinstance(call, Start) and isinstance(answer, Granted):
@@ -130,6 +134,11 @@ class Engine:
                 self._send_report(EXCHANGE_SECONDS, cancellation)
         with self._changed:
             return max(0.0, machine.wake_at(self._state) - self.now())
+
+    def _slept_since(self, wall: float, monotonic: float) -> bool:
+        """Whether the computer slept since these readings, or a clock was set: a reply may be old."""
+        passed = max(abs(self._clock.wall() - wall), self._clock.monotonic() - monotonic)
+        return passed > EXCHANGE_SECONDS + machine.SLEEP_GAP_SECONDS
 
     def _look(self, saved: SavedState) -> None:
         """Ask whether another program runs on the session of the file; if so, leave both alone."""

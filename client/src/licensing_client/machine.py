@@ -24,7 +24,8 @@ It uses no clock, thread or network. The rules:
     nothing: the program goes on with its old seat. The user learns how it went.
 11. A lease with `offered` is confirmed by a heartbeat at once. Before that nothing is borrowed.
 12. A recalled session is not used again: the program ends it on close, and a later start replaces it.
-13. Under a hold, a session that may have been replaced serves only until its successor can have lapsed.
+13. Under a hold, a session that may have been replaced serves only until its successor can have lapsed. A program
+    that slept beyond its grace does not run until it is answered.
 14. A replacing start says until when the program ran on the old session. If that may have ended or lapsed, a report
     says it, too (`report_of_start`). On close, `report_of` says it.
 
@@ -311,6 +312,18 @@ def runs_until(state: State) -> float | None:
     return _grace_end(state, state.lease)
 
 
+def judged(state: State, now: float) -> State:
+    """The state as its user may rely on it now.
+
+    Under a hold, the seat of a program whose grace is over may be somebody else's. So after sleep it does not run on
+    until the service answers.
+    """
+    until = runs_until(state)
+    if state.terms.hold_lease_seconds is None or until is None or now < until:
+        return state
+    return _check_lease(state, now)
+
+
 def decided(state: State) -> bool:
     """Whether a start is decided; if it asked to borrow, whether that is confirmed as well."""
     confirming = state.status is Status.GRANTED and state.lease is not None and state.lease.offered is not None
@@ -385,7 +398,7 @@ def time_passed(state: State, now: float) -> State:
     """Time has passed."""
     if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
         # It slept, or the clock was set ahead: the service is asked before the time is judged.
-        return replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0)
+        return judged(replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0), now)
     state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
         return _start_unanswered(state, now)

@@ -179,7 +179,7 @@ class Seat:
     def standing(self) -> Standing:
         """Where the seat stands now."""
         if self._engine is not None:
-            return self._describe(self._engine.state)
+            return self._describe(machine.judged(self._engine.state, self._engine.now()))
         if self._refusal is not None:
             return Standing(Status.REFUSED, self._refusal)
         return Standing(Status.ENDED if self._closing.is_set() else Status.STARTING)
@@ -276,7 +276,7 @@ class Seat:
         unless_opened.callback(file.release)
         saved = file.read()
         wall = self._clock.wall()
-        service_time = saved.timeline(wall, self._clock.monotonic()).now
+        service_time = saved.timeline(wall, self._clock.monotonic(), hold=license.hold_seconds > 0).now
         person = names().person(license.salt, license.hosts, license.users)
         # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
         self._refusal = check_license(license, self._program, person, wall) and check_license(

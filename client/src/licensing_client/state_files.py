@@ -82,9 +82,9 @@ class SavedState:
     heartbeat_seconds: int = DEFAULT_HEARTBEAT_SECONDS
     reports: tuple[Report, ...] = ()
 
-    def timeline(self, wall: float, monotonic: float) -> Timeline:
-        """The timeline at these readings, no earlier than the latest time that was seen."""
-        return Timeline.resumed(self.time, self.lease.issued_at if self.lease else 0, wall, monotonic)
+    def timeline(self, wall: float, monotonic: float, *, hold: bool = False) -> Timeline:
+        """The timeline at these readings, no earlier than the latest time that was seen. `hold`: as in the license."""
+        return Timeline.resumed(self.time, self.lease.issued_at if self.lease else 0, wall, monotonic, hold=hold)
 
 
 def _number(value: object) -> float | None:

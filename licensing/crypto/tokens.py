@@ -173,6 +173,11 @@ class Lease(BaseModel, frozen=True, extra="ignore", populate_by_name=True, stric
             return self.offered if self.offered > self.expires_at else None
         return self.expires_at if self.borrowed else None
 
+    @property
+    def grace_end(self) -> datetime:
+        """Until when a program runs on without another answer, unless the lease itself ends later. UTC."""
+        return self.issued_at + timedelta(seconds=self.grace_seconds)
+
     def latest(self, ran_until: datetime | None) -> datetime | None:
         """A time until which a program says that it ran, cut to what this lease allowed: its end and grace. UTC."""
         return ran_until and min(ran_until, self.expires_at + timedelta(seconds=self.grace_seconds))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
-from licensing.rules.license import Billing, Kind, License, Sharing, lease_end
+from licensing.rules.license import HOLD_BEYOND_GRACE, Billing, Kind, License, Sharing, lease_end
 
 MOST_FORMER_TERMS: Final = 50
 """How many former terms a license state keeps."""
@@ -17,6 +17,8 @@ MOST_RECALLS: Final = 100
 """How many recalled sessions a license state keeps."""
 RECALL_KEPT: Final = timedelta(days=1)
 """For so long after its end a recalled session is answered `seat-recalled`."""
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""Before every other time."""
 
 Value = TypeVar("Value", covariant=True)
 
@@ -110,9 +112,16 @@ class Terms:
             valid_until=self.valid_until,
         )
 
-    def lapse(self, heartbeat_at: datetime, lease_end: datetime) -> datetime:
-        """When a session's seat goes to others if nothing more is heard: at the lease's end, or after the hold."""
-        return max(lease_end, heartbeat_at + timedelta(seconds=self.hold_seconds))
+    def lapse(self, heartbeat_at: datetime, lease_end: datetime, grace_end: datetime = BEGINNING) -> datetime:
+        """When a session's seat goes to others if nothing more is heard: at the lease's end, or after the hold.
+
+        `grace_end` (UTC) is that of the program's last lease. Under former terms it may be later than the hold of
+        these; where seats are held for all of grace, this one is held for that grace as well.
+        """
+        lapse = max(lease_end, heartbeat_at + timedelta(seconds=self.hold_seconds))
+        if self.hold_seconds and self.hold_seconds >= (self.grace_seconds or 0):
+            return max(lapse, grace_end + timedelta(seconds=HOLD_BEYOND_GRACE))
+        return lapse
 
     def latest_lapse(self, session: "Session", last_heartbeat: datetime) -> datetime:
         """When a session lapses at the latest whose heartbeats are accepted until a moment (UTC), and then no more."""
@@ -278,10 +287,6 @@ class Person:
     ip: str
     pepper: str
     host_is_nobodys: bool = False
-
-
-BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""Before every other time."""
 
 
 @dataclass(frozen=True, slots=True)

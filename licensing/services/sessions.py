@@ -133,7 +133,8 @@ class Sessions:
         if state is None and (state := await self.ledger.state(lease.license_id)) is None:
             return Gone()  # only by a fresh read: another process may just have made its first start
         renewed = self._renewed(lease, state.terms, nonce, now)
-        lapses_at = state.terms.lapse(now, renewed.expires_at)
+        # If this answer is lost, the program runs on the lease that it has, perhaps one under former terms.
+        lapses_at = state.terms.lapse(now, max(renewed.expires_at, lease.expires_at), lease.grace_end)
         borrowed = renewed.borrowed if lease.offered or lease.borrowed else None
         heartbeat = Heartbeat(session_id, now, renewed.expires_at, lapses_at, borrowed)
         if state.recorded and not await self.ledger.heartbeat(lease.license_id, heartbeat):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from licensing_client import machine
-from simulation import SimulatedClock
+from licensing_client.license import License
+from licensing_client.machine import Status
+from simulation import SimulatedClock, Simulation
 
 from licensing.cli.home import Home
 from licensing.storage import outages
-from tests.client.lives import Life, LocalService
+from tests.client.lives import BEGINNING, HOUR, STRICT, Life, LocalService
 
 LIVES = int(os.environ.get("LIVES", "60"))
 """How many lives are played; LIVES=1000 takes some twenty minutes."""
@@ -42,3 +44,59 @@ def test_no_two_programs_run_on_one_strict_seat(local: LocalService, tmp_path: P
         assert not life.both, f"two programs ran at once in life {seed}:\n" + "\n".join(life.both)
         seen += life.events
     assert all(seen[kind] for kind in HAPPENS), f"these lives try little: {dict(seen)}"
+
+
+# What such lives have found, and what they find too seldom.
+
+
+def strict(local: LocalService, disk: Path, **claims: object) -> Simulation:
+    """Programs around one strict seat of its own."""
+    local.clock.true = BEGINNING
+    license = local.license(**{"borrow": 172800, **STRICT, **claims})
+    return Simulation(disk, local.clock, license, local.handle)
+
+
+def renewal(local: LocalService, of: License, **claims: object) -> License:
+    """A newer file of a license."""
+    return local.license(**{"sub": of.id, "serial": 2, **STRICT, **claims})
+
+
+def test_a_renewal_with_shorter_leases_frees_no_seat_while_an_older_lease_lasts(
+    local: LocalService, tmp_path: Path
+) -> None:
+    simulation = strict(local, tmp_path, grace=0, hold=0, lease=7200)
+    ann = simulation.computer().start().run(60)
+    bob = simulation.computer("bob", renewal(local, simulation.license, grace=0, hold=0, lease=900))
+    bob.start().run(3)
+    assert bob.has_status(Status.REFUSED)
+    bob.stop()
+    ann.network.condition = "reply-lost"
+    ann.run(400)
+    ann.network.condition = "down"
+    ann.run(HOUR)
+    assert ann.running
+    assert bob.start().run(3).has_status(Status.REFUSED)
+    bob.stop()
+    ann.run(HOUR)
+    assert bob.start().run(3).running
+
+
+def test_a_renewal_with_a_shorter_hold_frees_no_seat_on_which_an_older_lease_runs(
+    local: LocalService, tmp_path: Path
+) -> None:
+    simulation = strict(local, tmp_path)
+    ann = simulation.computer().start().run(60)
+    bob = simulation.computer("bob", renewal(local, simulation.license, grace=3600, hold=3660))
+    bob.start().run(3)
+    assert bob.has_status(Status.REFUSED)
+    bob.stop()
+    ann.network.condition = "reply-lost"
+    ann.run(400)
+    ann.network.condition = "down"
+    for _ in range(12):
+        ann.run(HOUR)
+        bob.start().run(3)
+        assert not (ann.running and bob.running)
+        bob.stop()
+    ann.run(HOUR)
+    assert bob.start().run(3).running

@@ -48,10 +48,14 @@ CONDITIONS: Final = ("down", "hang", "reply-lost", "late", "twice", "portal", "g
 class LocalService:
     """The real app on a told clock, called in this process."""
 
-    def __init__(self, home: Home, storage: str, clock: SimulatedClock) -> None:
+    def __init__(
+        self, home: Home, storage: str, clock: SimulatedClock, loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
+        """`loop`: that of another process's service, which it shares."""
         self.home = home
         self.clock = clock
-        self._loop = asyncio.new_event_loop()
+        self.loop = loop or asyncio.new_event_loop()
+        self._owns_loop = loop is None
         settings = factories.settings(home, storage)
         self._service = cache(lambda: Service(settings, self._now))
         self._app = create_app(self._service)
@@ -61,13 +65,14 @@ class LocalService:
 
     def wait_for(self, work: Any) -> Any:
         """The result of a coroutine on the service's event loop."""
-        return self._loop.run_until_complete(work)
+        return self.loop.run_until_complete(work)
 
     def handle(self, request: Request) -> Reply:
         """Take one request."""
-        return self.wait_for(self._call(request))  # type: ignore[no-any-return]
+        return self.wait_for(self.call(request))  # type: ignore[no-any-return]
 
-    async def _call(self, request: Request) -> Reply:
+    async def call(self, request: Request) -> Reply:
+        """Take one request, on the service's event loop."""
         headers = [(name.lower().encode(), value.encode()) for name, value in request.headers.items()]
         headers += [(b"content-type", b"application/json"), (b"content-length", str(len(request.body)).encode())]
         path = urlsplit(request.url).path
@@ -112,10 +117,15 @@ class LocalService:
         service = self._service()
         self.wait_for(sweep_license(service.register, service.ledger, license.id, self._now()))
 
+    def open(self) -> None:
+        """Open the connections to the store now, and not at the first request."""
+        self._service()
+
     def close(self) -> None:
         """Close the connections to the store."""
         self.wait_for(self._service().close())
-        self._loop.close()
+        if self._owns_loop:
+            self.loop.close()
 
 
 class CrashedError(BaseException):

@@ -146,7 +146,7 @@ class Engine:
         data = self._service.read(saved.lease, LOOK_SECONDS) if saved.lease else None
         heartbeat_at = _time_of(data.get("heartbeat_at")) if isinstance(data, dict) else None
         with self._changed:
-            if heartbeat_at is not None and heard_elsewhere(saved, heartbeat_at):
+            if heartbeat_at is not None and heard_elsewhere(saved, heartbeat_at, self.now()):
                 self._file = StateFile(None, self._license)
                 self._saved, self._reports = SavedState(), ()
                 return

@@ -303,6 +303,12 @@ def _written_lately(saved: SavedState, wall: float) -> bool:
     return saved.open_session_id is not None and silent < saved.heartbeat_seconds + MARGIN_SECONDS
 
 
-def heard_elsewhere(saved: SavedState, heartbeat_at: float) -> bool:
-    """Whether the register heard of the file's session later than its program can have written the file."""
-    return heartbeat_at > saved.time.seen + saved.heartbeat_seconds + MARGIN_SECONDS
+def heard_elsewhere(saved: SavedState, heartbeat_at: float, now: float) -> bool:
+    """Whether another program runs on the file's session, which the register heard of at `heartbeat_at`.
+
+    It does if the register heard more than the file's own program can have said after it wrote the file, or if it heard
+    anything since then and so lately that a running program need not have said more.
+    """
+    interval = saved.heartbeat_seconds + MARGIN_SECONDS
+    since = heartbeat_at - saved.time.seen
+    return since > interval or (since > MARGIN_SECONDS and now < heartbeat_at + interval)

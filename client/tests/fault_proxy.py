@@ -107,6 +107,8 @@ class FaultProxy:
         if self.fault == "off":
             return
         request = _read_request(connection)
+        if not request:
+            return  # the client has given up
         self.traffic.append(request)
         method = request.split(b" ")[0]
         if self.fault == "portal":

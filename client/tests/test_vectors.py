@@ -173,15 +173,15 @@ def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("case", named(TIMES["sequences"]))
 def test_the_time_goes_on_as_the_protocol_says(case: Any) -> None:
-    timeline = Timeline(0, 0, 0, 0)
+    timeline, hold = Timeline(0, 0, 0, 0), case.get("hold", False)
     for step in case["steps"]:
         wall, monotonic = step["wall"], step["monotonic"]
         match step["do"]:
             case "start":
                 saved = SavedTime(**step["file"]) if step["file"] else SavedTime()
-                timeline = Timeline.resumed(saved, step["iat"] or 0, wall, monotonic)
+                timeline = Timeline.resumed(saved, step["iat"] or 0, wall, monotonic, hold=hold)
             case "lease":
-                timeline = Timeline.synchronized(step["iat"], wall, monotonic)
+                timeline = Timeline.synchronized(step["iat"], wall, monotonic, hold=hold)
             case _:
                 timeline = timeline.at(wall, monotonic)
         kept = {"offset": timeline.offset, "seen": timeline.now, "wall": timeline.wall}

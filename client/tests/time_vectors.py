@@ -261,7 +261,28 @@ SEQUENCES: dict[str, list[Step]] = {
     ],
 }
 
+UNDER_A_HOLD: dict[str, list[Step]] = {
+    "under a hold, a clock eight hours fast at the grant, right at the next start": [
+        start(
+            (12 * HOUR, 7),
+            kept(-8 * HOUR, 602, 8 * HOUR + 602),
+            2,
+            12 * HOUR,
+            0,
+            "the wall clock is ahead of the file's, and so is itself less 8 hours; a right clock says the most",
+        ),
+    ],
+    "under a hold, a clock eight hours fast at the grant, right after sleep": [
+        start((8 * HOUR, 0), None, None, 8 * HOUR, 0, "no file: the wall clock is believed"),
+        lease((8 * HOUR + 2, 2), 2, -8 * HOUR, "the lease sets the time"),
+        read((8 * HOUR + 602, 602), 602, -8 * HOUR, "both clocks have added 600"),
+        read((12 * HOUR, 602), 12 * HOUR, -8 * HOUR, "by the difference 4 hours of sleep; the right clock says 12"),
+        read((12 * HOUR + 60, 662), 12 * HOUR + 60, -8 * HOUR, "both clocks have added 60"),
+    ],
+}
+
 
 def times() -> dict[str, Any]:
     """The sequences as the file has them."""
-    return {"sequences": [{"what": what, "steps": steps} for what, steps in SEQUENCES.items()]}
+    held = [{"what": what, "hold": True, "steps": steps} for what, steps in UNDER_A_HOLD.items()]
+    return {"sequences": [*({"what": what, "steps": steps} for what, steps in SEQUENCES.items()), *held]}

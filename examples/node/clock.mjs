@@ -10,13 +10,16 @@ export const clocks = () => ({
   monotonic: process.platform === "darwin" ? performance.now() / 1000 : uptime(),
 });
 
-/** The time at a start: {now, offset, wall, monotonic}. `kept` is the file's time or null, `iat` the last lease's. */
-export function timeAtStart(kept, iat, { wall, monotonic }) {
+/**
+ * The time at a start: {now, offset, wall, monotonic}. `kept` is the file's time or null, `iat` the last lease's. Under a
+ * hold the wall clock is right at a start and after sleep, and what was learnt before may come from one that was ahead.
+ */
+export function timeAtStart(kept, iat, { wall, monotonic }, hold) {
   if (!kept) return { now: wall, offset: 0, wall, monotonic };
   const seen = Math.max(kept.seen, iat ?? 0);
   const withOffset = wall + kept.offset;
   const nearer = Math.abs(wall - seen) <= Math.abs(withOffset - seen) ? wall : withOffset;
-  const guess = wall < kept.wall ? nearer : withOffset;
+  const guess = Math.max(wall < kept.wall ? nearer : withOffset, hold ? wall : -Infinity);
   const now = Math.max(guess, seen);
   return { now, offset: (guess < (iat ?? 0) ? now : guess) - wall, wall, monotonic };
 }
@@ -24,13 +27,14 @@ export function timeAtStart(kept, iat, { wall, monotonic }) {
 /** The time after a lease that was issued at `iat` has answered. */
 export const timeOfLease = (iat, { wall, monotonic }) => ({ now: iat, offset: iat - wall, wall, monotonic });
 
-/** The time at the next reading of the clocks. */
-export function timeAfter(time, { wall, monotonic }) {
+/** The time at the next reading of the clocks; `hold` as at a start. */
+export function timeAfter(time, { wall, monotonic }, hold) {
   const byWall = wall - time.wall;
   const passed = Math.max(0, monotonic - time.monotonic);
   const slept = byWall > passed + STEP ? byWall - passed : 0; // or set ahead
   const setBack = passed > byWall + STEP ? passed - byWall : 0;
-  return { now: time.now + passed + slept, offset: time.offset + setBack, wall, monotonic };
+  const least = hold && (slept || setBack) ? wall : -Infinity;
+  return { now: Math.max(time.now + passed + slept, least), offset: time.offset + setBack, wall, monotonic };
 }
 
 /** What the private file keeps of a time. */

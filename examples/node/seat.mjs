@@ -28,6 +28,7 @@ const CLOSE_SECONDS = 1.8; // for all calls at the end
 const SAVE_SECONDS = 2; // here the user needs so long to save the work after a seat was lost for good
 const POLL_SECONDS = 15;
 const SLEEP_SECONDS = 75; // a gap between two looks at a clock that means sleep
+const OLD_REPLY_SECONDS = 70; // a reply that is read so late came while the computer slept
 const REPLY_LIMIT = 64 * 1024;
 const CONNECTING = ["getaddrinfo", "connect", "UND_ERR_CONNECT_TIMEOUT"]; // where a request fails before it is sent
 
@@ -78,8 +79,8 @@ async function ask(call, seconds, ...signals) {
 
 const computer = clientHash(license.salt, "host", shortHost(hostname()));
 const { saved, write, close } = license.collect ? await openFile(license, computer) : { saved: {} };
-let time = timeAtStart(saved.time, saved.last?.lease.iat ?? null, clocks());
-const now = () => (time = timeAfter(time, clocks())).now;
+let time = timeAtStart(saved.time, saved.last?.lease.iat ?? null, clocks(), license.hold);
+const now = () => (time = timeAfter(time, clocks(), license.hold)).now;
 
 const refusal = checkLicense(license, program, person, Date.now() / 1000);
 if (refusal && checkLicense(license, program, person, now())) {
@@ -122,10 +123,14 @@ async function sendReports(seconds, ...signals) {
   }
 }
 
+/** Seconds between two looks, by the clock that shows more. */
+const passedBetween = (first, second) =>
+  Math.max(Math.abs(second.wall - first.wall), second.monotonic - first.monotonic);
+
 let looked = clocks();
 while (left() > 0) {
   const look = clocks();
-  const slept = Math.max(look.wall - looked.wall, look.monotonic - looked.monotonic) >= SLEEP_SECONDS;
+  const slept = passedBetween(looked, look) >= SLEEP_SECONDS;
   looked = look;
   session.passed(now(), slept);
   if (session.status === "refused") break;
@@ -141,9 +146,11 @@ while (left() > 0) {
   }
   save(); // a crash before the answer must not cost a second seat
   const seconds = session.status === "starting" ? START_SECONDS - (performance.now() - began) / 1000 : EXCHANGE_SECONDS;
-  const answer = await ask(call.call === "start" ? { ...call, ...personAt(call.session) } : call, seconds, stop.signal);
+  const sent = clocks();
+  const read = await ask(call.call === "start" ? { ...call, ...personAt(call.session) } : call, seconds, stop.signal);
+  const answer = passedBetween(sent, clocks()) > OLD_REPLY_SECONDS ? { noAnswer: true } : read; // it slept meanwhile
   if (answer.granted) {
-    time = timeOfLease(answer.lease.iat, clocks());
+    time = timeOfLease(answer.lease.iat, sent);
     heartbeat = answer.granted.heartbeat_seconds;
   }
   const { last } = session;

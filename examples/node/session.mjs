@@ -127,6 +127,8 @@ export class Session {
     if (this.running) this.ranUntil = now;
     if (slept && this.callAt < Infinity) {
       Object.assign(this, { callAt: now, failures: 0 });
+      // Under a hold, the seat of a program whose grace is over may be somebody else's.
+      if (this.running && this.license.hold && now >= this.graceEnd) this.judge(now);
       return;
     }
     if (this.status === "starting" && now >= this.began + START_SECONDS) this.unansweredStart(now);

@@ -74,12 +74,12 @@ for (const { call, what, reply, means } of exchanges.exchanges) {
   check(what, vectorOf(call, found), means);
 }
 
-for (const { what, steps } of load("times.json").sequences) {
+for (const { what, hold, steps } of load("times.json").sequences) {
   let time;
   for (const [index, { do: step, wall, monotonic, file, iat, keeps }] of steps.entries()) {
     const read = { wall, monotonic };
-    if (step === "start") time = timeAtStart(file, iat, read);
-    else time = step === "lease" ? timeOfLease(iat, read) : timeAfter(time, read);
+    if (step === "start") time = timeAtStart(file, iat, read, hold);
+    else time = step === "lease" ? timeOfLease(iat, read) : timeAfter(time, read, hold);
     check(`times: ${what}, step ${index + 1}`, keptTime(time), keeps);
   }
 }

@@ -111,8 +111,10 @@ WRONG_TIME_RULES = {
     "sleep is not seen": ("passed + slept", "passed"),
     "sleep counts twice": ("? byWall - passed", "? byWall"),
     "a step back is not seen": ("time.offset + setBack", "time.offset"),
-    "a step back takes from the time": ("now: time.now + passed", "now: time.now + byWall"),
+    "a step back takes from the time": ("time.now + passed", "time.now + byWall"),
     "each difference counts": ("const STEP = 1;", "const STEP = 0;"),
+    "under a hold a start does not believe the wall clock": ("hold ? wall : -Infinity)", "-Infinity)"),
+    "under a hold a sleeper does not believe the wall clock": ("hold && (slept || setBack)", "hold && setBack"),
     "a second counts as a step": ("byWall > passed + STEP", "byWall >= passed + STEP"),
 }
 

@@ -548,6 +548,37 @@ def test_a_program_that_lost_its_seat_says_that_it_ran_until_then_and_no_longer(
     bob.stop()
 
 
+def test_a_program_that_was_lost_out_of_reach_says_in_its_next_run_that_it_ran_until_then_and_no_longer(
+    simulation: ReferenceSimulation,
+) -> None:
+    ann = simulation.computer().start().run(600)
+    lease = lease_of(ann)
+    ann.network.condition = "down"
+    ann.run(lease.issued_at + lease.grace_seconds - simulation.clock.true + 1)
+    assert code_of(ann) is Code.GRACE_OVER
+    ann.run(600).stop()
+    simulation.clock.true += HOUR
+    ann.start(seed=2).run(3).stop()
+    ann.network.condition = "fine"
+    ann.start(seed=3).run(5)
+    assert starts(simulation)[-1]["ran_until"] == utc(lease.issued_at + lease.grace_seconds)
+
+
+def test_a_program_that_ends_out_of_reach_says_in_its_next_run_that_it_ran_until_its_end(
+    simulation: ReferenceSimulation,
+) -> None:
+    ann = simulation.computer().start().run(600)
+    ann.network.condition = "down"
+    ann.run(HOUR + 7)
+    simulation.clock.true += 7
+    until = simulation.clock.true
+    ann.stop()
+    simulation.clock.true += HOUR
+    ann.network.condition = "fine"
+    ann.start(seed=2).run(5)
+    assert utc(until - 1) <= starts(simulation)[-1]["ran_until"] <= utc(until)
+
+
 def test_a_lease_that_is_to_be_confirmed_is_read() -> None:
     assert read_lease(sign("lease+jwt", lease_claims(offered=5), SERVICE_KEY), license_of()).offered == 5
     assert read_lease(sign("lease+jwt", lease_claims(), SERVICE_KEY), license_of()).offered is None

@@ -31,8 +31,10 @@ from simulation import PORTAL, Computer, SimulatedClock, Simulation
 from licensing.api.app import create_app
 from licensing.cli.home import Home
 from licensing.rules.requests import Recall
+from licensing.rules.totals import DayTotals
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
+from licensing.services.totals import aggregate_license
 from tests import factories
 from tests.client.conftest import issuer_keys
 
@@ -120,6 +122,12 @@ class LocalService:
     def open(self) -> None:
         """Open the connections to the store now, and not at the first request."""
         self._service()
+
+    def counted(self, license: License) -> tuple[int, int]:
+        """The seconds for which all days' totals say that seats were held, and that programs ran beyond their seats."""
+        aggregate = self.wait_for(aggregate_license(self._service().register, license.id, self._now()))
+        days = [each for each in aggregate.totals if isinstance(each, DayTotals)]
+        return sum(day.seat_seconds for day in days), sum(day.grace_seconds for day in days)
 
     def close(self) -> None:
         """Close the connections to the store."""
@@ -219,6 +227,13 @@ class Workstation:
         self.deferred: Reply | Step | None = None
         self.version = self.run_number = 0
         self.last_lease: Lease | None = None
+        self.ran, self.looked_at, self.ran_when_looked_at = 0.0, life.clock.true, False
+
+    def note_running(self) -> None:
+        """Add the time since the last look to `ran`, if the program ran in it."""
+        now = self.life.clock.true
+        self.ran += (now - self.looked_at) * self.ran_when_looked_at
+        self.looked_at, self.ran_when_looked_at = now, self.running
 
     @property
     def on(self) -> bool:
@@ -309,7 +324,7 @@ class Life:
             self.after(station.rng.uniform(0, 2 * HOUR), lambda station=station: self.start(station))  # type: ignore[misc]
         self.after(self.rng.expovariate(1 / (8 * HOUR)), self.administer)
         try:
-            while self.agenda[0][0] < end and not self.both:
+            while self.agenda and self.agenda[0][0] < end and not self.both:
                 time, _, action = heapq.heappop(self.agenda)
                 self.clock.true = max(self.clock.true, time)
                 action()
@@ -318,8 +333,9 @@ class Life:
             self.leave()
 
     def look(self) -> None:
-        """Note whether both programs run."""
+        """Note how long each program has run, and whether both run now."""
         for station in self.stations:
+            station.note_running()
             if station.computer.engine and station.computer.engine.state.lease:
                 station.last_lease = station.computer.engine.state.lease
         if all(station.running for station in self.stations):
@@ -457,7 +473,7 @@ class Life:
         station.run_number += 1
         if station.computer.license is not self.license and rng.random() < 0.7:
             station.computer.license = self.license
-        borrow = int(self.span(rng, HOUR, 2 * DAY)) if rng.random() < 0.1 else 0
+        borrow = self.borrowing(station)
         station.computer.start(wait=rng.random() < 0.4, borrow_seconds=borrow, seed=self.seed)
         self.events["start"] += 1
         self.tell(station, f"starts{f', borrowing {borrow}' if borrow else ''}")
@@ -465,6 +481,10 @@ class Life:
         run = station.run_number
         self.after(self.span(rng, 30 * MINUTE, 40 * HOUR), lambda: self.end(station, run, "ends"))
         self.after(rng.expovariate(1 / (1.5 * HOUR)), lambda: self.disturb(station, run))
+
+    def borrowing(self, station: Workstation) -> int:
+        """For how long the next start borrows the seat."""
+        return int(self.span(station.rng, HOUR, 2 * DAY)) if station.rng.random() < 0.1 else 0
 
     def other(self, station: Workstation) -> Workstation:
         return self.stations[0] if station is self.stations[1] else self.stations[1]
@@ -651,3 +671,67 @@ class Life:
             if lease:
                 self.tell(station, f"is recalled: {lease.session_id[:4]}")
                 self.service.recall(self.license, lease.session_id)
+
+
+class LifeWithoutHold(Life):
+    """Two programs on one seat without a hold: they start, end, and are out of reach. In the end all are heard again.
+
+    So the register can know all times: nothing crashes or sleeps, no clock is wrong, and no answer is lost.
+    """
+
+    def __init__(self, service: LocalService, disk: Path, seed: int) -> None:
+        super().__init__(service, disk, seed, hold=0, heartbeat=1200, lease=3600)
+        self.over = False
+
+    def play(self, seconds: float = 3 * DAY) -> None:
+        """Play the life, then a last hour on a good network."""
+        self.after(seconds, self.finish)
+        super().play(seconds + HOUR)
+
+    def look(self) -> None:
+        super().look()
+        self.events["both"] += bool(self.both)
+        self.both = []
+
+    def finish(self) -> None:
+        """The network is fine, and everybody says once more what there is to say."""
+        self.over = True
+        for station in self.stations:
+            station.network.condition = "fine"
+            if station.computer.engine is None:
+                super().start(station)
+            run = station.run_number
+            self.after(20 * MINUTE, lambda station=station, run=run: self.end(station, run, "goes home"))  # type: ignore[misc]
+
+    def start(self, station: Workstation) -> None:
+        """Start within reach: a second run in grace on one lease says only until when it ran, and not since when."""
+        if station.network.condition != "fine":
+            self.after(5 * MINUTE, lambda: self.start(station))
+        elif not self.over:
+            super().start(station)
+
+    def borrowing(self, station: Workstation) -> int:
+        return 0
+
+    def end(self, station: Workstation, run: int, why: str) -> None:
+        """End, but not out of reach within a lease: then the seat is held after the program has ended."""
+        engine = station.computer.engine
+        lease = engine.state.lease if engine else None
+        if station.network.condition != "fine" and lease and self.clock.true < lease.expires_at + 1:
+            self.after(MINUTE, lambda: self.end(station, run, why))
+        else:
+            super().end(station, run, why)
+
+    def disturb(self, station: Workstation, run: int) -> None:
+        if station.run_number == run and not self.over and station.network.condition == "fine":
+            lasts = self.span(station.rng, 10 * MINUTE, 30 * HOUR)
+            self.tell(station, f"network down for {lasts / HOUR:.2f}h")
+            station.network.condition = "down"
+            self.after(lasts, lambda: self.clear(station, "down"))
+        if station.run_number == run and not self.over:
+            self.after(station.rng.expovariate(1 / (1.5 * HOUR)), lambda: self.disturb(station, run))
+
+    def administer(self) -> None:
+        """Only sweep runs."""
+        self.service.sweep(self.license)
+        self.after(self.rng.expovariate(1 / (2 * HOUR)), self.administer)

@@ -14,10 +14,11 @@ from simulation import SimulatedClock, Simulation
 
 from licensing.cli.home import Home
 from licensing.storage import outages
-from tests.client.lives import BEGINNING, HOUR, STRICT, Life, LocalService
+from tests.client.lives import BEGINNING, DAY, HOUR, STRICT, Life, LifeWithoutHold, LocalService
 
 LIVES = int(os.environ.get("LIVES", "60"))
 """How many lives are played; LIVES=1000 takes some twenty minutes."""
+LIVES_WITHOUT_HOLD = max(6, LIVES // 10)
 TOGETHER = 20
 """How many in one test."""
 HAPPENS = ("granted", "grace", "lost", "crash", "sleep", "clock", "borrow", "recall", "renew", "end", "call down")
@@ -44,6 +45,26 @@ def test_no_two_programs_run_on_one_strict_seat(local: LocalService, tmp_path: P
         assert not life.both, f"two programs ran at once in life {seed}:\n" + "\n".join(life.both)
         seen += life.events
     assert all(seen[kind] for kind in HAPPENS), f"these lives try little: {dict(seen)}"
+
+
+def test_without_a_hold_seats_and_grace_together_are_the_time_in_which_programs_ran(
+    local: LocalService, tmp_path: Path
+) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(LIVES_WITHOUT_HOLD):
+        life = LifeWithoutHold(local, tmp_path / str(seed), seed)
+        life.play()
+        local.clock.true += DAY
+        local.sweep(life.license)
+        ran = sum(station.ran for station in life.stations)
+        held, beyond = local.counted(life.license)
+        seen += life.events + Counter(beyond=int(beyond))
+        allowed = 2 * life.events["start"] + 5  # each end is rounded, and heard of after a moment
+        assert abs(held + beyond - ran) <= allowed, f"life {seed}: {held} + {beyond} is not {ran}\n" + "\n".join(
+            life.trace
+        )
+    assert seen["both"]
+    assert seen["beyond"] > HOUR
 
 
 # What such lives have found, and what they find too seldom.

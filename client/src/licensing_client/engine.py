@@ -81,7 +81,8 @@ class Engine:
 
     def _earlier(self) -> Earlier:
         saved = self._saved
-        return Earlier(saved.lease, saved.open_session_id, saved.replaces, saved.borrow_seconds, saved.time.seen)
+        ran_until = saved.time.seen if saved.ran_until is None else saved.ran_until
+        return Earlier(saved.lease, saved.open_session_id, saved.replaces, saved.borrow_seconds, ran_until)
 
     def now(self) -> float:
         """The service's time."""
@@ -127,7 +128,7 @@ class Engine:
                     )
                 self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
                 if isinstance(call, Start) and isinstance(answer, Granted):
-                    self._add_report(machine.report_of_start(asking, call))
+                    self._add_report(machine.report_of_start(asking, call, self.now()))
             self._save()
             self._send_notices()
             if not isinstance(answer, NoAnswer) and self._reports:
@@ -210,7 +211,10 @@ class Engine:
             self._file.release()
             return
         close_by = time.monotonic() + seconds
-        lease, report = machine.lease_to_end(self._state), machine.report_of(self._state, self.now())
+        now = self.now()
+        with self._changed:
+            self._transition(dataclasses.replace(self._state, ran_until=machine.last_ran(self._state, now)))
+        lease, report = machine.lease_to_end(self._state), machine.report_of(self._state, now)
         answer = None
         if lease is not None:
             self._save(machine.ending(self._state))
@@ -253,6 +257,7 @@ class Engine:
                 time=SavedTime(offset, now, wall),
                 heartbeat_seconds=self._heartbeat_seconds,
                 reports=self._reports,
+                ran_until=machine.last_ran(state, now),
             )
         )
 

@@ -263,7 +263,7 @@ def due_call(state: State, now: float) -> Call | None:
         return Heartbeat(state.lease)
     if not state.replaces:
         return Start(state.session_id, state.borrow_seconds or 0)
-    ran_until = _ran_until(state, now)
+    ran_until = last_ran(state, now)
     return Start(
         state.session_id, state.borrow_seconds or 0, state.lease, None if ran_until is None else int(ran_until)
     )
@@ -357,26 +357,27 @@ def report_of(state: State, now: float) -> Report | None:
 
     If a replacing start is unanswered, the next run repeats it and tells it with that.
     """
-    lease, ran_until = lease_to_end(state), _ran_until(state, now)
+    lease, ran_until = lease_to_end(state), last_ran(state, now)
     if lease is None or ran_until is None or state.registered is not Registered.SEAT:
         return None
     return Report(lease, int(ran_until)) if now >= lease.expires_at or state.replaces else None
 
 
-def report_of_start(state: State, call: Start) -> Report | None:
+def report_of_start(state: State, call: Start, now: float) -> Report | None:
     """What to tell once a replacing start was granted: the service ignores a session that had ended or lapsed before.
 
     `state` is that in which it was sent. From the first time on that it was sent, its own session may count.
     """
     if call.replaces is None or call.ran_until is None:
         return None
-    if call.ran_until <= call.replaces.expires_at and state.replaced_since is None:
-        return None
+    if now < call.replaces.expires_at and state.replaced_since is None:
+        return None  # it was active until now
     sent_first_at = state.replaced_since if state.repeated else None  # 0: in an earlier run, nobody knows when
     return Report(call.replaces, min(call.ran_until, int(sent_first_at)) if sent_first_at else call.ran_until)
 
 
-def _ran_until(state: State, now: float) -> float | None:
+def last_ran(state: State, now: float) -> float | None:
+    """Until when the program ran on the session of the lease: until now, if it runs."""
     return now if state.status in RUNNING else state.ran_until
 
 
@@ -399,7 +400,7 @@ def time_passed(state: State, now: float) -> State:
     if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
         # It slept, or the clock was set ahead: the service is asked before the time is judged.
         return judged(replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0), now)
-    state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
+    state = replace(state, seen_at=now, ran_until=last_ran(state, now))
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
         return _start_unanswered(state, now)
     if state.status in RUNNING:
@@ -425,7 +426,7 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
     if state.status is Status.ENDED:
         return state
     sent_at = state.seen_at
-    state = replace(state, seen_at=now, ran_until=_ran_until(state, now))
+    state = replace(state, seen_at=now, ran_until=last_ran(state, now))
     match answer:
         case Granted():
             return _granted(state, answer, now, randomness)

@@ -71,6 +71,7 @@ class SavedState:
     replaces that of the lease; if they are the same, the session is not used again. `borrow_seconds`: the request to
     borrow that was not fulfilled. `person`: the hashes that the open session was started with.
     `heartbeat_seconds`: the service's last interval. `reports`: ends that are still to be told.
+    `ran_until`: until when the program ran on the session of the lease; None from older clients.
     """
 
     lease: Lease | None = None
@@ -81,6 +82,7 @@ class SavedState:
     time: SavedTime = field(default_factory=SavedTime)
     heartbeat_seconds: int = DEFAULT_HEARTBEAT_SECONDS
     reports: tuple[Report, ...] = ()
+    ran_until: float | None = None
 
     def timeline(self, wall: float, monotonic: float, *, hold: bool = False) -> Timeline:
         """The timeline at these readings, no earlier than the latest time that was seen. `hold`: as in the license."""
@@ -136,6 +138,7 @@ def _parse(content: dict[str, Any], license: License) -> SavedState:
         time=SavedTime(offset, seen, seen - offset if wall is None else wall),  # older clients kept no `wall`
         heartbeat_seconds=_whole(content.get("heartbeat")) or DEFAULT_HEARTBEAT_SECONDS,
         reports=_reports(content.get("ended"), license),
+        ran_until=_number(content.get("ran")),
     )
 
 
@@ -189,6 +192,7 @@ class StateFile:
             "ended": [
                 {"lease": report.lease.token, "ran_until": report.ran_until} for report in saved.reports[-MAX_REPORTS:]
             ],
+            "ran": saved.ran_until,
             "computer": self._computer,
         }
         temporary = self._path.with_suffix(".new")

@@ -123,6 +123,8 @@ class OptOut:
         progress(0, steps)
         await self.ledger.set_collect(license_id, collect=False, initial=initial)
         ended = await _end_sessions(self.ledger, license_id, [row.value async for row in register.active(license_id)])
+        if erase and (known := await self.ledger.state(license_id)):
+            await self.ledger.forget_recalls(license_id, [recall.session_id for recall in known.recalled])
         deleted = 0
         for done, kind in enumerate(kinds, 1):
             progress(done, steps)

@@ -895,7 +895,7 @@ class NamedUsers(Life):
             self.finish(name, "released")
         if erase:
             assert answer.deleted >= len(self.over)
-            self.over = {}
+            self.over, self.recalled = {}, {}
 
 
 @pytest.fixture(autouse=True)

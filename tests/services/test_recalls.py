@@ -2,6 +2,7 @@
 
 import pytest
 
+from licensing.rules.license import Kind
 from licensing.rules.requests import Recall, Recalled
 from licensing.services.sweep import sweep
 from licensing.storage.ledger import Ledger
@@ -72,6 +73,14 @@ async def test_an_erasure_forgets_the_recall(office: Office) -> None:
         assert isinstance((await office.ledger.submit(license_id, Recall(session))).outcome, Recalled)
     await office.privacy.erase(office.wanted("ann"))
     assert await recalled(office, license_id) == [bens]
+
+
+async def test_an_opt_out_that_deletes_forgets_all_recalls(office: Office) -> None:
+    license_id = new_license_id()
+    session = await office.begin(license_id, "ann", kind=Kind.NAMED_USER)
+    assert isinstance((await office.ledger.submit(license_id, Recall(session))).outcome, Recalled)
+    await office.privacy.opt_out(license_id, erase=True)
+    assert await recalled(office, license_id) == []
 
 
 async def test_recalls_outlast_a_renewal(office: Office) -> None:

@@ -97,7 +97,15 @@ PLANTED: Final = {
         "rules/seats.py", " or row.etag != request.row.etag", "", (SEATS,)
     ),
     "a sweep ahead of time ends what still runs": Planted(
-        "rules/seats.py", " or row.value.lapses_at > self.now:", ":", (SEATS,)
+        "rules/seats.py",
+        " or row.value.lapses_at > self.now:\n"
+        "            return Ended(now=False)  # it ended, a heartbeat came in between, or the judge's clock is ahead\n"
+        "        if isinstance(self.facts.outage, Unknown):\n"
+        "            self.questions.outage = True\n"
+        "            return UNREAD\n"
+        "        if row.value.lapse_after(self.outage) > self.now:",
+        ":\n            return Ended(now=False)\n        if False:",
+        (SEATS,),
     ),
     # Held, recalled, replaced and borrowed seats.
     "a shared seat is free though others sit on it": Planted(

@@ -116,6 +116,47 @@ def test_a_file_of_an_older_client_does_not_say_whose_it_is_and_is_used(simulati
     assert ann.has_status(Status.GRACE)
 
 
+# A copy on the same computer: its lock says nothing of the other.
+
+
+def copied(ann: Computer, name: str) -> Computer:
+    """The same user on the same computer, with a copy of the private files."""
+    copy = ann.simulation.disk / name
+    shutil.copytree(ann.disk, copy)
+    return Computer(ann.simulation, copy, ann.names.user, ann.names.hosts[0])
+
+
+@pytest.mark.parametrize("later", [0, 100, 3600])
+def test_a_copy_does_not_take_over_the_session_of_a_program_that_runs(
+    simulation: ReferenceSimulation, later: int
+) -> None:
+    ann = simulation.computer().start().run(600)
+    session, other = session_of(ann), copied(ann, "copy")
+    ann.run(later)
+    other.start(seed=2).run(5)
+    assert other.has_status(Status.GRANTED)
+    assert session_of(other) != session
+    ann.run(600)
+    assert (ann.has_status(Status.GRANTED), session_of(ann)) == (True, session)
+    other.stop()
+    assert session in simulation.service.active
+
+
+def test_files_that_were_moved_are_used_once_it_is_clear_that_nobody_runs_on_them(
+    simulation: ReferenceSimulation,
+) -> None:
+    ann = simulation.computer().start().run(600)
+    session, moved = session_of(ann), copied(ann.crash(), "moved")
+    simulation.clock.true += 400
+    moved.start(seed=2).run(5)
+    assert moved.has_status(Status.GRANTED)
+    assert session not in simulation.service.active, "it was replaced"
+    moved.crash()
+    moved.start(seed=3).run(5)
+    assert calls_of(moved).count("GET") == 1, "now they are its own"
+    assert len(simulation.service.active) == 1
+
+
 # A disk without locks.
 
 

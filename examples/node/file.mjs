@@ -1,10 +1,10 @@
 // The private file (docs/protocol.md, section 12): what outlives a run. One for each seat of a user on a computer.
 
-import { createHash } from "node:crypto";
+import { createHash, createHmac } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve as absolute } from "node:path";
 import { readKeptLease } from "./protocol.mjs";
 
 const { platform, env } = process;
@@ -67,13 +67,13 @@ function parsed(found, license) {
   return {
     last: keptLease(found.lease, license), open: text(found.open), replaces: found.replaces === true,
     borrow: number(found.borrow, null), user: text(found.user), host: text(found.host), ended,
-    time: found.format ? time : null, heartbeat: number(found.heartbeat, 300),
+    time: found.format ? time : null, heartbeat: number(found.heartbeat, 300), ran: number(found.ran, null),
   };
 }
 
 /**
  * The free file of a license with the longest lease, else a new one: {saved, write, close}. `computer` is the hash of
- * this computer's name: a file of another one is left alone. Without a disk to write on, nothing outlives the run.
+ * this computer's name: a file of another one, and a copy, are left alone. Without a disk to write on, nothing outlives the run.
  */
 export async function openFile(license, computer) {
   const folder = directory();
@@ -82,7 +82,10 @@ export async function openFile(license, computer) {
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const found = readdirSync(folder).filter((name) => name.startsWith(`${stem}-`) && name.endsWith(".json"));
     const files = found.map((name) => ({ path: join(folder, name), kept: content(join(folder, name)) }));
-    const own = files.filter(({ kept }) => !kept.computer || kept.computer === computer);
+    const place = (path) => createHmac("sha256", license.salt).update(`file:${absolute(path)}`).digest("base64url");
+    const isOwn = ({ path, kept }) =>
+      (kept.computer ?? computer) === computer && (kept.place ?? place(path)) === place(path);
+    const own = files.filter(isOwn);
     const until = ({ kept }) => (kept.open ? keptLease(kept.lease, license)?.lease.exp ?? 0 : -1);
     own.sort((one, other) => until(other) - until(one));
     const numbers = found.map((name) => Number(name.slice(stem.length + 1, -5)) || 0);
@@ -90,7 +93,7 @@ export async function openFile(license, computer) {
       const path = own[tries]?.path ?? join(folder, `${stem}-${next++}.json`);
       const held = await lock(path);
       if (!held) continue;
-      return { saved: parsed(content(path), license), write: writer(path, computer), close: () => held.close() };
+      return { saved: parsed(content(path), license), write: writer(path, { computer, place: place(path) }), close: () => held.close() };
     }
   } catch {
     // the program runs on without a file
@@ -99,12 +102,12 @@ export async function openFile(license, computer) {
 }
 
 /** Writes a file as a whole, or not at all. */
-function writer(path, computer) {
+function writer(path, where) {
   return (members) => {
     const temporary = path.replace(/json$/, "new");
     try {
       rmSync(temporary, { force: true });
-      writeFileSync(temporary, JSON.stringify({ format: 1, ...members, computer }), { mode: 0o600, flag: "wx" });
+      writeFileSync(temporary, JSON.stringify({ format: 1, ...members, ...where }), { mode: 0o600, flag: "wx" });
       renameSync(temporary, path);
     } catch {
       // a full disk costs grace after a restart, not the run

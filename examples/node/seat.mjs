@@ -93,7 +93,7 @@ if (!license.collect) {
   process.exit(0);
 }
 
-const earlier = { ...saved, seen: saved.time?.seen ?? null };
+const earlier = { ...saved, ran: saved.ran ?? saved.time?.seen ?? null };
 const session = new Session(license, earlier, wish, now(), print);
 const reports = saved.ended; // the service has not answered these yet
 let heartbeat = saved.heartbeat;
@@ -103,12 +103,13 @@ const kept = saved.user && saved.host ? { user: saved.user, host: saved.host } :
 const personAt = (id) => (id === saved.open ? kept : person);
 
 function save() {
+  const ran = session.running ? now() : session.ranUntil;
   now();
   const open = session.openId;
   const ended = reports.slice(-10).map(({ token, ranUntil }) => ({ lease: token, ran_until: ranUntil }));
   write({
     lease: session.last?.token ?? null, open, replaces: session.isGivenUp, borrow: open && session.wish,
-    user: open && personAt(open).user, host: open && personAt(open).host, ...keptTime(time), heartbeat, ended,
+    user: open && personAt(open).user, host: open && personAt(open).host, ...keptTime(time), heartbeat, ran, ended,
   });
 }
 
@@ -154,7 +155,7 @@ while (left() > 0) {
     heartbeat = answer.granted.heartbeat_seconds;
   }
   const { last } = session;
-  const ranBefore = answer.granted ? session.ranBefore(call) : null;
+  const ranBefore = answer.granted ? session.ranBefore(call, now()) : null;
   session.answered(answer, now());
   if (ranBefore !== null) reports.push({ token: last.token, lease: last.lease, ranUntil: ranBefore });
   save();

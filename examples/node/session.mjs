@@ -31,7 +31,7 @@ export class Session {
   /** `earlier` is what the private file has; `tell(what, more)` tells the user. */
   constructor(license, earlier, wish, now, tell) {
     Object.assign(this, { license, tell, wish: wish || null, began: now, callAt: now });
-    Object.assign(this, { last: earlier.last, ranUntil: earlier.seen });
+    Object.assign(this, { last: earlier.last, ranUntil: earlier.ran });
     if (!earlier.open) return;
     this.wish = wish ?? earlier.borrow;
     this.givenUp = earlier.replaces ? 0 : null;
@@ -115,8 +115,8 @@ export class Session {
    * Until when the program ran on the session that a granted start replaces, to be reported; null if the service knows.
    * It ignores what the start says of a session that was over. From its first try on, the new session may count.
    */
-  ranBefore({ replaces, ranUntil }) {
-    if (!replaces || ranUntil === null || (ranUntil <= this.last.lease.exp && this.givenUp === null)) return null;
+  ranBefore({ replaces, ranUntil }, now) {
+    if (!replaces || ranUntil === null || (now < this.last.lease.exp && this.givenUp === null)) return null;
     return this.repeated && this.givenUp ? Math.min(ranUntil, this.givenUp) : ranUntil;
   }
 

@@ -121,7 +121,10 @@ PLANTED: Final = {
         "rules/seats.py", "max(session.lapses_at, again.lapses_at)", "again.lapses_at", (SEATS,)
     ),
     "a heartbeat does not hold the seat": Planted(
-        "services/sessions.py", "state.terms.lapse(now, renewed.expires_at)", "renewed.expires_at", (MACHINE,)
+        "services/sessions.py",
+        "state.terms.lapse(now, renewed.expires_at, lease.runs_until)",
+        "renewed.expires_at",
+        (MACHINE,),
     ),
     "silent time counts": Planted(
         "rules/model.py", "if now >= session.expires_at else now", "if now >= session.lapses_at else now", (MACHINE,)

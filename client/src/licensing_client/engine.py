@@ -148,6 +148,7 @@ class Engine:
         heartbeat_at = _time_of(data.get("heartbeat_at")) if isinstance(data, dict) else None
         with self._changed:
             if heartbeat_at is not None and heard_elsewhere(saved, heartbeat_at, self.now()):
+                self._file.release()
                 self._file = StateFile(None, self._license)
                 self._saved, self._reports = SavedState(), ()
                 return

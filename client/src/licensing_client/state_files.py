@@ -9,6 +9,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import hmac
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from licensing_client.identity import Names, Person, client_hash, short_host
 from licensing_client.lease import Lease, read_lease
 from licensing_client.license import License
 from licensing_client.machine import Report
+from licensing_client.tokens import base64url
 
 FORMAT = 1
 SESSION_ID_CHARACTERS, HASH_CHARACTERS = 36, 43
@@ -116,6 +118,11 @@ def _person(content: dict[str, Any]) -> Person | None:
     return Person(user, host) if valid else None  # type: ignore[arg-type]
 
 
+def _place(path: Path, license: License) -> str:
+    """A hash of where a file lies: a copy lies elsewhere. The path may hold the user's name, so the hash is keyed."""
+    return base64url(hmac.digest(license.salt, f"file:{path.absolute()}".encode(errors="surrogateescape"), "sha256"))
+
+
 def _content(data: bytes) -> dict[str, Any]:
     try:
         content: Any = json.loads(data)
@@ -151,11 +158,17 @@ class StateFile:
         self._license = license
         self._computer = computer
         self._lock = lock
+        self._place = _place(path, license) if path else ""
+        place = _content(self._read()).get("place")
+        self._copied = isinstance(place, str) and place != self._place
 
     @property
     def may_be_shared(self) -> bool:
-        """Whether another program may use the same file, since this disk has no locks."""
-        return self._path is not None and self._lock is None
+        """Whether another program may use the same session: this disk has no locks, or the file is a copy of another.
+
+        A copy has a lock of its own, which says nothing of the other.
+        """
+        return self._path is not None and (self._lock is None or self._copied)
 
     @property
     def of_another_computer(self) -> bool:
@@ -194,6 +207,7 @@ class StateFile:
             ],
             "ran": saved.ran_until,
             "computer": self._computer,
+            "place": self._place,
         }
         temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
@@ -283,7 +297,8 @@ class StateFiles:
     def acquire(self, wall: Callable[[], float] = time.time) -> StateFile:
         """The free file with the best lease, borrowed first; else a new one. Locked until released.
 
-        `wall`: the wall clock. Where there are no locks, a file that was written lately is taken for in use.
+        `wall`: the wall clock. Where there are no locks, a file that was written lately is taken for in use; so is the
+        copy of such a file.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -292,10 +307,12 @@ class StateFiles:
             new = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
             for number in (*sorted(own, key=self._priority, reverse=True), *new):
                 lock = _try_lock(self._path(number).with_suffix(".lock"))
-                if lock is NO_LOCKS and not _written_lately(self._file(number).read(), wall()):
-                    return self._file(number)
-                if isinstance(lock, int):
-                    return self._file(number, lock)
+                if lock is None:
+                    continue
+                file = self._file(number, lock if isinstance(lock, int) else None)
+                if not (file.may_be_shared and _written_lately(file.read(), wall())):
+                    return file
+                file.release()
         except OSError:
             pass  # no writable directory: the program runs on, without grace after a restart
         return StateFile(None, self._license)

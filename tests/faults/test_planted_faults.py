@@ -122,7 +122,7 @@ PLANTED: Final = {
     ),
     "a heartbeat does not hold the seat": Planted(
         "services/sessions.py",
-        "state.terms.lapse(now, renewed.expires_at, lease.runs_until)",
+        "state.terms.lapse(now, max(renewed.expires_at, lease.expires_at), lease.grace_end)",
         "renewed.expires_at",
         (MACHINE,),
     ),

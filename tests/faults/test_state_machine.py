@@ -455,10 +455,11 @@ class Life(RuleBasedStateMachine):
             borrowed = lasting is not None and lasting > expires_at
             use.heartbeat_at, use.lease = now, reply.lease_token
             use.expires_at = lasting if borrowed and lasting else expires_at
-            use.lapses_at = max(use.expires_at, now + timedelta(seconds=self.file.hold))
-            if self.file.hold:  # if the answer were lost, the program would run on the lease that it has
-                runs_until = max(lease.expires_at, lease.issued_at + timedelta(seconds=lease.grace_seconds))
-                use.lapses_at = max(use.lapses_at, runs_until + timedelta(seconds=60))
+            # If the answer were lost, the program would run on the lease that it has.
+            use.lapses_at = max(use.expires_at, lease.expires_at, now + timedelta(seconds=self.file.hold))
+            if self.file.hold >= GRACE:
+                grace_end = lease.issued_at + timedelta(seconds=lease.grace_seconds)
+                use.lapses_at = max(use.lapses_at, grace_end + timedelta(seconds=60))
             if lease.offered or lease.borrowed:
                 use.borrowed = borrowed
             assert reply.expires_at == use.expires_at

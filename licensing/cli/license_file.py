@@ -26,10 +26,9 @@ from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hashes, from_base64url, is_nobodys_host
 from licensing.crypto.tokens import license_text, read_license, write_license
 from licensing.errors import SettingsError, TokenError
-from licensing.rules.license import HOLD_BEYOND_GRACE, Billing, Kind, License, Sharing
+from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing
 from licensing.services.service import utc_now
 
-GRACE: Final = 259200
 STRICT_GRACE: Final = 12 * 3600
 """Grace of a strict license: a working day without a network."""
 
@@ -176,7 +175,7 @@ def issue(
     heartbeat_seconds: Annotated[int, _option("heartbeat", min=1)] = 300,
     lease_seconds: Annotated[int, _option("lease", min=1)] = 900,
     grace_seconds: Annotated[
-        int | None, _option("grace", min=0, show_default=f"{GRACE}, or {STRICT_GRACE} with --strict")
+        int | None, _option("grace", min=0, show_default=f"{USUAL_GRACE}, or {STRICT_GRACE} with --strict")
     ] = None,
     hold_seconds: Annotated[int | None, _option("hold", min=0, show_default="0, or --grace + 60 with --strict")] = None,
     strict: Annotated[
@@ -197,7 +196,7 @@ def issue(
     customer = _customer(organization_id, organization_name, salt)
     now = int(datetime.now(UTC).timestamp())
     if grace_seconds is None:
-        grace_seconds = STRICT_GRACE if strict else GRACE
+        grace_seconds = STRICT_GRACE if strict else USUAL_GRACE
     if hold_seconds is None:
         hold_seconds = grace_seconds + HOLD_BEYOND_GRACE if strict else 0
     claims: dict[str, Any] = {

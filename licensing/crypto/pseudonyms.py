@@ -11,8 +11,9 @@ import base64
 import hmac
 import unicodedata
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
-from typing import Final, Literal
+from typing import Literal
 
 from licensing.rules.license import Address
 from licensing.rules.model import Person
@@ -58,12 +59,14 @@ def client_hashes(salt: bytes, kind: ClientKind, name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(client_hash(salt, kind, form) for form in forms_of(kind, name)))
 
 
-_NOBODYS_HOSTS: Final = tuple(f"host:{normalized(name)}".encode() for name in NOBODYS_HOSTS)
+@lru_cache
+def _nobodys_hosts(salt: bytes) -> frozenset[str]:
+    return frozenset(client_hash(salt, "host", name) for name in NOBODYS_HOSTS)
 
 
 def is_nobodys_host(salt: bytes, host: str) -> bool:
     """Whether a client hash is that of a host name that is nobody's own, under a license's salt."""
-    return any(base64url(hmac.digest(salt, message, "sha256")) == host for message in _NOBODYS_HOSTS)
+    return host in _nobodys_hosts(salt)
 
 
 def network_of(address: Address) -> str:

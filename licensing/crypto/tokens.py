@@ -178,9 +178,9 @@ class Lease(BaseModel, frozen=True, extra="ignore", populate_by_name=True, stric
         """Until when a program runs on without another answer, unless the lease itself ends later. UTC."""
         return self.issued_at + timedelta(seconds=self.grace_seconds)
 
-    def latest(self, ran_until: datetime | None) -> datetime | None:
+    def latest(self, ran_until: datetime) -> datetime:
         """A time until which a program says that it ran, cut to what this lease allowed: its end and grace. UTC."""
-        return ran_until and min(ran_until, self.expires_at + timedelta(seconds=self.grace_seconds))
+        return min(ran_until, self.expires_at + timedelta(seconds=self.grace_seconds))
 
 
 def read_lease(token: str, keys: VerifyingKeys) -> Lease:

@@ -18,35 +18,29 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
+from licensing.rules.license import USUAL_GRACE
 from licensing.rules.model import EndedSession, Terms
 from licensing.rules.totals import SECOND, DayTotals, distinct, peaks
 from licensing.rules.usage import DAY, Use, midnight, runs
 
-USUAL_GRACE: Final = timedelta(days=3)
-"""The grace of licenses whose terms the first edition wrote, without one."""
 HEARD_WITHIN: Final = 4 * DAY
 COUNTED_WITHIN: Final = 4 * DAY
 """For so long after that nights count what was heard in time: some of them may fail."""
 
 
-def grace_of(terms: Terms) -> timedelta:
-    """For how long a program of a license runs on without answers."""
-    return USUAL_GRACE if terms.grace_seconds is None else timedelta(seconds=terms.grace_seconds)
-
-
 def is_in_time(ended_at: datetime, terms: Terms, now: datetime) -> bool:
     """Whether the tail of a session that ended then still counts on its days."""
-    return now < midnight(ended_at.date()) + DAY + grace_of(terms) + HEARD_WITHIN
+    return now < midnight(ended_at.date()) + DAY + terms.grace + HEARD_WITHIN
 
 
 def oldest_open(terms: Terms, as_of: datetime) -> date:
     """The oldest day whose tails are still counted."""
-    return (as_of - grace_of(terms) - HEARD_WITHIN - COUNTED_WITHIN).date()
+    return (as_of - terms.grace - HEARD_WITHIN - COUNTED_WITHIN).date()
 
 
 def longest_tail(terms: Terms) -> timedelta:
     """How long a tail can be that was heard in time: it is over when it is heard."""
-    return DAY + max(grace_of(terms), USUAL_GRACE) + HEARD_WITHIN
+    return DAY + max(terms.grace, timedelta(seconds=USUAL_GRACE)) + HEARD_WITHIN
 
 
 def heard(

@@ -80,6 +80,8 @@ def _text_of_network(value: object) -> object:
 
 
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_text_of_network)]
+USUAL_GRACE: Final = 3 * 86400
+"""How many seconds a program may run without answers, unless its license says otherwise."""
 HOLD_BEYOND_GRACE: Final = 60
 """How many seconds a seat may be held longer than a program runs on in grace: the least that lets no two overlap."""
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
@@ -147,7 +149,7 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
     salt: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{22,86}$")]
     heartbeat_seconds: Annotated[Seconds, Field(ge=1)] = Field(300, alias="heartbeat")
     lease_seconds: Annotated[Seconds, Field(ge=1)] = Field(900, alias="lease")
-    grace_seconds: Seconds = Field(259200, alias="grace")
+    grace_seconds: Seconds = Field(USUAL_GRACE, alias="grace")
     hold_seconds: Seconds = Field(0, alias="hold")
     borrow_seconds: Seconds = Field(0, alias="borrow")
     service: Text

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
-from licensing.rules.license import HOLD_BEYOND_GRACE, Billing, Kind, License, Sharing, lease_end
+from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing, lease_end
 
 MOST_FORMER_TERMS: Final = 50
 """How many former terms a license state keeps."""
@@ -98,6 +98,11 @@ class Terms:
         return replace(self, **lacking)
 
     @property
+    def grace(self) -> timedelta:
+        """For how long a program runs on without answers; the usual time where the first edition wrote the terms."""
+        return timedelta(seconds=USUAL_GRACE if self.grace_seconds is None else self.grace_seconds)
+
+    @property
     def capacity(self) -> int:
         """How many holders there may be; a license that is not floating counts none."""
         return self.seats + self.overdraft
@@ -131,8 +136,7 @@ class Terms:
     def runs_until(self, session: "Session", last_heartbeat: datetime) -> datetime:
         """Until when a program may run whose heartbeats are accepted until a moment (UTC): its lease, then grace."""
         lease_end, _ = self.lease_end(last_heartbeat)
-        grace_end = last_heartbeat + timedelta(seconds=self.grace_seconds or 0)
-        return min(max(session.expires_at, lease_end, grace_end), self.valid_until)
+        return min(max(session.expires_at, lease_end, last_heartbeat + self.grace), self.valid_until)
 
 
 class Status(StrEnum):

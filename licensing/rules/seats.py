@@ -359,10 +359,9 @@ class _Planner:
                 return self._recall(request)
 
     def _fits(self, request: Request) -> bool:
-        replacing = isinstance(request, Start) and request.replaces is not None
-        rows = ROWS_OF_START if isinstance(request, Start) else 0
-        rows += ROWS_OF_END if replacing or not rows else 0
-        return self.plan.rows + rows <= self.max_rows
+        starts = isinstance(request, Start)
+        ends = not isinstance(request, Start) or request.replaces is not None
+        return self.plan.rows + starts * ROWS_OF_START + ends * ROWS_OF_END <= self.max_rows
 
     # Ends.
 

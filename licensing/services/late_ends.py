@@ -42,7 +42,7 @@ class LateEnds:
         Raises UnavailableError if the store cannot be used now.
         """
         now = self.clock()
-        ran_until = min(lease.latest(ran_until) or now, now)
+        ran_until = min(lease.latest(ran_until), now)
         state = await self.ledger.state(lease.license_id, self.status_cache_seconds)
         if state is None:
             return

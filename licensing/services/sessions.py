@@ -105,7 +105,8 @@ class Sessions:
         )
         start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
         if request.replaces and (lease := self._predecessor(request.replaces, license.id, request.session_id)):
-            start = replace(start, replaces=lease.session_id, ran_until=lease.latest(request.ran_until))
+            ran_until = request.ran_until and lease.latest(request.ran_until)
+            start = replace(start, replaces=lease.session_id, ran_until=ran_until)
         answer = await self.ledger.submit(license.id, start)
         match answer:
             case Answer(Granted() as granted, LicenseState() as state):

@@ -423,7 +423,7 @@ PLANTED: Final = {
     ),
     "tails are heard of for ever": Planted(
         "rules/grace.py",
-        "+ grace_of(terms) + HEARD_WITHIN\n\n\ndef oldest",
+        "+ terms.grace + HEARD_WITHIN\n\n\ndef oldest",
         "+ 400 * DAY\n\n\ndef oldest",
         (GRACE, LATE),
     ),
@@ -467,7 +467,7 @@ PLANTED: Final = {
         (LATE,),
     ),
     "a program ran on into the future": Planted(
-        "services/late_ends.py", "min(lease.latest(ran_until) or now, now)", "lease.latest(ran_until) or now", (LATE,)
+        "services/late_ends.py", "min(lease.latest(ran_until), now)", "lease.latest(ran_until)", (LATE,)
     ),
     "a session that ended before its lease was issued is not found": Planted(
         "services/late_ends.py",

@@ -9,7 +9,6 @@ import pytest
 from licensing.rules.grace import (
     Tails,
     closed,
-    grace_of,
     heard,
     is_counted,
     is_in_time,
@@ -87,8 +86,15 @@ def test_nights_count_for_four_days_longer_and_look_back_as_far_as_a_tail_can_re
 
 
 def test_terms_of_the_first_edition_have_three_days_of_grace() -> None:
-    assert grace_of(terms()) == 3 * DAY
-    assert grace_of(terms(grace_seconds=0)) == timedelta()
+    assert terms(grace_seconds=None).grace == 3 * DAY
+    assert terms(grace_seconds=0).grace == timedelta()
+
+
+def test_a_program_under_terms_of_the_first_edition_runs_on_for_three_days_after_its_seat_was_freed() -> None:
+    began = at(MONDAY, 0)
+    first = terms(grace_seconds=None, valid_until=began + 30 * DAY)
+    session = Session("s", began, began, began + timedelta(minutes=15), "u", "h", "i", "p", "s")
+    assert first.runs_until(session, began) == began + 3 * DAY
 
 
 # What is counted.

@@ -4,13 +4,17 @@
 It checks at every step what the protocol promises (docs/protocol.md).
 """
 
+import errno
 import heapq
 import json
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from factories import NOW, license_of
 from licensing_client.engine import Engine
@@ -54,6 +58,17 @@ class ComputerClock:
         return self.true_clock.true - self.slept
 
 
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk has no locks."""
+    if sys.platform == "win32":
+        pytest.skip("flock is POSIX")
+
+    def refuse(_file: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+
 @dataclass
 class Network:
     """Carries exchanges under a condition.
@@ -79,6 +94,19 @@ class Network:
             raise
         self.outcomes.append((self.clock(), reply if self.condition == "fine" else None))
         return reply
+
+    def answer_once(self, method: str, reply: Reply) -> list[Request]:
+        """Answer the next request of a method with a reply in place of the service; the request, once it has come."""
+        real, answered = self.handle, list[Request]()
+
+        def once(request: Request) -> Reply:
+            if request.method != method or answered:
+                return real(request)
+            answered.append(request)
+            return reply
+
+        self.handle = once
+        return answered
 
     def _carry(self, request: Request) -> Reply:
         self.calls.append((self.clock(), request.method))

@@ -1,9 +1,7 @@
 """The private file: whose it is, and what it keeps for the next run."""
 
-import errno
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 from licensing_client.identity import Names
 from licensing_client.machine import Status
 from licensing_client.transport import Request
-from simulation import Computer, ReferenceSimulation
+from simulation import Computer, ReferenceSimulation, without_locks
 
 HOUR, DAY = 3600.0, 86400.0
 
@@ -24,13 +22,7 @@ def simulation(tmp_path: Path) -> ReferenceSimulation:
 
 @pytest.fixture
 def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    if sys.platform == "win32":
-        pytest.skip("flock is POSIX")
-
-    def refuse(_file: int, _how: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    without_locks(monkeypatch)
 
 
 def content_of(file: Path) -> dict[str, Any]:

@@ -348,16 +348,7 @@ def test_a_recalled_program_is_lost_after_a_second_hearing_and_asks_no_more(simu
 
 def test_a_recall_that_was_played_once_more_does_not_stop_a_program(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(600)
-    real = ann.network.handle
-    played: list[Request] = []
-
-    def once(request: Request) -> Reply:
-        if request.method == "PUT" and not played:
-            played.append(request)
-            return ReferenceService.problem(403, "seat-recalled")
-        return real(request)
-
-    ann.network.handle = once
+    played = ann.network.answer_once("PUT", ReferenceService.problem(403, "seat-recalled"))
     ann.run(HOUR)
     assert played
     assert ann.notices == ["granted"]
@@ -701,16 +692,7 @@ def test_a_start_that_was_not_sent_takes_no_session_id_and_costs_no_grace(tmp_pa
 
 def test_a_borrowed_seat_stays_borrowed_though_one_heartbeat_was_damaged(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start(borrow_seconds=TRIP).run(600)
-    real = ann.network.handle
-    damaged: list[Request] = []
-
-    def once(request: Request) -> Reply:
-        if request.method == "PUT" and not damaged:
-            damaged.append(request)
-            return ReferenceService.problem(401, "lease-invalid")
-        return real(request)
-
-    ann.network.handle = once
+    damaged = ann.network.answer_once("PUT", ReferenceService.problem(401, "lease-invalid"))
     while not damaged:
         ann.run(30)
     ann.run(5)

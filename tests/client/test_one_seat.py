@@ -1,9 +1,7 @@
 """A seat goes from one program to the next at no moment too early: the real service and the real client."""
 
-import errno
 import json
 import shutil
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import pytest
 from licensing_client.machine import Status
 from licensing_client.reasons import Code
 from licensing_client.transport import Request
-from simulation import Computer, SimulatedClock, Simulation
+from simulation import Computer, SimulatedClock, Simulation, without_locks
 
 from licensing.cli.home import Home
 from licensing.services import service as service_module
@@ -173,13 +171,7 @@ def test_a_recalled_seat_of_a_program_out_of_reach_is_given_away_when_it_has_lap
 
 @pytest.fixture
 def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    if sys.platform == "win32":
-        pytest.skip("flock is POSIX")
-
-    def refuse(_file: int, _how: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
+    without_locks(monkeypatch)
 
 
 @pytest.mark.usefixtures("no_locks")

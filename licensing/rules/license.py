@@ -154,6 +154,8 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
     borrow_seconds: Seconds = Field(0, alias="borrow")
     service: Text
     lease_keys: dict[str, Any]
+    oldest: Annotated[int, Field(strict=True, ge=0, le=2**53)] = 0
+    trial: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -164,6 +166,8 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
             raise PydanticCustomError("lease", "the lease must outlast the heartbeat interval")
         if self.hold_seconds > self.grace_seconds + HOLD_BEYOND_GRACE:
             raise PydanticCustomError("hold", "a seat is held for at most grace and a minute")
+        if self.oldest > self.serial:
+            raise PydanticCustomError("oldest", "the license would not count itself")
         if self.kind is Kind.NAMED_USER and not self.users:
             raise PydanticCustomError("users", "a named-user license must list its users")
         if self.kind is Kind.NODE_LOCKED and not self.hosts:
@@ -173,6 +177,11 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
         return self
 
     @property
+    def lists_people(self) -> bool:
+        """Whether the file lists users, computers or networks; such a file is never stored."""
+        return bool(self.users or self.hosts or self.networks)
+
+    @property
     def trusted_kids(self) -> frozenset[str]:
         """The ids of the lease keys that a program with this license trusts."""
         keys = self.lease_keys.get("keys")
@@ -180,11 +189,12 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
         return frozenset(kid for kid in kids if isinstance(kid, str))
 
     def claims(self) -> dict[str, Any]:
-        """The claims as in the file: short names, NumericDates, plain JSON types. Without a hold, none is written."""
+        """The claims as in the file: short names, NumericDates, plain JSON types.
+
+        Claims that came after the first edition are written only where they say something.
+        """
         claims = self.model_dump(mode="json", by_alias=True, exclude_none=True)
-        if not self.hold_seconds:
-            del claims["hold"]
-        return claims
+        return {name: value for name, value in claims.items() if value or name not in ("hold", "oldest", "trial")}
 
 
 class Refusal(StrEnum):

@@ -53,6 +53,13 @@ async def session_read(req: func.HttpRequest, context: func.Context) -> func.Htt
     return await api.handle_async(req, context)
 
 
+@app.function_name("license_current")
+@app.route("licenses/current", methods=["POST"])
+async def license_current(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """A program asks for the newest file of its license."""
+    return await api.handle_async(req, context)
+
+
 @app.function_name("usage_page")
 @app.route("usage", methods=["GET"])
 async def usage_page(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:

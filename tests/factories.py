@@ -6,7 +6,7 @@ All tests run on one Azurite. Each takes ids of its own, so that none sees anoth
 import secrets
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,8 +19,12 @@ from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import Person, Terms
 from licensing.rules.requests import Start
 from licensing.rules.usage import Use
+from licensing.services.license_files import LicenseFiles
 from licensing.services.service import utc_now
+from licensing.services.sessions import Sessions
 from licensing.settings import Settings
+from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
 
 SALT: Final = base64url(bytes(range(32)))
 USER: Final = "ada"
@@ -159,6 +163,11 @@ def environment(home: Home, storage: str, **changes: str) -> dict[str, str]:
 def settings(home: Home, storage: str, **changes: str) -> Settings:
     """The same settings as a value."""
     return Settings.load(environment(home, storage, **changes))
+
+
+def sessions_over(settings: Settings, register: Register, ledger: Ledger, clock: Callable[[], datetime]) -> Sessions:
+    """The use cases of programs, as the service puts them together."""
+    return Sessions(settings, ledger, LicenseFiles.of(settings, register, ledger), clock)
 
 
 def claims(home: Home, **changes: Any) -> dict[str, Any]:

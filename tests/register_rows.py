@@ -273,7 +273,7 @@ async def look(tables: Tables, license_id: str) -> Seen:
             seen.denied[name.rpartition(":")[2]] = columns
         elif kind == "seat":
             seen.seats[name] = columns["sessions"]
-        elif kind not in ("day", "month", "late"):
+        elif kind not in ("day", "month", "late", "file"):
             raise AssertionError(f"an unknown row: {row.key}")
     return seen
 

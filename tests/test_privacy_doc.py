@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
-from licensing.rules.model import Outage
+from licensing.rules.model import KeptFile, Outage
 from licensing.rules.requests import End, Heartbeat, Recall, Start
 from licensing.services.audit import Subject, audited
 from licensing.services.late_ends import LateEnds
@@ -75,11 +75,12 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
     organization, license_id, other = factories.new_id("org"), new_license_id(), new_license_id()
     store, clock = OneCustomer(tables, organization), Clock()
     ledger = Ledger(Register(store), clock)
-    held: dict[str, Any] = {"hold_seconds": 60, "features": ("sewer",)}
+    held: dict[str, Any] = {"hold_seconds": 60, "features": ("sewer",), "oldest": 1}
     bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, **held)
     clock.now = (clock.now - timedelta(days=70)).replace(hour=12)
     first = new_session_id()
-    await ledger.submit(license_id, start(first, bought))
+    file = KeptFile(1, clock(), "p1", "sealed")
+    await ledger.submit(license_id, replace(start(first, bought), file=file))
     await ledger.submit(license_id, start(new_session_id(), bought, user="another"))
     clock.forward(13 * 3600)
     await ledger.heartbeat(license_id, Heartbeat(first, clock(), clock() + timedelta(hours=1)))
@@ -139,7 +140,7 @@ async def a_row_of_each_kind(tables: Tables) -> dict[tuple[str, str], set[str]]:
 async def test_every_column_of_every_row_is_listed_and_no_other(tables: Tables) -> None:
     listed = listed_columns()
     held = await a_row_of_each_kind(tables)
-    assert len(held) == 14
+    assert len(held) == 15
     assert {kind: sorted(columns) for kind, columns in held.items()} == {
         kind: sorted(columns) for kind, columns in listed.items()
     }

@@ -9,8 +9,10 @@ from starlette.types import Receive, Scope, Send
 import licensing
 from licensing.api import problems, schemas
 from licensing.api.routing import QuickRoute
+from licensing.crypto.tokens import read_license
 from licensing.errors import TokenError
 from licensing.rules.license import Refusal
+from licensing.services.license_files import NewerFile
 from licensing.services.service import Service
 from licensing.services.sessions import Gone, Running
 
@@ -142,6 +144,28 @@ async def session_read(session_id: SessionId, request: Request) -> Response:
     except TokenError as error:
         return problems.not_genuine("lease-invalid", error)
     return problems.refusal(outcome) if isinstance(outcome, Gone) else _json(schemas.SessionReply.of(outcome))
+
+
+@router.post(
+    "/licenses/current",
+    response_model=schemas.CurrentReply,
+    responses={
+        204: {"description": "The file that was sent is the newest, none is kept, or it does not count any more"},
+        **problems.documented("license-invalid", "storage-unavailable"),
+    },
+    summary="A program asks for the newest file of its license",
+)
+async def license_current(body: schemas.CurrentBody, request: Request) -> Response:
+    """Send the file that is in force to a program that has an older one; the older one may have expired."""
+    service = service_of(request)
+    try:
+        license = read_license(body.license, service.settings.issuer_keys)
+    except TokenError as error:
+        return problems.not_genuine("license-invalid", error)
+    newest = await service.files.newer(license)
+    if not isinstance(newest, NewerFile):
+        return Response(status_code=204)
+    return _json(schemas.CurrentReply(license=newest.token, serial=newest.license.serial))
 
 
 @router.get(

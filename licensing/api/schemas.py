@@ -110,6 +110,21 @@ class StartBody(RequestBody):
         )
 
 
+class CurrentBody(RequestBody):
+    """A program asks for the newest file of its license."""
+
+    license: Annotated[
+        str, Field(min_length=1, description="the JWS of the license file that it has, also an expired one")
+    ]
+
+
+class CurrentReply(BaseModel):
+    """The newest file of a license."""
+
+    license: Annotated[str, Field(description="its JWS; the client checks the signature (docs/protocol.md)")]
+    serial: int
+
+
 class HeartbeatBody(RequestBody):
     """A program still runs."""
 
@@ -139,6 +154,7 @@ class RunningReply(BaseModel):
     seats: Seats
     overdraft: Annotated[bool, Field(description="this seat is beyond those bought")]
     recorded: Annotated[bool, Field(description="false: nothing is stored, and no heartbeat is needed")]
+    license_serial: Annotated[int, Field(description="the serial of the license file whose terms are in force")]
     policy: Policy
 
     @classmethod
@@ -152,6 +168,7 @@ class RunningReply(BaseModel):
             seats=Seats(in_use=running.in_use, total=running.seats),
             overdraft=running.overdraft,
             recorded=running.recorded,
+            license_serial=running.license_serial,
             policy=policy_of(settings),
         )
 

@@ -306,6 +306,11 @@ async def _dependent_sessions(pepper: str, vault: str | None) -> str | None:
     if values is None:
         return "No store is named (LICENSING_STORAGE__tableServiceUri), so nobody knows whether sessions need it."
     async with store(values) as (register, _):
+        if files := await register.files_under(pepper):
+            return (
+                f"The newest license files of {count(len(files), 'license')} are kept under {pepper}. Without it, "
+                f"programs with older files are refused. Publish these again first: {', '.join(files)}."
+            )
         if not await register.stored_under(pepper):
             return None
     return (

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from licensing.cli.context import in_event_loop, operator, store
 from licensing.cli.license_file import issue, last_day, read_license_file, show
 from licensing.cli.output import check_id, err, fail, no_license, out, table
+from licensing.cli.publishing import publish_file
 from licensing.cli.seats import list_sessions, release
 from licensing.errors import TokenError
 from licensing.rules.model import LicenseState, Terms
@@ -17,10 +18,11 @@ from licensing.services.audit import audited, license_subject
 from licensing.services.service import utc_now
 
 commands = typer.Typer(
-    no_args_is_help=True, help="Issue, show, list, suspend, reinstate; list sessions and release seats."
+    no_args_is_help=True, help="Issue, show, publish, list, suspend, reinstate; list sessions and release seats."
 )
 commands.command()(issue)
 commands.command()(show)
+commands.command("publish")(publish_file)
 commands.command("sessions")(list_sessions)
 commands.command()(release)
 

@@ -16,13 +16,13 @@ from typing import Annotated, Literal, TypeVar
 import typer
 from typer import Argument, Option
 
-from licensing.cli.context import environment, home, in_event_loop, operator, store
+from licensing.cli.context import home, in_event_loop, operator, store
 from licensing.cli.license import LicenseOrFile, license_or_file
 from licensing.cli.options import out_option, utc_time, wrong_usage
 from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line, warn_of_names
-from licensing.cli.secret_store import SETTINGS, Secret, Vault, secret_store
+from licensing.cli.secret_store import Vault, service_secret
 from licensing.crypto.pseudonyms import Peppers, client_hashes, from_base64url
-from licensing.errors import PepperError, RowError, SettingsError
+from licensing.errors import PepperError, RowError
 from licensing.rules.license import Address, is_identifier
 from licensing.rules.personal import PersonalData, as_text
 from licensing.rules.report import Format
@@ -30,7 +30,7 @@ from licensing.services.audit import audited, customer_subject, license_subject
 from licensing.services.privacy import ImplausibleError, OptOut, PersonQuery, Privacy, Rectified
 from licensing.services.progress import Progress
 from licensing.services.service import utc_now
-from licensing.settings import names_deployment, peppers
+from licensing.settings import PEPPERS
 
 commands = typer.Typer(no_args_is_help=True, help="Export, erase or rectify what is held on a person; opt out, opt in.")
 
@@ -94,7 +94,7 @@ def export(
         return
     if organization_id is None:
         raise typer.BadParameter("name the customer with --organization")
-    at_hand = _peppers(vault)
+    at_hand = service_secret(PEPPERS, vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
     unreadable: list[RowError] = []
 
@@ -124,7 +124,7 @@ def erase(
 
     The receipt has no names. Totals of days that are over stay: nobody can be found in them.
     """
-    at_hand = _peppers(vault)
+    at_hand = service_secret(PEPPERS, vault)
     person = _person(organization_id, username, hostname, _from_file(from_file))
     receipt = _work("erase", Privacy.erase, person, at_hand, vault, lost)
     if as_json:
@@ -162,7 +162,7 @@ def rectify(
     moving = move or to_username is not None
     if moving == (session_id is not None) or (session_id is None) != (ended_at is None):
         raise typer.BadParameter("give either --move, or --session with --ended-at")
-    at_hand = _peppers(vault)
+    at_hand = service_secret(PEPPERS, vault)
     person = _person(organization_id, username, hostname, given, to_username)
     right_name = (to_username or given.get("to_username") or _ask("The right username")) if moving else ""
 
@@ -232,18 +232,6 @@ async def opt_in(license_id: Annotated[str, Argument(metavar="ID", help="Id of t
         async with audited(register, utc_now, operator(), "opt-in", subject):
             await OptOut(register, ledger).opt_in(license_id)
     out.print(f"Sessions under {license_id} are recorded again.")
-
-
-def _peppers(vault: str | None) -> Peppers:
-    """The peppers of the service; with any others, nobody would be found in its register."""
-    if vault is not None:
-        text = secret_store(home(), vault).read(Secret.PEPPERS)
-        if text is None:
-            raise SettingsError(f"the vault {vault} has no secret {Secret.PEPPERS}")
-        return peppers({SETTINGS[Secret.PEPPERS]: text})
-    if names_deployment(os.environ) and not os.environ.get(SETTINGS[Secret.PEPPERS]):
-        fail("The peppers of a deployed service are in its key vault, and not in this home: name it with --vault.")
-    return peppers(environment())
 
 
 @in_event_loop

@@ -3,19 +3,25 @@
 A secret is the text of the service's setting, so that no conversion is needed.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 from typer import Option
 
+from licensing.cli.context import environment, home
 from licensing.cli.home import Home
 from licensing.errors import SettingsError, VaultError
+from licensing.settings import Setting, names_deployment
 
 if TYPE_CHECKING:
     from azure.keyvault.secrets import SecretClient
+
+
+Value = TypeVar("Value")
 
 
 class Secret(StrEnum):
@@ -86,6 +92,24 @@ class VaultSecretStore:
                 f"{secret}: the vault {self._name} cannot be reached or you are not signed in "
                 f"({type(error).__name__}); check its name, the network, and `az login`"
             ) from None
+
+
+def service_secret(setting: Setting[Value], vault: str | None) -> Value:
+    """A secret setting of the service whose register is named: from its vault, its environment, or the home.
+
+    Raises SettingsError where it is missing, or is probably another service's.
+    """
+    if vault is not None:
+        secret = next(secret for secret, name in SETTINGS.items() if name == setting.name)
+        text = secret_store(home(), vault).read(secret)
+        if text is None:
+            raise SettingsError(f"the vault {vault} has no secret {secret}")
+        return setting.read({setting.name: text})
+    if names_deployment(os.environ) and not os.environ.get(setting.name):
+        raise SettingsError(
+            f"{setting.name} of a deployed service is in its key vault, and not in this home: name it with --vault"
+        )
+    return setting.read(environment())
 
 
 SecretStore = HomeSecretStore | VaultSecretStore

@@ -15,6 +15,9 @@ from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network
 from typing import Literal
 
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
 from licensing.rules.license import Address
 from licensing.rules.model import Person
 from licensing.rules.names import NOBODYS_HOSTS, WHITE_SPACE, forms_of
@@ -96,6 +99,13 @@ class Peppers:
         """
         message = b"\0".join((organization_id.encode(), kind.encode(), value.encode()))
         return base64url(hmac.digest(self._keys[pepper], message, "sha256")[:PSEUDONYM_BYTES])
+
+    def derived(self, pepper: str, purpose: str) -> bytes:
+        """A key of 32 bytes for another purpose than pseudonyms, made of a pepper (HKDF, RFC 5869).
+
+        Raises KeyError if the pepper is not among the keys.
+        """
+        return HKDF(SHA256(), length=32, salt=None, info=purpose.encode()).derive(self._keys[pepper])
 
     def persons(
         self,

@@ -45,6 +45,7 @@ class Terms:
     """What the register keeps of a license file.
 
     Rows of the first edition lack grace, hold and features: their grace is None until a start brings the file again.
+    Files with a serial below `oldest` do not count any more.
     """
 
     serial: int
@@ -65,6 +66,7 @@ class Terms:
     grace_seconds: int | None = None
     hold_seconds: int = 0
     features: tuple[str, ...] = ()
+    oldest: int = 0
 
     @classmethod
     def of(cls, license: License) -> "Terms":
@@ -88,6 +90,7 @@ class Terms:
             grace_seconds=license.grace_seconds,
             hold_seconds=license.hold_seconds,
             features=license.features,
+            oldest=license.oldest,
         )
 
     def completed(self, brought: "Terms") -> "Terms":
@@ -175,6 +178,20 @@ class RecalledSession:
 
     session_id: str
     ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptFile:
+    """The license file that the register keeps for desks with older ones: its JWS, `sealed` under a pepper.
+
+    It counts only while its serial is that of the license state. `published_at` (UTC) is when an operator published it,
+    or the beginning of the day on which a program brought it.
+    """
+
+    serial: int
+    published_at: datetime
+    pepper: str
+    sealed: str
 
 
 def _most_former(former: tuple[FormerTerms, ...]) -> tuple[FormerTerms, ...]:

@@ -1,11 +1,11 @@
 """What is asked of a license's seats, and the closed set of outcomes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from licensing.rules.license import Refusal
-from licensing.rules.model import BEGINNING, EndReason, Person, Session, Terms, Versioned
+from licensing.rules.model import BEGINNING, EndReason, KeptFile, Person, Session, Terms, Versioned
 
 SESSION_ID: Final = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 """The form of a session id: a UUID, which the register holds in lower case."""
@@ -15,7 +15,8 @@ SESSION_ID: Final = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
 class Start:
     """A program starts. `persons` is its caller under each pepper in use, the current pepper first.
 
-    `replaces` is the session that it follows, whose program ran until `ran_until` (UTC) as far as it is known.
+    `replaces` is the session that it follows, whose program ran until `ran_until` (UTC) as far as it is known. `file`
+    is the license file that it brings, sealed; None for one that the register must not keep.
     """
 
     session_id: str
@@ -24,6 +25,7 @@ class Start:
     borrow_seconds: int = 0
     replaces: str | None = None
     ran_until: datetime | None = None
+    file: KeptFile | None = field(default=None, compare=False)  # sealed anew each time
 
 
 @dataclass(frozen=True, slots=True)

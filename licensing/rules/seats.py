@@ -8,7 +8,8 @@ The rules, for every license:
    a host, or a user on a host share a seat; it is free when the last of them ends.
 3. A license that is not floating takes no seat; its sessions have no holder.
 4. The terms of the highest serial hold, and a file with a lower one is superseded. If new terms bring fewer seats
-   than are held, nobody is thrown out, and nobody new gets in until it fits.
+   than are held, nobody is thrown out, and nobody new gets in until it fits. The plan that adopts a file keeps it for
+   desks with older ones; if it must not be kept, the plan deletes the one that was kept before.
 5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
    its seat was never given away. One session id cannot be two people's.
 6. A session has lapsed at `lapses_at`, but not before the amnesty after an outage is over. Before a start is refused
@@ -39,6 +40,7 @@ from licensing.rules.model import (
     UNKNOWN,
     EndedSession,
     EndReason,
+    KeptFile,
     LicenseState,
     Outage,
     Session,
@@ -111,7 +113,7 @@ class Facts:
 
     `fresh`: the state was read for this batch, and is not from the cache. `lapsing`: who may lapse soon; None if not
     known. `asked`: that was read for this batch, and is good for it however long the reading took. `outage`: the last
-    one of the service.
+    one of the service. `file`: the license file that the register keeps.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
@@ -121,6 +123,7 @@ class Facts:
     lapsing: Lapsing | None = None
     asked: bool = False
     outage: Outage | Unknown | None = UNKNOWN
+    file: Versioned[KeptFile] | Unknown | None = UNKNOWN
 
     @property
     def known_state(self) -> LicenseState | None:
@@ -157,18 +160,20 @@ class Questions:
     """What must be read before anything can be decided.
 
     `sessions` probably are active, `repeats` probably not: they are ids of starts. `lapsing`: who may lapse soon.
-    `outage`: whether the service was away lately.
+    `outage`: whether the service was away lately. `file`: whether a license file is kept.
     """
 
     state: bool = False
     lapsing: bool = False
     outage: bool = False
+    file: bool = False
     sessions: set[str] = field(default_factory=set)
     repeats: set[str] = field(default_factory=set)
     seats: set[str] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.state or self.lapsing or self.outage or self.sessions or self.repeats or self.seats)
+        named = self.sessions or self.repeats or self.seats
+        return bool(self.state or self.lapsing or self.outage or self.file or named)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +207,8 @@ class Plan:
     """What one transaction does, and the decision on each request by its place in the batch.
 
     `before` is the state that the plan rests on (None: absent), `state` the state after it. An ended session bears
-    the ETag of its active row. `denied` are ids of sessions.
+    the ETag of its active row. `denied` are ids of sessions. `file` is the license file to keep; `drops_file`: the one
+    that was kept is deleted.
     """
 
     before: Versioned[LicenseState] | None
@@ -212,6 +218,8 @@ class Plan:
     ended: list[Versioned[EndedSession]] = field(default_factory=list)
     denied: list[str] = field(default_factory=list)
     seats: dict[str, SeatChange] = field(default_factory=dict)
+    file: KeptFile | None = None
+    drops_file: bool = False
     decisions: dict[int, Outcome | Later] = field(default_factory=dict)
 
     @property
@@ -231,7 +239,8 @@ class Plan:
     @property
     def rows(self) -> int:
         """How many rows the transaction writes besides the license state."""
-        return len(self.started) + len(self.renewed) + 2 * len(self.ended) + len(self.denied) + len(self.seats)
+        sessions = len(self.started) + len(self.renewed) + 2 * len(self.ended)
+        return sessions + len(self.denied) + len(self.seats) + (self.file is not None or self.drops_file)
 
 
 def retry_seconds(next_lapse: datetime, now: datetime) -> int:
@@ -249,20 +258,27 @@ def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: i
     before = facts.state
     if isinstance(before, Unknown):
         return Questions(state=True)
-    state = _with_newest_terms(before.value if before else None, requests, now)
+    starts = [request for request in requests if isinstance(request, Start)]
+    newest = max(starts, key=lambda start: start.terms.serial, default=None)
+    state = _with_terms(before.value if before else None, newest.terms if newest else None, now)
     if state is None:
         return Plan(None, None, decisions={place: Ended(now=False) for place in range(len(requests))})
     if before and not facts.fresh and state.terms != before.value.terms:
         return Questions(state=True)  # the register may hold still newer terms
-    return _Planner(facts, Plan(before, state), state, requests, now, max_rows).run()
+    plan = Plan(before, state)
+    if newest and (before is None or state.terms.serial > before.value.terms.serial):
+        plan.file = newest.file
+        if before and plan.file is None:
+            if isinstance(facts.file, Unknown):
+                return Questions(file=True)
+            plan.drops_file = facts.file is not None
+    return _Planner(facts, plan, state, requests, now, max_rows).run()
 
 
-def _with_newest_terms(known: LicenseState | None, requests: Sequence[Request], now: datetime) -> LicenseState | None:
-    """The state under the newest terms that the batch brings; None where there is none and no start makes one."""
-    brought = [request.terms for request in requests if isinstance(request, Start)]
-    if not brought or (known and known.suspended):
+def _with_terms(known: LicenseState | None, newest: Terms | None, now: datetime) -> LicenseState | None:
+    """The state under the newest terms that a batch brings; None where there is none and no start makes one."""
+    if newest is None or (known and known.suspended):
         return known
-    newest = max(brought, key=lambda terms: terms.serial)
     # Only the day: on a license for one person, the time would tell for good when that person began to work.
     today = midnight(now.date())
     if known is None:

@@ -1,7 +1,7 @@
 """Organizations: delete all that the register holds of a customer that has left.
 
 Only when nothing of it is in use: none of its licenses is valid, and none of its sessions is active. Then no process
-writes its rows, since a start under an expired license is refused before the register is asked.
+writes its rows: a start under an expired license is refused, and writes nothing.
 
 A deletion that was interrupted can be repeated: the directory, which leads to the rows, goes last.
 """

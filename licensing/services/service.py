@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from licensing.errors import UnavailableError
 from licensing.services.late_ends import LateEnds
+from licensing.services.license_files import LicenseFiles
 from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
@@ -48,7 +49,8 @@ class Service:
         self.clock = clock
         self.register = open_register(settings.storage)
         self.ledger = Ledger(self.register, clock)
-        self.sessions = Sessions(settings, self.ledger, clock)
+        self.files = LicenseFiles.of(settings, self.register, self.ledger)
+        self.sessions = Sessions(settings, self.ledger, self.files, clock)
         self.late_ends = LateEnds(self.register, self.ledger, clock, settings.status_cache_seconds)
         self.reports = Reports(self.register, clock, settings.small_group)
         self._health_lock = asyncio.Lock()

@@ -5,20 +5,29 @@ pseudonym or is compared with the license's networks, and is forgotten.
 
 A program trusts only the lease keys that its license file names (docs/adr/0011). So the lease of a start is signed with
 the first of our keys that the file names. That of a heartbeat is signed with the key of the lease before.
+
+A program whose license file is not the newest is judged by the newest one, if the register keeps it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Final
 
 from licensing.crypto.pseudonyms import from_base64url, is_nobodys_host
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
-from licensing.errors import Flaw, TokenError
+from licensing.errors import Flaw, TokenError, UnavailableError
 from licensing.rules.license import Address, License, Refusal, refusal_of
 from licensing.rules.model import LicenseState, Session, Terms
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Refused, Start
+from licensing.rules.usage import midnight
+from licensing.services.license_files import LicenseFiles, NewerFile, NoNewerFile
 from licensing.settings import Settings
 from licensing.storage.ledger import Answer, Heartbeat, Ledger
+
+NOT_OF_THE_FILE: Final = (Refusal.SUSPENDED, Refusal.RECALLED)
+"""Refusals that another file of the license cannot change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Running:
     seats: int
     overdraft: bool
     recorded: bool
+    license_serial: int
     repeat: bool = False
 
 
@@ -85,6 +95,7 @@ class Sessions:
 
     settings: Settings
     ledger: Ledger
+    files: LicenseFiles
     clock: Callable[[], datetime]
 
     async def start(
@@ -92,6 +103,23 @@ class Sessions:
     ) -> Running | Refused | NoSeat | ForeignSession:
         """Start a session, or repeat a start."""
         license = read_license(request.license_token, self.settings.issuer_keys)
+        brought = NewerFile(license, request.license_token)
+        outcome = await self._start_under(brought, request, address, license.trusted_kids)
+        if not isinstance(outcome, Refused) or outcome.refusal in NOT_OF_THE_FILE:
+            return outcome
+        with suppress(UnavailableError):  # then the file's own refusal stands
+            match await self.files.newer(license, by_cache=True):
+                case NoNewerFile.TOO_OLD:
+                    return Refused(Refusal.SUPERSEDED)
+                case NewerFile() as newest:
+                    return await self._start_under(newest, request, address, license.trusted_kids)
+        return outcome
+
+    async def _start_under(
+        self, file: NewerFile, request: StartRequest, address: Address | None, trusted_kids: Container[str]
+    ) -> Running | Refused | NoSeat | ForeignSession:
+        """Start a session by the terms of a file. The program trusts the lease keys of the file that it has."""
+        license = file.license
         if refusal := refusal_of(license, request.user, request.host, address, self.clock()):
             return Refused(refusal)
         if not license.collect:
@@ -103,14 +131,15 @@ class Sessions:
             address,
             host_is_nobodys=is_nobodys_host(from_base64url(license.salt), request.host),
         )
-        start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds)
+        kept = self.files.sealed(license, file.token, midnight(self.clock().date()))
+        start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds, file=kept)
         if request.replaces and (lease := self._predecessor(request.replaces, license.id, request.session_id)):
             ran_until = request.ran_until and lease.latest(request.ran_until)
             start = replace(start, replaces=lease.session_id, ran_until=ran_until)
         answer = await self.ledger.submit(license.id, start)
         match answer:
             case Answer(Granted() as granted, LicenseState() as state):
-                return self._granted(license, request, granted, state)
+                return self._granted(license, request, granted, state, trusted_kids)
             case Answer(Full(retry_seconds), LicenseState() as state):
                 return NoSeat(state.in_use, state.terms.seats, retry_seconds)
             case Answer(Refused() | ForeignSession() as outcome):
@@ -182,7 +211,14 @@ class Sessions:
             return None  # the start must not fail for it: the old session lapses
         return lease if lease.license_id == license_id and lease.session_id != session_id else None
 
-    def _granted(self, license: License, request: StartRequest, granted: Granted, state: LicenseState) -> Running:
+    def _granted(
+        self,
+        license: License,
+        request: StartRequest,
+        granted: Granted,
+        state: LicenseState,
+        trusted_kids: Container[str],
+    ) -> Running:
         session, now = granted.session, self.clock()
         ordinary_end = now + timedelta(seconds=license.lease_seconds)
         lease = Lease(
@@ -197,7 +233,7 @@ class Sessions:
             overdraft=session.overdraft if session else False,
             offered=granted.offered,
         )
-        kid = self.settings.lease_keys.chosen(license.trusted_kids)
+        kid = self.settings.lease_keys.chosen(trusted_kids)
         return self._running(state, lease, kid, recorded=session is not None, repeat=granted.repeat)
 
     async def _start_unrecorded(self, license: License, request: StartRequest) -> Running | Refused:
@@ -211,7 +247,7 @@ class Sessions:
         if refusal:
             return Refused(refusal)
         expires_at, _ = terms.lease_end(now, request.borrow_seconds)
-        return self._granted(license, request, Granted(None, expires_at), LicenseState(terms))
+        return self._granted(license, request, Granted(None, expires_at), LicenseState(terms), license.trusted_kids)
 
     def _renewed(self, lease: Lease, terms: Terms, nonce: str, now: datetime) -> Lease:
         """The next lease of a session, under the terms in force; a borrowed seat keeps its end."""
@@ -240,6 +276,7 @@ class Sessions:
             seats=state.terms.seats,
             overdraft=lease.overdraft,
             recorded=recorded,
+            license_serial=state.terms.serial,
             repeat=repeat,
         )
 

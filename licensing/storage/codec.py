@@ -72,12 +72,12 @@ class Codec(Generic[Value]):
         values = self._adapter.dump_python(value, exclude_none=True)
         for part in self._nested:
             values |= values.pop(part)
-        for field in self._int64:
-            if field in values:
-                values[field] = (values[field], EdmType.INT64)
         for field, default in self._added.items():
             if not defaults and values.get(field) == default:
                 values.pop(field, None)
+        for field in self._int64:
+            if field in values:
+                values[field] = (values[field], EdmType.INT64)
         for field in self._lists:
             if field in values:
                 values[field] = ",".join(map(str, values[field]))

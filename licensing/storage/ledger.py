@@ -12,18 +12,19 @@ A start, an end or a lapse goes: batch queue (`batching`), writer (`writer`), de
 A heartbeat has a queue and a writer of its own (`heartbeats`).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
 from licensing.errors import ConflictError
-from licensing.rules.model import LicenseState, Session, Status
+from licensing.rules.model import KeptFile, LicenseState, Session, Status, Terms
 from licensing.rules.requests import Heartbeat, Request
+from licensing.rules.usage import midnight
 from licensing.storage.batching import BatchQueue, no_pause
 from licensing.storage.heartbeats import HeartbeatWriter
 from licensing.storage.outages import Outages
-from licensing.storage.register import Register, new_commit_id, state_change
+from licensing.storage.register import Change, Register, file_change, new_commit_id, state_change
 from licensing.storage.row_cache import RowCache
 from licensing.storage.state_cache import StateCache
 from licensing.storage.writer import Answer, Writer
@@ -98,6 +99,22 @@ class Ledger:
         """Have sessions recorded under a license, or not; as for `set_status`."""
         return await self._amend(license_id, lambda state: replace(state, collect=collect), initial)
 
+    async def publish(self, license_id: str, terms: Terms, file: KeptFile) -> LicenseState | None:
+        """Put a license under newer terms, and keep their file for desks with older ones; its state afterwards.
+
+        A license that is not in the register comes into being. None where the register has still newer terms.
+        """
+        today = midnight(self._clock().date())
+
+        def published(state: LicenseState) -> LicenseState | None:
+            if state.terms.serial > terms.serial:
+                return None
+            if state.terms.serial == terms.serial:
+                return replace(state, terms=state.terms.completed(terms))
+            return state.under(terms, today)
+
+        return await self._amend(license_id, published, LicenseState(terms, since=today), [file_change(file)])
+
     async def update_recalls(self, license_id: str, ended: Collection[str] = ()) -> None:
         """Note that recalled sessions have ended, and forget those that ended more than a day ago."""
         now = self._clock()
@@ -116,18 +133,22 @@ class Ledger:
             await self._amend(license_id, lambda state: state.without_recalls(session_ids), None)
 
     async def _amend(
-        self, license_id: str, change: Callable[[LicenseState], LicenseState], initial: LicenseState | None
+        self,
+        license_id: str,
+        change: Callable[[LicenseState], LicenseState | None],
+        initial: LicenseState | None,
+        others: Sequence[Change] = (),
     ) -> LicenseState | None:
+        """Change a state and, in the same transaction, other rows; None where there is no state, or no change of it."""
         while True:
             known = await self._license(license_id).cache.get(0)
-            state = known.value if known else initial
+            state = change(known.value) if known else initial and change(initial)
             if state is None:
                 return None
-            if known is None:
+            if known is None or known.value.terms != state.terms:
                 await self._register.add_to_directory(license_id, state.terms)
-            state = change(state)
             try:
-                await self._register.commit(license_id, [state_change(known, state, new_commit_id())])
+                await self._register.commit(license_id, [state_change(known, state, new_commit_id()), *others])
             except ConflictError:
                 continue  # a start or an end came in between; the change is as good on the next state
             return state

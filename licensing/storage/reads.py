@@ -39,6 +39,8 @@ class Reads:
         facts.seats.update(seats)
         if questions.outage:
             facts.outage = await self._outages.read()
+        if questions.file:
+            facts.file = await self._register.kept_file(self._license_id)
 
     async def _repeats_and_lapsing(self, facts: Facts, questions: Questions) -> dict[str, Versioned[Session] | None]:
         """The sessions that starts repeat, by their ids; those that lapse soon go to `facts` and the cache."""

@@ -3,6 +3,7 @@
 Partition of a license in the table `register`:
 
     license                         the license state
+    file                            the newest license file, sealed, for desks with older ones
     seat:{holder}                   how many sessions are on a shared seat
     active:{session}                a session that runs
     ended:{time}:{session}          a session that has ended; such rows sort by the time of the end
@@ -38,7 +39,7 @@ from operator import index
 from typing import Any, Final, TypeVar
 
 from licensing.errors import ConflictError, RowError
-from licensing.rules.model import EndedSession, LicenseState, Outage, Session, Terms, Versioned
+from licensing.rules.model import EndedSession, KeptFile, LicenseState, Outage, Session, Terms, Versioned
 from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
 from licensing.rules.totals import GRACE, DayTotals, MonthTotals, month_of
@@ -63,6 +64,7 @@ class RowKind(StrEnum):
     """What a row of a license is about: its key, or the beginning of its key."""
 
     STATE = "license"
+    FILE = "file"
     SEAT = "seat:"
     ACTIVE = "active:"
     ENDED = "ended:"
@@ -72,7 +74,7 @@ class RowKind(StrEnum):
     LATE = "late:"
 
 
-STATE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH, LATE = RowKind
+STATE, FILE, SEAT, ACTIVE, ENDED, DENIED, DAY, MONTH, LATE = RowKind
 
 FINAL_DAY: Final = "figured_to"
 """Column of the license state: the last day (YYYY-MM-DD) whose totals are final."""
@@ -245,10 +247,11 @@ STATES: Final = Codec(
         "grace_seconds": "grace",
         "hold_seconds": "hold",
     },
-    int64=("serial",),
+    int64=("serial", "oldest"),
     texts=("former", "features", "recalled"),
-    added=("former", "recalled", "grace_seconds", "hold_seconds", "features"),
+    added=("former", "recalled", "grace_seconds", "hold_seconds", "features", "oldest"),
 )
+FILES: Final = Codec(KeptFile, int64=("serial",))
 SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
 ENDED_SESSIONS: Final = Codec(EndedSession, key={"id": _last_part}, without=("lapses_at",))
 USES: Final = Codec(Use, key={"session_id": _last_part})
@@ -288,6 +291,16 @@ def state_change(before: Versioned[LicenseState] | None, state: LicenseState, co
     own = [name for name in OWN if getattr(state, name) != getattr(was, name)]
     changed = STATES.encode(state, None if state.terms != was.terms else own, defaults=True)
     return Change(merge(STATE, {**changed, COMMIT: commit_id}, before.etag), STATE)
+
+
+def file_change(file: KeptFile) -> Change:
+    """A license file is kept in place of the one before; only together with a change of the state."""
+    return Change(put(FILE, FILES.encode(file)), FILE)
+
+
+def drop_file_change() -> Change:
+    """The license file that is kept is deleted; as for `file_change`."""
+    return Change(delete(FILE), FILE)
 
 
 def start_change(session: Session) -> Change:
@@ -373,6 +386,21 @@ class Register:
         """A license's state; None where there is no such license."""
         row = await self._tables.get("register", license_id, STATE)
         return StoredState(STATES.decode(row), row.etag, row.columns.get(COMMIT, "")) if row else None
+
+    async def kept_file(self, license_id: str) -> Versioned[KeptFile] | None:
+        """The license file that is kept, whether it counts or not; None where there is none."""
+        row = await self._tables.get("register", license_id, FILE)
+        return FILES.versioned(row) if row else None
+
+    async def reseal(self, license_id: str, before: Versioned[KeptFile], file: KeptFile) -> None:
+        """Replace a kept file by the same one, sealed under another pepper. Raises ConflictError if it has changed."""
+        await self._tables.commit("register", license_id, [merge(FILE, FILES.encode(file), before.etag)])
+
+    async def files_under(self, pepper: str) -> list[str]:
+        """The ids of the licenses whose kept files are sealed under a pepper, in their order."""
+        where, values = "pepper eq @pepper", {"pepper": pepper}
+        rows = self._tables.rows("register", None, FILE, FILE + " ", columns=(), where=where, values=values)
+        return [row.partition async for row in rows]
 
     async def totals_state(self, license_id: str) -> TotalsState | None:
         """How far a license's totals are final; None where there is no such license."""

@@ -8,6 +8,7 @@ transaction can conflict at each kind of row:
 - an active session or a shared seat: it is not as the plan assumed. That row is read, and all that came from the cache;
   from the second conflict on, all rows of the batch are.
 - a denial: the wait began before. Its row is merged instead of inserted.
+- the license file that was kept: it is gone. Whether there is one is read again.
 - an ended session: its id ended before, at this very microsecond. It ends a microsecond later.
 
 If no answer comes, the transaction may have been done (a lost reply). Everything is read again. A state that bears one
@@ -32,7 +33,9 @@ from licensing.storage.register import (
     Register,
     RowKind,
     denial_change,
+    drop_file_change,
     end_changes,
+    file_change,
     new_commit_id,
     renewal_change,
     seat_change,
@@ -190,6 +193,10 @@ class Writer:
         changes = []
         if plan.state and plan.changes_state:
             changes.append(state_change(plan.before, plan.state, commit_id))
+        if plan.file:
+            changes.append(file_change(plan.file))
+        elif plan.drops_file:
+            changes.append(drop_file_change())
         changes += map(start_change, plan.started)
         changes += map(renewal_change, plan.renewed)
         for row in plan.ended:
@@ -222,6 +229,8 @@ class Writer:
                 await self._reads.read(batch.facts, _rows_to_reread(batch, plan, losing))
             case Change(kind=RowKind.ENDED, name=session_id):
                 batch.delays[session_id] += 1
+            case Change(kind=RowKind.FILE):
+                batch.facts.file = UNKNOWN
             case Change(kind=RowKind.DENIED, name=session_id):
                 await self._read_denials(batch, [session_id] if batch.conflicts[kind] == 1 else plan.denied)
 

@@ -128,6 +128,10 @@ class Api:
         """Ask what the register holds on a session."""
         return await self.send("GET", f"/sessions/{session_id}", headers=bearer(lease))
 
+    async def current(self, license_file: str) -> httpx.Response:
+        """Ask for the newest file of a license."""
+        return await self.send("POST", "/licenses/current", json={"license": license_file})
+
     async def usage(self, token: str, **query: str) -> httpx.Response:
         """Ask for an organization's totals; `from_` is the first day."""
         parameters = {name.rstrip("_"): value for name, value in query.items()}

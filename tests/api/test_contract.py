@@ -35,6 +35,7 @@ ENDED: Final = ("POST", "/api/sessions/{session}/ended")
 READ: Final = ("GET", "/api/sessions/{session}")
 PAGE: Final = ("GET", "/api/usage")
 USAGE: Final = ("GET", "/api/usage/data")
+CURRENT: Final = ("POST", "/api/licenses/current")
 HEALTH: Final = ("GET", "/api/health")
 OPENAPI: Final = ("GET", "/api/openapi.json")
 DOCS: Final = ("GET", "/api/docs")
@@ -128,7 +129,7 @@ async def suspended(setup: Setup, _: Operation) -> httpx.Response:
 
 async def superseded(setup: Setup, _: Operation) -> httpx.Response:
     id = factories.new_license_id()
-    await setup.api.begin(setup.license(sub=id, serial=2))
+    await setup.api.begin(setup.license(sub=id, serial=2, oldest=2))
     return await setup.api.start(factories.start_body(setup.license(sub=id, serial=1)))
 
 
@@ -187,6 +188,27 @@ async def without_store(setup: Setup, operation: Operation) -> httpx.Response:
     return await setup.call(operation, session, lease, setup.cut_off)
 
 
+# Calls with a license file.
+
+
+async def with_an_older_file(setup: Setup, _: Operation) -> httpx.Response:
+    id = factories.new_license_id()
+    await setup.api.begin(setup.license(sub=id, serial=2))
+    return await setup.api.current(setup.license(sub=id, serial=1))
+
+
+async def with_the_newest_file(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.api.current(setup.license())
+
+
+async def with_a_forged_file(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.api.current(setup.license()[:-4])
+
+
+async def with_a_file_without_store(setup: Setup, _: Operation) -> httpx.Response:
+    return await setup.cut_off.current(setup.license())
+
+
 # Calls with a report token.
 
 
@@ -219,7 +241,7 @@ async def plain_without_store(setup: Setup, operation: Operation) -> httpx.Respo
 async def malformed(setup: Setup, operation: Operation) -> httpx.Response:
     """Junk in the body or the path; where there is neither, a header that the Functions middleware cannot read."""
     method, path = operation
-    if operation in (START, *WITH_LEASE):
+    if operation in (START, CURRENT, *WITH_LEASE):
         return await setup.api.send(method, path.removeprefix("/api").replace("{session}", "junk"))
     headers = {"x-forwarded-port": "9" * 5000}
     request = func.HttpRequest(method, f"https://test{path}", headers=headers, body=b"")
@@ -244,8 +266,11 @@ async def unforeseen(setup: Setup, operation: Operation) -> httpx.Response:
     setup.patch.setattr(app_module, "contract", broken)
     setup.patch.setattr(usage_module, "usage_page", broken)
     setup.patch.setattr(usage_module, "read_report_pass", broken)
+    setup.patch.setattr(setup.api.service.files, "newer", broken)
     if operation == START:
         return await started(setup, operation)
+    if operation == CURRENT:
+        return await with_the_newest_file(setup, operation)
     return await setup.call(operation, factories.new_session_id(), "")
 
 
@@ -285,6 +310,13 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
     END: {**LEASED, "204": running_session},
     ENDED: {**LEASED, "204": after_the_end},
     READ: {**LEASED, "200": running_session, "session-gone": after_the_end},
+    CURRENT: {
+        **ANY,
+        "200": with_an_older_file,
+        "204": with_the_newest_file,
+        "license-invalid": with_a_forged_file,
+        "storage-unavailable": with_a_file_without_store,
+    },
     PAGE: {**ANY, "200": plain},
     USAGE: {
         **ANY,

@@ -118,13 +118,14 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     token = factories.report_token(home, factories.new_id("org"))
     page = await host.send("GET", "/usage")
     usage = await host.send("GET", "/usage/data?format=csv", headers={"authorization": f"Bearer {token}"})
+    current = await host.send("POST", "/licenses/current", packed({"license": body["license"]}))
     health = await host.send("GET", "/health")
     contract = await host.send("GET", "/openapi.json")
     docs = await host.send("GET", "/docs")
     unknown = await host.send("GET", "/nothing/here")
 
-    replies = (heartbeat, read, ended, late, gone, page, usage, health, contract, docs, unknown)
-    assert [reply.status_code for reply in replies] == [200, 200, 204, 204, 410, 200, 200, 200, 200, 200, 404]
+    replies = (heartbeat, read, ended, late, gone, page, usage, current, health, contract, docs, unknown)
+    assert [reply.status_code for reply in replies] == [200, 200, 204, 204, 410, 200, 200, 204, 200, 200, 200, 404]
     peppers = host.module.service().settings.peppers
     assert said(read)["ip"] == peppers.pseudonym(peppers.current, "acme", "ip", CALLER)
     assert said(contract) == CONTRACT.document
@@ -153,6 +154,7 @@ async def test_of_all_operations_start_heartbeat_end_and_ended_alone_write(
     await ask("GET", place, bearer=lease)
     await ask("PUT", f"{place}/heartbeat", packed({"nonce": factories.new_nonce()}), lease)
     await ask("GET", "/usage/data", bearer=factories.report_token(home, "acme"))
+    await ask("POST", "/licenses/current", packed({"license": body["license"]}))
     for path in ("/usage", "/health", "/openapi.json", "/docs"):
         await ask("GET", path)
     await ask("DELETE", place, bearer=lease)
@@ -291,7 +293,7 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
 
     assert process.returncode == 0, process.stderr
     assert set(json.loads(process.stdout)["functions"]) == {
-        *("session_start", "session_heartbeat", "session_end", "session_ended", "session_read"),
+        *("session_start", "session_heartbeat", "session_end", "session_ended", "session_read", "license_current"),
         *("health", "openapi", "docs", CATCH_ALL, "sweep", "retention", "warmup"),
         *("usage_page", "usage_data"),
     }

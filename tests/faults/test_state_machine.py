@@ -42,7 +42,7 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Table, Tables, Write, delete, put
 from tests import factories
-from tests.factories import Clock
+from tests.factories import Clock, sessions_over
 from tests.register_rows import values_of
 
 EXAMPLES: Final = int(os.environ.get("MACHINE_EXAMPLES", "15"))
@@ -271,10 +271,11 @@ class Life(RuleBasedStateMachine):
         """A new process, which knows nothing yet."""
         tables = Mortal.from_connection_string(self.azurite)
         assert isinstance(tables, Mortal)
-        ledger = Ledger(Register(tables), self.clock)
+        register = Register(tables)
+        ledger = Ledger(register, self.clock)
         # So that each reads the state for every heartbeat, and a suspension holds at once.
         configured = factories.settings(self.home, self.azurite, LICENSING_STATUS_CACHE_SECONDS="0")
-        return Process(tables, ledger, Sessions(configured, ledger, self.clock))
+        return Process(tables, ledger, sessions_over(configured, register, ledger, self.clock))
 
     @initialize(
         terms=st.lists(

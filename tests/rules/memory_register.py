@@ -9,7 +9,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from licensing.rules.license import Kind, Sharing
-from licensing.rules.model import UNKNOWN, EndedSession, LicenseState, Outage, Person, Session, Status, Terms, Versioned
+from licensing.rules.model import (
+    UNKNOWN,
+    EndedSession,
+    KeptFile,
+    LicenseState,
+    Outage,
+    Person,
+    Session,
+    Status,
+    Terms,
+    Versioned,
+)
 from licensing.rules.requests import Outcome, Request, Start
 from licensing.rules.seats import Facts, Lapsing, Plan, Questions, decide, lapsing_until
 
@@ -78,6 +89,7 @@ class MemoryRegister:
     ended: list[EndedSession] = field(default_factory=list)
     denied: Counter[str] = field(default_factory=Counter)
     lapsing: Lapsing | None = None
+    file: Versioned[KeptFile] | None = None
     outage: Outage | None = None
     outage_is_known: bool = True
     asked: int = 0
@@ -167,6 +179,10 @@ class MemoryRegister:
         if questions.outage:
             assert facts.outage is UNKNOWN, "asks for an outage that is known"
             facts.outage = self.outage
+        if questions.file:
+            assert facts.file is UNKNOWN, "asks for a file that is known"
+            facts.file = self.file
+            return facts
         sessions = questions.sessions | questions.repeats
         assert (
             questions.lapsing
@@ -223,6 +239,9 @@ class MemoryRegister:
             if self.state is None or self.state.value.terms != plan.state.terms:
                 self.lapsing = None
             self.state = self._versioned(plan.state)
+        assert not plan.drops_file or self.file, "deletes a file that is not there"
+        if plan.file or plan.drops_file:
+            self.file = self._versioned(plan.file) if plan.file else None
         for session in plan.started:
             self.active[session.id] = self._versioned(session)
         for row in plan.renewed:
@@ -240,4 +259,4 @@ class MemoryRegister:
 
 def _rows(plan: Plan) -> int:
     changed = len(plan.started) + len(plan.renewed) + 2 * len(plan.ended)
-    return changed + len(plan.seats) + len(plan.denied)
+    return changed + len(plan.seats) + len(plan.denied) + (1 if plan.file or plan.drops_file else 0)

@@ -11,12 +11,12 @@ from licensing.rules.license import Refusal, Sharing
 from licensing.rules.requests import End, Refused
 from licensing.services.organizations import Forgotten, InUse, forget
 from licensing.services.retention import run_retention
-from licensing.services.sessions import Gone, Running, Sessions, StartRequest
+from licensing.services.sessions import Gone, Running, StartRequest
 from licensing.services.sweep import sweep
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import SERVICE, Register
 from tests import factories
-from tests.factories import Clock, new_nonce, new_session_id, start, terms
+from tests.factories import Clock, new_nonce, new_session_id, sessions_over, start, terms
 from tests.stores import OwnTables, own_tables
 
 NOON = datetime(2027, 3, 10, 12, tzinfo=UTC)
@@ -139,7 +139,8 @@ async def test_a_deletion_that_was_interrupted_anywhere_is_repeated(azurite: str
 async def test_a_late_start_with_the_old_license_file_is_refused_and_makes_no_row(azurite: str, home: Home) -> None:
     async with own_tables(azurite, OwnTables) as own:
         vendor = Vendor(own, Clock(datetime.now(UTC)))
-        sessions = Sessions(factories.settings(home, azurite), vendor.ledger, vendor.clock)
+        settings = factories.settings(home, azurite)
+        sessions = sessions_over(settings, vendor.register, vendor.ledger, vendor.clock)
         customer = {"id": "gone", "name": "Gone Oy"}
         exp = int(vendor.clock().timestamp()) + 3600
         license = factories.issue(home, sub="gone-1", organization=customer, exp=exp)
@@ -152,7 +153,7 @@ async def test_a_late_start_with_the_old_license_file_is_refused_and_makes_no_ro
         vendor.clock.forward(3601)
         await sweep(vendor.register, vendor.ledger, vendor.clock())
         assert isinstance(await vendor.forget(), Forgotten)
-        other = Sessions(factories.settings(home, azurite), Ledger(vendor.register, vendor.clock), vendor.clock)
+        other = sessions_over(settings, vendor.register, Ledger(vendor.register, vendor.clock), vendor.clock)
         for process in (sessions, other):
             assert await process.start(request(), None) == Refused(Refusal.EXPIRED)
             beyond = await process.heartbeat(running.lease_token, running.session_id, new_nonce())

@@ -29,7 +29,7 @@ from licensing.storage.ledger import Answer, Ledger
 from licensing.storage.register import Register
 from licensing.storage.tables import Row, Table, Tables, Write
 from tests import factories
-from tests.factories import Clock, new_license_id, new_session_id
+from tests.factories import Clock, new_license_id, new_session_id, sessions_over
 from tests.office import HOUR, NOON, PEPPERS, Office
 from tests.register_rows import values_of
 from tests.stores import OneCustomer, ledgers
@@ -735,7 +735,8 @@ def desktop(office: Office, home: Home, azurite: str) -> Callable[..., tuple[str
         usual = {"kind": "named-user", "users": [factories.user_hash("ada")]}
         text = factories.issue(home, sub=license, organization=organization, **{**usual, **claims})
         settings = factories.settings(home, azurite)
-        return license, Desktop(Sessions(settings, Ledger(Register(office.tables), office.clock), office.clock), text)
+        register = Register(office.tables)
+        return license, Desktop(sessions_over(settings, register, Ledger(register, office.clock), office.clock), text)
 
     return made
 

@@ -40,6 +40,12 @@ TYPED = "Canary Ada Byron"
 """A name that is typed where a command asks for an id or a time."""
 ADDRESS = "203.0.113.77"
 CONTROL = "control-that-was-planted-on-purpose"
+LISTED = {
+    "users": [factories.user_hash(USER)],
+    "hosts": [factories.host_hash(HOST)],
+    "networks": [f"{ADDRESS}/32"],
+}
+"""What a license file lists that admits the canary alone."""
 LONG_AGO = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0) - timedelta(days=40)
 FORWARDED = {"X-Forwarded-For": f"10.0.0.1, {ADDRESS}:4711"}
 
@@ -173,7 +179,10 @@ def licenses(run: Run) -> dict[str, str]:
         "other hosts": {"kind": "node-locked", "hosts": [factories.host_hash("other")]},
         "other networks": {"networks": ["192.0.2.0/24"]},
         "expired": {"exp": 1_700_000_000, "nbf": 1_600_000_000},
+        "lists the canary": {"sub": "lists", **LISTED},
     }
+    run.traces.canaries["salt"] = factories.SALT
+    run.traces.canaries |= {f"listed in {name}": text for name, (text,) in LISTED.items()}
     return {name: run.token(f"license: {name}", factories.issue(run.home, **claims)) for name, claims in lists.items()}
 
 
@@ -186,6 +195,10 @@ async def use_and_abuse(run: Run, http: aiohttp.ClientSession, url: str) -> str:
     status, renewed = await heartbeat(http, url, reply)
     assert status == 200
     run.token("renewed lease", renewed["lease"])
+    listed = factories.start_body(files["lists the canary"], USER, HOST)
+    status, admitted = await start(http, url, listed, **FORWARDED)
+    assert status == 201
+    assert await end(http, url, admitted) == 204
     bearer = factories.bearer(renewed["lease"])
     sessions, session = f"{url}/sessions", f"{url}/sessions/{reply['session']}"
 
@@ -438,14 +451,14 @@ async def traces(tmp_path_factory: pytest.TempPathFactory) -> Traces:
         run.traces.places["shell history"] = history
     stored = run.traces.places["store"]
     assert session.encode() not in stored, "it was erased"
-    for column in (b"former", b"erased_part", b"corrected_at"):
+    for column in (b"former", b"erased_part", b"corrected_at", b"sealed"):
         assert column in stored, "each kind of column was written"
     assert again["session"].encode() in stored, "what is looked through is what was stored"
     return run.traces
 
 
 def test_no_canary_is_found_anywhere(traces: Traces) -> None:
-    assert len(traces.canaries) == 16
+    assert len(traces.canaries) == 21
     assert traces.found(traces.canaries) == set()
 
 

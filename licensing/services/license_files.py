@@ -1,0 +1,127 @@
+"""The newest file of a license: kept sealed in the register, for desks that still have an older one.
+
+A program's start or an operator brings it (`licensing.rules.seats`, `publish`). It counts only while its serial is that
+of the license state: a process of the first edition adopts newer files without keeping them. A file that lists people,
+computers or networks is never kept.
+"""
+
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Final
+
+from licensing.crypto.keys import VerifyingKeys
+from licensing.crypto.sealing import Sealer
+from licensing.crypto.tokens import read_license
+from licensing.errors import ConflictError, RowError, TokenError
+from licensing.rules.license import License
+from licensing.rules.model import KeptFile, LicenseState, Versioned
+from licensing.settings import Settings
+from licensing.storage.ledger import Ledger
+from licensing.storage.register import Register
+
+CACHED_FILES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NewerFile:
+    """The newest file of a license: the license, and its JWS."""
+
+    license: License
+    token: str
+
+
+class NoNewerFile(Enum):
+    """Why there is no newer file: there is none that counts, or the file at hand does not count any more itself."""
+
+    NONE = "none"
+    TOO_OLD = "too-old"
+
+
+@dataclass(eq=False, repr=False)
+class LicenseFiles:
+    """The files that the register keeps."""
+
+    register: Register
+    ledger: Ledger
+    sealer: Sealer
+    issuer_keys: VerifyingKeys
+    status_cache_seconds: float = 0
+    _cache: OrderedDict[tuple[str, int], NewerFile] = field(default_factory=OrderedDict, init=False)
+
+    @classmethod
+    def of(cls, settings: Settings, register: Register, ledger: Ledger) -> "LicenseFiles":
+        """The files in a register, sealed and verified with the keys of the settings."""
+        sealer = Sealer(settings.peppers)
+        return cls(register, ledger, sealer, settings.issuer_keys, settings.status_cache_seconds)
+
+    def sealed(self, license: License, token: str, published_at: datetime) -> KeptFile | None:
+        """A license file in the form that the register keeps; None for one that it must not keep."""
+        if license.lists_people:
+            return None
+        sealed = self.sealer.seal(token, license.id, license.serial)
+        return KeptFile(license.serial, published_at, self.sealer.pepper, sealed)
+
+    async def newer(self, license: License, *, by_cache: bool = False) -> NewerFile | NoNewerFile:
+        """The newest file of a license, for a program that has an older genuine one, whatever its dates.
+
+        `by_cache`: the license state may be a cached one, so that it costs no storage call in most cases. Raises
+        UnavailableError if the store cannot be used now.
+        """
+        newest: NewerFile | NoNewerFile = NoNewerFile.NONE
+        for max_age_seconds in (self.status_cache_seconds,) if by_cache else (self.status_cache_seconds, 0):
+            state = await self.ledger.state(license.id, max_age_seconds)
+            newest = await self._newer_under(state, license) if state else NoNewerFile.NONE
+            if newest is not NoNewerFile.NONE:
+                break
+        return newest
+
+    async def _newer_under(self, state: LicenseState, license: License) -> NewerFile | NoNewerFile:
+        if license.serial < state.terms.oldest:
+            return NoNewerFile.TOO_OLD
+        if license.serial >= state.terms.serial:
+            return NoNewerFile.NONE
+        newest = await self.kept(license.id, state.terms.serial)
+        return newest if newest and _continues(newest.license, license) else NoNewerFile.NONE
+
+    async def kept(self, license_id: str, serial: int) -> NewerFile | None:
+        """The file that is kept, if it has this serial and can be opened.
+
+        Raises UnavailableError if the store cannot be used now.
+        """
+        if known := self._cache.get((license_id, serial)):
+            self._cache.move_to_end((license_id, serial))
+            return known
+        try:
+            kept = await self.register.kept_file(license_id)
+        except RowError:
+            return None  # publishing the file again mends it
+        if kept is None or kept.value.serial != serial:
+            return None
+        token = self.sealer.open(kept.value.sealed, license_id, serial, kept.value.pepper)
+        if token is None:
+            return None
+        try:
+            newest = NewerFile(read_license(token, self.issuer_keys), token)
+        except TokenError:
+            return None  # the key that signed it is not trusted any more
+        if kept.value.pepper != self.sealer.pepper:
+            await self._reseal(license_id, kept, newest)
+        self._cache[license_id, serial] = newest
+        if len(self._cache) > CACHED_FILES:
+            self._cache.popitem(last=False)
+        return newest
+
+    async def _reseal(self, license_id: str, kept: Versioned[KeptFile], newest: NewerFile) -> None:
+        """Seal a file under the current pepper, so that an older one can be dropped."""
+        again = self.sealed(newest.license, newest.token, kept.value.published_at)
+        with suppress(ConflictError):  # another process did it, or has a newer file
+            if again is not None:
+                await self.register.reseal(license_id, kept, again)
+
+
+def _continues(newer: License, older: License) -> bool:
+    """Whether a program that has the older file may go by the newer one: its names are hashed in the same way."""
+    return (newer.organization.id, newer.salt, newer.kind) == (older.organization.id, older.salt, older.kind)

@@ -1,0 +1,106 @@
+"""`licensing license publish`: what an operator sees, and what the register holds afterwards."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from licensing.cli.home import Home
+from licensing.storage.register import Register
+from licensing.storage.tables import Tables
+from tests import factories
+from tests.cli.conftest import Do, Licensing, Vault
+from tests.factories import new_license_id
+
+
+@pytest.fixture
+def file(do: Do[Any], made: Path, tmp_path: Path) -> Any:
+    """Write a file of one license; the license's id is `file.id`."""
+
+    def write(serial: int, **claims: Any) -> str:
+        path = tmp_path / f"{serial}.lic"
+        path.write_text(factories.issue(Home(made), **{"sub": license_id, "serial": serial, "seats": serial, **claims}))
+        return str(path)
+
+    license_id = new_license_id()
+    write.id = license_id  # type: ignore[attr-defined]
+    return write
+
+
+def serials(do: Do[Any], license_id: str) -> tuple[int, int] | None:
+    """The serials of the state and of the file that is kept."""
+
+    async def look(tables: Tables) -> tuple[int, int] | None:
+        register = Register(tables)
+        state, kept = await register.state(license_id), await register.kept_file(license_id)
+        return (state.value.terms.serial, kept.value.serial if kept else 0) if state else None
+
+    found: tuple[int, int] | None = do(look)
+    return found
+
+
+def test_a_file_is_published_and_the_audit_says_by_whom(licensing: Licensing, do: Do[Any], file: Any) -> None:
+    said = licensing("license", "publish", file(3))
+
+    assert said.code == 0, said.err
+    assert f"Published {file.id}, serial 3" in said.err
+    assert serials(do, file.id) == (3, 3)
+    audit = licensing("audit", "--json").out
+    assert any('"publish"' in line and file.id in line and '"done"' in line for line in audit.splitlines())
+
+
+def test_a_refused_file_changes_nothing_and_says_what_to_do(licensing: Licensing, do: Do[Any], file: Any) -> None:
+    assert licensing("license", "publish", file(3)).code == 0
+
+    said = licensing("license", "publish", file(2))
+
+    assert said.code == 1
+    assert "3 is in force. Renew the license." in said.err
+    assert serials(do, file.id) == (3, 3)
+
+
+def test_a_forged_file_is_not_published(licensing: Licensing, do: Do[Any], file: Any, tmp_path: Path) -> None:
+    forged = tmp_path / "forged.lic"
+    forged.write_text(Path(file(3)).read_text()[:-8] + "AAAAAAAA")
+    said = licensing("license", "publish", str(forged))
+    assert said.code == 1
+    assert "NOT GENUINE" in said.err
+    assert serials(do, file.id) is None
+
+
+def test_a_service_with_its_keys_in_a_vault_gets_files_sealed_with_these(
+    licensing: Licensing, do: Do[Any], file: Any, vault: Vault, made: Path
+) -> None:
+    assert licensing("license", "publish", file(1), "--vault", "kv-test").code == 1, "the vault is empty"
+    assert licensing("keys", "create", "--vault", "kv-test").code == 0
+
+    said = licensing("license", "publish", file(2), "--vault", "kv-test")
+
+    assert said.code == 0, said.err
+    pepper = next(iter(json.loads(vault.secrets["peppers"][0])))
+
+    async def sealed_under(tables: Tables) -> str:
+        kept = await Register(tables).kept_file(file.id)
+        return kept.value.pepper if kept else ""
+
+    assert do(sealed_under) == pepper
+    refused = licensing("license", "publish", file(4))
+    assert refused.code == 1, "the home's own service signs with another key"
+    assert "--vault" in refused.err
+
+
+def test_a_pepper_stays_while_a_kept_file_is_sealed_under_it(licensing: Licensing, do: Do[Any], file: Any) -> None:
+    path = file(3)
+    assert licensing("license", "publish", path).code == 0
+    peppers = [json.loads(line) for line in licensing("keys", "show", "--json").out.splitlines()]
+    old = next(line["id"] for line in peppers if line["kind"] == "pepper")
+    assert licensing("keys", "rotate", "pepper").code == 0
+
+    said = licensing("keys", "drop", "pepper", old)
+
+    assert said.code == 1
+    assert file.id in said.err
+    assert "Publish" in said.err
+    assert licensing("license", "publish", path).code == 0
+    assert licensing("keys", "drop", "pepper", old).code == 0

@@ -8,15 +8,26 @@ from typing import Any
 import pytest
 
 from licensing_client import replies
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.answers import (
+    Answer,
+    CurrentFile,
+    Ended,
+    Gone,
+    Granted,
+    NoAnswer,
+    NoNewerFile,
+    Refused,
+    Unaccepted,
+)
 from licensing_client.clock import SavedTime, Timeline
 from licensing_client.errors import TokenError
 from licensing_client.identity import Names, Person, bare_user, client_hash, normalized, short_host
 from licensing_client.lease import Lease, read_answering_lease, read_lease
 from licensing_client.license import License, Program, check_license, parse_license
+from licensing_client.license_files import newer_license
 from licensing_client.machine import Call, End, Heartbeat, Report, Start
 from licensing_client.service import Service
-from licensing_client.tokens import keys_of, unbase64url, xs_of
+from licensing_client.tokens import Keys, keys_of, unbase64url, xs_of
 from licensing_client.transport import Cancellation, Reply, Request
 from vectors import FOLDER, files
 
@@ -25,7 +36,7 @@ def load(name: str) -> Any:
     return json.loads((FOLDER / name).read_text("utf-8"))
 
 
-HASHES, LICENSES, LEASES, EXCHANGES, TIMES = map(load, files())
+HASHES, LICENSES, LEASES, EXCHANGES, TIMES, NEWER = map(load, files())
 LICENSE = parse_license(LEASES["license"], keys_of(xs_of({"keys": LEASES["issuer_keys"]})))
 
 
@@ -149,26 +160,60 @@ def call_of(name: str, lease: Lease, body: Mapping[str, Any] | None) -> Call:
 
 @pytest.mark.parametrize("name", list(EXCHANGES["requests"]))
 def test_requests_are_what_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[Request] = []
-
-    class Recorder:
-        def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
-            sent.append(request)
-            return Reply(503, {}, b"")
-
-    assert isinstance(LICENSE, License)
+    recorder = Recorder()
     monkeypatch.setattr("secrets.token_urlsafe", lambda _size: EXCHANGES["nonce"])
     expected = EXCHANGES["requests"][name]
     body = EXCHANGES["requests"]["start"]["body"]
     lease = read_answering_lease(LEASES["genuine"][0]["lease"], LICENSE, LEASES["session"], LEASES["nonce"])
-    Service(LICENSE, Person(body["user"], body["host"]), Recorder()).ask(
+    Service(LICENSE, Person(body["user"], body["host"]), recorder).ask(
         call_of(name, lease, expected["body"]), 1.0, Cancellation()
     )
-    [request] = sent
+    [request] = recorder.sent
     assert request.method == expected["method"]
     assert request.url == LICENSE.service + expected["path"]
     assert dict(request.headers) == expected["headers"]
     assert (json.loads(request.body) if request.body else None) == expected["body"]
+
+
+class Recorder:
+    """Keeps the requests that are sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[Request] = []
+
+    def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        self.sent.append(request)
+        return Reply(503, {}, b"")
+
+
+def given_license() -> tuple[License, Keys]:
+    keys = keys_of(xs_of({"keys": NEWER["issuer_keys"]}))
+    return parse_license(NEWER["given"], keys), keys
+
+
+def test_the_request_for_a_newer_file_is_what_is_sent() -> None:
+    given, _ = given_license()
+    recorder, expected = Recorder(), NEWER["request"]
+    Service(given, Person("", ""), recorder).current(1.0, Cancellation())
+    [request] = recorder.sent
+    assert (request.method, request.url) == (expected["method"], given.service + expected["path"])
+    assert dict(request.headers) == expected["headers"]
+    assert json.loads(request.body) == expected["body"]
+
+
+@pytest.mark.parametrize("case", named(NEWER["replies"]))
+def test_a_newer_file_is_taken_only_if_it_is_one(case: Any) -> None:
+    reply = Reply(case["reply"]["status"], case["reply"]["headers"], case["reply"]["body"].encode())
+    match replies.to_current(reply):
+        case NoAnswer():
+            assert case["means"] == "no-answer"
+        case NoNewerFile():
+            assert case["means"] == "none"
+        case CurrentFile(token):
+            given, keys = given_license()
+            taken = newer_license(token, keys, given)
+            assert case["means"] == ("taken" if taken else "not-taken")
+            assert (taken.serial if taken else None) == case.get("serial")
 
 
 @pytest.mark.parametrize("case", named(TIMES["sequences"]))

@@ -26,6 +26,7 @@ from factories import (
 from licensing_client.identity import client_hash, normalized
 from licensing_client.tokens import base64url, thumbprint
 from licensing_client.transport import Reply
+from newer_file_vectors import newer_files
 from reference_service import ReferenceService
 from time_vectors import times
 
@@ -369,6 +370,7 @@ def files() -> dict[str, str]:
         "leases.json": leases(),
         "exchanges.json": exchanges(),
         "times.json": times(),
+        "newer-files.json": newer_files(),
     }
     return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
 

@@ -1,10 +1,11 @@
 """The possible results of a call to the service: a closed set of values.
 
-`Granted`, `Refused`, `Gone`, `Unaccepted` and `Ended` come from the service. Each counts only for the calls that
-it can answer. `NoAnswer` is everything else, from a broken cable to a captive portal's page. It proves nothing.
+`Granted`, `Refused`, `Gone`, `Unaccepted`, `Ended`, `CurrentFile` and `NoNewerFile` come from the service. Each counts
+only for the calls that it can answer. `NoAnswer` is everything else, from a broken cable to a captive portal's page. It
+proves nothing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
@@ -29,13 +30,17 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The program may run until the lease expires. `recorded`: the register holds the session."""
+    """The program may run until the lease expires. `recorded`: the register holds the session.
+
+    `license_serial`: the serial of the terms in force; None from older services.
+    """
 
     lease: Lease
     heartbeat_seconds: int
     recorded: bool
     seats: Seats | None = None
     policy: Policy | None = None
+    license_serial: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +65,18 @@ class Unaccepted:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The session has ended, now or earlier."""
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentFile:
+    """The newest license file that the service keeps: a signed text, not verified yet."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoNewerFile:
+    """The service keeps no license file that is newer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class License:
 
     token: str = field(repr=False)
     id: str
+    serial: int
+    organization_id: str
     organization: str
     product: str
     kind: str
@@ -134,10 +136,18 @@ def parse_license(text: str, keys: Keys) -> License:
 
     Raises TokenError where none of `keys` signed it, or its claims are malformed.
     """
-    token = license_line(text)
+    return parse_token(license_line(text), keys)
+
+
+def parse_token(token: str, keys: Keys) -> License:
+    """The license in a signed text, whatever its dates.
+
+    Raises TokenError where none of `keys` signed it, or its claims are malformed.
+    """
     payload = verified_claims(token, LICENSE_TYPE, keys)
     claims = _Claims(payload)
-    organization = payload.get("organization")
+    customer = payload.get("organization")
+    organization = _Claims(customer if isinstance(customer, dict) else {})
     try:
         lease_keys = keys_of(xs_of(payload.get("lease_keys")))
         salt = unbase64url(claims.text("salt"))
@@ -146,7 +156,9 @@ def parse_license(text: str, keys: Keys) -> License:
     license = License(
         token=token,
         id=claims.text("sub"),
-        organization=_Claims(organization if isinstance(organization, dict) else {}).text("name"),
+        serial=claims.whole_number("serial"),
+        organization_id=organization.text("id"),
+        organization=organization.text("name"),
         product=claims.text("product"),
         kind=claims.text("kind") if "kind" in payload else FLOATING,
         seats=claims.whole_number("seats", 0),

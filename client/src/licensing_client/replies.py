@@ -11,7 +11,19 @@ The rules:
 import json
 from typing import Any
 
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Policy, Refused, Seats, Unaccepted
+from licensing_client.answers import (
+    Answer,
+    CurrentFile,
+    Ended,
+    Gone,
+    Granted,
+    NoAnswer,
+    NoNewerFile,
+    Policy,
+    Refused,
+    Seats,
+    Unaccepted,
+)
 from licensing_client.errors import Step, TokenError
 from licensing_client.lease import read_answering_lease
 from licensing_client.license import License
@@ -29,6 +41,7 @@ _FINAL_WHILE_RUNNING = {Code.LICENSE_SUSPENDED, Code.LICENSE_EXPIRED, Code.SEAT_
 _GONE = (410, "session-gone")
 _UNACCEPTED = (401, "lease-invalid")
 _MALFORMED = (400, "malformed-request")
+_NOT_ACCEPTED = (401, "license-invalid")
 NO_SEAT_RETRY_SECONDS = 60
 """When to ask for a seat again if the reply does not say."""
 
@@ -104,8 +117,15 @@ def _success(reply: Reply, license: License, session_id: str, nonce: str) -> Gra
         lease = read_answering_lease(body["lease"], license, session_id, nonce)
     except TokenError as error:
         return no_answer(reply, f"its lease {error}")
-    seats, policy = _seats(body.get("seats")), _policy(body.get("policy"))
-    return Granted(lease, body["heartbeat_seconds"], body["recorded"], seats, policy)
+    serial = body.get("license_serial")
+    return Granted(
+        lease,
+        body["heartbeat_seconds"],
+        body["recorded"],
+        _seats(body.get("seats")),
+        _policy(body.get("policy")),
+        serial if _is_whole_number(serial) else None,
+    )
 
 
 def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Answer:
@@ -152,6 +172,15 @@ def to_read(reply: Reply) -> dict[str, Any] | Gone | NoAnswer:
     if body is not None:
         return body
     return Gone() if problem(reply) == _GONE else no_answer(reply)
+
+
+def to_current(reply: Reply) -> CurrentFile | NoNewerFile | NoAnswer:
+    """The meaning of a reply to `POST /licenses/current`. The file that it brings is not verified yet."""
+    if reply.status == 204 or problem(reply) == _NOT_ACCEPTED:
+        return NoNewerFile()
+    body = _json(reply, "application/json") if reply.status == 200 else None
+    token = body.get("license") if body is not None else None
+    return CurrentFile(token) if isinstance(token, str) else no_answer(reply)
 
 
 def to_health(reply: Reply) -> NoAnswer | None:

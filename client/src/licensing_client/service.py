@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from licensing_client import replies
-from licensing_client.answers import Answer, Gone, NoAnswer
+from licensing_client.answers import Answer, CurrentFile, Gone, NoAnswer, NoNewerFile
 from licensing_client.errors import ExchangeError
 from licensing_client.identity import Person
 from licensing_client.lease import Lease
@@ -78,6 +78,12 @@ class Service:
         """The register's data on a session."""
         reply = self._send("GET", f"/sessions/{lease.session_id}", timeout_seconds, Cancellation(), lease=lease)
         return reply if isinstance(reply, NoAnswer) else replies.to_read(reply)
+
+    def current(self, timeout_seconds: float, cancellation: Cancellation) -> CurrentFile | NoNewerFile | NoAnswer:
+        """The newest file of the license that the service keeps, if that is newer than this one."""
+        body = {"license": self._license.token}
+        reply = self._send("POST", "/licenses/current", timeout_seconds, cancellation, body=body)
+        return reply if isinstance(reply, NoAnswer) else replies.to_current(reply)
 
     def health(self, timeout_seconds: float) -> NoAnswer | None:
         """None if the service is healthy and can be reached, otherwise the step that failed."""

@@ -415,7 +415,7 @@ def test_diagnose_says_where_it_fails(workspace: Workspace, words: tuple[str, ..
 
 def test_diagnose_finds_a_file_that_was_tampered_with(workspace: Workspace) -> None:
     file = workspace.license()
-    file.write_text(file.read_text()[:-30], "utf-8")
+    file.write_text(file.read_text()[:-30] + "A" * 29, "utf-8")
     done = run(workspace, "diagnose", file=file)
     assert done.stdout.splitlines()[-1].split()[:2] == ["FAIL", "signature"]
 

@@ -3,6 +3,7 @@
 import datetime
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,9 +24,10 @@ from licensing_client.clock import SavedTime, Timeline
 from licensing_client.errors import TokenError
 from licensing_client.identity import Names, Person, bare_user, client_hash, normalized, short_host
 from licensing_client.lease import Lease, read_answering_lease, read_lease
-from licensing_client.license import License, Program, check_license, parse_license
+from licensing_client.license import License, Program, check_license, parse_license, read_license
 from licensing_client.license_files import newer_license
 from licensing_client.machine import Call, End, Heartbeat, Report, Start
+from licensing_client.reasons import Reason
 from licensing_client.service import Service
 from licensing_client.tokens import Keys, keys_of, unbase64url, xs_of
 from licensing_client.transport import Cancellation, Reply, Request
@@ -79,8 +81,8 @@ def test_license_files_that_are_not_genuine(case: Any) -> None:
         parse_license(case["file"], keys_of(xs_of({"keys": LICENSES["issuer_keys"]})))
 
 
-@pytest.mark.parametrize("case", named(LICENSES["judged"]))
-def test_license_files_are_judged(case: Any) -> None:
+def code_of(case: Any) -> str | None:
+    """The code for a file, a person and a time; None if the file covers the program."""
     given = LICENSES["program"]
     program = Program(
         xs_of({"keys": LICENSES["issuer_keys"]}),
@@ -88,8 +90,28 @@ def test_license_files_are_judged(case: Any) -> None:
         datetime.date.fromisoformat(given["built"]),
         frozenset(given["features"]),
     )
-    refusal = check_license(parse_license(case["file"], program.keys()), program, Person(**case["person"]), case["now"])
-    assert (refusal.code.value if refusal else None) == case["code"]
+    license = parse_license(case["file"], program.keys())
+    refusal = check_license(license, program, Person(**case["person"]), case["now"])
+    return refusal.code.value if refusal else None
+
+
+@pytest.mark.parametrize("case", named(LICENSES["judged"]))
+def test_license_files_are_judged(case: Any) -> None:
+    assert code_of(case) == case["code"]
+
+
+@pytest.mark.parametrize("case", named([case for case in LICENSES["lines"] if case["code"] is None]))
+def test_the_lines_of_a_file_are_joined(case: Any) -> None:
+    assert code_of(case) is None
+
+
+@pytest.mark.parametrize("case", named([case for case in LICENSES["lines"] if case["code"]]))
+def test_a_file_with_other_lines_is_refused_with_its_code(case: Any, tmp_path: Path) -> None:
+    file = tmp_path / "acme.lic"
+    file.write_bytes(case["file"].encode())
+    found = read_license(file, keys_of(xs_of({"keys": LICENSES["issuer_keys"]})))
+    assert isinstance(found, Reason)
+    assert found.code.value == case["code"]
 
 
 @pytest.mark.parametrize("case", named(LEASES["genuine"]))

@@ -125,6 +125,88 @@ def client_hashes() -> dict[str, Any]:
     }
 
 
+def lines_of_a_file() -> list[tuple[str, str, str | None]]:
+    """What a line is in a license file: files, and the code of each; None: it covers the program."""
+    token = sign("license+jwt", license_claims(), ISSUER_KEY)
+    heading = "# A license for Acme Water Oy\n"
+    head, tail = token[:76], token[76:]
+    folded = [token[place : place + 76] for place in range(0, len(token), 76)]
+    soft = [token[place : place + 75] for place in range(0, len(token), 75)]
+    good = [
+        ("a long line, as files of the first edition have", f"{heading}{token}\n"),
+        ("lines end with CR LF", f"# One\r\n# Two\r\n\r\n{token}\r\n"),
+        ("the last line has no end", f"{heading}{token}"),
+        ("the last line ends with CR", f"{heading}{token}\r"),
+        ("folded at 76 characters", heading + "\n".join(folded) + "\n"),
+        ("folded at 76 characters, with CR LF", f"{heading}\r\n" + "\r\n".join(folded) + "\r\n"),
+        ("folded where its parts end", token.replace(".", "\n.\n")),
+        ("folded by the soft line breaks of quoted-printable", heading + "=\n".join(soft) + "\n"),
+        ("such soft line breaks with white space and CR LF", heading + "= \t\r\n".join(soft) + "\r\n"),
+        ("spaces and tabs around lines", f" \t# One\n \t\n\t {head} \t\n  {tail}\t \n \n"),
+        ("comments and blank lines after it", f"{token}\n\n# That is all\n\n"),
+        ("a byte order mark before a comment", f"\ufeff{heading}{token}\n"),
+        ("a byte order mark before the signed text", f"\ufeff{token}\n"),
+        ("CR alone in a comment", f"# One\rTwo\n{token}\n"),
+        ("form feed, vertical tab and separators in a comment", f"# One\fTwo\vThree\x1cFour\x1e\n{token}\n"),
+        ("a next line (NEL) in a comment", f"# One\u0085Two\n{token}\n"),
+        ("a line separator in a comment", f"# One\u2028Two\u2029Three\n{token}\n"),
+        ("a byte order mark in a comment", f"#\ufeff One\n{token}\n"),
+        ("a comment of a number sign", f"#\n{token}\n#"),
+    ]
+    malformed = [
+        ("two byte order marks", f"\ufeff\ufeff{heading}{token}\n"),
+        ("a byte order mark before the signed text, not at the beginning", f"{heading}\ufeff{token}\n"),
+        ("a byte order mark before a second comment", f"{heading}\ufeff# Two\n\n{token}\n"),
+        ("CR alone between a comment and the signed text", f"# One\r{token}\n"),
+        ("CR alone within the signed text", f"{heading}{head}\r{tail}\n"),
+        ("two CR at the end of a blank line", f"{heading}\r\r\n{token}\n"),
+        ("two CR at the end of the signed text", f"{heading}{token}\r\r\n"),
+        ("a space after CR", f"{heading}{token}\r \n"),
+        *[
+            (f"{name} {where} the signed text", f"{heading}{text}\n")
+            for name, mark in [
+                ("a form feed", "\f"),
+                ("a next line (NEL)", "\u0085"),
+                ("a line separator", "\u2028"),
+                ("a no-break space", "\u00a0"),
+            ]
+            for where, text in [
+                ("before", f"{mark}{token}"),
+                ("within", f"{head}{mark}{tail}"),
+                ("after", token + mark),
+            ]
+        ],
+        ("a no-break space on a line of its own", f"{heading}\u00a0\n\n{token}\n"),
+        ("a comment within the signed text", f"{head}\n# Two\n{tail}\n"),
+        ("a blank line within the signed text", f"{head}\n\n{tail}\n"),
+        ("a line of spaces within the signed text", f"{head}\r\n \t\r\n{tail}\r\n"),
+        ("two = at the end of a line", f"{heading}{head}==\n{tail}\n"),
+        ("= at the end of the last line", f"{heading}{token}=\n"),
+        ("= within a line", f"{heading}{head}={tail}\n"),
+        ("text on the next line", f"{heading}{token}\nKind regards\n"),
+        ("text after a blank line", f"{heading}{token}\n\nKind regards\n"),
+        ("text before it", f"Dear customer,\n{token}\n"),
+        ("text before it, and a blank line", f"Dear customer,\n\n{token}\n"),
+        ("a comment that mail has folded", f"# A license for\nAcme Water Oy\n{token}\n"),
+        ("quoted in an answer", "".join(f"> {line}\n" for line in folded)),
+        ("twice, on lines that follow each other", f"{token}\n{token}\n"),
+        ("twice, and a blank line between", f"{token}\n\n{token}\n"),
+        ("no line but the mark and white space", "\ufeff \t\r\n\r\n"),
+    ]
+    wrong = [
+        ("a line of the signed text is missing", heading + "\n".join(folded[:5] + folded[6:]) + "\n"),
+        (
+            "two lines of the signed text are exchanged",
+            "\n".join([*folded[:5], folded[6], folded[5], *folded[7:]]) + "\n",
+        ),
+    ]
+    return [
+        *[(what, file, None) for what, file in good],
+        *[(what, file, "license-malformed") for what, file in malformed],
+        *[(what, file, "license-invalid") for what, file in wrong],
+    ]
+
+
 def license_files() -> dict[str, Any]:
     """License files that fail verification, and files that do or do not cover a program."""
     ann = client_hash(SALT, "user", "ann")
@@ -180,6 +262,10 @@ def license_files() -> dict[str, Any]:
             case("a listed host", None, kind="node-locked", hosts=[desk]),
             case("another host", "host-not-allowed", kind="node-locked", hosts=[client_hash(SALT, "host", "other")]),
             case("a hold of the grace and a minute", None, grace=3600, hold=3660),
+        ],
+        "lines": [
+            {"what": what, "file": file, "now": NOW, "person": person, "code": code}
+            for what, file, code in lines_of_a_file()
         ],
     }
 

@@ -4,15 +4,23 @@
 import { createHash, createHmac, createPublicKey, verify } from "node:crypto";
 
 export const MAX_CHARACTERS = 12 * 1024;
+export const FILE_LIMIT = 64 * 1024; // bytes of a license file
 
-/** A license file, a lease or a key fails verification. */
-export class TokenError extends Error {}
+/** A license file, a lease or a key fails verification. `code` is that of a license file. */
+export class TokenError extends Error {
+  constructor(message, code = "license-malformed") {
+    super(message);
+    this.code = code;
+  }
+}
+
+const notGenuine = (message) => new TokenError(message, "license-invalid");
 
 const base64url = /^[A-Za-z0-9_-]*$/;
 
 /** Decodes base64url. Throws TokenError for padding and foreign characters. */
 export function decode(text) {
-  if (typeof text !== "string" || !base64url.test(text)) throw new TokenError("is no base64url");
+  if (typeof text !== "string" || !base64url.test(text) || text.length % 4 === 1) throw new TokenError("is no base64url");
   return Buffer.from(text, "base64url");
 }
 
@@ -84,16 +92,16 @@ export function verifiedClaims(token, typ, keys) {
   const parts = typeof token === "string" ? token.split(".") : [];
   if (parts.length !== 3 || token.length > MAX_CHARACTERS) throw new TokenError("is no signed text");
   const header = json(decode(parts[0]));
-  if (!isObject(header) || Object.keys(header).sort().join() !== "alg,kid,typ" || header.alg !== "EdDSA") {
-    throw new TokenError("is not signed as genuine ones are");
+  if (!isObject(header)) throw new TokenError("has no header");
+  const [payload, signature] = parts.slice(1).map(decode);
+  if (Object.keys(header).sort().join() !== "alg,kid,typ" || header.alg !== "EdDSA") {
+    throw notGenuine("is not signed as genuine ones are");
   }
-  if (header.typ !== typ) throw new TokenError("is of another type");
+  if (header.typ !== typ) throw notGenuine("is of another type");
   const key = keys.get(header.kid);
-  if (!key) throw new TokenError("is signed with a key that is not trusted");
-  if (!verify(null, Buffer.from(`${parts[0]}.${parts[1]}`), key, decode(parts[2]))) {
-    throw new TokenError("was altered");
-  }
-  const claims = json(decode(parts[1]));
+  if (!key) throw notGenuine("is signed with a key that is not trusted");
+  if (!verify(null, Buffer.from(`${parts[0]}.${parts[1]}`), key, signature)) throw notGenuine("was altered");
+  const claims = json(payload);
   if (!isObject(claims)) throw new TokenError("holds no claims");
   return claims;
 }
@@ -105,12 +113,43 @@ const DEFAULTS = {
   kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, lease: 900,
 };
 
+/** The text of a license file, from its bytes. Throws TokenError if they are too many, or no UTF-8. */
+export function fileText(bytes) {
+  if (bytes.length > FILE_LIMIT) throw new TokenError(`is larger than ${FILE_LIMIT / 1024} KiB`);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes); // the mark is left to jwsIn
+  } catch {
+    throw new TokenError("is not a text file, or not one in UTF-8");
+  }
+}
+
+/** A line of a license file without its CR, and without spaces and tabs at both ends. */
+function trimmed(line) {
+  const isBlank = (character) => character === " " || character === "\t";
+  let [start, end] = [0, line.endsWith("\r") ? line.length - 1 : line.length];
+  while (start < end && isBlank(line[start])) start += 1;
+  while (start < end && isBlank(line[end - 1])) end -= 1;
+  return line.slice(start, end);
+}
+
+/** The JWS in a license file's text: its lines that are no comments, joined. Throws TokenError for any other text. */
+export function jwsIn(text) {
+  const lines = text.replace(/^\ufeff/, "").split("\n").map(trimmed);
+  const counts = (line) => line !== "" && !line.startsWith("#");
+  const first = lines.findIndex(counts);
+  if (first < 0) throw new TokenError("is damaged: there is no signed text in it");
+  const folded = lines.slice(first, lines.findLastIndex(counts) + 1);
+  if (!folded.every(counts)) {
+    throw new TokenError("is damaged: a blank line or a comment interrupts the signed text, or text was added");
+  }
+  const last = folded.pop();
+  return folded.map((line) => line.replace(/=$/, "")).join("") + last;
+}
+
 /** The license in a file's text, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
 export function readLicense(text, issuerKeys) {
-  const lines = text.replace(/^\ufeff/, "").split(/\r?\n/).map((line) => line.trim());
-  const tokens = lines.filter((line) => line && !line.startsWith("#"));
-  if (tokens.length !== 1) throw new TokenError("has not exactly one line that counts");
-  const claims = verifiedClaims(tokens[0], "license+jwt", issuerKeys);
+  const token = jwsIn(text);
+  const claims = verifiedClaims(token, "license+jwt", issuerKeys);
   const license = { ...DEFAULTS, ...claims };
   const keys = keysOf(license.lease_keys?.keys);
   const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
@@ -125,7 +164,7 @@ export function readLicense(text, issuerKeys) {
     throw new TokenError("contradicts itself");
   }
   decode(license.salt);
-  return { ...license, token: tokens[0], keys };
+  return { ...license, token, keys };
 }
 
 /** The code of why a license does not cover a program, a person and a time (seconds); null if it does. */

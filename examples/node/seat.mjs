@@ -19,7 +19,9 @@ import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { clocks, keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
 import { openFile } from "./file.mjs";
-import { checkLicense, clientHash, keysOf, meaning, personOf, readLicense, requestOf, shortHost } from "./protocol.mjs";
+import {
+  checkLicense, clientHash, fileText, keysOf, meaning, personOf, readLicense, requestOf, shortHost,
+} from "./protocol.mjs";
 import { Session } from "./session.mjs";
 
 const EXCHANGE_SECONDS = 10;
@@ -39,7 +41,7 @@ if (!issuerFile || !(Number(runSeconds) >= 0) || !(wish === null || Number.isSaf
   console.error("usage: node seat.mjs LICENSE_FILE ISSUER_KEYS [SECONDS] [--borrow SECONDS]");
   process.exit(2);
 }
-const license = readLicense(readFileSync(file, "utf8"), keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys));
+const license = readLicense(fileText(readFileSync(file)), keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys));
 const program = { product: license.product, built: "2026-01-01", features: [] };
 const person = personOf(license, userInfo().username, hostname());
 const print = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));

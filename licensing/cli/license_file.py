@@ -24,7 +24,7 @@ from licensing.cli.options import out_option, service_url, wrong_usage
 from licensing.cli.output import count, deliver, err, fail, out, warn_of_names
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hashes, from_base64url, is_nobodys_host
-from licensing.crypto.tokens import license_text, read_license, write_license
+from licensing.crypto.tokens import LICENSE_FILE_LIMIT, license_bytes_text, read_license, write_license
 from licensing.errors import SettingsError, TokenError
 from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing
 from licensing.services.service import utc_now
@@ -280,7 +280,12 @@ def show(
 
 def read_license_file(file: Path, issuer_keys: Path | None = None) -> License:
     """Read a license file and check its signature, by default with the home's keys. TokenError if it is not genuine."""
-    return read_license(license_text(_text(file)), _trusted(issuer_keys))
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(LICENSE_FILE_LIMIT + 1)
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    return read_license(license_bytes_text(data), _trusted(issuer_keys))
 
 
 def last_day(moment: datetime) -> str:

@@ -36,6 +36,9 @@ LICENSE_TYPE, LICENSE_LIMIT = "license+jwt", 12 * 1024
 LEASE_TYPE, LEASE_LIMIT = "lease+jwt", LICENSE_LIMIT
 REPORT_TYPE, REPORT_LIMIT = "report+jwt", 2 * 1024
 
+LICENSE_FILE_LIMIT = 64 * 1024
+"""Largest license file in bytes: the JWS and pages of comments."""
+
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
     """Sign claims with the one of `keys` that `kid` names, by default the current one."""
@@ -108,13 +111,32 @@ def _members(header: str) -> Mapping[str, Any]:
     return _object(from_base64url(header))
 
 
+def license_bytes_text(file: bytes) -> str:
+    """The JWS in the bytes of a license file. TokenError if they are too many, no UTF-8, or hold no whole JWS."""
+    if len(file) > LICENSE_FILE_LIMIT:
+        raise TokenError(Flaw.OVERSIZE, f"is larger than {LICENSE_FILE_LIMIT // 1024} KiB")
+    try:
+        return license_text(file.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise TokenError(Flaw.DAMAGED, "is not a text file, or not one in UTF-8") from None
+
+
 def license_text(file: str) -> str:
-    """The JWS in a license file: its one line that is neither blank nor a comment."""
-    lines = [line.strip() for line in file.removeprefix("\ufeff").splitlines()]
-    tokens = [line for line in lines if line and not line.startswith("#")]
-    if len(tokens) != 1:
-        raise TokenError(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
-    return tokens[0]
+    """The JWS in the text of a license file: its lines that are no comments, joined (docs/protocol.md, section 4).
+
+    Those lines must follow each other directly. A `=` at the end of one is a soft line break of quoted-printable.
+    TokenError where there are none, or they do not follow each other.
+    """
+    lines = [line.removesuffix("\r").strip(" \t") for line in file.removeprefix("\ufeff").split("\n")]
+    places = [place for place, line in enumerate(lines) if line and not line.startswith("#")]
+    if not places:
+        raise TokenError(Flaw.DAMAGED, "is damaged: there is no signed text in it")
+    *folded, last = lines[places[0] : places[-1] + 1]
+    if len(folded) + 1 != len(places):
+        raise TokenError(
+            Flaw.DAMAGED, "is damaged: a blank line or a comment interrupts the signed text, or text was added"
+        )
+    return "".join(line.removesuffix("=") for line in folded) + last
 
 
 def read_license(token: str, keys: VerifyingKeys) -> License:

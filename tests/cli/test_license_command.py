@@ -633,7 +633,7 @@ def test_show_says_damaged(made: Path, licensing: Licensing, damage: str) -> Non
         file.write_bytes(b"\xff\xfe\x00")
     said = shown(licensing, file)
     assert (said.code, said.out) == (1, "")
-    assert said.err == "acme.lic is not a text file.\n" if damage == "binary" else "damaged" in said.err
+    assert ("is not a text file" if damage == "binary" else "is damaged") in said.err
 
 
 def test_show_says_expired(made: Path, licensing: Licensing) -> None:

@@ -92,7 +92,18 @@ def test_the_vectors_hold_in_another_language() -> None:
     done = check_vectors(EXAMPLE)
     assert done.returncode == 0, done.stderr
     vectors = [json.loads(path.read_text("utf-8")) for path in (ROOT / "tests" / "vectors").glob("*.json")]
-    lists = ("not_genuine", "judged", "genuine", "refused", "exchanges", "requests", "accounts", "computers", "sent")
+    lists = (
+        "not_genuine",
+        "judged",
+        "lines",
+        "genuine",
+        "refused",
+        "exchanges",
+        "requests",
+        "accounts",
+        "computers",
+        "sent",
+    )
     wanted = sum(len(one.get(name, [])) for one in vectors for name in lists)
     wanted += 2 * sum(len(one["vectors"]) for one in vectors if "vectors" in one and "salt" in one)
     wanted += sum(len(sequence["steps"]) for one in vectors for sequence in one.get("sequences", []))

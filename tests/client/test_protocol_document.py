@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from licensing_client import identity, machine, replies, seat, tokens, transport
+from licensing_client import identity, license, machine, replies, seat, tokens, transport
 from licensing_client.engine import EXCHANGE_SECONDS
 from licensing_client.reasons import Code
 
@@ -33,6 +33,7 @@ def test_every_code_of_a_programs_calls_has_its_meaning() -> None:
     "sentence",
     [
         f"at most {tokens.MAX_CHARACTERS:,} characters",
+        f"at most {license.FILE_LIMIT_BYTES:,} bytes",
         f"min(2ⁿ⁻¹, {machine.BACKOFF_LIMIT_SECONDS:.0f}) seconds",
         f"{machine.CONFIRM_AFTER_SECONDS:.0f} seconds times random 1 to 1.5, once",
         f"every {machine.POLL_SECONDS:.0f} seconds; "

@@ -2,7 +2,7 @@
 
 The checks, in this order; the first that fails is the answer:
 
-1. The file is one signed line, and a key that is compiled into the program signed it.
+1. The file holds one signed text, and a key that is compiled into the program signed it.
 2. Its product is the program's.
 3. It has begun and has not expired (`nbf` <= now < `exp`).
 4. The program was built before the license's maintenance ended.
@@ -23,14 +23,14 @@ from typing import Any
 from licensing_client.errors import Flaw, TokenError
 from licensing_client.identity import Person
 from licensing_client.reasons import Code, Reason, reason
-from licensing_client.tokens import LICENSE_TYPE, MAX_CHARACTERS, Keys, keys_of, unbase64url, verified_claims, xs_of
+from licensing_client.tokens import LICENSE_TYPE, Keys, keys_of, unbase64url, verified_claims, xs_of
 
 HOLD_MARGIN_SECONDS = 60
 """A seat is held for at most so much longer than the license's grace."""
 FLOATING, NAMED_USER, NODE_LOCKED = "floating", "named-user", "node-locked"
 
 FILE_LIMIT_BYTES = 64 * 1024
-"""Maximum size of a license file: the signed line and a page of comments."""
+"""Largest license file: the signed text and pages of comments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +120,21 @@ class _Claims:
 
 
 def license_line(text: str) -> str:
-    """The JWS in a license file: its only line that is neither blank nor a comment.
+    """The JWS in the text of a license file: its lines that are no comments, joined (docs/protocol.md, section 4).
 
-    Raises TokenError where there is not exactly one.
+    Those lines must follow each other directly. A `=` at the end of one is a soft line break of quoted-printable.
+    Raises TokenError where there are none, or they do not follow each other.
     """
-    lines = [line.strip() for line in text.removeprefix("\ufeff").splitlines()]
-    tokens = [line for line in lines if line and not line.startswith("#")]
-    if len(tokens) != 1:
-        raise TokenError(Flaw.DAMAGED, "is damaged: a license file has one line that is not a comment")
-    return tokens[0]
+    lines = [line.removesuffix("\r").strip(" \t") for line in text.removeprefix("\ufeff").split("\n")]
+    places = [place for place, line in enumerate(lines) if line and not line.startswith("#")]
+    if not places:
+        raise TokenError(Flaw.DAMAGED, "is damaged: there is no signed text in it")
+    *folded, last = lines[places[0] : places[-1] + 1]
+    if len(folded) + 1 != len(places):
+        raise TokenError(
+            Flaw.DAMAGED, "is damaged: a blank line or a comment interrupts the signed text, or text was added"
+        )
+    return "".join(line.removesuffix("=") for line in folded) + last
 
 
 def parse_license(text: str, keys: Keys) -> License:
@@ -196,7 +202,7 @@ def read_license(path: Path, keys: Keys) -> License | Reason:
         with path.open("rb") as file:
             data = file.read(FILE_LIMIT_BYTES + 1)
         if len(data) > FILE_LIMIT_BYTES:
-            raise TokenError(Flaw.OVERSIZE, f"is larger than {MAX_CHARACTERS} characters")
+            raise TokenError(Flaw.OVERSIZE, f"is larger than {FILE_LIMIT_BYTES // 1024} KiB")
         return parse_license(data.decode("utf-8"), keys)
     except OSError as error:
         return reason(Code.LICENSE_MISSING, f"({error.strerror or type(error).__name__})")

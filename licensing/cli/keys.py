@@ -20,10 +20,12 @@ from licensing.cli.options import wrong_usage
 from licensing.cli.output import count, err, fail, named, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk
+from licensing.crypto.sealing import Sealer
 from licensing.errors import SettingsError
 from licensing.services.audit import Subject, audited, key_subject
+from licensing.services.license_files import reseal
 from licensing.services.service import utc_now
-from licensing.settings import names_store
+from licensing.settings import PEPPERS, names_store
 
 commands = typer.Typer(no_args_is_help=True, help="Show, rotate and drop peppers, lease keys and issuer keys.")
 
@@ -206,6 +208,9 @@ def drop(
         if not force:
             fail(f"{key_id} was not dropped. docs/keys.md says when it can be; --force drops it all the same.")
 
+    if kind is KeyKind.PEPPER:
+        _reseal(key_id, keys, vault)
+
     def change() -> None:
         if kind is KeyKind.LEASE:  # new files first, so that none names a key that the service lacks
             keys.save_trusted(_without(key_id, keys.load_trusted()))
@@ -283,6 +288,28 @@ async def _change(what: str, subject: Subject, vault: str | None, change: Callab
         change()
 
 
+def _reseal(pepper: str, keys: Keys, vault: str | None) -> None:
+    """Seal the license files that the register keeps under a pepper under the current one."""
+    values = _store_of(vault)
+    if values is None:
+        return
+    sealer = Sealer(PEPPERS.read({PEPPERS.name: json.dumps(keys.load(KeyKind.PEPPER))}))
+    done, unreadable = _resealed(values, sealer, pepper, key_subject(pepper, keys.load(KeyKind.PEPPER), vault))
+    if done:
+        err.print(f"The newest files of {count(done, 'license')} are kept under {sealer.pepper} now.")
+    for license_id in unreadable:
+        err.print(f"The file that is kept of {license_id} cannot be read; publish it again.", style="yellow")
+
+
+@in_event_loop
+async def _resealed(values: Mapping[str, str], sealer: Sealer, pepper: str, subject: Subject) -> tuple[int, list[str]]:
+    async with store(values) as (register, _):
+        if not await register.files_under(pepper):
+            return 0, []
+        async with audited(register, utc_now, operator(), "keys reseal", subject):
+            return await reseal(register, sealer, pepper)
+
+
 def _dependents(kind: KeyKind, key_id: str, left: Mapping[str, Any], here: Home, vault: str | None) -> str | None:
     """What stops working without a key, in words for people; None if nothing does."""
     if kind is KeyKind.PEPPER:
@@ -306,11 +333,6 @@ async def _dependent_sessions(pepper: str, vault: str | None) -> str | None:
     if values is None:
         return "No store is named (LICENSING_STORAGE__tableServiceUri), so nobody knows whether sessions need it."
     async with store(values) as (register, _):
-        if files := await register.files_under(pepper):
-            return (
-                f"The newest license files of {count(len(files), 'license')} are kept under {pepper}. Without it, "
-                f"programs with older files are refused. Publish these again first: {', '.join(files)}."
-            )
         if not await register.stored_under(pepper):
             return None
     return (

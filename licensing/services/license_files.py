@@ -7,7 +7,7 @@ computers or networks is never kept.
 
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Final
@@ -17,7 +17,7 @@ from licensing.crypto.sealing import Sealer
 from licensing.crypto.tokens import read_license
 from licensing.errors import ConflictError, RowError, TokenError
 from licensing.rules.license import License
-from licensing.rules.model import KeptFile, LicenseState, Versioned
+from licensing.rules.model import KeptFile, LicenseState
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
@@ -107,19 +107,33 @@ class LicenseFiles:
             newest = NewerFile(read_license(token, self.issuer_keys), token)
         except TokenError:
             return None  # the key that signed it is not trusted any more
-        if kept.value.pepper != self.sealer.pepper:
-            await self._reseal(license_id, kept, newest)
         self._cache[license_id, serial] = newest
         if len(self._cache) > CACHED_FILES:
             self._cache.popitem(last=False)
         return newest
 
-    async def _reseal(self, license_id: str, kept: Versioned[KeptFile], newest: NewerFile) -> None:
-        """Seal a file under the current pepper, so that an older one can be dropped."""
-        again = self.sealed(newest.license, newest.token, kept.value.published_at)
-        with suppress(ConflictError):  # another process did it, or has a newer file
-            if again is not None:
-                await self.register.reseal(license_id, kept, again)
+
+async def reseal(register: Register, sealer: Sealer, pepper: str) -> tuple[int, list[str]]:
+    """Seal all files that are kept under an older pepper under the current one, so that the older one can be dropped.
+
+    How many there were, and the licenses whose files cannot be opened. Raises UnavailableError if the store cannot be
+    used now.
+    """
+    done, unreadable = 0, []
+    for license_id in await register.files_under(pepper):
+        kept = await register.kept_file(license_id)
+        if kept is None or kept.value.pepper != pepper:
+            continue  # a newer file came in between
+        serial = kept.value.serial
+        token = sealer.open(kept.value.sealed, license_id, serial, pepper)
+        if token is None:
+            unreadable.append(license_id)
+            continue
+        again = replace(kept.value, pepper=sealer.pepper, sealed=sealer.seal(token, license_id, serial))
+        with suppress(ConflictError):  # then a newer file came in between
+            await register.reseal(license_id, kept, again)
+            done += 1
+    return done, unreadable
 
 
 def _continues(newer: License, older: License) -> bool:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from licensing.cli.home import Home
+from licensing.crypto.sealing import Sealer
+from licensing.settings import peppers as peppers_of
 from licensing.storage.register import Register
-from licensing.storage.tables import Tables
+from licensing.storage.tables import Tables, merge
 from tests import factories
 from tests.cli.conftest import Do, Licensing, Vault
 from tests.factories import new_license_id
@@ -90,7 +92,9 @@ def test_a_service_with_its_keys_in_a_vault_gets_files_sealed_with_these(
     assert "--vault" in refused.err
 
 
-def test_a_pepper_stays_while_a_kept_file_is_sealed_under_it(licensing: Licensing, do: Do[Any], file: Any) -> None:
+def test_a_pepper_is_dropped_after_what_is_sealed_under_it_is_sealed_anew(
+    licensing: Licensing, do: Do[Any], file: Any, made: Path
+) -> None:
     path = file(3)
     assert licensing("license", "publish", path).code == 0
     peppers = [json.loads(line) for line in licensing("keys", "show", "--json").out.splitlines()]
@@ -99,8 +103,36 @@ def test_a_pepper_stays_while_a_kept_file_is_sealed_under_it(licensing: Licensin
 
     said = licensing("keys", "drop", "pepper", old)
 
-    assert said.code == 1
-    assert file.id in said.err
-    assert "Publish" in said.err
-    assert licensing("license", "publish", path).code == 0
-    assert licensing("keys", "drop", "pepper", old).code == 0
+    assert said.code == 0, said.err
+    assert "The newest files of" in said.err
+    (left,) = json.loads(Home(made).setting("LICENSING_PEPPERS"))
+
+    async def sealed_under(tables: Tables) -> str:
+        kept = await Register(tables).kept_file(file.id)
+        assert kept is not None
+        assert Sealer(peppers_of({"LICENSING_PEPPERS": Home(made).setting("LICENSING_PEPPERS")})).open(
+            kept.value.sealed, file.id, 3, kept.value.pepper
+        )
+        return kept.value.pepper
+
+    assert do(sealed_under) == left != old
+    assert '"keys reseal"' in licensing("audit", "--json").out
+
+
+def test_a_kept_file_that_cannot_be_opened_is_named_when_its_pepper_is_dropped(
+    licensing: Licensing, do: Do[Any], file: Any
+) -> None:
+    assert licensing("license", "publish", file(3)).code == 0
+    lines = [json.loads(line) for line in licensing("keys", "show", "--json").out.splitlines()]
+    old = next(line["id"] for line in lines if line["kind"] == "pepper")
+
+    async def damage(tables: Tables) -> None:
+        await tables.commit("register", file.id, [merge("file", {"sealed": "x"})])
+
+    do(damage)
+    assert licensing("keys", "rotate", "pepper").code == 0
+
+    said = licensing("keys", "drop", "pepper", old)
+
+    assert said.code == 0
+    assert f"of {file.id} cannot be read; publish it again" in said.err

@@ -347,6 +347,10 @@ class Life(RuleBasedStateMachine):
         """A session that runs, in the order in which they were started."""
         return list(self.running)[pick % len(self.running)]
 
+    def counting(self, file: File) -> File:
+        """The file that a start with this one is judged by: the newest, if the register may keep it."""
+        return self.file if file.serial < self.serial and self.floating else file
+
     @act(6, process=PROCESS, wish=WISH)
     def start(self, process: int, wish: Wish) -> None:
         body, file = self.body(wish)
@@ -357,7 +361,7 @@ class Life(RuleBasedStateMachine):
             self.exists = True
         if self.suspended:
             assert reply == Refused(Refusal.SUSPENDED)
-        elif file.serial < self.serial:
+        elif (file := self.counting(file)).serial < self.serial:
             assert reply == Refused(Refusal.SUPERSEDED)
         elif name in self.recalled:
             assert reply == Refused(Refusal.RECALLED)
@@ -599,6 +603,8 @@ class Life(RuleBasedStateMachine):
         if found.state is not None:
             self.exists = True
             self.serial = int(found.state["serial"][0])
+        if starts:
+            file = self.counting(file)
         if not starts:
             if (session, self.running[session].started_at) in found.ended:
                 self.finish(session, "ended")
@@ -670,7 +676,8 @@ class Life(RuleBasedStateMachine):
             if isinstance(reply, Running) and reply.recorded:
                 assert name in names, "granted, and not in the register"
                 assert not self.suspended
-                for _, began in (row for row in found.active.keys() - before if row[0] == name):
+                for _, began in (row for row in found.active.keys() - before if row[0] == name and not reply.repeat):
+                    file = self.files[reply.license_serial - 1]
                     holder = file.holder(name, body.user, body.host) if self.floating else ""
                     use = Use(body.user, body.host, holder, began, now, now, now, lease=reply.lease_token)
                     if name in self.running and self.running[name].started_at != began:

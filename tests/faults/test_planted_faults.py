@@ -37,6 +37,10 @@ HISTORIES: Final = "services/test_histories_at_random.py"
 GRACE: Final = "rules/test_grace.py"
 LATE: Final = "services/test_late_ends.py"
 REPORT: Final = "rules/test_report.py"
+KEPT: Final = "rules/test_kept_file.py"
+NEWER: Final = "api/test_newer_files.py"
+PUBLISHING: Final = "services/test_publishing.py"
+SEALING: Final = "crypto/test_sealing.py"
 
 TESTS_FAILED: Final = 1
 """Pytest's exit code when tests failed; other codes mean that it could not run them."""
@@ -74,7 +78,7 @@ PLANTED: Final = {
         "rules/seats.py", "if newest.serial > ", "if newest.serial != ", (RULES, MACHINE)
     ),
     "a suspended license takes new terms": Planted(
-        "rules/seats.py", "if not brought or (known and known.suspended):", "if not brought:", (SEATS,)
+        "rules/seats.py", "if newest is None or (known and known.suspended):", "if newest is None:", (SEATS,)
     ),
     "a refusal by the cached state": Planted("rules/seats.py", "if not facts.fresh:", "if False:", (SEATS,)),
     "it is refused though nobody knows who lapses": Planted(
@@ -492,6 +496,64 @@ PLANTED: Final = {
     ),
     "a month tells its only day of few who ran on": Planted(
         "rules/report.py", "if few_ran_on[month.month] == 1:", "if False:", (REPORT,)
+    ),
+    # The newest license file.
+    "a file that lists people stays when one is adopted": Planted(
+        "rules/seats.py", "plan.drops_file = facts.file is not None", "plan.drops_file = False", (KEPT, NEWER)
+    ),
+    "an older file takes the place of the newest": Planted(
+        "rules/seats.py",
+        "state.terms.serial > before.value.terms.serial):",
+        "state.terms != before.value.terms or newest.file):",
+        (KEPT,),
+    ),
+    "a kept file makes the transaction too large": Planted(
+        "rules/seats.py",
+        "+ (self.file is not None or self.drops_file)",
+        "",
+        (KEPT,),
+    ),
+    "a file that lists people is kept": Planted(
+        "services/license_files.py", "if license.lists_people:", "if False:", (NEWER,)
+    ),
+    "a file that lists networks is kept": Planted(
+        "rules/license.py",
+        "bool(self.users or self.hosts or self.networks)",
+        "bool(self.users or self.hosts)",
+        (NEWER,),
+    ),
+    "a file below the oldest that counts gets the newest": Planted(
+        "services/license_files.py", "if license.serial < state.terms.oldest:", "if False:", (NEWER,)
+    ),
+    "a newer file of another customer counts": Planted(
+        "services/license_files.py",
+        "return newest if newest and _continues(newest.license, license) else NoNewerFile.NONE",
+        "return newest or NoNewerFile.NONE",
+        (NEWER,),
+    ),
+    "a lease is signed with a key that only the newest file names": Planted(
+        "services/sessions.py",
+        "self._start_under(newest, request, address, license.trusted_kids)",
+        "self._start_under(newest, request, address, newest.license.trusted_kids)",
+        (NEWER,),
+    ),
+    "a newer file is looked for by a cached state alone": Planted(
+        "services/license_files.py", "if by_cache else (self.status_cache_seconds, 0):", "if True else ():", (NEWER,)
+    ),
+    "a kept file shows when a person began to work": Planted(
+        "services/sessions.py", "midnight(self.clock().date()))", "self.clock())", (NEWER,)
+    ),
+    "a sealed file opens in another row": Planted(
+        "crypto/sealing.py", 'return f"{license_id} {serial}".encode()', 'return b""', (SEALING, NEWER)
+    ),
+    "an older file is published over the newest": Planted(
+        "storage/ledger.py", "if state.terms.serial > terms.serial:", "if False:", (PUBLISHING,)
+    ),
+    "a file is published that programs would not trust": Planted(
+        "services/publishing.py", "if lease_kid not in license.trusted_kids:", "if False:", (PUBLISHING,)
+    ),
+    "a file is published under which nobody could be found again": Planted(
+        "services/publishing.py", '"kind", "salt")', '"kind")', (PUBLISHING,)
     ),
 }
 QUICK: Final = [name for name, planted in PLANTED.items() if planted.found_by in ((RULES,), (SEATS,))]

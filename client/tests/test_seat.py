@@ -592,7 +592,7 @@ def test_a_crash_leaves_no_lock_and_the_next_start_holds_one_seat(workspace: Wor
 
 
 def test_private_state_goes_where_the_system_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from licensing_client.state_files import state_directory
+    from licensing_client.private_files import state_directory
 
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     if os.name == "posix" and sys.platform != "darwin":

@@ -22,10 +22,10 @@ from licensing_client.answers import (
 )
 from licensing_client.clock import SavedTime, Timeline
 from licensing_client.errors import TokenError
+from licensing_client.fetched_files import newer_license
 from licensing_client.identity import Names, Person, bare_user, client_hash, normalized, short_host
 from licensing_client.lease import Lease, read_answering_lease, read_lease
 from licensing_client.license import License, Program, check_license, parse_license, read_license
-from licensing_client.license_files import newer_license
 from licensing_client.machine import Call, End, Heartbeat, Report, Start
 from licensing_client.reasons import Reason
 from licensing_client.service import Service

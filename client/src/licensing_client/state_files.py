@@ -6,14 +6,8 @@ read checks the lease's signature; changing the rest gains no seat. A file that 
 """
 
 import contextlib
-import errno
-import functools
-import hashlib
 import hmac
 import json
-import logging
-import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -26,6 +20,7 @@ from licensing_client.identity import Names, Person, client_hash, short_host
 from licensing_client.lease import Lease, read_lease
 from licensing_client.license import License
 from licensing_client.machine import Report
+from licensing_client.private_files import license_stem, release_lock, state_directory, try_lock, write_private
 from licensing_client.tokens import base64url
 
 FORMAT = 1
@@ -34,30 +29,6 @@ MAX_REPORTS = 10
 DEFAULT_HEARTBEAT_SECONDS = 300
 MARGIN_SECONDS = 10
 """A program is heard of within its heartbeat interval and this much more."""
-_log = logging.getLogger("licensing_client")
-
-
-NOWHERE = Path(os.devnull)
-"""In place of a home directory that does not exist: nothing can be made below it."""
-
-
-@functools.cache
-def _home() -> Path:
-    """The user's home directory; `NOWHERE` if there is none, as for a user id without a name. Cached: told once."""
-    try:
-        return Path.home()
-    except RuntimeError:
-        _log.warning("there is no home directory: nothing is kept on disk, and a restart ends grace")
-        return NOWHERE
-
-
-def state_directory() -> Path:
-    """The directory for a user's private state on this system."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or _home() / "AppData" / "Local") / "licensing-client"
-    if sys.platform == "darwin":
-        return _home() / "Library" / "Application Support" / "licensing-client"
-    return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "licensing-client"
 
 
 def computer_hash(names: Names, salt: bytes) -> str:
@@ -209,58 +180,14 @@ class StateFile:
             "computer": self._computer,
             "place": self._place,
         }
-        temporary = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # left by a crash
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(file, "w", encoding="utf-8") as out:
-                json.dump(content, out)
-            os.replace(temporary, self._path)
+            write_private(self._path, json.dumps(content))
 
     def release(self) -> None:
         """Unlock the file for other programs, even if a forked child still has it open."""
         if self._lock is not None:
-            with contextlib.suppress(OSError):
-                _unlock(self._lock)
-            os.close(self._lock)
+            release_lock(self._lock)
             self._lock = None
-
-
-NO_LOCKS = "no-locks"
-
-
-def _try_lock(path: Path) -> int | str | None:
-    """An open file that this process has locked; None if another process has; `NO_LOCKS` where there are none.
-
-    Raises OSError where it cannot be opened.
-    """
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return None
-        return NO_LOCKS
-    return file
-
-
-def _unlock(file: int) -> None:
-    if sys.platform == "win32":
-        import msvcrt
-
-        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 class StateFiles:
@@ -271,7 +198,7 @@ class StateFiles:
         self._license = license
         self._computer = computer
         self._directory = directory or state_directory()
-        self._stem = hashlib.sha256(license.id.encode()).hexdigest()[:16]
+        self._stem = license_stem(license.id)
 
     def _file(self, number: int, lock: int | None = None) -> StateFile:
         return StateFile(self._path(number), self._license, self._computer, lock)
@@ -306,7 +233,7 @@ class StateFiles:
             own = [number for number in numbers if not self._file(number).of_another_computer]
             new = range(max(numbers, default=-1) + 1, max(numbers, default=-1) + 1000)
             for number in (*sorted(own, key=self._priority, reverse=True), *new):
-                lock = _try_lock(self._path(number).with_suffix(".lock"))
+                lock = try_lock(self._path(number).with_suffix(".lock"))
                 if lock is None:
                     continue
                 file = self._file(number, lock if isinstance(lock, int) else None)

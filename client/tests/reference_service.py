@@ -15,7 +15,7 @@ from typing import Any
 
 from factories import ISSUER_KEY, SERVICE_KEY, lease_claims, sign, x_of
 from licensing_client.errors import TokenError
-from licensing_client.tokens import keys_of, verified_claims
+from licensing_client.tokens import Keys, keys_of, verified_claims
 from licensing_client.transport import Reply, Request
 
 TITLES = {
@@ -48,19 +48,26 @@ class Row:
 
 
 class ReferenceService:
-    """Sessions by id; `clock` gives seconds since 1970."""
+    """Sessions by id; `clock` gives seconds since 1970.
+
+    It keeps the newest license file, if that lists nobody. `kept`: the files by license. `signing_key` signs leases.
+    `refused`: the code with which starts with a file of this serial are refused.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.active: dict[str, Row] = {}
         self.ended: set[str] = set()
         self.recalled: set[str] = set()
+        self.refused: dict[int, str] = {}
         self.ran_until: dict[str, str] = {}
         self.suspended = False
         self.hold = 0
         self.retry_after = 10
         self.peak = 0
         self.requests: list[tuple[float, Request, int]] = []
+        self.kept: dict[str, str] = {}
+        self.signing_key = SERVICE_KEY
         self._license_claims: dict[str, dict[str, Any]] = {}
         self._lock = threading.Lock()
 
@@ -77,10 +84,12 @@ class ReferenceService:
             return self._json(200, {"status": "ok", "region": "local", "version": "0"})
         if request.method == "POST" and path == "/sessions":
             return self._start(body)
+        if request.method == "POST" and path == "/licenses/current":
+            return self._current(body)
         session = path.split("/")[2]
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")
         try:
-            lease = verified_claims(token, "lease+jwt", keys_of([x_of(SERVICE_KEY)]))
+            lease = verified_claims(token, "lease+jwt", self._lease_keys)
         except TokenError:
             return self.problem(401, "lease-invalid")
         if lease["sub"] != session:
@@ -100,10 +109,14 @@ class ReferenceService:
     def _start(self, body: dict[str, Any]) -> Reply:
         now = self.clock()
         try:
-            license_claims = verified_claims(body["license"], "license+jwt", keys_of([x_of(ISSUER_KEY)]))
+            given = self._license(body["license"])
         except TokenError:
             return self.problem(401, "license-invalid")
-        self._license_claims[license_claims["sub"]] = license_claims
+        if given["serial"] in self.refused:
+            return self.problem(403, self.refused[given["serial"]])
+        license_claims = self._in_force(given, body["license"])
+        if license_claims is None:
+            return self.problem(403, "license-superseded")
         if self.suspended:
             return self.problem(403, "license-suspended")
         if now >= license_claims["exp"]:
@@ -133,6 +146,42 @@ class ReferenceService:
         self.peak = max(self.peak, len(self.active))
         return self._running(201, session, row, license_claims, body["nonce"], started=True)
 
+    @property
+    def _lease_keys(self) -> Keys:
+        return keys_of([x_of(SERVICE_KEY), x_of(self.signing_key)])
+
+    def _license(self, token: str) -> dict[str, Any]:
+        return verified_claims(token, "license+jwt", keys_of([x_of(ISSUER_KEY)]))
+
+    def publish(self, token: str) -> None:
+        """Keep a license file; its terms are in force from now on."""
+        claims = self._license(token)
+        self._license_claims[claims["sub"]] = claims
+        self.kept[claims["sub"]] = token
+
+    def _in_force(self, given: dict[str, Any], token: str) -> dict[str, Any] | None:
+        """The terms that a start is judged by; None if its file is superseded."""
+        newest = self._license_claims.get(given["sub"], given)
+        if given["serial"] >= newest["serial"]:
+            self._license_claims[given["sub"]] = given
+            self.kept.pop(given["sub"], None)
+            if not (given["users"] or given["hosts"] or given["networks"]):
+                self.kept[given["sub"]] = token
+            return given
+        superseded = given["sub"] not in self.kept or given["serial"] < newest.get("oldest", 0)
+        return None if superseded else newest
+
+    def _current(self, body: dict[str, Any]) -> Reply:
+        try:
+            given = self._license(body["license"])
+        except TokenError:
+            return self.problem(401, "license-invalid")
+        token = self.kept.get(given["sub"])
+        newest = self._license(token) if token else given
+        if token is None or newest["serial"] <= given["serial"] or given["serial"] < newest.get("oldest", 0):
+            return Reply(204, {}, b"")
+        return self._json(200, {"license": token, "serial": newest["serial"]})
+
     def _new_row(self, body: dict[str, Any], license_claims: dict[str, Any], now: float) -> Row:
         ordinary = min(now + license_claims["lease"], license_claims["exp"])
         length = max(license_claims["lease"], min(body.get("borrow_seconds", 0), license_claims["borrow"]))
@@ -144,7 +193,7 @@ class ReferenceService:
 
     def _predecessor(self, body: dict[str, Any]) -> str:
         try:
-            lease = verified_claims(body.get("replaces", ""), "lease+jwt", keys_of([x_of(SERVICE_KEY)]))
+            lease = verified_claims(body.get("replaces", ""), "lease+jwt", self._lease_keys)
         except TokenError:
             return ""
         return str(lease["sub"])
@@ -220,12 +269,13 @@ class ReferenceService:
             status,
             {
                 "session": session,
-                "lease": sign("lease+jwt", claims, SERVICE_KEY),
+                "lease": sign("lease+jwt", claims, self.signing_key),
                 "expires_at": "2027-01-01T00:00:00Z",
                 "heartbeat_seconds": license_claims["heartbeat"],
                 "seats": {"in_use": len(self.active), "total": license_claims["seats"]},
                 "overdraft": False,
                 "recorded": True,
+                "license_serial": license_claims["serial"],
                 "policy": {"version": "1", "url": "https://example.com/privacy"},
             },
         )

@@ -16,13 +16,15 @@ from pathlib import Path
 
 import pytest
 
-from factories import NOW, license_of
-from licensing_client.engine import Engine
+from factories import NOW, license_of, program
+from licensing_client.engine import FETCH_SECONDS, Engine
 from licensing_client.errors import ExchangeError, Step
+from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import Names
-from licensing_client.license import FLOATING, License
-from licensing_client.machine import State, Status, Terms
-from licensing_client.reasons import Code
+from licensing_client.license import License, Program
+from licensing_client.license_files import LicenseFiles, kept_license_files
+from licensing_client.machine import State, Status
+from licensing_client.reasons import Code, Reason
 from licensing_client.service import Service
 from licensing_client.state_files import StateFiles, computer_hash
 from licensing_client.transport import Cancellation, Reply, Request
@@ -81,6 +83,7 @@ class Network:
     handle: Handle
     condition: str = "fine"
     calls: list[tuple[float, str]] = field(default_factory=list)
+    urls: list[str] = field(default_factory=list)
     outcomes: list[tuple[float, Reply | None]] = field(default_factory=list)
     clock: Callable[[], float] = lambda: 0.0
     replies: dict[str, Reply] = field(default_factory=dict)
@@ -110,6 +113,7 @@ class Network:
 
     def _carry(self, request: Request) -> Reply:
         self.calls.append((self.clock(), request.method))
+        self.urls.append(request.url)
         if self.condition == "down":
             raise ExchangeError(Step.CONNECT, "The cable is out.")
         if self.condition == "portal":
@@ -141,20 +145,33 @@ class Computer:
         user: str = "ann",
         host: str = "desk.example.com",
         license: License | None = None,
+        program: Program | None = None,
     ) -> None:
         self.simulation = simulation
         self.disk = disk
         self.license = license or simulation.license
+        self.program = program or simulation.program
         self.names = Names(user, (host,))
         self.clock = ComputerClock(simulation.clock)
         self.network = Network(simulation.handle, clock=simulation.clock)
         self.notices: list[str] = []
         self.states: list[State] = []
         self.engine: Engine | None = None
+        self.refusal: Reason | None = None
+
+    @property
+    def store(self) -> FetchedFilesStore:
+        return FetchedFilesStore(self.license, self.program.keys(), self.disk)
+
+    @property
+    def license_files(self) -> LicenseFiles:
+        """The license files: those of the running program, or those on its disk."""
+        return self.engine.files if self.engine else kept_license_files(self.license, self.store)
 
     @property
     def files(self) -> StateFiles:
-        return StateFiles(self.license, computer_hash(self.names, self.license.salt), self.disk)
+        license = kept_license_files(self.license, self.store).as_used()
+        return StateFiles(license, computer_hash(self.names, self.license.salt), self.disk)
 
     @property
     def status(self) -> Status:
@@ -169,26 +186,30 @@ class Computer:
         return self.engine is not None and self.status in (Status.GRANTED, Status.GRACE)
 
     def start(self, *, wait: bool = False, borrow_seconds: int = 0, seed: int = 1) -> "Computer":
+        """Start the program. `refusal` says why no license file covers it; then there is no engine."""
+        self.store.remove_older()
         file = self.files.acquire(self.clock.wall)
         person = self.names.person(self.license.salt, self.license.hosts)
         self._was_running = False
-        self.engine = Engine(
-            self.license,
+        engine = Engine(
+            kept_license_files(self.license, self.store),
+            self.program,
             Service(self.license, person, self.network),
             file,
             file.read(),
             self.clock,
             self._notify,
-            terms=Terms(
-                self.license.valid_until,
-                self.license.kind == FLOATING,
-                wait,
-                hold_lease_seconds=self.license.hold_lease_seconds,
-            ),
+            store=self.store,
+            wait=wait,
             borrow_seconds=borrow_seconds,
             rng=random.Random(f"{seed} {self.names.user} {self.simulation.clock.true}"),  # noqa: S311 — no secret
         )
         self.file = file
+        self.refusal = engine.refusal(FETCH_SECONDS)
+        self.engine = None if self.refusal else engine
+        if self.refusal:
+            self.notices.append(Status.REFUSED.value)
+            file.release()
         return self
 
     def _notify(self, state: State) -> None:
@@ -234,8 +255,12 @@ class Computer:
 class Simulation:
     """What computers share: the time, a license, and the service that answers their calls."""
 
-    def __init__(self, disk: Path, clock: SimulatedClock, license: License, handle: Handle) -> None:
+    def __init__(
+        self, disk: Path, clock: SimulatedClock, license: License, handle: Handle, program: Program | None = None
+    ) -> None:
+        """`program`: what runs on the computers. By default it trusts no license file that the service sends."""
         self.disk = disk
+        self.program = program or Program(())
         self.clock = clock
         self.license = license
         self.handle = handle
@@ -250,7 +275,7 @@ class ReferenceSimulation(Simulation):
     def __init__(self, disk: Path, **claims: object) -> None:
         clock = SimulatedClock()
         self.service = ReferenceService(clock)
-        super().__init__(disk, clock, license_of(**claims), self.service.handle)
+        super().__init__(disk, clock, license_of(**claims), self.service.handle, program())
 
     def seats_of(self, computer: Computer) -> int:
         """How many seats the service holds for one computer."""

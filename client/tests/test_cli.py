@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from conftest import Workspace, eventually
-from factories import HOST, ISSUER_KEY, company_authority, jwk, program
+from factories import HOST, ISSUER_KEY, STRANGER_KEY, company_authority, jwk, license_claims, license_of, program, sign
 from fault_proxy import listening, read_head, tunnel
 from licensing_client import Seat, descendants, run_command
+from licensing_client.fetched_files import FetchedFiles, FetchedFilesStore
 from licensing_client.identity import names
+from licensing_client.license import parse_token
 from licensing_client.transport import Reply
 from reference_service import serving
 
@@ -454,3 +456,97 @@ def test_diagnose_finds_a_seat_that_is_refused(workspace: Workspace) -> None:
     done = run(workspace, "diagnose")
     assert (done.returncode, steps_of(done)) == (1, up_to("seat"))
     assert "suspended" in done.stdout
+
+
+# Which license file counts.
+
+NEXT_END = 2240611200
+"""2041-01-01, 00:00 UTC."""
+
+
+def renewed(workspace: Workspace, serial: int = 2, **claims: object) -> str:
+    now = int(time.time())
+    days = {"nbf": now - 60, "exp": NEXT_END, "service": workspace.base, "serial": serial}
+    return sign("license+jwt", license_claims(**(days | claims)), ISSUER_KEY)
+
+
+def kept(workspace: Workspace, **fetched: str) -> None:
+    """The user's private directory holds these files."""
+    store = FetchedFilesStore(license_of(), program().keys(), workspace.state)
+    parsed = {name: parse_token(token, program().keys()) for name, token in fetched.items()}
+    store.keep(FetchedFiles(**parsed))
+
+
+def test_check_says_the_last_valid_day_and_which_file_counts(workspace: Workspace) -> None:
+    file = workspace.license(exp=NEXT_END)
+    done = run(workspace, "check", file=file)
+    assert done.returncode == 0
+    assert " to 2040-12-31\n" in done.stdout
+    assert "given, serial 1" in done.stdout
+    assert not done.stderr
+    kept(workspace, granted=renewed(workspace, exp=NEXT_END + 86400), pending=renewed(workspace, 3, exp=NEXT_END + 60))
+    done = run(workspace, "check", file=file)
+    assert done.returncode == 0
+    assert "fetched from the service, serial 2" in done.stdout
+    assert " to 2041-01-01\n" in done.stdout
+    assert "serial 3, valid to 2041-01-01 00:01 UTC" in done.stderr
+    assert not workspace.service.requests
+
+
+def test_check_accepts_an_expired_file_that_a_fetched_one_renews(workspace: Workspace) -> None:
+    file = workspace.license(nbf=1000, exp=86400 * 2)
+    done = run(workspace, "check", file=file)
+    assert done.returncode == 1
+    assert "(It was valid to 1970-01-02.)" in done.stderr
+    kept(workspace, pending=renewed(workspace))
+    assert run(workspace, "check", file=file).returncode == 0
+    kept(workspace, granted=renewed(workspace))
+    assert run(workspace, "check", file=file).returncode == 0
+
+
+def test_diagnose_says_which_file_counts(workspace: Workspace) -> None:
+    file = workspace.license(exp=NEXT_END)
+    done = run(workspace, "diagnose", file=file)
+    assert "valid to 2040-12-31, by the given file, serial 1" in done.stdout
+    workspace.service.publish(renewed(workspace))
+    kept(workspace, granted=renewed(workspace))
+    done = run(workspace, "diagnose", file=workspace.license(nbf=1000, exp=86400 * 2))
+    assert done.returncode == 0, done.stdout
+    assert "valid to 2040-12-31, by a newer file, fetched from the service, serial 2" in done.stdout
+
+
+def test_diagnose_tells_that_a_start_would_fetch_a_newer_file(workspace: Workspace) -> None:
+    file = workspace.license(nbf=1000, exp=86400 * 2)
+    done = run(workspace, "diagnose", file=file)
+    assert done.returncode == 1
+    assert "FAIL terms" in done.stdout
+    workspace.service.publish(renewed(workspace))
+    done = run(workspace, "diagnose", file=file)
+    assert done.returncode == 0, done.stdout
+    assert (
+        "valid to 2040-12-31, by a newer file, fetched from the service, serial 2; serial 1 counts until a start"
+        in done.stdout
+    )
+    assert not list(workspace.state.glob("*.json")), "a diagnosis keeps nothing"
+
+
+def test_borrow_return_and_my_data_use_the_file_that_counts(workspace: Workspace) -> None:
+    other = {"keys": [jwk(STRANGER_KEY)]}
+    file = workspace.license(borrow=0)
+    workspace.service.publish(renewed(workspace, lease_keys=other))
+    workspace.service.signing_key = STRANGER_KEY
+    assert run(workspace, "borrow", "--days", "1", file=file).returncode == 1
+    kept(workspace, granted=renewed(workspace, lease_keys=other))
+    done = run(workspace, "borrow", "--days", "1", file=file)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(run(workspace, "my-data", file=file).stdout)) == 1
+    assert run(workspace, "return", file=file).returncode == 0
+    assert not workspace.service.active
+
+
+def test_hold_uses_the_file_that_counts(workspace: Workspace) -> None:
+    file = workspace.license(nbf=1000, exp=86400 * 2)
+    kept(workspace, granted=renewed(workspace))
+    workspace.service.publish(renewed(workspace))
+    done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')", file=file)
+    assert (done.returncode, done.stdout) == (0, "work\n")

@@ -184,8 +184,9 @@ def test_a_clock_set_back_while_running_does_not_lengthen_grace(simulation: Refe
 
 
 def test_a_clock_that_is_days_wrong_costs_an_honest_user_nothing(simulation: ReferenceSimulation) -> None:
+    license = license_of(nbf=int(NOW - 60 * DAY))  # by either wrong clock it has begun, and has not ended
     for skew in (-30 * DAY, 30 * DAY):
-        ann = simulation.computer(f"user{skew:.0f}")
+        ann = simulation.computer(f"user{skew:.0f}", license)
         ann.clock.skew = skew
         ann.start().run(600)
         assert ann.has_status(Status.GRANTED)

@@ -405,7 +405,7 @@ def test_whatever_fails_while_a_seat_is_opened_the_program_is_refused_and_may_tr
 
 def test_a_license_with_a_date_beyond_all_calendars_is_refused(workspace: Workspace) -> None:
     seat = Seat(program(), workspace.license(nbf=10**15, exp=2 * 10**15), state_directory=workspace.state)
-    assert code_of(seat.start()) is Code.CANNOT_OPEN
+    assert code_of(seat.start()) is Code.LICENSE_NOT_YET_VALID
     seat.close()
 
 

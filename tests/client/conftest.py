@@ -82,7 +82,7 @@ class TimedService:
 
     def simulation(self, disk: Path, license: License) -> Simulation:
         """A simulation of programs around this service."""
-        return Simulation(disk, self.clock, license, self.handle)
+        return Simulation(disk, self.clock, license, self.handle, Program(issuer_keys(self.home)))
 
     def _await(self, work: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)

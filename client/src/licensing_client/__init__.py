@@ -12,7 +12,7 @@ from licensing_client.errors import ClientError, SeatRefused
 from licensing_client.license import License, Program
 from licensing_client.machine import Status
 from licensing_client.reasons import Code, Reason
-from licensing_client.seat import Network, Seat, Standing
+from licensing_client.seat import LicenseFile, Network, Seat, Standing
 
 Fault = ClientError
 """The name of `ClientError` in earlier versions."""
@@ -22,6 +22,7 @@ __all__ = [
     "Code",
     "Fault",
     "License",
+    "LicenseFile",
     "Network",
     "Program",
     "Reason",

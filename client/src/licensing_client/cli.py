@@ -16,9 +16,11 @@ from pathlib import Path
 from licensing_client.answers import Ended, Gone, NoAnswer
 from licensing_client.clock import SystemClock
 from licensing_client.diagnose import diagnose
+from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
 from licensing_client.lease import Lease
-from licensing_client.license import License, Program, check_license, read_license, utc_day
+from licensing_client.license import License, Program, check_license, last_valid_day, read_license, utc_day, utc_time
+from licensing_client.license_files import LicenseFiles, kept_license_files
 from licensing_client.machine import UNSENT, End
 from licensing_client.reasons import Reason
 from licensing_client.run_command import run_command
@@ -60,12 +62,20 @@ def _network(arguments: argparse.Namespace) -> Network:
     return Network(proxy=arguments.proxy, ca_file=arguments.ca_file, service=arguments.service)
 
 
-def _license(arguments: argparse.Namespace) -> License | None:
-    found = read_license(arguments.file, _program(arguments).keys())
-    if isinstance(found, Reason):
-        print_message(found.message)
+def _license_files(arguments: argparse.Namespace) -> LicenseFiles | None:
+    """The given license file, and those that the service sent earlier."""
+    keys = _program(arguments).keys()
+    given = read_license(arguments.file, keys)
+    if isinstance(given, Reason):
+        print_message(given.message)
         return None
-    return found
+    return kept_license_files(given, FetchedFilesStore(given, keys, arguments.state))
+
+
+def _license(arguments: argparse.Namespace) -> License | None:
+    """The license by the file that counts."""
+    files = _license_files(arguments)
+    return files.as_used() if files is not None else None
 
 
 def time_left(standing: Standing) -> str:
@@ -116,17 +126,19 @@ def _hold(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    license = _license(arguments)
-    if license is None:
+    files = _license_files(arguments)
+    if files is None:
         return FAILED
+    license = files.as_used()
     person = names().person(license.salt, license.hosts, license.users)
     lines = {
         "license": license.id,
+        "file": f"{'given' if files.counting is files.given else 'fetched from the service'}, serial {license.serial}",
         "organization": license.organization,
         "product": license.product,
         "kind": license.kind,
         "seats": str(license.seats),
-        "valid": f"{utc_day(license.valid_from)} to {utc_day(license.valid_until)}",
+        "valid": f"{utc_day(license.valid_from)} to {last_valid_day(license.valid_until)}",
         "features": ", ".join(sorted(license.features)) or "none",
         "collects": "use sessions, without names" if license.collect else "nothing",
         "this user": person.user,
@@ -134,8 +146,14 @@ def _check(arguments: argparse.Namespace) -> int:
     }
     for name, value in lines.items():
         print(f"{name:<13} {value}")
+    if files.candidate is not None:
+        print_message(
+            f"A newer file, serial {files.candidate.serial}, valid to {last_valid_day(files.candidate.valid_until)}, "
+            "was fetched. It counts once the program was started with it."
+        )
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
-    refusal = check_license(license, _program(arguments), person, now)
+    program = _program(arguments)
+    refusal = files.refusal(lambda each: check_license(each, program, person, now))
     if refusal:
         print_message(refusal.message)
         return FAILED
@@ -164,7 +182,7 @@ def _borrowed_until(license: License, arguments: argparse.Namespace) -> datetime
     lease = _borrowed_lease(saved)
     if lease is None or saved.replaces or saved.timeline(clock.wall(), clock.monotonic()).now >= lease.expires_at:
         return None
-    return datetime.datetime.fromtimestamp(lease.expires_at, datetime.timezone.utc)
+    return utc_time(lease.expires_at)
 
 
 def _borrow(arguments: argparse.Namespace) -> int:
@@ -246,7 +264,7 @@ def _my_data(arguments: argparse.Namespace) -> int:
 
 def _diagnose(arguments: argparse.Namespace) -> int:
     ok = True
-    for finding in diagnose(arguments.file, _program(arguments), _network(arguments)):
+    for finding in diagnose(arguments.file, _program(arguments), _network(arguments), arguments.state):
         print(f"{'ok  ' if finding.ok else 'FAIL'} {finding.step:<10} {finding.detail}", flush=True)
         ok = finding.ok
     return DONE if ok else FAILED

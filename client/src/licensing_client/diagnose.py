@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from licensing_client.answers import Ended, Granted, NoAnswer, Refused
+from licensing_client.answers import CurrentFile, Ended, Granted, NoAnswer, Refused
 from licensing_client.clock import SystemClock
 from licensing_client.errors import Step
+from licensing_client.fetched_files import FetchedFilesStore, newer_license
 from licensing_client.identity import names
-from licensing_client.license import License, Program, check_license, read_license, utc_day
+from licensing_client.license import License, Program, check_license, last_valid_day, read_license
+from licensing_client.license_files import CURABLE, LicenseFiles, kept_license_files
 from licensing_client.machine import End, Start
 from licensing_client.reasons import Code, Reason
 from licensing_client.seat import Network
@@ -39,10 +41,10 @@ class Finding:
     detail: str
 
 
-def _check_file(path: Path, program: Program) -> tuple[License | None, list[Finding]]:
+def _check_file(path: Path, program: Program, state: Path | None) -> tuple[LicenseFiles | None, list[Finding]]:
     license = read_license(path, program.keys())
     if isinstance(license, License):
-        return license, [
+        return kept_license_files(license, FetchedFilesStore(license, program.keys(), state)), [
             Finding("file", True, "it can be read"),
             Finding("signature", True, "the vendor signed it"),
         ]
@@ -51,12 +53,23 @@ def _check_file(path: Path, program: Program) -> tuple[License | None, list[Find
     return None, [Finding("file", False, license.message)]
 
 
-def _check_terms(license: License, program: Program) -> Finding:
-    refusal: Reason | None = check_license(
-        license, program, names().person(license.salt, license.hosts, license.users), SystemClock().wall()
-    )
-    detail = f"{license.product}, {license.kind}, until {utc_day(license.valid_until)}"
-    return Finding("terms", refusal is None, detail if refusal is None else refusal.message)
+def _describe(files: LicenseFiles, license: License) -> str:
+    """What a license file says, and which one it is."""
+    terms = f"{license.product}, {license.kind}, valid to {last_valid_day(license.valid_until)}"
+    if license is files.given:
+        return f"{terms}, by the given file, serial {license.serial}"
+    terms = f"{terms}, by a newer file, fetched from the service, serial {license.serial}"
+    if license is files.counting:
+        return terms
+    return f"{terms}; serial {files.counting.serial} counts until a start with it is granted"
+
+
+def _with_newer_file(files: LicenseFiles, program: Program, network: Network) -> LicenseFiles:
+    """The files, and a newer one if the service has it, as a start would fetch it."""
+    license = files.as_used(files.candidate)
+    answer = network.to(license).current(TIMEOUT_SECONDS, Cancellation())
+    newer = newer_license(answer.token, program.keys(), files.given) if isinstance(answer, CurrentFile) else None
+    return files.taken(newer) if newer is not None and newer.serial > files.newest_serial else files
 
 
 def _check_network(service: Service, network: Network) -> Iterator[Finding]:
@@ -93,16 +106,26 @@ def _check_seat(license: License, service: Service) -> Finding:
             return Finding("seat", False, "the service gave an answer that does not fit")
 
 
-def diagnose(path: Path, program: Program, network: Network) -> Iterator[Finding]:
-    """The findings in order, up to the first failure."""
-    license, findings = _check_file(path, program)
+def diagnose(path: Path, program: Program, network: Network, state: Path | None = None) -> Iterator[Finding]:
+    """The findings in order, up to the first failure. `state`: the directory of the private state."""
+    files, findings = _check_file(path, program, state)
     yield from findings
-    if license is None:
+    if files is None:
         return
-    terms = _check_terms(license, program)
-    yield terms
-    if not terms.ok:
+    person = names().person(files.given.salt, files.given.hosts, files.given.users)
+
+    def judge(license: License) -> Reason | None:
+        return check_license(license, program, person, SystemClock().wall())
+
+    refusal = files.refusal(judge)
+    if refusal is not None and refusal.code in CURABLE and files.given.collect:
+        files = _with_newer_file(files, program, network)
+        refusal = files.refusal(judge)
+    license = files.to_start(judge)
+    yield Finding("terms", refusal is None, refusal.message if refusal else _describe(files, license))
+    if refusal is not None:
         return
+    license = files.as_used(license)
     if not license.collect:
         yield Finding("seat", True, "this license makes no calls: nothing is collected")
         return

@@ -11,14 +11,18 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from licensing_client import machine
-from licensing_client.answers import Ended, Granted, NoAnswer, Policy, Refused
+from licensing_client.answers import Answer, CurrentFile, Ended, Gone, Granted, NoAnswer, NoNewerFile, Policy, Refused
 from licensing_client.clock import Clock, SavedTime, Timeline
 from licensing_client.errors import Step
+from licensing_client.fetched_files import FetchedFilesStore, newer_license
 from licensing_client.identity import Person
-from licensing_client.license import License
-from licensing_client.machine import Earlier, Randomness, Report, Start, State, Status, Terms
+from licensing_client.license import FLOATING, License, Program, refusal_by_clocks
+from licensing_client.license_files import CURABLE, FILE_REFUSALS, LicenseFiles
+from licensing_client.machine import Call, Earlier, Heartbeat, Randomness, Report, Start, State, Status, Terms
+from licensing_client.reasons import Code, Reason
 from licensing_client.service import Service
 from licensing_client.state_files import MAX_REPORTS, SavedState, StateFile, heard_elsewhere
 from licensing_client.transport import Cancellation
@@ -26,8 +30,26 @@ from licensing_client.transport import Cancellation
 EXCHANGE_SECONDS = 10.0
 LOOK_SECONDS = 1.5
 """Time limit of the question whether another program uses the file, before a start is decided."""
+FETCH_SECONDS = 1.5
+"""Time limit of the question for a newer license file, before a program is refused or lost."""
+DECIDE_MARGIN_SECONDS = 0.3
+"""That question ends so long before a start has to be decided."""
 CLOSE_MARGIN_SECONDS = 0.2
 """No report is begun when less than this is left to close."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """A call that was made with a license file. `wall` and `monotonic`: the clocks when it was sent."""
+
+    answer: Answer
+    license: License
+    wall: float
+    monotonic: float
+
+    def is_refused_for(self, codes: frozenset[Code]) -> bool:
+        """Whether the service refused it for one of these reasons."""
+        return isinstance(self.answer, Refused) and self.answer.reason.code in codes
 
 
 class Engine:
@@ -38,28 +60,39 @@ class Engine:
 
     def __init__(
         self,
-        license: License,
+        files: LicenseFiles,
+        program: Program,
         service: Service,
         file: StateFile,
         saved: SavedState,
         clock: Clock,
         notify: Callable[[State], None],
         *,
-        terms: Terms,
+        store: FetchedFilesStore | None = None,
+        wait: bool = False,
+        start_within_seconds: float = 3.0,
         borrow_seconds: int = 0,
         rng: random.Random | None = None,
     ) -> None:
-        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time."""
-        self._license = license
+        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time.
+
+        `store`: where newer license files are kept; None keeps them in memory.
+        """
+        self._files = files
+        self._program = program
+        self._keys = program.keys()
+        self._store = store
+        self._declined_serial = 0
         self._service = service
         self._file = file
         self._saved = saved
         self._clock = clock
         self._notify = notify
-        self._terms = terms
+        self._wait = wait
+        self._start_within_seconds = start_within_seconds
         self._borrow_seconds = borrow_seconds
         self._rng = rng or random.Random()  # noqa: S311 — jitter, no secret
-        self._timeline = saved.timeline(clock.wall(), clock.monotonic(), hold=license.hold_seconds > 0)
+        self._timeline = saved.timeline(clock.wall(), clock.monotonic(), hold=self._holds)
         self._heartbeat_seconds = saved.heartbeat_seconds
         self._reports = saved.reports
         self._changed = threading.Condition(threading.RLock())
@@ -75,9 +108,30 @@ class Engine:
 
     def _begin(self, earlier: Earlier) -> State:
         session_id, now = self._draw().session_id, self.now()
-        if self._license.collect:
+        if self._files.given.collect:
             return machine.begin(self._terms, session_id, earlier, self._borrow_seconds, now)
         return machine.begin_unrecorded(self._terms, session_id, now)
+
+    @property
+    def _terms(self) -> Terms:
+        """What the license files say."""
+        return Terms(
+            self._files.valid_until,
+            self._files.counting.kind == FLOATING,
+            self._wait,
+            self._start_within_seconds,
+            self._files.counting.hold_lease_seconds,
+        )
+
+    @property
+    def _holds(self) -> bool:
+        """Whether the license has a hold."""
+        return self._files.counting.hold_seconds > 0
+
+    @property
+    def files(self) -> LicenseFiles:
+        """The license files: which one counts."""
+        return self._files
 
     def _earlier(self) -> Earlier:
         saved = self._saved
@@ -95,46 +149,148 @@ class Engine:
         """The seat's current state."""
         return self._state
 
+    def refusal(self, seconds: float) -> Reason | None:
+        """The reason why no license file covers the program, before any start; None if one does.
+
+        If a newer file may help, the service is asked for it, for so many seconds.
+        """
+        refusal = self._refusal()
+        if refusal is not None and refusal.code in CURABLE and self._fetch(seconds):
+            refusal = self._refusal()
+        return refusal
+
+    def _refusal(self) -> Reason | None:
+        lease = self._saved.lease
+        return self._files.refusal(self._judge, lease.expires_at if lease else 0)
+
+    def _judge(self, license: License) -> Reason | None:
+        clocks = self._clock.wall(), self.now()
+        return refusal_by_clocks(license, self._program, self._service.person, *clocks)
+
     def step(self) -> float:
         """Do what is due now. Returns the seconds until the next step."""
         if self._in_doubt:
             self._look(self._saved)
+        renewed = machine.loses_to_end(self._state, self.now()) and self._fetch(FETCH_SECONDS)
         with self._changed:
             now = self.now()
-            self._transition(machine.time_passed(self._state, now))
+            self._transition((machine.renewed if renewed else machine.time_passed)(self._state, now))
             call = machine.due_call(self._state, now)
             if call is not None:
                 self._transition(machine.call_sent(self._state, call))
                 asking = self._state
-                cancellation = self._cancellation = Cancellation()
+                self._cancellation = Cancellation()
         self._send_notices()
         if call is not None:
-            person = None
-            if isinstance(call, Start):
-                self._save()  # a crash before the answer must not cost a second seat
-                person = self._person_of(call.session_id)
-            sent = self._clock.wall(), self._clock.monotonic()
-            answer = self._service.ask(call, EXCHANGE_SECONDS, cancellation, person)
-            if self._slept_since(*sent):
-                answer = NoAnswer(Step.SERVICE, "The computer slept before the reply was read.")
-            with self._changed:
-                if isinstance(answer, Granted | Refused):
-                    self.policy = answer.policy or self.policy
-                if isinstance(answer, Granted):
-                    self.last_grant = answer
-                    self._heartbeat_seconds = answer.heartbeat_seconds
-                    self._timeline = Timeline.synchronized(
-                        answer.lease.issued_at, *sent, hold=self._license.hold_seconds > 0
-                    )
-                self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
-                if isinstance(call, Start) and isinstance(answer, Granted):
-                    self._add_report(machine.report_of_start(asking, call, self.now()))
-            self._save()
-            self._send_notices()
-            if not isinstance(answer, NoAnswer) and self._reports:
-                self._send_report(EXCHANGE_SECONDS, cancellation)
+            self._make(call, asking)
         with self._changed:
             return max(0.0, machine.wake_at(self._state) - self.now())
+
+    def _make(self, call: Call, asking: State) -> None:
+        """Make a call, take its answer, and do what may follow it. `asking`: the state in which it is made."""
+        if isinstance(call, Start):
+            self._save()  # a crash before the answer must not cost a second seat
+            exchange = self._start(call)
+        else:
+            exchange = self._exchange(call, self._files.counting)
+            if isinstance(call, Heartbeat) and exchange.is_refused_for(CURABLE) and self._fetch(FETCH_SECONDS):
+                exchange = dataclasses.replace(exchange, answer=Gone())  # a start with that file replaces the session
+        self._take(call, exchange, asking)
+        self._save()
+        self._send_notices()
+        if isinstance(exchange.answer, NoAnswer):
+            return
+        if self._reports:
+            self._send_report(EXCHANGE_SECONDS, self._cancellation)
+        if isinstance(exchange.answer, Granted):
+            self._fetch_if_newer(exchange.answer)
+
+    def _start(self, call: Start) -> _Exchange:
+        """Start with the newest license file that covers the program; if that is refused, with another one."""
+        newest = last = self._exchange(call, self._files.to_start(self._judge))
+        if last.is_refused_for(FILE_REFUSALS) and last.license.serial > self._files.counting.serial:
+            self._change_files(self._files.start_refused(last.license))
+            if self._refusal() is None:
+                last = self._exchange(call, self._files.counting)
+        if last.is_refused_for(CURABLE) and self._fetch(self._seconds_to_decide()):
+            license = self._files.to_start(self._judge)
+            if license.serial > last.license.serial:
+                return self._exchange(call, license)
+        return newest if last.is_refused_for(FILE_REFUSALS) else last
+
+    def _exchange(self, call: Call, license: License) -> _Exchange:
+        """Make a call with a license file."""
+        service = self._service.under(self._files.as_used(license))
+        person = self._person_of(call.session_id) if isinstance(call, Start) else None
+        sent = self._clock.wall(), self._clock.monotonic()
+        answer = service.ask(call, EXCHANGE_SECONDS, self._cancellation, person)
+        if self._slept_since(*sent):
+            answer = NoAnswer(Step.SERVICE, "The computer slept before the reply was read.")
+        return _Exchange(answer, license, *sent)
+
+    def _take(self, call: Call, exchange: _Exchange, asking: State) -> None:
+        """Take the answer to a call."""
+        answer = exchange.answer
+        if isinstance(call, Start) and isinstance(answer, Granted):
+            self._change_files(self._files.granted(exchange.license))
+        with self._changed:
+            if isinstance(answer, Granted | Refused):
+                self.policy = answer.policy or self.policy
+            if isinstance(answer, Granted):
+                self.last_grant = answer
+                self._heartbeat_seconds = answer.heartbeat_seconds
+                self._timeline = Timeline.synchronized(
+                    answer.lease.issued_at, exchange.wall, exchange.monotonic, hold=self._holds
+                )
+            self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
+            if isinstance(call, Start) and isinstance(answer, Granted):
+                self._add_report(machine.report_of_start(asking, call, self.now()))
+
+    def _change_files(self, files: LicenseFiles) -> None:
+        """Use other license files from now on, and keep those that the service sent."""
+        if files == self._files:
+            return
+        with self._changed:
+            self._files = files
+            self._transition(machine.with_terms(self._state, self._terms))
+        if self._store is not None:
+            self._store.keep(files.fetched)
+
+    def _seconds_to_decide(self) -> float:
+        """For how long the service may be asked for a newer license file."""
+        if self._state.status is not Status.STARTING:
+            return FETCH_SECONDS
+        left = self._state.began_at + self._start_within_seconds - self.now() - DECIDE_MARGIN_SECONDS
+        return min(FETCH_SECONDS, left)
+
+    def _fetch_if_newer(self, answer: Granted) -> None:
+        """Fetch a newer license file if there is one. Whoever waits for a confirmation is not delayed."""
+        serial = answer.license_serial or 0
+        if serial <= max(self._files.newest_serial, self._declined_serial) or answer.lease.offered is not None:
+            return
+        if self._fetch(EXCHANGE_SECONDS) is False:
+            self._declined_serial = serial
+
+    def _fetch(self, seconds: float) -> bool | None:
+        """Ask the service for a newer license file. Whether one was taken; None without an answer.
+
+        Nothing is asked if the license forbids calls.
+        """
+        if not self._files.given.collect or seconds <= 0:
+            return None
+        newest = self._files.candidate or self._files.counting
+        answer = self._service.under(newest).current(seconds, self._cancellation)
+        match answer:
+            case CurrentFile(token):
+                license = newer_license(token, self._keys, self._files.given)
+                if license is None or license.serial <= self._files.newest_serial:
+                    return False
+                self._change_files(self._files.taken(license))
+                return True
+            case NoNewerFile():
+                return False
+            case NoAnswer():
+                return None
 
     def _slept_since(self, wall: float, monotonic: float) -> bool:
         """Whether the computer slept since these readings, or a clock was set: a reply may be old."""
@@ -149,7 +305,7 @@ class Engine:
         with self._changed:
             if heartbeat_at is not None and heard_elsewhere(saved, heartbeat_at, self.now()):
                 self._file.release()
-                self._file = StateFile(None, self._license)
+                self._file = StateFile(None, self._files.given)
                 self._saved, self._reports = SavedState(), ()
                 return
             began_at = self._state.began_at

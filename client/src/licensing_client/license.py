@@ -29,6 +29,8 @@ HOLD_MARGIN_SECONDS = 60
 """A seat is held for at most so much longer than the license's grace."""
 FLOATING, NAMED_USER, NODE_LOCKED = "floating", "named-user", "node-locked"
 
+LAST_SECOND = 253_402_300_799
+"""The end of the year 9999."""
 FILE_LIMIT_BYTES = 64 * 1024
 """Largest license file: the signed text and pages of comments."""
 
@@ -213,9 +215,22 @@ def read_license(path: Path, keys: Keys) -> License | Reason:
         return reason(Code.LICENSE_MALFORMED if malformed else Code.LICENSE_INVALID, f"(It {error}.)")
 
 
+def utc_time(seconds: float) -> datetime.datetime:
+    """The time so many seconds after 1970 (UTC); the end of all calendars at the latest."""
+    return datetime.datetime.fromtimestamp(min(seconds, LAST_SECOND), datetime.timezone.utc)
+
+
 def utc_day(moment: float) -> str:
     """The UTC day of a time, for people."""
-    return datetime.datetime.fromtimestamp(moment, datetime.timezone.utc).date().isoformat()
+    return utc_time(moment).date().isoformat()
+
+
+def last_valid_day(end: float) -> str:
+    """The last day before an end, for people. An end within a day is told to the minute (UTC)."""
+    moment = utc_time(end)
+    if moment.time() == datetime.time():
+        return (moment.date() - datetime.timedelta(days=1)).isoformat()
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def check_license(license: License, program: Program, person: Person, now: float) -> Reason | None:
@@ -225,11 +240,11 @@ def check_license(license: License, program: Program, person: Person, now: float
     if now < license.valid_from:
         return reason(Code.LICENSE_NOT_YET_VALID, f"(It begins on {utc_day(license.valid_from)}.)")
     if now >= license.valid_until:
-        return reason(Code.LICENSE_EXPIRED, f"(It ended on {utc_day(license.valid_until)}.)")
+        return reason(Code.LICENSE_EXPIRED, f"(It was valid to {last_valid_day(license.valid_until)}.)")
     if program.built is not None and license.maintenance_until is not None:
         built = datetime.datetime.combine(program.built, datetime.time(), datetime.timezone.utc)
         if built.timestamp() > license.maintenance_until:
-            return reason(Code.MAINTENANCE_OVER, f"(It ended on {utc_day(license.maintenance_until)}.)")
+            return reason(Code.MAINTENANCE_OVER, f"(It lasted to {last_valid_day(license.maintenance_until)}.)")
     if missing := sorted(program.features - license.features):
         return reason(Code.FEATURE_NOT_LICENSED, f"(Missing: {', '.join(missing)}.)")
     if license.users and person.user not in license.users:
@@ -237,3 +252,12 @@ def check_license(license: License, program: Program, person: Person, now: float
     if license.hosts and person.host not in license.hosts:
         return reason(Code.HOST_NOT_ALLOWED)
     return None
+
+
+def refusal_by_clocks(license: License, program: Program, person: Person, *clocks: float) -> Reason | None:
+    """The reason why a license covers nothing by any of these clocks; None if it does by one.
+
+    Each clock may be wrong, so all have to refuse. The service decides; without it, grace uses the later time.
+    """
+    reasons = [check_license(license, program, person, now) for now in clocks]
+    return None if None in reasons else reasons[-1]

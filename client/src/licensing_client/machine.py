@@ -28,9 +28,11 @@ It uses no clock, thread or network. The rules:
     that slept beyond its grace does not run until it is answered.
 14. A replacing start says until when the program ran on the old session. If that may have ended or lapsed, a report
     says it, too (`report_of_start`). On close, `report_of` says it.
+15. The license ends no earlier than a lease under it: that may be granted on newer terms than the file's.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
-(`licensing_client.replies`), whether the license covers the program (`licensing_client.license`).
+(`licensing_client.replies`), whether the license covers the program (`licensing_client.license`), and which license
+file a start is made with (`licensing_client.license_files`).
 """
 
 from dataclasses import dataclass, replace
@@ -83,7 +85,10 @@ class Registered(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What does not change while a program runs."""
+    """What the license says. It changes with the license file that counts.
+
+    `valid_until`: the end of the license, as its files say; a lease under it may end later.
+    """
 
     valid_until: int
     floating: bool
@@ -204,7 +209,7 @@ def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, 
     """
     lease, open_id = earlier.lease, earlier.open_session_id
     state = State(
-        terms=terms,
+        terms=_lasting(terms, lease),
         status=Status.STARTING,
         session_id=session_id,
         registered=Registered.NOTHING,
@@ -226,6 +231,11 @@ def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, 
     if lease.borrowed and now < lease.expires_at and not earlier.replaces:
         return replace(state, status=Status.GRANTED, session_id=open_id, borrow_seconds=None)
     return replace(state, replaces=True)
+
+
+def _lasting(terms: Terms, lease: Lease | None) -> Terms:
+    """The terms, which last at least as long as a lease that was granted under them."""
+    return terms if lease is None else replace(terms, valid_until=max(terms.valid_until, lease.expires_at))
 
 
 def begin_unrecorded(terms: Terms, session_id: str, now: float) -> State:
@@ -392,7 +402,22 @@ def should_notify(before: State, after: State) -> bool:
     return after.status in (Status.REFUSED, Status.LOST) and after.reason != before.reason
 
 
+def loses_to_end(state: State, now: float) -> bool:
+    """Whether a running program is lost now, since its license ends: a newer license file may cure that."""
+    return state.status in RUNNING and now >= state.terms.valid_until
+
+
 # Events.
+
+
+def with_terms(state: State, terms: Terms) -> State:
+    """The license's files say something else now."""
+    return replace(state, terms=_lasting(terms, state.lease))
+
+
+def renewed(state: State, now: float) -> State:
+    """A newer license file came when the license ended: the service is asked before the time is judged."""
+    return replace(state, seen_at=now, call_at=now, failures=0)
 
 
 def time_passed(state: State, now: float) -> State:
@@ -548,6 +573,7 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
         registered=Registered.SEAT,
         replaces=False,
         replaced_since=None,
+        terms=_lasting(state.terms, lease),
         unanswered=None,
         unaccepted=state.unaccepted if state.registered is Registered.ASKED else 0,
         lease=lease,
@@ -572,7 +598,7 @@ def _next_heartbeat(state: State, answer: Granted, now: float, randomness: Rando
     if lease.offered is not None and state.registered is Registered.ASKED and state.unaccepted <= 1:
         return now
     interval = float(answer.heartbeat_seconds)
-    if lease.expires_at < state.terms.valid_until:  # a lease that ends with its license cannot be extended
+    if lease.expires_at != state.terms.valid_until:  # a lease that ends with its license cannot be extended
         interval = min(interval, (lease.expires_at - lease.issued_at) / HEARTBEATS_PER_LEASE)
     return now + max(interval, 1.0) * (0.8 + 0.2 * randomness.jitter)
 

@@ -21,11 +21,13 @@ from types import TracebackType
 from licensing_client import exit_handlers, machine
 from licensing_client.answers import Policy, Seats
 from licensing_client.clock import SystemClock
-from licensing_client.engine import Engine
+from licensing_client.engine import FETCH_SECONDS, Engine
 from licensing_client.errors import SeatRefused
+from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
-from licensing_client.license import FLOATING, License, Program, check_license, read_license
-from licensing_client.machine import RUNNING, State, Status, Terms
+from licensing_client.license import License, Program, last_valid_day, read_license, utc_time
+from licensing_client.license_files import kept_license_files
+from licensing_client.machine import RUNNING, State, Status
 from licensing_client.reasons import Code, Reason, reason
 from licensing_client.service import Service
 from licensing_client.state_files import StateFile, StateFiles, computer_hash
@@ -40,11 +42,26 @@ _log = logging.getLogger("licensing_client")
 
 
 @dataclass(frozen=True, slots=True)
+class LicenseFile:
+    """The license file that counts.
+
+    `fetched`: it came from the service, and renews the given one. `valid_until`: its end, in UTC. `last_valid_day`: the
+    same, for people.
+    """
+
+    serial: int
+    fetched: bool
+    valid_until: datetime.datetime
+    last_valid_day: str
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """Where a seat stands.
 
     `until` and `left`: how long the program may run without another answer. `expires`: the end of the lease, and of a
     borrowed seat. `policy`: the service's privacy policy, as its last answer to name one did; a refusal may.
+    `license_file`: the license file that counts, once the given one is read.
     """
 
     status: Status
@@ -57,6 +74,7 @@ class Standing:
     overdraft: bool = False
     seats: Seats | None = None
     policy: Policy | None = None
+    license_file: LicenseFile | None = None
 
     @property
     def running(self) -> bool:
@@ -85,8 +103,12 @@ class Network:
 Listener = Callable[[Standing], None]
 
 
-def _time(seconds: float) -> datetime.datetime:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc)
+def _describe_file(engine: Engine | None) -> LicenseFile | None:
+    if engine is None:
+        return None
+    counting = engine.files.counting
+    until = counting.valid_until
+    return LicenseFile(counting.serial, counting is not engine.files.given, utc_time(until), last_valid_day(until))
 
 
 def _without_names(error: Exception) -> str:
@@ -149,7 +171,7 @@ class Seat:
         self._last_status: Status | None = None
         self._clock = SystemClock()
         self._engine: Engine | None = None
-        self._license: License | None = None
+        self._opening: Engine | None = None
         self._refusal: Reason | None = None
         self._license_checked = threading.Event()
         self._closing = threading.Event()
@@ -181,13 +203,14 @@ class Seat:
         if self._engine is not None:
             return self._describe(machine.judged(self._engine.state, self._engine.now()))
         if self._refusal is not None:
-            return Standing(Status.REFUSED, self._refusal)
+            return Standing(Status.REFUSED, self._refusal, license_file=_describe_file(self._opening))
         return Standing(Status.ENDED if self._closing.is_set() else Status.STARTING)
 
     @property
     def license(self) -> License | None:
-        """The license, once its file is read and verified."""
-        return self._license
+        """The license by the file that counts, once the given file is read and verified."""
+        engine = self._engine or self._opening
+        return engine.files.counting if engine is not None else None
 
     def borrow(self, seconds: int) -> Reason | None:
         """Trade the seat for one borrowed for a trip; 0 trades it back. Returns the reason why not, or None.
@@ -195,7 +218,7 @@ class Seat:
         It starts a session in place of this one, so it needs the network. Callbacks say how it went; the seat is
         borrowed once `standing.borrowed` says so.
         """
-        if seconds and (self._license is None or not self._license.borrow_seconds):
+        if seconds and (self.license is None or not self.license.borrow_seconds):
             return reason(Code.BORROWING_NOT_ALLOWED)
         if self._engine is None or not self._engine.borrow(seconds):
             return self.standing.reason or reason(Code.BORROWING_NOT_ALLOWED)
@@ -215,8 +238,9 @@ class Seat:
         if self._thread is None or self._thread is threading.current_thread():
             return  # the thread closes the seat as soon as the callback returns
         self._thread.join(CLOSE_WAIT_SECONDS)
-        if self._thread.is_alive() and self._engine is not None:
-            self._engine.cancel_exchange()
+        engine = self._engine or self._opening
+        if self._thread.is_alive() and engine is not None:
+            engine.cancel_exchange()
         self._thread.join(max(0.0, self._close_by - time.monotonic()))
 
     def __enter__(self) -> "Seat":
@@ -261,61 +285,58 @@ class Seat:
         self._engine.close(max(0.1, self._close_by - time.monotonic() - 0.1))
 
     def _open(self, unless_opened: contextlib.ExitStack) -> Engine | None:
-        """Read and check the license offline. An engine if it covers this program, user and computer.
+        """Read and check the license. An engine if one of its files covers this program, user and computer.
+
+        This is decided offline, unless a newer license file may help.
 
         `unless_opened` gets what is to be done if no engine is returned.
         """
-        license = read_license(self._path, self._keys)
-        if isinstance(license, Reason):
-            self._refusal = license
+        begun, self._opening = time.monotonic(), None
+        given = read_license(self._path, self._keys)
+        if isinstance(given, Reason):
+            self._refusal = given
             return None
-        self._license = license
-        computer = computer_hash(names(), license.salt)
-        files = StateFiles(license, computer, self._directory)
-        file = files.acquire(self._clock.wall) if license.collect else StateFile(None, license)
+        store = FetchedFilesStore(given, self._keys, self._directory)
+        store.remove_older()
+        license_files = kept_license_files(given, store)
+        files = StateFiles(license_files.as_used(), computer_hash(names(), given.salt), self._directory)
+        file = files.acquire(self._clock.wall) if given.collect else StateFile(None, given)
         unless_opened.callback(file.release)
-        saved = file.read()
-        wall = self._clock.wall()
-        service_time = saved.timeline(wall, self._clock.monotonic(), hold=license.hold_seconds > 0).now
-        person = names().person(license.salt, license.hosts, license.users)
-        # Either clock may be wrong, so both must refuse. The service decides; without it, grace uses the later time.
-        self._refusal = check_license(license, self._program, person, wall) and check_license(
-            license, self._program, person, service_time
-        )
-        if self._refusal is not None:
-            return None
-        terms = Terms(
-            license.valid_until, license.kind == FLOATING, self._wait, self._start_within, license.hold_lease_seconds
-        )
-        return Engine(
-            license,
-            self._network.to(license),
+        engine = self._opening = Engine(
+            license_files,
+            self._program,
+            self._network.to(given),
             file,
-            saved,
+            file.read(),
             self._clock,
             self._notify,
-            terms=terms,
+            store=store,
+            wait=self._wait,
+            start_within_seconds=self._start_within,
             borrow_seconds=self._borrow_seconds,
         )
+        self._refusal = engine.refusal(min(FETCH_SECONDS, begun + self._start_within / 2 - time.monotonic()))
+        return None if self._refusal else engine
 
     def _describe(self, state: State) -> Standing:
-        engine, license = self._engine, self._license
+        engine, license = self._engine, self.license
         until = machine.runs_until(state)
         lease = state.lease if state.status in RUNNING else None
         grant = engine.last_grant if engine else None
         return Standing(
             status=state.status,
             reason=state.reason,
-            until=None if until is None else _time(until),
+            until=None if until is None else utc_time(until),
             left=None
             if until is None or engine is None
             else datetime.timedelta(seconds=max(0, round(until - engine.now()))),
-            expires=_time(lease.expires_at) if lease else None,
+            expires=utc_time(lease.expires_at) if lease else None,
             features=frozenset(lease.features) if lease else license.features if license else frozenset(),
             borrowed=lease is not None and lease.borrowed and state.registered is machine.Registered.SEAT,
             overdraft=lease is not None and lease.overdraft,
             seats=grant.seats if grant else None,
             policy=engine.policy if engine else None,
+            license_file=_describe_file(engine),
         )
 
     def _notify(self, state: State) -> None:

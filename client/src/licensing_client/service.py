@@ -32,6 +32,10 @@ class Service:
         self._transport = transport
         self.base_url = (base_url or license.service).rstrip("/")
 
+    def under(self, license: License) -> "Service":
+        """The same service for another file of the license: starts send it, and its keys verify leases."""
+        return Service(license, self.person, self._transport, self.base_url)
+
     def ask(
         self, call: Call, timeout_seconds: float, cancellation: Cancellation, person: Person | None = None
     ) -> Answer:

@@ -285,6 +285,34 @@ def test_after_a_failure_it_is_asked_again_with_the_next_answer(simulation: Refe
     assert ann.license_files.candidate
 
 
+@pytest.mark.parametrize("serial", ["2", 2.5, True, -2, None])
+def test_a_serial_that_is_no_whole_number_tells_nothing(simulation: ReferenceSimulation, serial: object) -> None:
+    ann = simulation.computer()
+    real = ann.network.handle
+
+    def odd(request: Request) -> Reply:
+        reply = real(request)
+        body = json.loads(reply.body) | {"license_serial": serial}
+        return Reply(reply.status, reply.headers, json.dumps(body).encode())
+
+    ann.network.handle = odd
+    ann.start().run(HOUR)
+    assert ann.notices == ["granted"]
+    assert fetches(ann) == 0
+
+
+def test_an_older_file_in_a_reply_does_not_replace_a_fetched_one(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start().run(10)
+    simulation.service.publish(token(serial=3))
+    ann.run(330)
+    simulation.service.publish(token(serial=4))
+    older = ReferenceService._json(200, {"license": token(serial=2), "serial": 4})
+    instead(ann, is_fetch, lambda _request: older)
+    ann.run(DAY)
+    assert ann.license_files.newest_serial == 3
+    assert fetches(ann) == 2
+
+
 def test_a_service_that_keeps_no_file_is_not_asked_again(simulation: ReferenceSimulation) -> None:
     simulation.service.publish(token())
     simulation.service.kept.clear()

@@ -82,6 +82,7 @@ class Engine:
         self._program = program
         self._keys = program.keys()
         self._store = store
+        self._kept = files.fetched
         self._declined_serial = 0
         self._service = service
         self._file = file
@@ -198,12 +199,14 @@ class Engine:
         self._take(call, exchange, asking)
         self._save()
         self._send_notices()
+        self._keep_files()
         if isinstance(exchange.answer, NoAnswer):
             return
         if self._reports:
             self._send_report(EXCHANGE_SECONDS, self._cancellation)
         if isinstance(exchange.answer, Granted):
             self._fetch_if_newer(exchange.answer)
+            self._keep_files()
 
     def _start(self, call: Start) -> _Exchange:
         """Start with the newest license file that covers the program; if that is refused, with another one."""
@@ -247,14 +250,16 @@ class Engine:
                 self._add_report(machine.report_of_start(asking, call, self.now()))
 
     def _change_files(self, files: LicenseFiles) -> None:
-        """Use other license files from now on, and keep those that the service sent."""
-        if files == self._files:
-            return
+        """Use other license files from now on."""
         with self._changed:
             self._files = files
             self._transition(machine.with_terms(self._state, self._terms))
-        if self._store is not None:
-            self._store.keep(files.fetched)
+
+    def _keep_files(self) -> None:
+        """Write what has changed of the fetched files."""
+        if self._store is not None and self._files.fetched != self._kept:
+            self._kept = self._files.fetched
+            self._store.keep(self._kept)
 
     def _seconds_to_decide(self) -> float:
         """For how long the service may be asked for a newer license file."""

@@ -26,7 +26,7 @@ from simulation import Computer, ReferenceSimulation
 from test_transport import silent
 
 HOUR, DAY = 3600.0, 86400.0
-END = NOW + 2 * int(DAY)
+END = NOW + 4 * int(HOUR)
 """The end of the given file."""
 LATER = NOW + 365 * int(DAY)
 
@@ -94,7 +94,7 @@ def test_a_running_program_fetches_the_renewed_file_with_its_next_heartbeat(simu
     ann.stop().start().run(5)
     assert started_with(simulation) == [1, 2]
     assert counts(ann) == 2
-    ann.run(DAY)
+    ann.run(4 * HOUR)
     assert fetches(ann) == 1
     assert ann.notices == ["granted", "granted"]
     ann.stop()
@@ -113,9 +113,9 @@ def test_a_program_that_starts_on_renewal_day_needs_one_start_and_no_hand(simula
 
 
 def test_a_program_runs_over_the_end_of_its_old_file(simulation: ReferenceSimulation) -> None:
-    ann = simulation.computer().start().run(DAY)
+    ann = simulation.computer().start().run(HOUR)
     simulation.service.publish(token())
-    ann.run(3 * DAY)
+    ann.run(6 * HOUR)
     assert ann.notices == ["granted"]
     assert ann.license_files.valid_until == LATER
     ann.stop().start().run(5)
@@ -123,10 +123,10 @@ def test_a_program_runs_over_the_end_of_its_old_file(simulation: ReferenceSimula
 
 
 def test_over_the_old_end_leases_on_newer_terms_suffice(simulation: ReferenceSimulation) -> None:
-    ann = simulation.computer().start().run(DAY)
+    ann = simulation.computer().start().run(3 * HOUR)
     instead(ann, is_fetch, lost)
     simulation.service.publish(token())
-    ann.run(3 * DAY)
+    ann.run(4 * HOUR)
     assert ann.notices == ["granted"]
     assert counts(ann) == ann.license_files.newest_serial == 1
     assert ann.engine
@@ -137,9 +137,9 @@ def test_over_the_old_end_leases_on_newer_terms_suffice(simulation: ReferenceSim
 
 
 def test_grace_goes_over_the_old_end_once_the_file_is_fetched(simulation: ReferenceSimulation) -> None:
-    ann = simulation.computer().start().run(DAY)
+    ann = simulation.computer().start().run(3 * HOUR)
     simulation.service.publish(token())
-    ann.run(DAY - 600)
+    ann.run(HOUR - 600)
     ann.network.condition = "down"
     ann.run(HOUR)
     assert ann.has_status(Status.GRACE)
@@ -151,7 +151,7 @@ def test_grace_goes_over_the_old_end_once_the_file_is_fetched(simulation: Refere
 
 
 def test_a_file_that_is_published_just_before_the_end_is_asked_for_at_the_end(simulation: ReferenceSimulation) -> None:
-    ann = simulation.computer().start().run(2 * DAY - 5)
+    ann = simulation.computer().start().run(4 * HOUR - 5)
     simulation.service.publish(token())
     ann.run(60)
     assert ann.notices == ["granted"]
@@ -161,7 +161,7 @@ def test_a_file_that_is_published_just_before_the_end_is_asked_for_at_the_end(si
 def test_a_program_is_lost_at_the_end_and_comes_back_when_the_license_is_renewed_late(
     simulation: ReferenceSimulation,
 ) -> None:
-    ann = simulation.computer().start().run(2 * DAY + 1)
+    ann = simulation.computer().start().run(4 * HOUR + 1)
     assert code_of(ann) is Code.LICENSE_EXPIRED
     assert ann.notices == ["granted", "lost"]
     simulation.service.publish(token())
@@ -265,7 +265,7 @@ def test_what_is_not_a_newer_file_of_this_license_changes_nothing(simulation: Re
     ann = simulation.computer()
     reply = ReferenceService._json(200, {"license": wrong, "serial": 2})
     instead(ann, is_fetch, lambda _request: reply)
-    ann.start().run(DAY)
+    ann.start().run(2 * HOUR)
     assert ann.notices == ["granted"]
     assert ann.license_files.newest_serial == 1
     assert fetches(ann) == 1, "it was answered, so it is not asked again in this run"
@@ -308,7 +308,7 @@ def test_an_older_file_in_a_reply_does_not_replace_a_fetched_one(simulation: Ref
     simulation.service.publish(token(serial=4))
     older = ReferenceService._json(200, {"license": token(serial=2), "serial": 4})
     instead(ann, is_fetch, lambda _request: older)
-    ann.run(DAY)
+    ann.run(2 * HOUR)
     assert ann.license_files.newest_serial == 3
     assert fetches(ann) == 2
 
@@ -319,7 +319,7 @@ def test_a_service_that_keeps_no_file_is_not_asked_again(simulation: ReferenceSi
     ann = simulation.computer()
     instead(ann, is_fetch, lambda _request: Reply(204, {}, b""))
     simulation.service.kept["acme-water"] = token()
-    ann.start().run(DAY)
+    ann.start().run(2 * HOUR)
     assert fetches(ann) == 1
 
 
@@ -336,7 +336,7 @@ def test_a_license_that_forbids_calls_makes_none(simulation: ReferenceSimulation
     free = license_of(kind="named-user", users=[person.user], collect=False, exp=END)
     simulation.service.publish(token())
     ann = simulation.computer(license=free)
-    ann.start().run(3 * DAY)
+    ann.start().run(5 * HOUR)
     assert code_of(ann) is Code.LICENSE_EXPIRED
     assert ann.engine
     ann.stop()
@@ -481,7 +481,7 @@ def test_without_a_disk_a_fetched_file_serves_the_run(simulation: ReferenceSimul
     (tmp_path / "ann").write_text("no directory")
     ann = simulation.computer().start().run(600)
     simulation.service.publish(token())
-    ann.run(3 * DAY)
+    ann.run(5 * HOUR)
     assert ann.notices == ["granted"]
     simulation.service.active.clear()
     ann.run(330)

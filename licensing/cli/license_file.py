@@ -24,7 +24,13 @@ from licensing.cli.options import out_option, service_url, wrong_usage
 from licensing.cli.output import count, deliver, err, fail, out, warn_of_names
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.pseudonyms import ClientKind, client_hashes, from_base64url, is_nobodys_host
-from licensing.crypto.tokens import LICENSE_FILE_LIMIT, license_bytes_text, read_license, write_license
+from licensing.crypto.tokens import (
+    LICENSE_FILE_LIMIT,
+    license_bytes_text,
+    license_file_text,
+    read_license,
+    write_license,
+)
 from licensing.errors import SettingsError, TokenError
 from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing
 from licensing.services.service import utc_now
@@ -189,6 +195,13 @@ def issue(
     service: Annotated[str | None, _option("service", metavar="URL")] = None,
     issuer: Annotated[str | None, _option("iss")] = None,
     lease_keys_file: Annotated[Path | None, _option("lease_keys", metavar="FILE")] = None,
+    one_line: Annotated[
+        bool,
+        Option(
+            "--one-line",
+            help="Write the signed text on one line, for programs with a client of version 0.1. Mail may cut it.",
+        ),
+    ] = False,
 ) -> None:
     """Sign a license file for a customer. Send it to them; it needs no registration."""
     here = home()
@@ -245,7 +258,7 @@ def issue(
         fail(str(error))
     here.save_customer(customer)
     here.save_issued(license, keys.kid)
-    text = f"{_heading(license)}{token}\n"
+    text = license_file_text(token, _heading(license), one_line=one_line)
     deliver(text, out_file, f"license {license.id}, {_validity(license)}")
     if hold_seconds:
         err.print(
@@ -356,12 +369,12 @@ def _validity(license: License) -> str:
     return f"valid from {license.valid_from:%Y-%m-%d} to {last_day(license.valid_until)}"
 
 
-def _heading(license: License) -> str:
+def _heading(license: License) -> list[str]:
     what = count(license.seats, "seat") if license.kind is Kind.FLOATING else license.kind.value
-    return (
-        f"# {license.product} for {license.organization.name}: {what}, {_validity(license)}\n"
-        f"# License {license.id}, serial {license.serial}. These lines are for people; the next one is what counts.\n"
-    )
+    return [
+        f"{license.product} for {license.organization.name}: {what}, {_validity(license)}",
+        f"License {license.id}, serial {license.serial}. These lines are for people; those below are what counts.",
+    ]
 
 
 def _slug(text: str) -> str:

@@ -19,9 +19,10 @@ Left to others: dates and everything else that a genuine license says (`licensin
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
+from textwrap import wrap
 from typing import Annotated, Any, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -38,6 +39,8 @@ REPORT_TYPE, REPORT_LIMIT = "report+jwt", 2 * 1024
 
 LICENSE_FILE_LIMIT = 64 * 1024
 """Largest license file in bytes: the JWS and pages of comments."""
+LINE_LIMIT = 76
+"""Characters in a line of a license file: as many as mail leaves as they are (RFC 2045, section 6.7)."""
 
 
 def sign(claims: Mapping[str, Any], typ: str, keys: SigningKeys, kid: str | None = None) -> str:
@@ -137,6 +140,23 @@ def license_text(file: str) -> str:
             Flaw.DAMAGED, "is damaged: a blank line or a comment interrupts the signed text, or text was added"
         )
     return "".join(line.removesuffix("=") for line in folded) + last
+
+
+def license_file_text(token: str, comments: Sequence[str], *, one_line: bool = False) -> str:
+    """The text of a license file in which `license_text` finds the token, below comments for people.
+
+    No line has more than `LINE_LIMIT` characters, except the token's with `one_line`, for readers of the first edition.
+    """
+    width = len(token) if one_line else LINE_LIMIT
+    lines = [line for comment in comments for line in _comment_lines(comment)]
+    lines += [token[place : place + width] for place in range(0, len(token), width)]
+    return "\n".join(lines) + "\n"
+
+
+def _comment_lines(comment: str) -> list[str]:
+    """A comment on lines that begin with `#`. All of its white space counts as spaces: some readers end lines at it."""
+    wrapped = wrap(" ".join(comment.split()), LINE_LIMIT - 2, break_on_hyphens=False)
+    return [f"# {line}" for line in wrapped] or ["#"]
 
 
 def read_license(token: str, keys: VerifyingKeys) -> License:

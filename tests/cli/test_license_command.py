@@ -199,8 +199,8 @@ OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
 GIVEN_ALWAYS = {"iat", "organization", "product", "lease_keys"}
 WITHOUT_AN_OPTION = {"iat"}
 """Claims that no operator decides on: the time of issue is the clock's."""
-NOT_CLAIMS = {"--out", "--users-file", "--hosts-file", "--strict"}
-"""Options that make no claim: where the file goes, and other ways to give the names of --user and --host."""
+NOT_CLAIMS = {"--out", "--users-file", "--hosts-file", "--strict", "--one-line"}
+"""Options that make no claim: where and how the file is written, and other ways to give a claim."""
 
 
 def claim_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -396,6 +396,22 @@ def test_without_a_file_the_license_goes_to_standard_output(made: Path, licensin
     assert said.out.splitlines()[0].startswith("# Fluidit Water for Acme Water Oy: 1 seat, valid from ")
     Path("piped.lic").write_text(said.out, encoding="utf-8")
     assert licensing("license", "show", "piped.lic").code == 0
+
+
+@pytest.mark.parametrize("name", ["Acme Water Oy", "Ä" * 200, "# " * 99 + "#", "of " * 66, "-" * 200])
+def test_no_line_of_a_license_is_too_long_for_mail(made: Path, licensing: Licensing, name: str) -> None:
+    file = issue(licensing, "--product", name, "--organization-name", name, "--issuer", name)
+    lines = file.read_text("utf-8").splitlines()
+    assert max(map(len, lines)) == 76
+    assert shown(licensing, file).code == 0
+
+
+def test_programs_of_the_first_edition_get_their_license_on_one_line(made: Path, licensing: Licensing) -> None:
+    file = issue(licensing, "--one-line")
+    *comments, token = file.read_text("utf-8").splitlines()
+    assert all(line.startswith("# ") for line in comments)
+    assert token == license_text(file.read_text("utf-8"))
+    assert shown(licensing, file).code == 0
 
 
 def test_the_lease_keys_of_a_service_elsewhere(made: Path, licensing: Licensing) -> None:

@@ -22,6 +22,8 @@ from licensing.crypto.tokens import (
     LICENSE_LIMIT,
     LICENSE_TYPE,
     Lease,
+    license_bytes_text,
+    license_file_text,
     license_text,
     read_lease,
     read_license,
@@ -543,6 +545,33 @@ def test_any_value_of_a_claim_is_read_or_refused_with_a_token_error(claim: str, 
 )
 def test_a_license_file_is_a_token_among_comments(file: str) -> None:
     assert license_text(file) == LICENSE_JWS
+
+
+LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+@pytest.mark.parametrize("one_line", [False, True])
+@given(comments=st.lists(st.text(st.characters(codec="utf-8") | st.sampled_from(f"# \t=\ufeff{LINE_ENDS}"))))
+def test_no_comment_breaks_a_license_file(comments: list[str], one_line: bool) -> None:
+    file = license_file_text(LICENSE_JWS, comments, one_line=one_line)
+    assert license_bytes_text(file.encode()) == LICENSE_JWS
+    signed = [line for line in file.splitlines() if not line.startswith("#")]
+    assert "".join(signed) == LICENSE_JWS, "also for readers with other line ends"
+    assert (len(signed) == 1) == one_line
+    assert max(map(len, file.splitlines()[: None if not one_line else -1]), default=0) <= 76
+
+
+@pytest.mark.parametrize("length", [1, 75, 76, 77, 152, 153])
+def test_a_token_of_any_length_is_found_again(length: int) -> None:
+    assert license_text(license_file_text("a" * length, [])) == "a" * length
+
+
+def test_the_words_of_a_comment_stay_whole_where_a_line_holds_them() -> None:
+    long = "w" * 100
+    words = ["on-the-desk"] * 20
+    lines = license_file_text("t", [f" {long}\n", "", " ".join(words)]).splitlines()
+    assert lines[:3] == [f"# {long[:74]}", f"# {long[74:]}", "#"]
+    assert [word for line in lines[3:-1] for word in line[2:].split(" ")] == words
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,11 @@ from simulation import PORTAL, Computer, SimulatedClock, Simulation
 
 from licensing.api.app import create_app
 from licensing.cli.home import Home
+from licensing.crypto.tokens import read_license
 from licensing.rules.requests import Recall
 from licensing.rules.totals import DayTotals
+from licensing.services.license_files import NewerFile
+from licensing.services.publishing import NotPublished, Published, publish
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
 from licensing.services.totals import aggregate_license
@@ -113,6 +116,14 @@ class LocalService:
     def recall(self, license: License, session_id: str) -> None:
         """Recall a session, as an administrator does."""
         self.wait_for(self._service().ledger.submit(license.id, Recall(session_id)))
+
+    def publish(self, license: License) -> Published | NotPublished:
+        """Publish a file, as an operator does."""
+        service = self._service()
+        file = NewerFile(read_license(license.token, service.settings.issuer_keys), license.token)
+        return self.wait_for(  # type: ignore[no-any-return]
+            publish(service.files, file, service.settings.lease_keys.kid, self._now())
+        )
 
     def sweep(self, license: License) -> None:
         """End what has lapsed."""

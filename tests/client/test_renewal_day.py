@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -21,7 +22,7 @@ from simulation import Computer, SimulatedClock, Simulation
 
 from licensing.cli.home import Home
 from licensing.services.publishing import Published
-from licensing.storage import outages
+from licensing.storage import outages, state_cache
 from tests.client.conftest import issuer_keys
 from tests.client.lives import BEGINNING, DAY, HOUR, LocalService
 
@@ -118,6 +119,8 @@ def office(
         # Not every 15 seconds: in told time, nothing comes in between.
         monkeypatch.setattr(machine, "POLL_SECONDS", heartbeat / 6)
         opened.append(Office(home, account(), tmp_path, processes, heartbeat))
+        told = SimpleNamespace(monotonic=lambda: opened[0].clock.true)
+        monkeypatch.setattr(state_cache, "time", told)  # so that a minute's cache lasts a minute
         return opened[0]
 
     yield made

@@ -119,8 +119,8 @@ def office(
         # Not every 15 seconds: in told time, nothing comes in between.
         monkeypatch.setattr(machine, "POLL_SECONDS", heartbeat / 6)
         opened.append(Office(home, account(), tmp_path, processes, heartbeat))
-        told = SimpleNamespace(monotonic=lambda: opened[0].clock.true)
-        monkeypatch.setattr(state_cache, "time", told)  # so that a minute's cache lasts a minute
+        seconds = SimpleNamespace(monotonic=lambda: opened[0].clock.true)
+        monkeypatch.setattr(state_cache, "time", seconds)  # so that a minute's cache lasts a minute
         return opened[0]
 
     yield made

@@ -136,6 +136,28 @@ def test_over_the_old_end_leases_on_newer_terms_suffice(simulation: ReferenceSim
     assert code_of(ann) is Code.LICENSE_EXPIRED
 
 
+def test_leases_on_newer_terms_are_renewed_in_time(tmp_path: Path) -> None:
+    simulation = ReferenceSimulation(tmp_path, exp=END, heartbeat=1200)
+    ann = simulation.computer().start().run(HOUR)
+    instead(ann, is_fetch, lost)
+    simulation.service.publish(token(heartbeat=1200))
+    ann.run(6 * HOUR)
+    assert ann.notices == ["granted"]
+
+
+def test_a_seat_that_was_borrowed_on_newer_terms_serves_over_the_old_end(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start().run(10)
+    instead(ann, is_fetch, lost)
+    simulation.service.publish(token())
+    assert ann.engine
+    ann.engine.borrow(int(DAY))
+    ann.run(10).stop()
+    ann.network.condition = "down"
+    simulation.clock.true += 5 * HOUR
+    ann.start().run(HOUR)
+    assert ann.has_status(Status.GRANTED)
+
+
 def test_grace_goes_over_the_old_end_once_the_file_is_fetched(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(3 * HOUR)
     simulation.service.publish(token())
@@ -244,6 +266,16 @@ def test_a_superseded_file_that_nothing_replaces_is_refused_after_one_question(
     assert code_of(ann) is Code.LICENSE_SUPERSEDED
     assert fetches(ann) == 1
     assert len(ann.network.urls) == 2
+
+
+def test_a_newer_file_that_does_not_cover_the_program_cures_nothing(simulation: ReferenceSimulation) -> None:
+    simulation.service.publish(token(product="Fluidit Heat"))
+    simulation.service.refused[1] = "license-superseded"
+    ann = simulation.computer().start().run(HOUR)
+    assert ann.notices == ["refused"]
+    assert code_of(ann) is Code.LICENSE_SUPERSEDED
+    assert started_with(simulation) == [1]
+    assert fetches(ann) == 1
 
 
 # What is taken, and how often it is asked for.

@@ -75,7 +75,7 @@ def without_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 class Network:
     """Carries exchanges under a condition.
 
-    `outcomes`: the result of each call, None if it was not the service's own reply.
+    `outcomes`: the result of each call, None if it was not the service's own reply; without those for newer files.
     `condition`: fine, down, reply-lost, portal, redirect, garbled, cut, replay (the first reply to a call of this
     kind), or stolen (an impostor answers).
     """
@@ -90,12 +90,13 @@ class Network:
     impostor: Handle | None = None
 
     def exchange(self, request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        outcome: Reply | None = None
         try:
             reply = self._carry(request)
-        except ExchangeError:
-            self.outcomes.append((self.clock(), None))
-            raise
-        self.outcomes.append((self.clock(), reply if self.condition == "fine" else None))
+            outcome = reply if self.condition == "fine" else None
+        finally:
+            if not request.url.endswith("/licenses/current"):
+                self.outcomes.append((self.clock(), outcome))
         return reply
 
     def answer_once(self, method: str, reply: Reply) -> list[Request]:
@@ -411,6 +412,10 @@ def _advance(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict
         worker.works_until = now + rng.uniform(1800, 3 * 3600)
         worker.trouble_at = now + rng.expovariate(1 / 3600)
         worker.outcomes_at_change = len(computer.network.outcomes)
+        if computer.refusal is not None:
+            assert computer.network.condition != "fine", computer.refusal
+            worker.starts_at = now + rng.uniform(600, 3600)
+            return
     elif now >= worker.works_until:
         _end_run(worker, clock, result, crashed=False)
         return

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -531,12 +532,16 @@ def test_diagnose_tells_that_a_start_would_fetch_a_newer_file(workspace: Workspa
 
 
 def test_borrow_return_and_my_data_use_the_file_that_counts(workspace: Workspace) -> None:
-    other = {"keys": [jwk(STRANGER_KEY)]}
+    changes: dict[str, Any] = {
+        "lease_keys": {"keys": [jwk(STRANGER_KEY)]},
+        "salt": "A" * 43,
+        "service": "http://127.0.0.1:9/api",
+    }
     file = workspace.license(borrow=0)
-    workspace.service.publish(renewed(workspace, lease_keys=other))
+    workspace.service.publish(renewed(workspace, **changes))
     workspace.service.signing_key = STRANGER_KEY
     assert run(workspace, "borrow", "--days", "1", file=file).returncode == 1
-    kept(workspace, granted=renewed(workspace, lease_keys=other))
+    kept(workspace, granted=renewed(workspace, **changes))
     done = run(workspace, "borrow", "--days", "1", file=file)
     assert done.returncode == 0, done.stderr
     assert len(json.loads(run(workspace, "my-data", file=file).stdout)) == 1

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from factories import ISSUER_KEY, NOW, license_claims, sign
+from licensing_client.machine import Status
+from licensing_client.reasons import Code
+from licensing_client.transport import Reply, Request
 from simulation import ReferenceSimulation, simulate_day
 
 PEOPLE, SEATS = 50, 20
@@ -22,6 +26,33 @@ def test_a_working_day_serves_everyone_or_says_why_not(tmp_path: Path) -> None:
     assert not day.wrongly_stopped
     simulation.service.sweep(simulation.clock.true + 900)
     assert not simulation.service.active
+
+
+def test_on_renewal_day_nobody_with_a_network_is_refused(tmp_path: Path) -> None:
+    """The license is renewed after two hours, and the old file ends after five."""
+    simulation = ReferenceSimulation(tmp_path, seats=20, exp=NOW + 5 * 3600)
+    renewed = sign("license+jwt", license_claims(serial=2, seats=20, exp=NOW + 365 * 86400), ISSUER_KEY)
+    service = simulation.service
+
+    def handle(request: Request) -> Reply:
+        if simulation.clock.true > NOW + 2 * 3600 and "acme-water" not in renewals:
+            renewals.append("acme-water")
+            service.publish(renewed)
+        return service.handle(request)
+
+    renewals: list[str] = []
+    simulation.handle = handle
+    computers = [simulation.computer(f"user{number}") for number in range(20)]
+    day = simulate_day(computers, simulation.clock, lambda: len(service.active), 20, seed=3)
+    assert day.events["network"] > 10
+    assert not day.too_often
+    assert not day.wrongly_stopped
+    refusals = {state.reason.code for each in computers for state in each.states if state.reason}
+    assert refusals <= {Code.NO_ANSWER, Code.GRACE_OVER}
+    for each in computers:
+        each.network.condition = "fine"
+    assert {each.start().run(5).status for each in computers} == {Status.GRANTED}
+    assert {each.license_files.counting.serial for each in computers} == {2}
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("STRICT_DAYS", "2"))))

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from conftest import Workspace, eventually
-from factories import ISSUER_KEY, NOW, SERVICE_KEY, STRANGER_KEY, jwk, license_claims, license_of, program, sign
+from factories import ISSUER_KEY, NOW, SALT, SERVICE_KEY, STRANGER_KEY, jwk, license_claims, license_of, program, sign
 from fault_proxy import listening
 from licensing_client import Network, Seat, Standing
 from licensing_client.errors import ExchangeError, Step
 from licensing_client.fetched_files import FetchedFiles
-from licensing_client.identity import Names
+from licensing_client.identity import Names, client_hash
 from licensing_client.license import parse_token
 from licensing_client.machine import Status, runs_until
 from licensing_client.reasons import Code
@@ -401,7 +401,7 @@ def fetched(simulation: ReferenceSimulation, **claims: Any) -> Computer:
         {"users": ["A" * 43]},
         {"hosts": ["A" * 43]},
         {"nbf": 10**15, "exp": 10**16},
-        {"collect": False, "kind": "named-user", "users": ["A" * 43]},
+        {"collect": False, "kind": "named-user", "users": [client_hash(SALT, "user", "ann")]},
     ],
 )
 def test_a_file_that_does_not_cover_the_program_is_not_used(

@@ -374,8 +374,10 @@ def test_a_license_that_forbids_calls_makes_none(simulation: ReferenceSimulation
     ann.stop()
     ann.start()
     assert code_of(ann) is Code.LICENSE_EXPIRED
+    ann.store.keep(FetchedFiles(granted=parse_token(token(), program().keys())))
+    ann.start()
+    assert code_of(ann) is Code.LICENSE_EXPIRED, "nor does it use what another license file has left"
     assert not ann.network.urls
-    assert not list(ann.disk.glob("*.json"))
 
 
 # A wrong file that slipped through.
@@ -627,6 +629,11 @@ def test_standing_says_which_file_counts_and_until_when(workspace: Workspace) ->
     assert standing.license_file.last_valid_day == "2040-12-31"
     assert seat.license
     assert seat.license.serial == 2
+    file = workspace.license(serial=2)
+    with seat_of(workspace, file) as seat:
+        assert seat.standing.license_file
+        assert not seat.standing.license_file.fetched
+    assert [each.name for each in workspace.state.glob("*.json") if "-" not in each.name] == []
 
 
 def test_an_expired_file_is_cured_within_a_start(workspace: Workspace) -> None:
@@ -675,7 +682,8 @@ def test_a_question_that_hangs_after_a_refusal_of_the_service_does_not_delay_it(
         assert standing.reason.code is Code.LICENSE_SUPERSEDED
 
 
-def test_a_question_can_be_cancelled(workspace: Workspace) -> None:
+def test_a_question_can_be_cancelled(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("licensing_client.seat.FETCH_SECONDS", 30.0)
     with listening(silent) as port:
         network = Network(service=f"http://127.0.0.1:{port}/api")
         seat = seat_of(workspace, expired(workspace), network=network, start_within=100)

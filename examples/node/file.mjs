@@ -1,10 +1,12 @@
-// The private file (docs/protocol.md, section 12): what outlives a run. One for each seat of a user on a computer.
+// The private files (docs/protocol.md, section 12): what outlives a run. One for each seat of a user on a computer, and
+// one for the fetched license files.
 
 import { createHash, createHmac } from "node:crypto";
 import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { homedir, tmpdir } from "node:os";
 import { join, resolve as absolute } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { readKeptLease } from "./protocol.mjs";
 
 const { platform, env } = process;
@@ -36,6 +38,15 @@ async function lock(path) {
   if (server || await answers(address)) return server;
   rmSync(address, { force: true });
   return listen(address);
+}
+
+async function lockSoon(path) {
+  for (let tries = 0; tries < 20; tries += 1) {
+    const held = await lock(path);
+    if (held) return held;
+    await pause(20);
+  }
+  return null;
 }
 
 function keptLease(token, license) {
@@ -72,6 +83,28 @@ function parsed(found, license) {
 }
 
 /**
+ * The file for fetched license files, which all programs of one user share: {read, change}. `change` writes what
+ * `update` makes of its members, and removes it for null. Where nothing can be written, nothing is kept.
+ */
+export function fetchedFile(license) {
+  const path = join(directory(), `${sha256(license.sub)}.json`);
+  const change = async (update) => {
+    try {
+      mkdirSync(directory(), { recursive: true, mode: 0o700 });
+      const held = await lockSoon(path);
+      if (!held) return;
+      const members = update(content(path));
+      if (members) writeWhole(path, members);
+      else rmSync(path, { force: true });
+      held.close();
+    } catch {
+      // the files are kept in memory
+    }
+  };
+  return { read: () => content(path), change };
+}
+
+/**
  * The free file of a license with the longest lease, else a new one: {saved, write, close}. `computer` is the hash of
  * this computer's name: a file of another one, and a copy, are left alone. Without a disk to write on, nothing outlives the run.
  */
@@ -102,13 +135,17 @@ export async function openFile(license, computer) {
 }
 
 /** Writes a file as a whole, or not at all. */
+function writeWhole(path, members) {
+  const temporary = path.replace(/json$/, "new");
+  rmSync(temporary, { force: true });
+  writeFileSync(temporary, JSON.stringify({ format: 1, ...members }), { mode: 0o600, flag: "wx" });
+  renameSync(temporary, path);
+}
+
 function writer(path, where) {
   return (members) => {
-    const temporary = path.replace(/json$/, "new");
     try {
-      rmSync(temporary, { force: true });
-      writeFileSync(temporary, JSON.stringify({ format: 1, ...members, ...where }), { mode: 0o600, flag: "wx" });
-      renameSync(temporary, path);
+      writeWhole(path, { ...members, ...where });
     } catch {
       // a full disk costs grace after a restart, not the run
     }

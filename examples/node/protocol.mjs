@@ -20,7 +20,8 @@ const base64url = /^[A-Za-z0-9_-]*$/;
 
 /** Decodes base64url. Throws TokenError for padding and foreign characters. */
 export function decode(text) {
-  if (typeof text !== "string" || !base64url.test(text) || text.length % 4 === 1) throw new TokenError("is no base64url");
+  const isBase64url = typeof text === "string" && base64url.test(text) && text.length % 4 !== 1;
+  if (!isBase64url) throw new TokenError("is no base64url");
   return Buffer.from(text, "base64url");
 }
 
@@ -107,6 +108,7 @@ export function verifiedClaims(token, typ, keys) {
 }
 
 const isTime = (value) => Number.isSafeInteger(value) && value >= 0;
+const isText = (value) => typeof value === "string" && value !== "";
 const isTexts = (value) => Array.isArray(value) && value.every((item) => typeof item === "string");
 
 const DEFAULTS = {
@@ -146,18 +148,20 @@ export function jwsIn(text) {
   return folded.map((line) => line.replace(/=$/, "")).join("") + last;
 }
 
-/** The license in a file's text, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
-export function readLicense(text, issuerKeys) {
-  const token = jwsIn(text);
+/** The license in a file's text. Throws TokenError for any other text. */
+export const readLicense = (text, issuerKeys) => licenseOf(jwsIn(text), issuerKeys);
+
+/** The license in a JWS, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
+export function licenseOf(token, issuerKeys) {
   const claims = verifiedClaims(token, "license+jwt", issuerKeys);
   const license = { ...DEFAULTS, ...claims };
   const keys = keysOf(license.lease_keys?.keys);
   const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
   if (
-    ![license.nbf, license.exp, license.grace, license.hold, license.lease].every(isTime) ||
+    ![license.serial, license.nbf, license.exp, license.grace, license.hold, license.lease].every(isTime) ||
     license.hold > license.grace + 60 ||
     ![license.users, license.hosts, license.features].every(isTexts) ||
-    ![license.sub, license.product, license.service].every((value) => typeof value === "string") ||
+    ![license.sub, license.product, license.service, license.organization?.id].every(isText) ||
     typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
     (license.kind === "floating" && !license.collect)
   ) {
@@ -178,6 +182,12 @@ export function checkLicense(license, program, person, now) {
   if (license.users.length && !license.users.includes(person.user)) return "user-not-allowed";
   if (license.hosts.length && !license.hosts.includes(person.host)) return "host-not-allowed";
   return null;
+}
+
+/** The last valid day of a license, for people; the minute (UTC) of an end within a day. `exp` is in seconds. */
+export function lastDay(exp) {
+  const minute = (seconds) => new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ");
+  return exp % 86400 === 0 ? minute(exp - 86400).slice(0, 10) : `${minute(exp)} UTC`;
 }
 
 /** The claims of a lease for this license, perhaps from an earlier run. Throws TokenError for any other token. */
@@ -206,7 +216,8 @@ const utc = (seconds) => new Date(Math.floor(seconds) * 1000).toISOString().repl
 
 /**
  * A call as it is sent: {method, path, headers, body}. `call` is start {session, user, host, borrow, replaces,
- * ranUntil}, heartbeat or end {session, token}, or ended {session, token, ranUntil}; `replaces` is a lease's text.
+ * ranUntil}, heartbeat or end {session, token}, ended {session, token, ranUntil}, or current; `replaces` is a lease's
+ * text.
  */
 export function requestOf({ call, session, token, ...given }, license, nonce) {
   const path = `/sessions/${session}`;
@@ -215,6 +226,9 @@ export function requestOf({ call, session, token, ...given }, license, nonce) {
   if (call === "end") return { method: "DELETE", path, headers, body: null };
   if (call === "ended") {
     return { method: "POST", path: `${path}/ended`, headers, body: { ran_until: utc(given.ranUntil) } };
+  }
+  if (call === "current") {
+    return { method: "POST", path: "/licenses/current", headers, body: { license: license.token } };
   }
   const { user, host, borrow, replaces, ranUntil } = given;
   const body = { license: license.token, session, user, host, nonce };
@@ -256,8 +270,8 @@ const retryAfter = (reply) => {
 };
 
 /**
- * The meaning of a reply to a call (start, heartbeat, end or ended): {granted: reply, lease, token},
- * {refused: code, retryAfter}, {gone}, {unaccepted}, {ended}, {done} or {noAnswer, retryAfter}.
+ * The meaning of a reply to a call (start, heartbeat, end, ended or current): {granted: reply, lease, token},
+ * {refused: code, retryAfter}, {gone}, {unaccepted}, {ended}, {done}, {current: JWS}, {none} or {noAnswer, retryAfter}.
  */
 export function meaning(call, reply, license, sessionId, nonce) {
   const noAnswer = { noAnswer: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
@@ -265,6 +279,11 @@ export function meaning(call, reply, license, sessionId, nonce) {
   const gone = code === "session-gone" && reply.status === 410;
   const unaccepted = code === "lease-invalid" && reply.status === 401 ? { unaccepted: true } : null;
   if (call === "ended") return reply.status === 204 || REPORT_DONE[code] === reply.status ? { done: true } : noAnswer;
+  if (call === "current") {
+    if (reply.status === 204 || (code === "license-invalid" && reply.status === 401)) return { none: true };
+    const found = reply.status === 200 ? body(reply, "application/json")?.license : null;
+    return typeof found === "string" ? { current: found } : noAnswer;
+  }
   if (call === "end") return reply.status === 204 || gone ? { ended: true } : unaccepted ?? noAnswer;
   if (reply.status === 200 || (call === "start" && reply.status === 201)) {
     const granted = body(reply, "application/json");

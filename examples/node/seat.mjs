@@ -7,7 +7,7 @@
 // code 1: no seat, or the seat was lost.
 //
 // protocol.mjs has hashes, license files, leases, requests and replies; clock.mjs the time; session.mjs the decisions;
-// file.mjs the private file.
+// newer.mjs which license file counts; file.mjs the private files.
 //
 // It leaves out of docs/protocol.md: the system's proxy, the notice of a new privacy policy, waiting for a first seat,
 // and the question to the register whether another program uses the file, since its locks work on every disk.
@@ -18,9 +18,10 @@ import { hostname, userInfo } from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { clocks, keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
-import { openFile } from "./file.mjs";
+import { fetchedFile, openFile } from "./file.mjs";
+import { CURABLE, FILE_REFUSALS, LicenseFiles, keptLicenses, newerLicense } from "./newer.mjs";
 import {
-  checkLicense, clientHash, fileText, keysOf, meaning, personOf, readLicense, requestOf, shortHost,
+  checkLicense, clientHash, fileText, keysOf, lastDay, meaning, personOf, readLicense, requestOf, shortHost,
 } from "./protocol.mjs";
 import { Session } from "./session.mjs";
 
@@ -41,8 +42,13 @@ if (!issuerFile || !(Number(runSeconds) >= 0) || !(wish === null || Number.isSaf
   console.error("usage: node seat.mjs LICENSE_FILE ISSUER_KEYS [SECONDS] [--borrow SECONDS]");
   process.exit(2);
 }
-const license = readLicense(fileText(readFileSync(file)), keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys));
-const program = { product: license.product, built: "2026-01-01", features: [] };
+const issuer = keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys);
+const given = readLicense(fileText(readFileSync(file)), issuer);
+const shared = fetchedFile(given);
+const texts = given.collect ? shared.read() : {};
+const files = new LicenseFiles(given, keptLicenses(texts, issuer, given));
+let license = files.terms; // of the file that counts
+const program = { product: given.product, built: "2026-01-01", features: [] };
 const person = personOf(license, userInfo().username, hostname());
 const print = (what, more = {}) => console.log(JSON.stringify({ what, ...more }));
 
@@ -55,7 +61,7 @@ const sleep = (seconds) => pause(Math.min(seconds, left()) * 1000, undefined, { 
 async function send({ method, path, headers, body }, signal) {
   let unsent = false; // whether it failed before the request was sent
   try {
-    const reply = await fetch(license.service.replace(/\/+$/, "") + path, {
+    const reply = await fetch(given.service.replace(/\/+$/, "") + path, {
       method, redirect: "manual", signal, body: body && JSON.stringify(body),
       headers: { ...headers, Accept: "application/json", Connection: "close", "User-Agent": "licensing-example/1",
         ...(body && { "Content-Type": "application/json" }) },
@@ -71,22 +77,67 @@ async function send({ method, path, headers, body }, signal) {
   return { status: 0, headers: {}, body: "", unsent };
 }
 
-/** Makes a call, and says what its reply means. */
+/** Seconds between two looks, by the clock that shows more. */
+const passedBetween = (first, second) =>
+  Math.max(Math.abs(second.wall - first.wall), second.monotonic - first.monotonic);
+
+/** Makes a call, and says what its reply means. `call.file` is the license of a start; by default that which counts. */
 async function ask(call, seconds, ...signals) {
   const nonce = randomBytes(24).toString("base64url");
   const timeout = AbortSignal.timeout(Math.max(1, Math.round(seconds * 1000)));
-  const reply = await send(requestOf(call, license, nonce), AbortSignal.any([timeout, ...signals]));
-  return { ...meaning(call.call, reply, license, call.session, nonce), unsent: reply.unsent };
+  const sent = clocks();
+  const reply = await send(requestOf(call, call.file ?? license, nonce), AbortSignal.any([timeout, ...signals]));
+  if (passedBetween(sent, clocks()) > OLD_REPLY_SECONDS) return { noAnswer: true }; // it slept meanwhile
+  return { ...meaning(call.call, reply, license, call.session, nonce), unsent: reply.unsent, sent };
 }
+
+let session = null;
+
+/** How many seconds the next exchange may take. */
+function allowed() {
+  const decided = session && session.status !== "starting";
+  return decided ? EXCHANGE_SECONDS : START_SECONDS - (performance.now() - began) / 1000;
+}
+
+/** The files have changed: keeps those that were fetched, and goes by the terms of the one that counts. */
+async function filesChanged() {
+  license = files.terms;
+  if (session) session.license = license;
+  await shared.change((kept) => files.toKeep(keptLicenses(kept, issuer, given)));
+}
+
+/** Fetches a newer license file: true if one was taken, false if there is none, null without an answer. */
+async function fetchNewer() {
+  const answer = await ask({ call: "current" }, allowed(), stop.signal);
+  if (answer.noAnswer) return null;
+  const found = answer.current ? newerLicense(answer.current, issuer, given) : null;
+  if (!found || found.serial <= files.newestSerial) return false;
+  files.take(found);
+  await filesChanged();
+  print("newer-license", { serial: found.serial, until: found.exp, valid_to: lastDay(found.exp) });
+  return true;
+}
+
+const isUsed = (text) => !text || [files.granted?.token, files.pending?.token].includes(text);
+if (![texts.granted, texts.pending].every(isUsed)) await filesChanged(); // the given one is newer
 
 const computer = clientHash(license.salt, "host", shortHost(hostname()));
 const { saved, write, close } = license.collect ? await openFile(license, computer) : { saved: {} };
 let time = timeAtStart(saved.time, saved.last?.lease.iat ?? null, clocks(), license.hold);
 const now = () => (time = timeAfter(time, clocks(), license.hold)).now;
 
-const refusal = checkLicense(license, program, person, Date.now() / 1000);
-if (refusal && checkLicense(license, program, person, now())) {
-  print("refused", { code: refusal });
+/** The code of why a file does not cover the program, by either clock, or null. */
+const refusalOf = (one) =>
+  checkLicense(one, program, person, Date.now() / 1000) && checkLicense(one, program, person, now());
+const hasNewer = () => files.toStart(refusalOf) !== files.counting;
+const refusal = () => {
+  const { counting } = files;
+  return hasNewer() ? null : refusalOf({ ...counting, exp: Math.max(counting.exp, saved.last?.lease.exp ?? 0) });
+};
+if (license.collect && CURABLE.includes(refusal())) await fetchNewer();
+const code = refusal();
+if (code) {
+  print("refused", { code, ...(code === "license-expired" && { valid_to: lastDay(files.counting.exp) }) });
   process.exit(1);
 }
 if (!license.collect) {
@@ -96,7 +147,7 @@ if (!license.collect) {
 }
 
 const earlier = { ...saved, ran: saved.ran ?? saved.time?.seen ?? null };
-const session = new Session(license, earlier, wish, now(), print);
+session = new Session(license, earlier, wish, now(), print);
 const reports = saved.ended; // the service has not answered these yet
 let heartbeat = saved.heartbeat;
 
@@ -126,16 +177,58 @@ async function sendReports(seconds, ...signals) {
   }
 }
 
-/** Seconds between two looks, by the clock that shows more. */
-const passedBetween = (first, second) =>
-  Math.max(Math.abs(second.wall - first.wall), second.monotonic - first.monotonic);
+/**
+ * Sends a start, with the newest file. If its file is refused, the same start follows with the former one, or with one
+ * that is fetched: a wrong file locks nobody out.
+ */
+async function start(call) {
+  let [newer, former] = [null, null]; // refusals of a start with such a file
+  for (;;) {
+    const used = files.toStart(refusalOf);
+    const answer = await ask({ ...call, ...personAt(call.session), file: used }, allowed(), stop.signal);
+    if (answer.granted && used !== files.counting) {
+      files.grant(used);
+      await filesChanged();
+    }
+    if (!FILE_REFUSALS.includes(answer.refused)) return answer;
+    if (used !== files.counting) {
+      newer = answer;
+      files.refused.add(used.serial);
+      await filesChanged();
+      if (former) return newer;
+    } else {
+      const asked = former !== null;
+      former = answer;
+      const curable = !asked && CURABLE.includes(answer.refused) && session.counts(answer.refused);
+      if (!curable || !(await fetchNewer()) || !hasNewer()) return newer ?? former;
+    }
+  }
+}
+
+/** A heartbeat was refused: whether a newer file has come, with which a start replaces the session. */
+const isCured = async ({ call }, { refused: code }) =>
+  call === "heartbeat" && code === "license-expired" && session.counts(code) && (await fetchNewer()) && hasNewer();
+
+let foundNone = 0; // the serial for which the service had no newer file
+
+/** Fetches a newer file if a reply to a start or heartbeat tells of one. Without an answer, after the next reply. */
+async function fetchIfNewer({ license_serial: serial }) {
+  if (!Number.isSafeInteger(serial) || serial <= Math.max(files.newestSerial, foundNone)) return;
+  if ((await fetchNewer()) === false) foundNone = serial;
+}
 
 let looked = clocks();
+let judgedEnd = 0; // an end of the license for which a newer file was sought
 while (left() > 0) {
   const look = clocks();
   const slept = passedBetween(looked, look) >= SLEEP_SECONDS;
   looked = look;
-  session.passed(now(), slept);
+  let asksFirst = slept;
+  if (session.running && !slept && now() >= session.licenseEnd && session.licenseEnd !== judgedEnd) {
+    judgedEnd = session.licenseEnd;
+    asksFirst = await fetchNewer(); // with a newer file, a heartbeat brings a lease on its terms
+  }
+  session.passed(now(), asksFirst);
   if (session.status === "refused") break;
   if (session.status === "lost" && session.callAt === Infinity) {
     await sleep(SAVE_SECONDS);
@@ -143,17 +236,18 @@ while (left() > 0) {
   }
   const call = session.due(now());
   if (!call) {
-    const times = [session.callAt, session.last?.lease.exp ?? 0, session.last ? session.graceEnd : 0, license.exp];
+    const times = [session.callAt, session.last?.lease.exp ?? 0, session.last ? session.graceEnd : 0, session.licenseEnd];
     await sleep(Math.min(POLL_SECONDS, ...times.map((each) => each - now()).filter((seconds) => seconds > 0)));
     continue;
   }
   save(); // a crash before the answer must not cost a second seat
-  const seconds = session.status === "starting" ? START_SECONDS - (performance.now() - began) / 1000 : EXCHANGE_SECONDS;
-  const sent = clocks();
-  const read = await ask(call.call === "start" ? { ...call, ...personAt(call.session) } : call, seconds, stop.signal);
-  const answer = passedBetween(sent, clocks()) > OLD_REPLY_SECONDS ? { noAnswer: true } : read; // it slept meanwhile
+  const answer = call.call === "start" ? await start(call) : await ask(call, allowed(), stop.signal);
+  if (await isCured(call, answer)) {
+    session.renew(now());
+    continue;
+  }
   if (answer.granted) {
-    time = timeOfLease(answer.lease.iat, sent);
+    time = timeOfLease(answer.lease.iat, answer.sent);
     heartbeat = answer.granted.heartbeat_seconds;
   }
   const { last } = session;
@@ -162,6 +256,7 @@ while (left() > 0) {
   if (ranBefore !== null) reports.push({ token: last.token, lease: last.lease, ranUntil: ranBefore });
   save();
   if (!answer.noAnswer) await sendReports(EXCHANGE_SECONDS, stop.signal);
+  if (answer.granted && !answer.lease.offered) await fetchIfNewer(answer.granted); // not before it is confirmed
 }
 
 if (session.running) session.ranUntil = now();

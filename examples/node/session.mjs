@@ -50,6 +50,11 @@ export class Session {
     }
   }
 
+  /** The end of the license, as its files say, or a lease that was granted on newer terms. */
+  get licenseEnd() {
+    return Math.max(this.license.exp, this.last?.lease.exp ?? 0);
+  }
+
   get running() {
     return this.status === "granted" || this.status === "grace";
   }
@@ -58,7 +63,7 @@ export class Session {
   get graceEnd() {
     const { iat, exp, grace } = this.last.lease;
     const held = this.license.hold && this.givenUp !== null ? this.givenUp + this.license.lease : Infinity;
-    return Math.min(Math.max(exp, iat + grace), this.license.exp, held);
+    return Math.min(Math.max(exp, iat + grace), this.licenseEnd, held);
   }
 
   /** The id of the session that the register may hold, for the private file. */
@@ -122,10 +127,10 @@ export class Session {
 
   // Events
 
-  /** Time has passed. After sleep the service is asked before the time is judged. */
-  passed(now, slept) {
+  /** Time has passed. After sleep, or with a newer license file, the service is asked before the time is judged. */
+  passed(now, asksFirst) {
     if (this.running) this.ranUntil = now;
-    if (slept && this.callAt < Infinity) {
+    if (asksFirst && this.callAt < Infinity) {
       Object.assign(this, { callAt: now, failures: 0 });
       // Under a hold, the seat of a program whose grace is over may be somebody else's.
       if (this.running && this.license.hold && now >= this.graceEnd) this.judge(now);
@@ -155,7 +160,7 @@ export class Session {
       Object.assign(this, { unrecorded: true, open: "nothing", callAt: Infinity, wish: null });
       return;
     }
-    const half = lease.exp < this.license.exp ? (lease.exp - lease.iat) / 2 : Infinity;
+    const half = lease.exp !== this.license.exp ? (lease.exp - lease.iat) / 2 : Infinity;
     const interval = Math.max(1, Math.min(granted.heartbeat_seconds, half)) * between(0.8, 1);
     const confirms = start && lease.offered && this.notAccepted < 2; // at once
     this.callAt = confirms ? now : now + interval;
@@ -179,15 +184,27 @@ export class Session {
     this.tell(what, more);
   }
 
+  /** Whether a refusal counts now: a running program hears it twice first, and a refused trade leaves it its seat. */
+  counts(code) {
+    const trade = this.open === "asked" && this.trading;
+    return !this.running || (!trade && this.heard === code);
+  }
+
+  /** A heartbeat was refused, but a newer license file has come: a start with that replaces the session. */
+  renew(now) {
+    Object.assign(this, { replaces: true, callAt: now, failures: 0, heard: null });
+  }
+
   refused({ refused: code, retryAfter }, now) {
     const start = this.open === "asked";
     const again = this.heard === code;
     const trade = start && this.trading;
+    const counts = this.counts(code);
     if (start && !this.repeated) { // it has ended nothing
       Object.assign(this, { open: this.replaces ? "seat" : "nothing", unanswered: null });
     }
     this.failures = 0;
-    if (this.running && (trade || !again)) {
+    if (!counts) {
       if (trade && (again || !this.repeated)) this.keepSeat(code);
       Object.assign(this, { heard: code, callAt: soon(now) });
       return;
@@ -279,7 +296,7 @@ export class Session {
   /** Checks the license, the lease and the grace of a running program. */
   judge(now, status = this.status) {
     const { exp } = this.last.lease;
-    if (now >= this.license.exp) return this.stop("lost", "license-expired");
+    if (now >= this.licenseEnd) return this.stop("lost", "license-expired");
     const left = this.graceEnd - now;
     if (this.unrecorded || (status === "granted" && now < exp && left > 0)) return;
     if (left <= 0) return this.stop("lost", "grace-over");

@@ -1,10 +1,11 @@
-// Checks protocol.mjs and clock.mjs against the vectors: node vectors.mjs ../../tests/vectors
+// Checks protocol.mjs, newer.mjs and clock.mjs against the vectors: node vectors.mjs ../../tests/vectors
 // Prints the number of checks. Exit code 1 at the first difference.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
+import { newerLicense } from "./newer.mjs";
 import {
   TokenError, bareUser, checkLicense, clientHash, keysOf, meaning, normalized, personOf, readLease, readLicense,
   requestOf, shortHost,
@@ -55,6 +56,16 @@ for (const { what, lease, claims } of leases.genuine) {
 }
 for (const { what, lease } of leases.refused) {
   checkThrows(what, () => readLease(lease, license, leases.session, leases.nonce));
+}
+
+const newer = load("newer-files.json");
+const given = readLicense(newer.given, issuer);
+check("the request for a newer file", requestOf({ call: "current" }, given), newer.request);
+for (const { what, reply, means, serial } of newer.replies) {
+  const { current, none } = meaning("current", reply, given);
+  const taken = current === undefined ? null : newerLicense(current, issuer, given);
+  const found = current === undefined ? (none ? "none" : "no-answer") : taken ? "taken" : "not-taken";
+  check(what, { means: found, serial: taken?.serial }, { means, serial });
 }
 
 const exchanges = load("exchanges.json");

@@ -18,6 +18,7 @@ def test_every_vector_file_is_made_by_the_script() -> None:
         "exchanges.json",
         "leases.json",
         "license-files.json",
+        "newer-files.json",
         "times.json",
     }  # made by client/tests/vectors.py
     assert {file.name for file in FOLDER.glob("*.json")} == make.files().keys() | clients

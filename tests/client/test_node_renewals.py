@@ -1,0 +1,242 @@
+"""A renewed license reaches a program in another language (examples/node) on the real service. Nobody swaps a file."""
+
+import hashlib
+import json
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_proxy import listening, read_head, start_fault_proxy
+
+from licensing.cli.home import Home
+from tests import factories
+from tests.client.conftest import Served
+from tests.client.test_node import end, message, messages, seat, sessions
+
+OVER = {"nbf": 1735689600, "exp": 1767225600}
+ELSEWHERE = {"networks": ["203.0.113.0/24"]}
+HERE = {"networks": ["127.0.0.0/8"]}
+"""Claims of a file that the service does not keep."""
+OFTEN = {"seats": 2, "heartbeat": 1, "lease": 3, "grace": 0}
+
+
+@dataclass
+class Desk:
+    """A computer with a program in another language, and a license of its own."""
+
+    served: Served
+    folder: Path
+    license_id: str
+
+    def issue(self, serial: int, **claims: Any) -> Path:
+        """Issue a file of the license."""
+        file = self.folder / f"{serial}.lic"
+        given = {"sub": self.license_id, "serial": serial, "service": self.served.base, **claims}
+        file.write_text(factories.issue(Home(self.served.home), **given))
+        return file
+
+    def publish(self, serial: int, **claims: Any) -> str:
+        """Issue a file and publish it; its JWS."""
+        file = self.issue(serial, **claims)
+        self.served.licensing("license", "publish", str(file))
+        return file.read_text()
+
+    def bring(self, serial: int, **claims: Any) -> str:
+        """Issue a file, with which another computer starts and ends; its JWS."""
+        file, other = self.issue(serial, **claims), self.folder / "other"
+        other.mkdir()
+        process = seat(self.served, other, file, 60)
+        assert message(process)["what"] == "granted"
+        assert end(process) == ["ended"]
+        return file.read_text()
+
+    def start(self, file: Path, seconds: float = 60) -> subprocess.Popen[str]:
+        """Start the program."""
+        return seat(self.served, self.folder, file, seconds)
+
+    @property
+    def fetched_file(self) -> Path:
+        """The private file for fetched license files."""
+        name = hashlib.sha256(self.license_id.encode()).hexdigest()[:16]
+        return self.folder / "state" / "licensing-node" / f"{name}.json"
+
+    def fetched(self) -> Any:
+        """What that file holds."""
+        return json.loads(self.fetched_file.read_text())
+
+    def put(self, **kept: str) -> None:
+        """Write that file."""
+        self.fetched_file.parent.mkdir(parents=True, exist_ok=True)
+        self.fetched_file.write_text(json.dumps({"format": 1, **kept}))
+
+
+@pytest.fixture
+def desk(served: Served, tmp_path: Path) -> Desk:
+    """A computer of which the service has never heard."""
+    return Desk(served, tmp_path, factories.new_id("node"))
+
+
+def whats(process: subprocess.Popen[str], number: int) -> list[str]:
+    """What the next messages of a program are."""
+    return [message(process)["what"] for _ in range(number)]
+
+
+def test_a_running_program_fetches_the_renewed_file_which_counts_from_the_next_start_on(desk: Desk) -> None:
+    old = desk.issue(1, heartbeat=1)
+    process = desk.start(old)
+    assert whats(process, 1) == ["granted"]
+    assert not desk.fetched_file.exists()
+    new = desk.publish(2, heartbeat=1, exp=2145916800)
+    assert message(process) == {"what": "newer-license", "serial": 2, "until": 2145916800, "valid_to": "2037-12-31"}
+    assert desk.fetched() == {"format": 1, "granted": None, "pending": new}
+    assert desk.fetched_file.stat().st_mode & 0o777 == 0o600
+    assert end(process) == ["ended"]
+    process = desk.start(old)
+    assert whats(process, 1) == ["granted"]
+    assert end(process) == ["ended"]
+    assert desk.fetched() == {"format": 1, "granted": new, "pending": None}
+
+
+def test_a_program_that_was_off_over_the_end_of_its_file_asks_and_runs(desk: Desk) -> None:
+    new = desk.publish(2)
+    process = desk.start(desk.issue(1, **OVER))
+    assert whats(process, 2) == ["newer-license", "granted"]
+    assert end(process) == ["ended"]
+    assert desk.fetched() == {"format": 1, "granted": new, "pending": None}
+
+
+@pytest.mark.parametrize(("exp", "said"), [(1767225600, "2025-12-31"), (1767222000, "2025-12-31 23:00 UTC")])
+def test_without_a_newer_file_it_is_refused_and_says_the_last_valid_day(desk: Desk, exp: int, said: str) -> None:
+    process = desk.start(desk.issue(1, nbf=1735689600, exp=exp))
+    assert messages(process) == [{"what": "refused", "code": "license-expired", "valid_to": said}]
+    assert process.returncode == 1
+
+
+def test_a_newer_file_that_comes_after_the_three_seconds_of_a_start_is_too_late(desk: Desk) -> None:
+    body = json.dumps({"license": desk.issue(2).read_text(), "serial": 2})
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    def slow(connection: socket.socket) -> None:
+        read_head(connection)
+        time.sleep(5)
+        connection.sendall(f"{head}{body}".encode())
+
+    with listening(slow) as port:
+        process = desk.start(desk.issue(1, **OVER, service=f"http://127.0.0.1:{port}/api"))
+        assert [line["code"] for line in messages(process)] == ["license-expired"]
+
+
+def test_where_nothing_may_be_recorded_no_newer_file_is_asked_for(desk: Desk) -> None:
+    quiet = {"kind": "named-user", "users": ["x" * 43], "collect": False}
+    with start_fault_proxy(desk.served.base) as (proxy, base):
+        process = desk.start(desk.issue(1, **OVER, **quiet, service=base))
+        assert [line["code"] for line in messages(process)] == ["license-expired"]
+        assert proxy.traffic == []
+
+
+def test_it_runs_over_the_end_of_its_file(desk: Desk) -> None:
+    ends = int(time.time()) + 8
+    process = desk.start(desk.issue(1, exp=ends, **OFTEN))
+    session = message(process)["session"]
+    desk.bring(2, **OFTEN)
+    assert whats(process, 1) == ["newer-license"]
+    time.sleep(ends + 4 - time.time())
+    assert sessions(desk.served, desk.license_id) == {session: "running"}
+    assert end(process) == ["ended"]
+
+
+def test_it_is_in_grace_over_the_end_of_its_file_once_it_has_a_newer_one(desk: Desk) -> None:
+    often = {**OFTEN, "grace": 3600}
+    with start_fault_proxy(desk.served.base) as (proxy, base):
+        ends = int(time.time()) + 12
+        process = desk.start(desk.issue(1, exp=ends, **often, service=base))
+        assert whats(process, 1) == ["granted"]
+        desk.bring(2, **often)
+        assert whats(process, 1) == ["newer-license"]
+        proxy.fault = "off"
+        assert whats(process, 1) == ["grace"]
+        assert time.time() < ends
+        time.sleep(ends + 2 - time.time())
+        assert end(process) == ["lapses"]
+        assert process.returncode == 0
+
+
+def test_it_runs_on_under_newer_terms_that_it_cannot_fetch(desk: Desk) -> None:
+    ends = int(time.time()) + 8
+    process = desk.start(desk.issue(1, exp=ends, **OFTEN))
+    session = message(process)["session"]
+    desk.bring(2, **OFTEN, **HERE)
+    time.sleep(ends + 4 - time.time())
+    assert sessions(desk.served, desk.license_id) == {session: "running"}
+    assert end(process) == ["ended"]
+
+
+def test_a_program_that_no_heartbeat_has_told_asks_at_the_end_of_its_file(desk: Desk) -> None:
+    seldom = {"seats": 2, "heartbeat": 3600, "lease": 7200, "grace": 0}
+    ends = int(time.time()) + 8
+    process = desk.start(desk.issue(1, exp=ends, **seldom))
+    assert whats(process, 1) == ["granted"]
+    desk.bring(2, **seldom)
+    assert whats(process, 1) == ["newer-license"]
+    assert time.time() > ends - 1
+    time.sleep(1)
+    assert end(process) == ["ended"]
+
+
+def test_a_file_that_the_service_refuses_locks_nobody_out(desk: Desk) -> None:
+    good = desk.publish(2)
+    wrong = desk.issue(3, **ELSEWHERE).read_text()
+    desk.put(granted=good, pending=wrong)
+    process = desk.start(desk.issue(1))
+    assert whats(process, 1) == ["granted"], "with the former file, and no word of the refusal"
+    assert end(process) == ["ended"]
+    assert desk.fetched() == {"format": 1, "granted": good, "pending": wrong}
+
+
+def test_a_file_for_another_product_is_not_sent(desk: Desk) -> None:
+    with start_fault_proxy(desk.served.base) as (proxy, base):
+        old = desk.issue(1, service=base)
+        wrong = desk.issue(3, product="Heat").read_text()
+        desk.put(pending=wrong)
+        process = desk.start(old)
+        assert whats(process, 1) == ["granted"]
+        assert end(process) == ["ended"]
+        assert not [request for request in proxy.traffic if wrong.encode() in request]
+
+
+def test_the_refusal_of_the_newer_file_is_told_where_the_former_is_refused_as_well(desk: Desk) -> None:
+    old = desk.issue(1)
+    desk.bring(4, **HERE)
+    assert messages(desk.start(old)) == [{"what": "refused", "code": "license-superseded"}]
+    desk.put(pending=desk.issue(5, **ELSEWHERE).read_text())
+    assert messages(desk.start(old)) == [{"what": "refused", "code": "network-not-allowed"}]
+
+
+def test_a_file_that_is_not_the_vendors_is_not_used(desk: Desk) -> None:
+    new = desk.publish(2)
+    desk.put(granted=new[:-9] + "A" * 9)
+    process = desk.start(desk.issue(1))
+    assert whats(process, 2) == ["granted", "newer-license"], "fetched anew"
+    assert end(process) == ["ended"]
+    assert desk.fetched() == {"format": 1, "granted": None, "pending": new}
+
+
+def test_a_given_file_that_is_as_new_counts_and_the_fetched_one_is_removed(desk: Desk) -> None:
+    new = desk.issue(2)
+    desk.put(granted=new.read_text())
+    process = desk.start(new)
+    assert whats(process, 1) == ["granted"]
+    assert end(process) == ["ended"]
+    assert not desk.fetched_file.exists()
+
+
+def test_where_nothing_can_be_written_the_fetched_file_is_kept_in_memory(desk: Desk) -> None:
+    (desk.folder / "state").write_text("no folder")
+    desk.publish(2)
+    process = desk.start(desk.issue(1, **OVER))
+    assert whats(process, 2) == ["newer-license", "granted"]
+    assert end(process) == ["ended"]

@@ -40,7 +40,7 @@ def demo() -> None:
     with tempfile.TemporaryDirectory(prefix="licensing-demo-") as folder:
         stage = _Stage(Path(folder))
         _print_heading("A vendor makes its keys, and a license with two seats for its customer")
-        stage.command("init")
+        stage.command("init", "--table-port", str(stage.table_port))
         stage.command(
             *("license", "issue", "--organization", "acme", "--organization-name", "Acme Water Oy"),
             *("--product", "Fluidit Water", "--id", "acme-water", "--seats", "2", "--until", "2099-12-31"),
@@ -124,12 +124,11 @@ class _Stage:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = processes.free_port()
-        self._table_port = processes.free_port()
+        self.table_port = processes.free_port()
         self._log = folder / "azurite.log"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("LICENSING_")},
             "LICENSING_HOME": str(folder / "home"),
-            "LICENSING_STORAGE": local_storage(self._table_port),
             "LICENSING_STATUS_CACHE_SECONDS": "1",
             "COLUMNS": "120",
         }
@@ -152,9 +151,10 @@ class _Stage:
         """Run Azurite and the service."""
         with ExitStack() as cleanup:
             log = cleanup.enter_context(self._log.open("wb"))
-            cleanup.callback(processes.stop, processes.start_azurite(self._table_port, None, log))
+            cleanup.callback(processes.stop, processes.start_azurite(self.table_port, None, log))
             command = [sys.executable, "-m", "licensing", "serve", "--port", str(self._port)]
-            server = subprocess.Popen(command, env=self._environment, stdout=subprocess.PIPE)  # noqa: S603
+            environment = {**self._environment, "LICENSING_STORAGE": local_storage(self.table_port)}
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)  # noqa: S603
             cleanup.callback(processes.stop, server)
             ready = server.stdout.readline().decode().strip() if server.stdout else ""
             if not ready:

@@ -3,11 +3,13 @@
     issuer-keys.json      private JWKS; the first key signs license files. They never go to the cloud.
     lease-keys.json       public JWKS; license files tell clients to trust these
     issuer.json           the vendor's name, and the URL of the service
-    licenses.json         of each license: customer, kind, and the keys that its newest file depends on
+    books.sqlite          every license file that was issued, and the orders; `licensing.cli.books`
     organizations.json    each customer's name and salt; without the salt, nobody can be found in the register
     local.settings.json   the settings of a local service, with its lease keys and pepper
 
 It holds secrets: back it up, and give nobody else access.
+
+A command that reads a file, decides and writes does so within `Home.changing`, which keeps all others out meanwhile.
 """
 
 import base64
@@ -15,20 +17,22 @@ import json
 import re
 import secrets
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from licensing.cli.books import Books, IssuedFile, open_books
 from licensing.cli.files import write_whole
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
 from licensing.errors import SettingsError
-from licensing.rules.license import License
 from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 
 SALT_BYTES: Final = 32
 TABLE_PORT: Final = 10002
+BOOKS: Final = "books.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +52,39 @@ class CustomerRecord:
     salt: str
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
-    """The newest file of a license. `issuer_kid` signed it; `lease_kids` are the lease keys that it names.
-
-    `organization_id` is empty where an early version has recorded it.
-    """
-
-    license_id: str
-    organization_id: str
-    valid_until: datetime
-    issuer_kid: str
-    lease_kids: frozenset[str]
-
-
 class Home:
     """The files of one home. SettingsError, in words for people, if one is missing or cannot be read."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._books: Books | None = None
+
+    @contextmanager
+    def changing(self) -> Iterator[Books]:
+        """Change the home, alone: whoever else does so waits. An error undoes what was noted in the books.
+
+        A change within a change of the same object is part of it. Raises SettingsError if there is no home, if another
+        command does not end, or if the books cannot be used.
+        """
+        if self._books is not None:
+            yield self._books
+            return
+        if not self.folder.is_dir():
+            raise self._missing("issuer-keys.json")
+        with open_books(self.folder / BOOKS) as books:
+            if self._before_books.exists():
+                books.take_over(self._read(self._before_books.name))
+            self._books = books
+            try:
+                yield books
+            finally:
+                self._books = None
+        self._before_books.unlink(missing_ok=True)
+
+    @property
+    def _before_books(self) -> Path:
+        """What earlier versions kept in place of the books."""
+        return self.folder / "licenses.json"
 
     def create(self, issuer: Issuer, table_port: int) -> None:
         """Make all files, with new keys and a new pepper. FileExistsError if the folder is not empty."""
@@ -121,8 +139,9 @@ class Home:
 
     def save_issuer_jwks(self, keys: list[Jwk]) -> None:
         """Replace the issuer's keys, and the public keys that a local service trusts."""
-        self.save_setting("LICENSING_ISSUER_KEYS", json.dumps(public_jwks(keys)))
-        self._write("issuer-keys.json", {"keys": keys})
+        with self.changing():
+            self.save_setting("LICENSING_ISSUER_KEYS", json.dumps(public_jwks(keys)))
+            self._write("issuer-keys.json", {"keys": keys})
 
     def lease_keys(self) -> dict[str, list[Jwk]]:
         """The public lease keys, as they go into license files."""
@@ -138,43 +157,15 @@ class Home:
 
     def save_setting(self, name: str, value: str) -> None:
         """Change a setting of the local service."""
-        content = self._read(LOCAL_SETTINGS)
-        content["Values"][name] = value
-        self._write(LOCAL_SETTINGS, content)
+        with self.changing():
+            content = self._read(LOCAL_SETTINGS)
+            content["Values"][name] = value
+            self._write(LOCAL_SETTINGS, content)
 
-    def issued(self) -> Iterator[Issued]:
+    def issued(self) -> list[IssuedFile]:
         """The newest file of each license that this home has issued."""
-        for license_id, entry in self._issued().items():
-            valid_until = datetime.fromisoformat(entry["until"])
-            keys = entry["issuer_key"], frozenset(entry["lease_keys"])
-            yield Issued(license_id, entry.get("organization", ""), valid_until, *keys)
-
-    def save_issued(self, license: License, issuer_kid: str) -> None:
-        """Record a license file that was issued, unless a newer file of the same license is recorded."""
-        entries = self._issued()
-        if entries.get(license.id, {"serial": 0})["serial"] > license.serial:
-            return
-        entries[license.id] = {
-            "serial": license.serial,
-            "until": license.valid_until.isoformat(),
-            "issuer_key": issuer_kid,
-            "lease_keys": sorted(license.trusted_kids),
-            "organization": license.organization.id,
-            "kind": license.kind,
-        }
-        self._write("licenses.json", entries)
-
-    def mismatch(self, license: License) -> str | None:
-        """What was issued before under the id of a license, if its customer or its kind differs."""
-        entry = self._issued().get(license.id, {})
-        if entry.get("organization", license.organization.id) != license.organization.id:
-            return f"a license of {entry['organization']}"
-        if entry.get("kind", license.kind) != license.kind:
-            return f"a {entry['kind']} license"
-        return None
-
-    def _issued(self) -> dict[str, Any]:
-        return self._read("licenses.json") if (self.folder / "licenses.json").exists() else {}
+        with self.changing() as books:
+            return books.newest()
 
     def customers(self) -> frozenset[str]:
         """The ids of all customers to whom a license was issued."""
@@ -187,9 +178,11 @@ class Home:
 
     def save_customer(self, customer: CustomerRecord) -> None:
         """Record a customer's name and salt."""
-        entries = self._read("organizations.json")
-        entries[customer.id] = {"name": customer.name, "salt": customer.salt}
-        self._write("organizations.json", entries)
+        with self.changing():
+            entries = self._read("organizations.json")
+            entry = {"name": customer.name, "salt": customer.salt}
+            if entries.get(customer.id) != entry:
+                self._write("organizations.json", {**entries, customer.id: entry})
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.folder / name
@@ -197,11 +190,12 @@ class Home:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             return content
         except FileNotFoundError:
-            raise SettingsError(
-                f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one"
-            ) from None
+            raise self._missing(name) from None
         except (OSError, ValueError):
             raise SettingsError(f"{name} in {self.folder} cannot be read") from None
+
+    def _missing(self, name: str) -> SettingsError:
+        return SettingsError(f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one")
 
     def _write(self, name: str, content: Any) -> None:
         """Write a file atomically, readable by its owner only."""

@@ -1,7 +1,8 @@
 """`licensing keys`: peppers, lease keys and issuer keys; docs/keys.md says when to change them and in which order.
 
 There is a list of keys for each kind; the first one is current. A change of lease keys writes the service's secrets and
-the home in such an order that after a crash the service still has every key that license files need.
+the home in such an order that after a crash the service still has every key that license files need. Nobody else
+changes the home from the moment at which a list is read until it is written.
 """
 
 import json
@@ -145,21 +146,23 @@ def rotate(
     """
     if later and to:
         raise typer.BadParameter("--later makes a new key, --to takes an existing one: give only one of them")
-    keys = _keys(kind, vault)
-    present = keys.load(kind)
-    if to is not None and to not in present:
-        fail(f"There is no {named(f'{kind} key', to)}; `licensing keys show` lists them.")
-    key_id, key = (to, present[to]) if to else _new(kind)
-    rotated = {**present, key_id: key} if later else {key_id: key, **present}
-    trusted = keys.load_trusted() if kind is KeyKind.LEASE else {}
+    here = home()
+    keys = _keys(here, kind, vault)
+    with here.changing():
+        present = keys.load(kind)
+        if to is not None and to not in present:
+            fail(f"There is no {named(f'{kind} key', to)}; `licensing keys show` lists them.")
+        key_id, key = (to, present[to]) if to else _new(kind)
+        rotated = {**present, key_id: key} if later else {key_id: key, **present}
+        trusted = keys.load_trusted() if kind is KeyKind.LEASE else {}
 
-    def change() -> None:
-        # The service first: as long as no file names the new key, the service signs with older ones.
-        keys.save(kind, rotated)
-        if kind is KeyKind.LEASE and to is None:
-            keys.save_trusted({key_id: key, **trusted})
+        def change() -> None:
+            # The service first: as long as no file names the new key, the service signs with older ones.
+            keys.save(kind, rotated)
+            if kind is KeyKind.LEASE and to is None:
+                keys.save_trusted({key_id: key, **trusted})
 
-    _change(f"keys rotate {kind}", key_subject(key_id, rotated, vault), vault, change)
+        _change(f"keys rotate {kind}", key_subject(key_id, rotated, vault), vault, change)
     out.print(key_id)
     role, others = "added, but not current" if later else "current", len(rotated) - 1
     err.print(f"This {kind} key is {role}; there {'is' if others == 1 else 'are'} {count(others, 'other key')}.")
@@ -186,7 +189,15 @@ def drop(
     """Delete a key for good, unless license files or sessions still need it. The current key cannot be dropped."""
     if keep_signing and kind is not KeyKind.LEASE:
         raise typer.BadParameter("--keep-signing is for lease keys")
-    here, keys = home(), _keys(kind, vault)
+    here = home()
+    keys = _keys(here, kind, vault)
+    with here.changing():
+        _drop(here, keys, kind, key_id, vault, keep_signing=keep_signing, force=force)
+
+
+def _drop(
+    here: Home, keys: Keys, kind: KeyKind, key_id: str, vault: str | None, *, keep_signing: bool, force: bool
+) -> None:
     present = keys.load(kind)
     if key_id not in present:
         fail(f"There is no {named(f'{kind} key', key_id)}; `licensing keys show` lists them.")
@@ -228,6 +239,11 @@ def create(vault: Annotated[str, Option(metavar="NAME", help="The key vault.")])
     needs them as LICENSING_ISSUER_KEYS.
     """
     here = home()
+    with here.changing():
+        _create(here, vault)
+
+
+def _create(here: Home, vault: str) -> None:
     issuer = json.dumps(public_jwks(here.issuer_jwks()))
     keys = Keys(here, vault)
     missing = [secret for secret in Secret if keys.secrets.read(secret) is None]
@@ -246,10 +262,10 @@ def create(vault: Annotated[str, Option(metavar="NAME", help="The key vault.")])
     out.print(issuer)
 
 
-def _keys(kind: KeyKind, vault: str | None) -> Keys:
+def _keys(here: Home, kind: KeyKind, vault: str | None) -> Keys:
     if kind is KeyKind.ISSUER and vault:
         raise typer.BadParameter("the issuer's keys are in the home and never in a vault: leave --vault out")
-    return Keys(home(), vault)
+    return Keys(here, vault)
 
 
 def _new(kind: KeyKind) -> tuple[str, Any]:

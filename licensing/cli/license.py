@@ -1,4 +1,4 @@
-"""`licensing license`: issue and show license files; list, suspend and reinstate licenses."""
+"""`licensing license`: issue, renew and show license files; list, suspend and reinstate licenses."""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,9 +8,12 @@ import typer
 from typer import Argument, Option
 
 from licensing.cli.context import in_event_loop, operator, store
-from licensing.cli.license_file import issue, last_day, read_license_file, show
+from licensing.cli.issue import issue
+from licensing.cli.license_file import read_license_file, show
+from licensing.cli.license_words import last_day
 from licensing.cli.output import check_id, err, fail, no_license, out, table
 from licensing.cli.publishing import publish_file
+from licensing.cli.renew import renew
 from licensing.cli.seats import list_sessions, release
 from licensing.errors import TokenError
 from licensing.rules.model import LicenseState, Terms
@@ -18,9 +21,10 @@ from licensing.services.audit import audited, license_subject
 from licensing.services.service import utc_now
 
 commands = typer.Typer(
-    no_args_is_help=True, help="Issue, show, publish, list, suspend, reinstate; list sessions and release seats."
+    no_args_is_help=True, help="Issue, renew, show, publish, list, suspend, reinstate; list sessions and release seats."
 )
 commands.command()(issue)
+commands.command()(renew)
 commands.command()(show)
 commands.command("publish")(publish_file)
 commands.command("sessions")(list_sessions)

@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import typer
 from typer import Option
 
+from licensing.cli.output import fail
 from licensing.rules.billing import bounds
 from licensing.settings import is_web_address
 
@@ -26,6 +28,16 @@ def wrong_usage(message: str, *errors: type[Exception]) -> Iterator[None]:
         yield
     except caught:
         raise typer.BadParameter(message) from None
+
+
+def read_text(file: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte order mark; the command ends if it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8-sig")  # Windows editors write a byte order mark
+    except OSError as error:
+        fail(f"{file} cannot be read: {error.strerror}.")
+    except UnicodeDecodeError:
+        fail(f"{file} is not a text file.")
 
 
 def month_bounds(month: str) -> tuple[datetime, datetime]:

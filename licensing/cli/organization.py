@@ -7,7 +7,7 @@ import typer
 from typer import Argument, Option
 
 from licensing.cli.context import home, in_event_loop, operator, store
-from licensing.cli.license_file import last_day
+from licensing.cli.license_words import last_day
 from licensing.cli.output import bar, count, err, fail, named, out
 from licensing.services import organizations
 from licensing.services.audit import audited, organization_subject
@@ -81,8 +81,8 @@ def _say_what_is_left(organization_id: str) -> None:
         return
     if organization_id in here.customers():
         err.print(
-            f"- in {here.folder}, its name and salt (organizations.json) and its licenses (licenses.json): delete its "
-            "entries there by hand, in both files"
+            f"- in {here.folder}, its name and salt (organizations.json) and its licenses (books.sqlite): delete its "
+            "entries there by hand, in both (docs/privacy.md, When a customer leaves)"
         )
     for file in here.issued():
         if file.organization_id == organization_id and file.valid_until > utc_now():

@@ -55,19 +55,29 @@ def warn_of_names(names: Iterable[str | None], instead: str) -> None:
         err.print(f"A name on the command line can be seen by others on this machine; {instead}.", style="yellow")
 
 
-def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False) -> None:
+def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False, overwrite: bool = True) -> None:
     """Write a result to a file and say so, with a note on it; without a file, to standard output.
 
-    The file is written whole or not at all. Only its owner can read a `private` one.
+    The file is written whole or not at all. Only its owner can read a `private` one. Without `overwrite`, a file that
+    exists stays, and the command ends unless it holds the same text.
     """
     if file is None:
         sys.stdout.write(text)
         return
     try:
-        write_whole(file, text, private=private)
+        write_whole(file, text, private=private, overwrite=overwrite)
+    except FileExistsError:
+        if file.read_bytes() != text.encode():
+            fail(f"{file} exists and was not overwritten. Name another file, or overwrite it with --force.")
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
     err.print(f"Wrote {file}{note and ': '}{note}.")
+
+
+def ask(question: str) -> bool:
+    """Ask on standard error whether to go on; no is the answer of whoever only presses Enter."""
+    err.print(f"{question} [y/N] ", end="")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def show(file: Path | None, *parts: Table | Text) -> None:

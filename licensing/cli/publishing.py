@@ -8,7 +8,8 @@ from typing import Annotated
 from typer import Argument
 
 from licensing.cli.context import in_event_loop, operator, store
-from licensing.cli.license_file import _trusted, last_day, read_license_file
+from licensing.cli.license_file import issuer_verifying_keys, read_license_file
+from licensing.cli.license_words import last_day
 from licensing.cli.output import count, err, fail
 from licensing.cli.secret_store import Vault, service_secret
 from licensing.crypto.keys import SigningKeys
@@ -54,7 +55,7 @@ async def _publish_files(
 ) -> None:
     # A vault's keys never belong to the store of the home's local service.
     async with store(None if vault is None else os.environ) as (register, ledger):
-        kept = LicenseFiles(register, ledger, Sealer(peppers), _trusted(None))
+        kept = LicenseFiles(register, ledger, Sealer(peppers), issuer_verifying_keys())
         for done, (license, token) in enumerate(files):
             subject = await license_subject(register, license.id, LicenseState(Terms.of(license)))
             if subject is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from licensing.rules.license import is_identifier
+from licensing.rules.license import License, is_identifier
 from licensing.rules.model import LicenseState
 from licensing.rules.requests import SESSION_ID
 from licensing.rules.retention import audit_cutoff
@@ -40,6 +40,11 @@ async def license_subject(register: Register, license_id: str, initial: LicenseS
     if initial is None and (not is_identifier(license_id) or await register.state(license_id) is None):
         return None
     return Subject(license_id)
+
+
+def signed_subject(license: License) -> Subject:
+    """A license whose file is signed; its id has the form of one, and the file tells it to everybody anyhow."""
+    return Subject(license.id)
 
 
 def session_subject(license: Subject, session_id: str) -> Subject:

@@ -25,10 +25,11 @@ NAME: Final = "Canary-Grace~Hopper"
 """Somebody's name, which has not the form of an id, and stands in a URL as it is."""
 NICKNAME: Final = "canary.grace"
 """Somebody's name, which has the form of an id."""
-ORG, ID, SESSION, KEY = "<organization>", "<license>", "<session>", "<key>"
+ORG, ID, SESSION, KEY, ISSUED = "<organization>", "<license>", "<session>", "<key>", "<issued>"
 PERSON: Final = ("--organization", ORG, "--username", "ada", "--hostname", "pc", "--vault", "kv-test", "--lost", "p9")
 
 COMMANDS: Final = (
+    ("license", "renew", ISSUED, "--until", "2098-12-31"),
     ("license", "suspend", ID),
     ("license", "reinstate", ID),
     ("license", "release", ID, SESSION),
@@ -97,7 +98,8 @@ def test_a_name_typed_in_place_of_anything_reaches_nothing(
 ) -> None:
     organization, license_id, session_id = factories.new_id("org"), new_license_id(), new_session_id()
     least = ("--organization-name", "Acme", "--product", "Water", "--until", "2099-12-31", "--out", "acme.lic")
-    assert licensing("license", "issue", "--organization", organization, *least).code == 0
+    issued = new_license_id()
+    assert licensing("license", "issue", "--organization", organization, "--id", issued, *least).code == 0
     peppers = Home(made).setting("LICENSING_PEPPERS")
     vault.secrets["peppers"] = [peppers]
     Path("person.txt").write_text("username=ada\n", encoding="utf-8")
@@ -109,7 +111,7 @@ def test_a_name_typed_in_place_of_anything_reaches_nothing(
         await Ledger(Register(tables), factories.Clock()).submit(license_id, start(session_id, bought))
 
     do(runs)
-    values = {ORG: organization, ID: license_id, SESSION: session_id, KEY: peppers.split('"')[1]}
+    values = {ORG: organization, ID: license_id, SESSION: session_id, KEY: peppers.split('"')[1], ISSUED: issued}
     words = [values.get(word, word) for word in command]
     words[place] = name
     said = licensing(*words)
@@ -190,7 +192,7 @@ def calls(name: str) -> set[str]:
 
 
 def test_every_module_that_writes_audit_entries_is_tried_and_none_makes_a_subject_of_its_own() -> None:
-    modules = {"release": "seats"}  # elsewhere a file bears its noun
+    modules = {"release": "seats", "renew": "recording"}  # elsewhere a file bears its noun
     tried = {f"licensing/cli/{modules.get(command[1], command[0])}.py" for command in COMMANDS}
     assert calls("audited") == tried
     assert calls("Subject") == {"licensing/services/audit.py"}

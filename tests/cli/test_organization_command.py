@@ -81,7 +81,7 @@ def test_a_customer_is_deleted_after_its_id_was_typed_again(customer: Customer, 
     assert (said.code, said.out) == (0, f"Deleted {customer.id}: 1 license, 4 rows in all.\n")
     assert ("Type" in said.err) is (not options)
     assert ("This deletes 1 license, 4 rows in all" in said.err) is (not options)
-    for left in ("audit", "two years", "LICENSING_LOG_DAYS", "statements", "organizations.json", "licenses.json"):
+    for left in ("audit", "two years", "LICENSING_LOG_DAYS", "statements", "organizations.json", "books.sqlite"):
         assert left in said.err
     assert customer.rows() == {"forget done"}
     again = customer.forget("--yes")

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from licensing.cli.context import in_event_loop, operator, store
+from licensing.cli.context import home, in_event_loop, operator, store
 from licensing.cli.issue import issue
+from licensing.cli.issued import issued
 from licensing.cli.license_file import read_license_file, show
 from licensing.cli.license_words import last_day
-from licensing.cli.output import check_id, err, fail, no_license, out, table
+from licensing.cli.output import check_id, count, err, fail, no_license, out, table
 from licensing.cli.publishing import publish_file
 from licensing.cli.renew import renew
 from licensing.cli.seats import list_sessions, release
@@ -26,6 +27,7 @@ commands = typer.Typer(
 commands.command()(issue)
 commands.command()(renew)
 commands.command()(show)
+commands.command()(issued)
 commands.command("publish")(publish_file)
 commands.command("sessions")(list_sessions)
 commands.command()(release)
@@ -44,6 +46,8 @@ async def list_licenses(
         found = [
             _line(license_id, state) for license_id in ids if (state := await ledger.state(license_id)) is not None
         ]
+    if not found:
+        _say_what_is_issued(organization_id)
     if as_json:
         out.print_json(data=found, default=datetime.isoformat)
         return
@@ -58,6 +62,16 @@ async def list_licenses(
     ]
     columns = ("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
     out.print(table(*columns, rows=rows))
+
+
+def _say_what_is_issued(organization_id: str | None) -> None:
+    """Say where licenses are listed under which no program has started yet."""
+    here = home()
+    files = here.issued() if here.initialized else []
+    number = sum(organization_id in (None, file.organization_id) for file in files)
+    if number:
+        listed = f"{count(number, 'license')} that this home has issued"
+        err.print(f"No program has started yet. `licensing license issued` lists the {listed}.")
 
 
 LicenseOrFile = Annotated[

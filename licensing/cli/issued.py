@@ -1,0 +1,80 @@
+"""`licensing license issued`: the licenses in the vendor's books, whether a program has started under them or not."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from typer import Option
+
+from licensing.cli.books import IssuedFile
+from licensing.cli.claims import LENGTH, length
+from licensing.cli.context import home
+from licensing.cli.license_words import last_day
+from licensing.cli.options import wrong_usage
+from licensing.cli.output import fail, named, out, table
+from licensing.services.service import utc_now
+
+
+def issued(
+    organization_id: Annotated[str | None, Option("--organization", help="List only this customer's licenses.")] = None,
+    due: Annotated[
+        str | None,
+        Option(
+            metavar="LENGTH",
+            help="List only licenses that end within this time, as in 60d, or have ended within the same time.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the licenses that this home has issued, each by its newest file. Needs no store.
+
+    Under --due, a license stands as long as it has no newer file; those that end first come first.
+    """
+    here, now = home(), utc_now()
+    if organization_id is not None and organization_id not in here.customers():
+        fail(f"There is no {named('customer', organization_id)} in {here.folder}.")
+    files = [file for file in here.issued() if organization_id in (None, file.organization_id)]
+    if due is not None:
+        with wrong_usage(f"--due takes {LENGTH}"):
+            span = timedelta(seconds=length(due))
+        within = (file for file in files if now - span <= file.valid_until <= now + span)
+        files = sorted(within, key=lambda file: file.valid_until)
+    if as_json:
+        out.print_json(data=[_line(file) for file in files], default=datetime.isoformat)
+        return
+    columns = ("license", "customer", "product", "seats", "until", "days left", "serial", "trial", "order")
+    out.print(table(*columns, rows=[_row(file, now) for file in files]))
+
+
+def _line(file: IssuedFile) -> dict[str, Any]:
+    """What programs get; null is what is not known of a file from before the books."""
+    license = file.license
+    return {
+        "license": file.license_id,
+        "organization": file.organization_id or None,
+        "organization_name": license.organization.name if license else None,
+        "product": file.product,
+        "kind": file.kind or None,
+        "seats": license.seats if license else None,
+        "valid_from": license.valid_from if license else None,
+        "valid_until": file.valid_until,
+        "serial": file.serial,
+        "oldest": license.oldest if license else None,
+        "trial": license.trial if license else None,
+        "order": file.order,
+        "issued_at": file.issued_at,
+    }
+
+
+def _row(file: IssuedFile, now: datetime) -> tuple[object, ...]:
+    left = file.valid_until - now
+    return (
+        file.license_id,
+        file.organization_id or None,
+        file.product,
+        file.license.seats if file.license else None,
+        last_day(file.valid_until),
+        left.days if left > timedelta() else "ended",
+        file.serial,
+        "yes" if file.license and file.license.trial else "",
+        file.order or "",
+    )

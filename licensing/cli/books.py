@@ -132,6 +132,14 @@ class Books:
             (key, order.license_id, order.content),
         )
 
+    def refer(self, license_id: str, order: str) -> None:
+        """Note another reference of the order for the newest file of a license."""
+        self._connection.execute(
+            "UPDATE files SET order_reference = ?2 WHERE license_id = ?1"
+            " AND serial = (SELECT MAX(serial) FROM files WHERE license_id = ?1)",
+            (license_id, order),
+        )
+
     def take_over(self, entries: dict[str, dict[str, Any]]) -> None:
         """Note what a `licenses.json`, from before the books, tells of the newest file of each license."""
         for license_id, entry in entries.items():

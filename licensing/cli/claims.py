@@ -19,7 +19,7 @@ import typer
 from pydantic import ValidationError
 from typer import Option
 
-from licensing.cli.options import read_text, service_url
+from licensing.cli.options import service_url
 from licensing.crypto.keys import VerifyingKeys
 from licensing.rules.license import USUAL_GRACE, Billing, Kind, Sharing
 
@@ -82,6 +82,15 @@ def instant(text: str, *, end_of_day: bool = False) -> int:
         raise ValueError from None
 
 
+def is_time(text: str) -> bool:
+    """Whether a text is a date or a time."""
+    try:
+        instant(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _service(url: str) -> str:
     try:
         return service_url(url)
@@ -92,12 +101,14 @@ def _service(url: str) -> str:
 def _lease_keys(file: Path) -> dict[str, Any]:
     """Lease keys for programs to trust. Private keys are refused, since every license file would publish them."""
     try:
-        jwks: dict[str, Any] = json.loads(read_text(file))
+        jwks: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
         VerifyingKeys(jwks)
+    except (OSError, UnicodeDecodeError):
+        raise ClaimError("lease_keys", "takes a file with JSON, and this one cannot be read") from None
     except json.JSONDecodeError:
         raise ClaimError("lease_keys", "takes a file with JSON") from None
     except ValueError as error:
-        raise ClaimError("lease_keys", str(error)) from None
+        raise ClaimError("lease_keys", f"takes a file with public keys (JWKS): {error}") from None
     return jwks
 
 

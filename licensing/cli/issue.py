@@ -14,13 +14,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer import Option
 
-from licensing.cli.claims import CLAIMS, ClaimError, with_claims
+from licensing.cli.claims import CLAIMS, ClaimError, is_time, with_claims
 from licensing.cli.context import home, in_event_loop
 from licensing.cli.home import Home
 from licensing.cli.issuing import Draft, LicenseRequest, Signed, draft_of, sign
 from licensing.cli.license_words import file_text, length_of, validity
 from licensing.cli.listed_names import warn_of_common_names, with_files
 from licensing.cli.options import out_option, read_text
+from licensing.cli.orders import OrderDelivery, issue_orders
 from licensing.cli.output import ask, deliver, err, fail
 from licensing.cli.publishing import publish_files
 from licensing.cli.recording import recording
@@ -73,7 +74,15 @@ class Delivery:
 @with_claims("nbf")
 def issue(
     claims: dict[str, Any],
-    starts: Annotated[str | None, Option(CLAIMS["nbf"].option, metavar="DATE", help=CLAIMS["nbf"].help)] = None,
+    starts: Annotated[
+        str | None,
+        Option(
+            CLAIMS["nbf"].option,
+            metavar="DATE|FILE",
+            help=f"{CLAIMS['nbf'].help} Or a CSV file of orders, whose columns are the options without dashes, and "
+            "`order` for your reference: each line makes or changes one license.",
+        ),
+    ] = None,
     users_file: UsersFile = None,
     hosts_file: HostsFile = None,
     strict: Strict = False,
@@ -84,11 +93,24 @@ def issue(
     vault: Vault = None,
     yes: Yes = False,
     one_line: OneLine = False,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="With a file of orders: show what would be issued, and issue nothing.")
+    ] = False,
 ) -> None:
     """Sign a license file for a customer. Send it to them; it needs no registration.
 
     With the --id of a license that exists, the file replaces its older ones. What it changes is shown, and asked for.
+
+    With a CSV file of orders (--from FILE), --out is a folder. All lines are checked before the first is issued. The
+    books know a line by its `id`, else its `order`, else its content, so that running it again issues the rest.
     """
+    if starts is not None and not is_time(starts):
+        if claims or users_file or hosts_file or strict:
+            raise typer.BadParameter("--from: with a file of orders, the terms of licenses are columns, not options")
+        issue_orders(Path(starts), OrderDelivery(out_file, force, publish, vault, yes, rename, dry_run, one_line))
+        return
+    if dry_run:
+        raise typer.BadParameter("--dry-run is for a file of orders (--from FILE)")
     if starts is not None:
         claims["nbf"] = starts
     request = LicenseRequest(with_files(claims, users_file, hosts_file), strict=strict, rename=rename)

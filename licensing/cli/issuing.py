@@ -29,6 +29,7 @@ from licensing.cli.claims import STRICT_GRACE, ClaimError, explained, read_claim
 from licensing.cli.home import CustomerRecord, Home, new_salt
 from licensing.cli.license_words import changes
 from licensing.cli.listed_names import hashes
+from licensing.crypto.pseudonyms import ClientKind
 from licensing.crypto.tokens import write_license
 from licensing.rules.license import HOLD_BEYOND_GRACE, License
 
@@ -87,13 +88,20 @@ def new_license_id(books: Books, organization_id: str, product: str) -> str:
             return f"{name}-{random}"
 
 
-def draft_of(here: Home, books: Books, request: LicenseRequest, now: datetime) -> Draft:
-    """Decide what a license says, at `now` (UTC). ClaimError if it cannot be as it was requested."""
+def draft_of(
+    here: Home,
+    books: Books,
+    request: LicenseRequest,
+    now: datetime,
+    customers: Mapping[str, CustomerRecord] | None = None,
+) -> Draft:
+    """Decide what a license says, at `now` (UTC). ClaimError if it cannot be as it was requested.
+
+    `customers` go before those of the home: they are made or renamed by requests that come first.
+    """
     given = read_claims(request.claims)
-    customer = _customer(here, given, request)
-    for kind in ("user", "host"):
-        if f"{kind}s" in given:
-            given[f"{kind}s"] = hashes(customer.salt, kind, given[f"{kind}s"])
+    customer = _customer(here, given, request, customers or {})
+    given = _with_hashes(given, customer.salt)
     content = _digest(given, request)
     if request.base is None:
         for name in _NEEDED:
@@ -112,6 +120,17 @@ def draft_of(here: Home, books: Books, request: LicenseRequest, now: datetime) -
     license = _validated(claims)
     _check_identity(license, newest, before)
     return _compared(Draft(license, customer, content, newest), here, before, former, given, request)
+
+
+def content_of(here: Home, request: LicenseRequest, customers: Mapping[str, CustomerRecord]) -> str | None:
+    """The digest that a draft would have; None for a new customer, of whom nothing was issued before.
+
+    ClaimError if a value is wrong.
+    """
+    given = read_claims(request.claims)
+    organization_id = given.get("organization.id", "")
+    customer = customers.get(organization_id) or here.customer(organization_id)
+    return _digest(_with_hashes(given, customer.salt), request) if customer else None
 
 
 def sign(here: Home, books: Books, draft: Draft, order: str | None) -> Signed:
@@ -144,14 +163,22 @@ def sign(here: Home, books: Books, draft: Draft, order: str | None) -> Signed:
     return license, jws
 
 
-def _customer(here: Home, given: Mapping[str, Any], request: LicenseRequest) -> CustomerRecord:
+def _with_hashes(given: dict[str, Any], salt: str) -> dict[str, Any]:
+    kinds: tuple[ClientKind, ...] = ("user", "host")
+    listed = {f"{kind}s": hashes(salt, kind, given[f"{kind}s"]) for kind in kinds if f"{kind}s" in given}
+    return {**given, **listed}
+
+
+def _customer(
+    here: Home, given: Mapping[str, Any], request: LicenseRequest, customers: Mapping[str, CustomerRecord]
+) -> CustomerRecord:
     organization_id, name, salt = (given.get(each) for each in ("organization.id", "organization.name", "salt"))
     base = request.base
     if base:
         organization_id = organization_id or base.organization.id
     if not organization_id:
         raise ClaimError("organization.id", "it is missing")
-    earlier = here.customer(organization_id)
+    earlier = customers.get(organization_id) or here.customer(organization_id)
     if earlier is None and base and base.organization.id == organization_id:
         earlier = CustomerRecord(organization_id, base.organization.name, base.salt)
     if earlier is None:

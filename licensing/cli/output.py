@@ -56,14 +56,20 @@ def warn_of_names(names: Iterable[str | None], instead: str) -> None:
 
 
 def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False, overwrite: bool = True) -> None:
-    """Write a result to a file and say so, with a note on it; without a file, to standard output.
-
-    The file is written whole or not at all. Only its owner can read a `private` one. Without `overwrite`, a file that
-    exists stays, and the command ends unless it holds the same text.
-    """
+    """Write a result to a file and say so, with a note on it; without a file, to standard output. See `save`."""
     if file is None:
         sys.stdout.write(text)
         return
+    save(text, file, private=private, overwrite=overwrite)
+    err.print(f"Wrote {file}{note and ': '}{note}.")
+
+
+def save(text: str, file: Path, *, private: bool = False, overwrite: bool = True) -> None:
+    """Write a result to a file, whole or not at all; the command ends if that fails.
+
+    Only its owner reads a `private` one. Without `overwrite`, a file that exists stays, and the command ends unless it
+    holds the same text.
+    """
     try:
         write_whole(file, text, private=private, overwrite=overwrite)
     except FileExistsError:
@@ -71,7 +77,6 @@ def deliver(text: str, file: Path | None, note: str = "", *, private: bool = Fal
             fail(f"{file} exists and was not overwritten. Name another file, or overwrite it with --force.")
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
-    err.print(f"Wrote {file}{note and ': '}{note}.")
 
 
 def ask(question: str) -> bool:

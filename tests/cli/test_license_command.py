@@ -202,18 +202,9 @@ OPTIONS: dict[str, tuple[tuple[str, ...], object]] = {
 GIVEN_ALWAYS = {"iat", "organization", "product", "lease_keys"}
 WITHOUT_AN_OPTION = {"iat"}
 """Claims that no operator decides on: the time of issue is the clock's."""
-NOT_CLAIMS = {
-    "--users-file",
-    "--hosts-file",
-    "--strict",
-    "--one-line",
-    "--out",
-    "--force",
-    "--publish",
-    "--vault",
-    "--yes",
-    "--rename",
-}
+OTHER_FORMS = {"--users-file", "--hosts-file", "--strict"}
+DELIVERY = {"--out", "--force", "--one-line", "--publish", "--vault"}
+NOT_CLAIMS = OTHER_FORMS | DELIVERY | {"--yes", "--rename", "--dry-run"}
 """Options that make no claim of their own: other ways to give some, where the file goes, and what is asked."""
 
 

@@ -17,6 +17,7 @@ from typer import Argument, Option
 
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.home import Home, new_pepper, public_jwks
+from licensing.cli.license_words import last_day
 from licensing.cli.options import wrong_usage
 from licensing.cli.output import count, err, fail, named, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
@@ -338,7 +339,7 @@ def _dependents(kind: KeyKind, key_id: str, left: Mapping[str, Any], here: Home,
         broken = [file for file in files if key_id in file.lease_kids and not file.lease_kids & left.keys()]
     if not broken:
         return None
-    listed = "\n".join(f"  {file.license_id}, valid until {file.valid_until:%Y-%m-%d %H:%M} UTC" for file in broken)
+    listed = "\n".join(f"  {file.license_id}, valid until {last_day(file.valid_until)}" for file in broken)
     why = "are signed with it" if kind is KeyKind.ISSUER else "name no other lease key"
     return f"These license files {why}, and stop working:\n{listed}"
 

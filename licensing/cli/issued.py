@@ -66,15 +66,15 @@ def _line(file: IssuedFile) -> dict[str, Any]:
 
 
 def _row(file: IssuedFile, now: datetime) -> tuple[object, ...]:
-    left = file.valid_until - now
+    license, left = file.license, file.valid_until - now
     return (
         file.license_id,
         file.organization_id or None,
         file.product,
-        file.license.seats if file.license else None,
+        license.seats if license else None,
         last_day(file.valid_until),
         left.days if left > timedelta() else "ended",
         file.serial,
-        "yes" if file.license and file.license.trial else "",
+        "yes" if license and license.trial else "",
         file.order or "",
     )

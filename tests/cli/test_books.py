@@ -385,6 +385,23 @@ def _consistent(name: str, alias: str | None, value: object) -> dict[str, object
     return {alias or name: value, **({"kind": "named-user", "users": [USER]} if name == "collect" else {})}
 
 
+def test_what_was_shown_is_signed_or_nothing(made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch) -> None:
+    issue(licensing, "--id", "acme-1")
+
+    def changed_meanwhile(*_: object) -> None:
+        with Home(made).changing() as opened:
+            (file,) = opened.newest()
+            opened.note(replace(file, serial=file.serial + 1))
+
+    monkeypatch.setattr("licensing.cli.issue._confirm", changed_meanwhile)
+    said = renew(licensing, "acme-1", *UNTIL, "--seats", "9", code=1)
+    assert "meanwhile another command has changed acme-1" in said.err
+    assert said.out == ""
+    license = noted(made)[0].license
+    assert license
+    assert license.seats == 1
+
+
 @pytest.mark.parametrize("serial", ["1", "41", "42"])
 def test_a_serial_that_programs_would_not_take_is_refused(made: Path, licensing: Licensing, serial: str) -> None:
     issue(licensing, "--id", "acme-1", "--serial", "42")
@@ -497,6 +514,30 @@ def test_nothing_is_issued_past_the_audit_of_a_store_that_is_named(
     said = issue(licensing, code=1)
     assert "The store cannot be used" in said.err
     assert (said.out, noted(made)) == ("", [])
+
+
+# Publishing.
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_renewal_is_published_at_once_and_again_after_a_failure(made: Path, licensing: Licensing) -> None:
+    license_id = said_in_file(issue(licensing))["sub"]
+    words = (license_id, "--until", "2100-12-31", "--publish", "--out", "new.lic")
+    said = renew(licensing, *words)
+    serial = noted(made)[0].serial
+    assert f"Published {license_id}, serial {serial}, valid to 2100-12-31." in said.err
+    assert f"Published {license_id}, serial {serial}" in renew(licensing, *words).err
+    assert licensing("license", "publish", "new.lic").code == 0
+    entries = [json.loads(line) for line in licensing("audit", "--json").out.splitlines()]
+    done = [each["what"] for each in entries if each["subject"] == license_id and each["outcome"] == "done"]
+    assert done == ["issue", "renew", "publish", "publish", "publish"]
+
+
+@pytest.mark.usefixtures("stored")
+def test_what_cannot_be_published_is_issued_and_the_command_says_so(made: Path, licensing: Licensing) -> None:
+    said = issue(licensing, "--network", "10.0.0.0/8", "--publish", "--out", "acme.lic", code=1)
+    assert "networks" in said.err
+    assert claims_of(Path("acme.lic"))["sub"] == noted(made)[0].license_id
 
 
 # Trials.

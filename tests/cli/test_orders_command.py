@@ -170,6 +170,7 @@ def start(home: Path, *options: str) -> subprocess.Popen[str]:
         [sys.executable, "-m", "licensing", "license", "issue", "--from", str(Path("orders.csv").absolute()), *options],
         cwd=ROOT,
         env={**kept, "LICENSING_HOME": str(home.absolute())},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         text=True,
     )
@@ -215,6 +216,24 @@ def test_a_file_that_was_noted_and_not_delivered_is_delivered_by_the_next_run(
     assert list(Path("licenses").iterdir()) == []
     assert numbers(run(licensing, "--out", "licenses")) == (1, 0, 1)
     assert len(list(Path("licenses").iterdir())) == 2
+
+
+def test_the_same_orders_issued_by_two_at_once_give_no_second_set(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ACME, MORE)
+
+    def another_run(*_: object) -> None:
+        with start(made) as process:
+            assert process.wait() == 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(orders, "_confirm", another_run)
+        said = run(licensing, code=1)
+    assert "Line 2 was not issued: meanwhile another command has changed its license." in said.err
+    assert "0 of 2 lines are done; run it again for the rest." in said.err
+    assert len(noted(made)) == 2
+    assert numbers(run(licensing)) == (0, 0, 2)
 
 
 def test_the_key_of_a_line_is_noted_with_its_file_or_not_at_all(
@@ -284,17 +303,16 @@ def test_what_can_be_published_is(made: Path, licensing: Licensing, monkeypatch:
     assert "2 files cannot be published" in said.err
 
 
-@pytest.mark.usefixtures("made")
-def test_each_license_is_in_the_audit(
+def test_each_license_is_published_and_in_the_audit(
     made: Path, licensing: Licensing, azurite: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LICENSING_STORAGE", azurite)
     write(ACME, MORE)
-    run(licensing)
+    assert run(licensing, "--publish").err.count("Published acme-") == 2
     entries = [json.loads(line) for line in licensing("audit", "--json").out.splitlines()]
     ids = {file.license_id for file in noted(made)}
     found = [(each["subject"], each["what"], each["outcome"]) for each in entries if each["subject"] in ids]
-    assert sorted(found) == sorted((id, "issue", "done") for id in ids)
+    assert sorted(found) == sorted((id, what, "done") for id in ids for what in ("issue", "publish"))
 
 
 # Every claim is a column.

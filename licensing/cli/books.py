@@ -106,6 +106,15 @@ class Books:
         row = found.fetchone()
         return _decoded(row) if row else None
 
+    def file_before(self, license_id: str, serial: int) -> IssuedFile | None:
+        """The newest file of a license with a lower serial; None if there is none."""
+        found = self._connection.execute(
+            f"SELECT {_COLUMNS} FROM files WHERE license_id = ? AND serial < ? ORDER BY serial DESC LIMIT 1",  # noqa: S608 - ours
+            (license_id, serial),
+        )
+        row = found.fetchone()
+        return _decoded(row) if row else None
+
     def free_serial(self, least: int) -> int:
         """The lowest serial from `least` on that no file of this home has, of whatever license."""
         found = self._connection.execute(

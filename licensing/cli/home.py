@@ -28,6 +28,7 @@ from licensing.cli.files import write_whole
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
 from licensing.errors import SettingsError
+from licensing.rules.license import License
 from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 
 SALT_BYTES: Final = 32
@@ -166,6 +167,14 @@ class Home:
         """The newest file of each license that this home has issued."""
         with self.changing() as books:
             return books.newest()
+
+    def file_before(self, license: License) -> License | None:
+        """The file before this one of the same license; None if this home has none, or is none."""
+        if not self.folder.is_dir():
+            return None
+        with self.changing() as books:
+            before = books.file_before(license.id, license.serial)
+        return before.license if before else None
 
     def customers(self) -> frozenset[str]:
         """The ids of all customers to whom a license was issued."""

@@ -43,12 +43,18 @@ def show(
 
 def read_license_file(file: Path, issuer_keys: Path | None = None) -> License:
     """Read a license file and check its signature, by default with the home's keys. TokenError if it is not genuine."""
+    return read_signed_file(file, issuer_keys)[0]
+
+
+def read_signed_file(file: Path, issuer_keys: Path | None = None) -> tuple[License, str]:
+    """The license in a file, and its JWS; as for `read_license_file`."""
     try:
         with file.open("rb") as opened:
             data = opened.read(LICENSE_FILE_LIMIT + 1)
     except OSError as error:
         fail(f"{file} cannot be read: {error.strerror}.")
-    return read_license(license_bytes_text(data), issuer_verifying_keys(issuer_keys))
+    token = license_bytes_text(data)
+    return read_license(token, issuer_verifying_keys(issuer_keys)), token
 
 
 def issuer_verifying_keys(file: Path | None = None) -> VerifyingKeys:

@@ -136,3 +136,28 @@ def test_a_kept_file_that_cannot_be_opened_is_named_when_its_pepper_is_dropped(
 
     assert said.code == 0
     assert f"of {file.id} cannot be read; publish it again" in said.err
+
+
+def test_without_a_kept_file_the_books_say_what_was_before(licensing: Licensing, do: Do[Any], made: Path) -> None:
+    license_id, out = new_license_id(), Path("one.lic")
+    customer = (
+        "--organization",
+        "acme",
+        "--organization-name",
+        "Acme Oy",
+        "--product",
+        "Water",
+        "--until",
+        "2037-12-31",
+    )
+    issued = ("license", "issue", "--id", license_id, *customer)
+    assert licensing(*issued, "--out", str(out)).code == 0
+    moved = (*issued, "--service", "https://other.example/api", "--yes", "--out", "two.lic")
+    assert licensing(*moved).code == 0
+
+    said = licensing("license", "publish", "two.lic")
+
+    assert said.code == 1
+    assert "differs from the one before in service" in said.err
+    assert serials(do, license_id) is None
+    assert licensing("license", "publish", str(out)).code == 0

@@ -137,6 +137,38 @@ def test_the_last_seat_is_borrowed_and_returned_while_it_is_used(served: Served,
     assert in_use(served, "traded") == 0
 
 
+def test_a_renewal_reaches_a_running_program_and_its_next_start_without_a_touch_of_its_file(
+    served: Served, tmp_path: Path
+) -> None:
+    file = served.issue(tmp_path / "acme.lic", "--id", "renewed", "--heartbeat", "1", "--lease", "60")
+    before = file.read_bytes()
+    states = [tmp_path / "ann", tmp_path / "bob"]
+    with seat(served, file, states[0]) as held:
+        first = held.standing.license_file
+        assert first is not None
+        assert not first.fetched
+        with pytest.raises(SeatRefused), seat(served, file, states[1]):
+            pytest.fail("there is one seat")
+
+        served.licensing("license", "renew", "renewed", "--until", "2038-12-31", "--seats", "2", "--publish", "--yes")
+
+        with seat(served, file, states[1]) as second:
+            assert second.standing.seats is not None
+            assert second.standing.seats.total == 2, "the seat that was added counts at once"
+        assert eventually(lambda: len(list(states[0].glob("*.json"))) == 2), "it was fetched"
+        assert held.standing.running
+    with seat(served, file, states[0]) as again:
+        counting = again.standing.license_file
+        assert counting is not None
+        assert counting.fetched
+        assert counting.serial > first.serial
+        assert counting.last_valid_day == "2038-12-31"
+    assert file.read_bytes() == before
+    checked = served.client("check", str(file), "--state", str(states[0]))
+    assert "fetched from the service" in checked.stdout
+    assert "2038-12-31" in checked.stdout
+
+
 def test_a_named_user_license_admits_those_it_names(served: Served, tmp_path: Path) -> None:
     other = served.issue(tmp_path / "other.lic", "--id", "named", "--kind", "named-user", "--user", "somebody-else")
     with pytest.raises(SeatRefused) as caught, seat(served, other, tmp_path):

@@ -133,6 +133,11 @@ class Claim:
     metavar: str | None = None
 
     @property
+    def full_help(self) -> str:
+        """Its help, with the default."""
+        return self.help if self.default is None else f"{self.help} Default: {self.default}."
+
+    @property
     def column(self) -> str:
         """Its name as a column of a CSV file."""
         return self.option.removeprefix("--")
@@ -151,18 +156,19 @@ CLAIMS: Final = {
     "product": Claim("--product", _TEXT, "Name of the software that is licensed."),
     "exp": Claim("--until", _TIME, "Last day of the license (UTC), or an exact time.", read=_LAST_DAY, metavar="DATE"),
     "seats": Claim("--seats", _COUNT, "How many programs may run at the same time (floating).", type=int, default=1),
-    "sub": Claim("--id", _ID, "Id of the license. To renew or change a license, give its id. Default: a new id."),
+    "sub": Claim("--id", _ID, "Id of the license. To renew or change a license, give its id.", default="a new id"),
     "serial": Claim(
         "--serial",
         _SERIAL,
-        "A file with a higher serial replaces older files of the license. Default: the next one, at least the time in "
-        "seconds.",
+        "A file with a higher serial replaces older files of the license.",
+        default="the next one, at least the time in seconds",
         type=int,
     ),
     "nbf": Claim(
         "--from",
         _TIME,
-        "First day of the license (UTC), or an exact time. Default: now, or as in the license's newest file.",
+        "First day of the license (UTC), or an exact time.",
+        default="now, or as in the license's newest file",
         read=instant,
         metavar="DATE",
     ),
@@ -203,7 +209,8 @@ CLAIMS: Final = {
     "networks": Claim(
         "--network",
         _NETWORK,
-        "A network in which programs may run, as in 198.51.100.0/24; may be repeated. Default: any.",
+        "A network in which programs may run, as in 198.51.100.0/24; may be repeated.",
+        default="any",
         type=_LIST,
         metavar="CIDR",
     ),
@@ -211,7 +218,8 @@ CLAIMS: Final = {
     "maintenance_until": Claim(
         "--maintenance-until",
         _TIME,
-        "Last day of free updates (UTC); builds made after it do not run. Default: none.",
+        "Last day of free updates (UTC); builds made after it do not run.",
+        default="none",
         read=_LAST_DAY,
         metavar="DATE",
     ),
@@ -227,7 +235,10 @@ CLAIMS: Final = {
         default="collect",
     ),
     "salt": Claim(
-        "--salt", _SALT, "The customer's key for hashing names. Default: the key of its earlier licenses, or a new one."
+        "--salt",
+        _SALT,
+        "The customer's key for hashing names.",
+        default="the key of its earlier licenses, or a new one",
     ),
     "heartbeat": Claim(
         "--heartbeat", _SECONDS, "Seconds between two heartbeats of a running program.", type=int, default=300
@@ -259,15 +270,17 @@ CLAIMS: Final = {
     "service": Claim(
         "--service",
         _URL,
-        "URL at which programs reach the service. Default: the home's.",
+        "URL at which programs reach the service.",
+        default="the home's",
         read=_service,
         metavar="URL",
     ),
-    "iss": Claim("--issuer", _TEXT, "Name of the vendor in the license file. Default: the home's."),
+    "iss": Claim("--issuer", _TEXT, "Name of the vendor in the license file.", default="the home's"),
     "lease_keys": Claim(
         "--lease-keys",
         _JWKS,
-        "File with the service's public lease keys (JWKS), which programs trust. Default: the home's.",
+        "File with the service's public lease keys (JWKS), which programs trust.",
+        default="the home's",
         type=Path,
         read=_lease_keys,
         metavar="FILE",
@@ -275,7 +288,8 @@ CLAIMS: Final = {
     "oldest": Claim(
         "--oldest",
         "a serial, at most the license's own",
-        "Lowest serial that still counts: older files of the license are refused. Default: as before, or all count.",
+        "Lowest serial that still counts: older files of the license are refused.",
+        default="as before, or all count",
         type=int,
     ),
     "trial": Claim(
@@ -318,8 +332,7 @@ def with_claims(*without: str, defaults: bool = True) -> Callable[[Callable[...,
 
 def _option(name: str, claim: Claim, defaults: bool) -> inspect.Parameter:
     names = ("--collect/--no-collect",) if claim.type is bool else (claim.option,)
-    shown = False if claim.default is None or not defaults else str(claim.default)
-    option = Option(*names, help=claim.help, metavar=claim.metavar, show_default=shown)
+    option = Option(*names, help=claim.full_help if defaults else claim.help, metavar=claim.metavar, show_default=False)
     taken: Any = claim.type | None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[taken, option])
 

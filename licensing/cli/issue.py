@@ -79,8 +79,8 @@ def issue(
         Option(
             CLAIMS["nbf"].option,
             metavar="DATE|FILE",
-            help=f"{CLAIMS['nbf'].help} Or a CSV file of orders, whose columns are the options without dashes, and "
-            "`order` for your reference: each line makes or changes one license.",
+            help=f"{CLAIMS['nbf'].full_help} Or a CSV file of orders: its columns are the options without dashes, "
+            "and `order` for your reference. Each line makes or changes one license.",
         ),
     ] = None,
     users_file: UsersFile = None,
@@ -98,6 +98,8 @@ def issue(
     ] = False,
 ) -> None:
     """Sign a license file for a customer. Send it to them; it needs no registration.
+
+    Give at least --organization, --product, and --until or --trial; of a new customer also the name.
 
     With the --id of a license that exists, the file replaces its older ones. What it changes is shown, and asked for.
 

@@ -7,6 +7,7 @@ All lines are decided first, and what they change is shown; one bad line, and no
 again, signed and noted with its key in one transaction, and delivered. So a run that dies is finished by the next one.
 """
 
+import asyncio
 import json
 import sys
 from collections import Counter
@@ -15,8 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-
-import typer
+from typing import Final
 
 from licensing.cli.books import Books, Order
 from licensing.cli.claims import CLAIMS, ClaimError
@@ -31,6 +31,9 @@ from licensing.cli.recording import Recorded, recording
 from licensing.crypto.keys import SigningKeys, new_private_jwk
 from licensing.crypto.tokens import write_license
 from licensing.services.service import utc_now
+
+AUDITED_AT_ONCE: Final = 20
+"""Lines whose audit entries are written at the same time. Their files are signed one after the other all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,29 +239,40 @@ async def _carry_out(
     files: list[Signed] = []
     async with recording() as recorded:
         with bar("licenses") as progress:
-            for plan in plans:
-                try:
-                    file = await _done(here, plan, customers, recorded, delivery.rename)
-                    _deliver(plan, file, delivery)
-                except typer.Exit:
-                    err.print(f"{len(files)} of {count(len(plans), 'line')} are done; run it again for the rest.")
-                    raise
-                files.append(file)
+            for first in range(0, len(plans), AUDITED_AT_ONCE):
+                some = plans[first : first + AUDITED_AT_ONCE]
+                work = [_done(here, plan, customers, recorded, delivery) for plan in some]
+                outcomes = await asyncio.gather(*work, return_exceptions=True)
+                files += [file for file in outcomes if not isinstance(file, BaseException)]
+                for error in outcomes:
+                    if isinstance(error, BaseException):
+                        err.print(f"{len(files)} of {count(len(plans), 'line')} are done; run it again for the rest.")
+                        raise error
                 progress(len(files), len(plans))
     return files
 
 
 async def _done(
+    here: Home,
+    plan: OrderPlan,
+    customers: Mapping[str, CustomerRecord],
+    recorded: Recorded,
+    delivery: OrderDelivery,
+) -> Signed:
+    """Deliver the file of a line, which is signed and noted before unless the line is unchanged."""
+    file = plan.present or await _issued(here, plan, customers, recorded, delivery.rename)
+    if plan.present and not plan.noted:
+        with here.changing() as books:
+            books.note_order(plan.key, Order(plan.license_id, plan.content))
+            if plan.line.order:
+                books.refer(plan.license_id, plan.line.order)
+    _deliver(plan, file, delivery)
+    return file
+
+
+async def _issued(
     here: Home, plan: OrderPlan, customers: Mapping[str, CustomerRecord], recorded: Recorded, rename: bool
 ) -> Signed:
-    """The file of a line, which is signed and noted unless the line is unchanged."""
-    if plan.present:
-        if not plan.noted:
-            with here.changing() as books:
-                books.note_order(plan.key, Order(plan.license_id, plan.content))
-                if plan.line.order:
-                    books.refer(plan.license_id, plan.line.order)
-        return plan.present
     if plan.draft is None:
         raise AssertionError("a line that is not unchanged has a draft")
     async with recorded("issue", plan.draft.license):
@@ -273,7 +287,8 @@ def _signed(
     line = plan.line
     claims = {**line.claims, "sub": shown.license.id}
     request = LicenseRequest(claims, strict=line.strict, rename=rename, order=line.order)
-    new = customers if here.customer(shown.customer.id) is None else {}
+    # Of a customer that this run makes or renames, the lines come in any order.
+    new = customers if rename or here.customer(shown.customer.id) is None else {}
     try:
         draft = draft_of(here, books, request, utc_now(), new)
         known = books.order(plan.key)

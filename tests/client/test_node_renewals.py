@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_proxy import listening, read_head, start_fault_proxy
+from fault_proxy import listening, start_fault_proxy
 
 from licensing.cli.home import Home
 from tests import factories
@@ -25,7 +25,7 @@ OFTEN = {"seats": 2, "heartbeat": 1, "lease": 3, "grace": 0}
 
 
 @dataclass
-class Desk:
+class Computer:
     """A computer with a program in another language, and a license of its own."""
 
     served: Served
@@ -75,9 +75,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(served: Served, tmp_path: Path) -> Desk:
+def computer(served: Served, tmp_path: Path) -> Computer:
     """A computer of which the service has never heard."""
-    return Desk(served, tmp_path, factories.new_id("node"))
+    return Computer(served, tmp_path, factories.new_id("node"))
 
 
 def whats(process: subprocess.Popen[str], number: int) -> list[str]:
@@ -85,77 +85,79 @@ def whats(process: subprocess.Popen[str], number: int) -> list[str]:
     return [message(process)["what"] for _ in range(number)]
 
 
-def test_a_running_program_fetches_the_renewed_file_which_counts_from_the_next_start_on(desk: Desk) -> None:
-    old = desk.issue(1, heartbeat=1)
-    process = desk.start(old)
+def test_a_running_program_fetches_the_renewed_file_which_counts_from_the_next_start_on(computer: Computer) -> None:
+    old = computer.issue(1, heartbeat=1)
+    process = computer.start(old)
     assert whats(process, 1) == ["granted"]
-    assert not desk.fetched_file.exists()
-    new = desk.publish(2, heartbeat=1, exp=2145916800)
+    assert not computer.fetched_file.exists()
+    new = computer.publish(2, heartbeat=1, exp=2145916800)
     assert message(process) == {"what": "newer-license", "serial": 2, "until": 2145916800, "valid_to": "2037-12-31"}
-    assert desk.fetched() == {"format": 1, "granted": None, "pending": new}
-    assert desk.fetched_file.stat().st_mode & 0o777 == 0o600
+    assert computer.fetched() == {"format": 1, "granted": None, "pending": new}
+    assert computer.fetched_file.stat().st_mode & 0o777 == 0o600
     assert end(process) == ["ended"]
-    process = desk.start(old)
+    process = computer.start(old)
     assert whats(process, 1) == ["granted"]
     assert end(process) == ["ended"]
-    assert desk.fetched() == {"format": 1, "granted": new, "pending": None}
+    assert computer.fetched() == {"format": 1, "granted": new, "pending": None}
 
 
-def test_a_program_that_was_off_over_the_end_of_its_file_asks_and_runs(desk: Desk) -> None:
-    new = desk.publish(2)
-    process = desk.start(desk.issue(1, **OVER))
+def test_a_program_that_was_off_over_the_end_of_its_file_asks_and_runs(computer: Computer) -> None:
+    new = computer.publish(2)
+    process = computer.start(computer.issue(1, **OVER))
     assert whats(process, 2) == ["newer-license", "granted"]
     assert end(process) == ["ended"]
-    assert desk.fetched() == {"format": 1, "granted": new, "pending": None}
+    assert computer.fetched() == {"format": 1, "granted": new, "pending": None}
 
 
 @pytest.mark.parametrize(("exp", "said"), [(1767225600, "2025-12-31"), (1767222000, "2025-12-31 23:00 UTC")])
-def test_without_a_newer_file_it_is_refused_and_says_the_last_valid_day(desk: Desk, exp: int, said: str) -> None:
-    process = desk.start(desk.issue(1, nbf=1735689600, exp=exp))
+def test_without_a_newer_file_it_is_refused_and_says_the_last_valid_day(
+    computer: Computer, exp: int, said: str
+) -> None:
+    process = computer.start(computer.issue(1, nbf=1735689600, exp=exp))
     assert messages(process) == [{"what": "refused", "code": "license-expired", "valid_to": said}]
     assert process.returncode == 1
 
 
-def test_a_newer_file_that_comes_after_the_three_seconds_of_a_start_is_too_late(desk: Desk) -> None:
-    body = json.dumps({"license": desk.issue(2).read_text(), "serial": 2})
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+def test_a_newer_file_that_comes_after_the_three_seconds_of_a_start_is_too_late(computer: Computer) -> None:
+    body = json.dumps({"license": computer.issue(2).read_text(), "serial": 2})
+    reply = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
 
     def slow(connection: socket.socket) -> None:
-        read_head(connection)
+        connection.recv(65536)
         time.sleep(5)
-        connection.sendall(f"{head}{body}".encode())
+        connection.sendall(f"{reply}{body}".encode())
 
     with listening(slow) as port:
-        process = desk.start(desk.issue(1, **OVER, service=f"http://127.0.0.1:{port}/api"))
+        process = computer.start(computer.issue(1, **OVER, service=f"http://127.0.0.1:{port}/api"))
         assert [line["code"] for line in messages(process)] == ["license-expired"]
 
 
-def test_where_nothing_may_be_recorded_no_newer_file_is_asked_for(desk: Desk) -> None:
+def test_where_nothing_may_be_recorded_no_newer_file_is_asked_for(computer: Computer) -> None:
     quiet = {"kind": "named-user", "users": ["x" * 43], "collect": False}
-    with start_fault_proxy(desk.served.base) as (proxy, base):
-        process = desk.start(desk.issue(1, **OVER, **quiet, service=base))
+    with start_fault_proxy(computer.served.base) as (proxy, base):
+        process = computer.start(computer.issue(1, **OVER, **quiet, service=base))
         assert [line["code"] for line in messages(process)] == ["license-expired"]
         assert proxy.traffic == []
 
 
-def test_it_runs_over_the_end_of_its_file(desk: Desk) -> None:
+def test_it_runs_over_the_end_of_its_file(computer: Computer) -> None:
     ends = int(time.time()) + 8
-    process = desk.start(desk.issue(1, exp=ends, **OFTEN))
+    process = computer.start(computer.issue(1, exp=ends, **OFTEN))
     session = message(process)["session"]
-    desk.bring(2, **OFTEN)
+    computer.bring(2, **OFTEN)
     assert whats(process, 1) == ["newer-license"]
     time.sleep(ends + 4 - time.time())
-    assert sessions(desk.served, desk.license_id) == {session: "running"}
+    assert sessions(computer.served, computer.license_id) == {session: "running"}
     assert end(process) == ["ended"]
 
 
-def test_it_is_in_grace_over_the_end_of_its_file_once_it_has_a_newer_one(desk: Desk) -> None:
+def test_it_is_in_grace_over_the_end_of_its_file_once_it_has_a_newer_one(computer: Computer) -> None:
     often = {**OFTEN, "grace": 3600}
-    with start_fault_proxy(desk.served.base) as (proxy, base):
+    with start_fault_proxy(computer.served.base) as (proxy, base):
         ends = int(time.time()) + 12
-        process = desk.start(desk.issue(1, exp=ends, **often, service=base))
+        process = computer.start(computer.issue(1, exp=ends, **often, service=base))
         assert whats(process, 1) == ["granted"]
-        desk.bring(2, **often)
+        computer.bring(2, **often)
         assert whats(process, 1) == ["newer-license"]
         proxy.fault = "off"
         assert whats(process, 1) == ["grace"]
@@ -165,78 +167,78 @@ def test_it_is_in_grace_over_the_end_of_its_file_once_it_has_a_newer_one(desk: D
         assert process.returncode == 0
 
 
-def test_it_runs_on_under_newer_terms_that_it_cannot_fetch(desk: Desk) -> None:
+def test_it_runs_on_under_newer_terms_that_it_cannot_fetch(computer: Computer) -> None:
     ends = int(time.time()) + 8
-    process = desk.start(desk.issue(1, exp=ends, **OFTEN))
+    process = computer.start(computer.issue(1, exp=ends, **OFTEN))
     session = message(process)["session"]
-    desk.bring(2, **OFTEN, **HERE)
+    computer.bring(2, **OFTEN, **HERE)
     time.sleep(ends + 4 - time.time())
-    assert sessions(desk.served, desk.license_id) == {session: "running"}
+    assert sessions(computer.served, computer.license_id) == {session: "running"}
     assert end(process) == ["ended"]
 
 
-def test_a_program_that_no_heartbeat_has_told_asks_at_the_end_of_its_file(desk: Desk) -> None:
+def test_a_program_that_had_no_news_asks_at_the_end_of_its_file(computer: Computer) -> None:
     seldom = {"seats": 2, "heartbeat": 3600, "lease": 7200, "grace": 0}
     ends = int(time.time()) + 8
-    process = desk.start(desk.issue(1, exp=ends, **seldom))
+    process = computer.start(computer.issue(1, exp=ends, **seldom))
     assert whats(process, 1) == ["granted"]
-    desk.bring(2, **seldom)
+    computer.bring(2, **seldom)
     assert whats(process, 1) == ["newer-license"]
     assert time.time() > ends - 1
     time.sleep(1)
     assert end(process) == ["ended"]
 
 
-def test_a_file_that_the_service_refuses_locks_nobody_out(desk: Desk) -> None:
-    good = desk.publish(2)
-    wrong = desk.issue(3, **ELSEWHERE).read_text()
-    desk.put(granted=good, pending=wrong)
-    process = desk.start(desk.issue(1))
+def test_a_file_that_the_service_refuses_locks_nobody_out(computer: Computer) -> None:
+    good = computer.publish(2)
+    wrong = computer.issue(3, **ELSEWHERE).read_text()
+    computer.put(granted=good, pending=wrong)
+    process = computer.start(computer.issue(1))
     assert whats(process, 1) == ["granted"], "with the former file, and no word of the refusal"
     assert end(process) == ["ended"]
-    assert desk.fetched() == {"format": 1, "granted": good, "pending": wrong}
+    assert computer.fetched() == {"format": 1, "granted": good, "pending": wrong}
 
 
-def test_a_file_for_another_product_is_not_sent(desk: Desk) -> None:
-    with start_fault_proxy(desk.served.base) as (proxy, base):
-        old = desk.issue(1, service=base)
-        wrong = desk.issue(3, product="Heat").read_text()
-        desk.put(pending=wrong)
-        process = desk.start(old)
+def test_a_file_for_another_product_is_not_sent(computer: Computer) -> None:
+    with start_fault_proxy(computer.served.base) as (proxy, base):
+        old = computer.issue(1, service=base)
+        wrong = computer.issue(3, product="Heat").read_text()
+        computer.put(pending=wrong)
+        process = computer.start(old)
         assert whats(process, 1) == ["granted"]
         assert end(process) == ["ended"]
         assert not [request for request in proxy.traffic if wrong.encode() in request]
 
 
-def test_the_refusal_of_the_newer_file_is_told_where_the_former_is_refused_as_well(desk: Desk) -> None:
-    old = desk.issue(1)
-    desk.bring(4, **HERE)
-    assert messages(desk.start(old)) == [{"what": "refused", "code": "license-superseded"}]
-    desk.put(pending=desk.issue(5, **ELSEWHERE).read_text())
-    assert messages(desk.start(old)) == [{"what": "refused", "code": "network-not-allowed"}]
+def test_the_refusal_of_the_newer_file_is_shown_where_the_former_is_refused_as_well(computer: Computer) -> None:
+    old = computer.issue(1)
+    computer.bring(4, **HERE)
+    assert messages(computer.start(old)) == [{"what": "refused", "code": "license-superseded"}]
+    computer.put(pending=computer.issue(5, **ELSEWHERE).read_text())
+    assert messages(computer.start(old)) == [{"what": "refused", "code": "network-not-allowed"}]
 
 
-def test_a_file_that_is_not_the_vendors_is_not_used(desk: Desk) -> None:
-    new = desk.publish(2)
-    desk.put(granted=new[:-9] + "A" * 9)
-    process = desk.start(desk.issue(1))
+def test_a_file_that_is_not_the_vendors_is_not_used(computer: Computer) -> None:
+    new = computer.publish(2)
+    computer.put(granted=new[:-9] + "A" * 9)
+    process = computer.start(computer.issue(1))
     assert whats(process, 2) == ["granted", "newer-license"], "fetched anew"
     assert end(process) == ["ended"]
-    assert desk.fetched() == {"format": 1, "granted": None, "pending": new}
+    assert computer.fetched() == {"format": 1, "granted": None, "pending": new}
 
 
-def test_a_given_file_that_is_as_new_counts_and_the_fetched_one_is_removed(desk: Desk) -> None:
-    new = desk.issue(2)
-    desk.put(granted=new.read_text())
-    process = desk.start(new)
+def test_a_given_file_that_is_as_new_counts_and_the_fetched_one_is_removed(computer: Computer) -> None:
+    new = computer.issue(2)
+    computer.put(granted=new.read_text())
+    process = computer.start(new)
     assert whats(process, 1) == ["granted"]
     assert end(process) == ["ended"]
-    assert not desk.fetched_file.exists()
+    assert not computer.fetched_file.exists()
 
 
-def test_where_nothing_can_be_written_the_fetched_file_is_kept_in_memory(desk: Desk) -> None:
-    (desk.folder / "state").write_text("no folder")
-    desk.publish(2)
-    process = desk.start(desk.issue(1, **OVER))
+def test_where_nothing_can_be_written_the_fetched_file_is_kept_in_memory(computer: Computer) -> None:
+    (computer.folder / "state").write_text("no folder")
+    computer.publish(2)
+    process = computer.start(computer.issue(1, **OVER))
     assert whats(process, 2) == ["newer-license", "granted"]
     assert end(process) == ["ended"]

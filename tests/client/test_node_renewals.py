@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_proxy import listening, start_fault_proxy
+from fault_proxy import FaultProxy, listening, start_fault_proxy
 
 from licensing.cli.home import Home
 from tests import factories
@@ -187,6 +187,31 @@ def test_a_program_that_had_no_news_asks_at_the_end_of_its_file(computer: Comput
     assert time.time() > ends - 1
     time.sleep(1)
     assert end(process) == ["ended"]
+
+
+def test_a_heartbeat_that_is_refused_for_the_end_leads_to_a_start_with_the_newer_file(computer: Computer) -> None:
+    expired = {"type": "urn:licensing:problem:license-expired", "status": 403, "code": "license-expired"}
+    body = json.dumps(expired)
+    kind = f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}"
+
+    class Refusing(FaultProxy):
+        def _forward(self, connection: socket.socket, request: bytes, method: bytes) -> None:
+            if method == b"PUT":
+                connection.sendall(f"HTTP/1.1 403 Forbidden\r\n{kind}\r\n\r\n{body}".encode())
+            else:
+                super()._forward(connection, request, method)
+
+    proxy = Refusing(computer.served.base)
+    with listening(proxy.handler) as port:
+        process = computer.start(computer.issue(1, seats=2, heartbeat=1, service=f"http://127.0.0.1:{port}/api"))
+        session = message(process)["session"]
+        new = computer.bring(2, seats=2)
+        assert whats(process, 1) == ["newer-license"]
+        while computer.fetched()["granted"] != new:
+            time.sleep(0.02)
+        (replaced,) = sessions(computer.served, computer.license_id)
+        assert replaced != session
+        assert end(process) == ["ended"]
 
 
 def test_a_file_that_the_service_refuses_locks_nobody_out(computer: Computer) -> None:

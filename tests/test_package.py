@@ -128,6 +128,7 @@ def test_azures_own_worker_serves_programs(worker: dict[str, Any]) -> None:
         "session_read": 200,
         "session_end": 204,
         "session_ended": 204,
+        "license_current": 204,
     }, answers["session_start"]["body"]
     assert answers.keys() == {
         name for name, trigger in worker["functions"].items() if trigger["type"] == "httpTrigger"

@@ -97,6 +97,13 @@ class Books:
         )
         return [_decoded(row) for row in found.fetchall()]
 
+    def counting(self) -> list[IssuedFile]:
+        """Every file that still counts, by license and serial: older ones do, unless the newest has revoked them."""
+        oldest = {file.license_id: file.license.oldest if file.license else 0 for file in self.newest()}
+        found = self._connection.execute(f"SELECT {_COLUMNS} FROM files ORDER BY license_id, serial")  # noqa: S608 - ours
+        files = map(_decoded, found.fetchall())
+        return [file for file in files if file.serial >= oldest[file.license_id]]
+
     def newest_of(self, license_id: str) -> IssuedFile | None:
         """The newest file of a license; None if there is none."""
         found = self._connection.execute(

@@ -168,6 +168,11 @@ class Home:
         with self.changing() as books:
             return books.newest()
 
+    def counting(self) -> list[IssuedFile]:
+        """Every file that this home has issued and not revoked, by license and serial: some computer may have it."""
+        with self.changing() as books:
+            return books.counting()
+
     def file_before(self, license: License) -> License | None:
         """The file before this one of the same license; None if this home has none, or is none."""
         if not self.folder.is_dir():

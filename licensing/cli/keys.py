@@ -332,16 +332,21 @@ def _dependents(kind: KeyKind, key_id: str, left: Mapping[str, Any], here: Home,
     if kind is KeyKind.PEPPER:
         return _dependent_sessions(key_id, vault)
     now = utc_now()
-    files = [file for file in here.issued() if file.valid_until > now]
+    files = [file for file in here.counting() if file.valid_until > now]
     if kind is KeyKind.ISSUER:
         broken = [file for file in files if file.issuer_kid == key_id]
     else:
         broken = [file for file in files if key_id in file.lease_kids and not file.lease_kids & left.keys()]
     if not broken:
         return None
-    listed = "\n".join(f"  {file.license_id}, valid until {last_day(file.valid_until)}" for file in broken)
+    listed = "\n".join(
+        f"  {file.license_id}, serial {file.serial}, valid until {last_day(file.valid_until)}" for file in broken
+    )
     why = "are signed with it" if kind is KeyKind.ISSUER else "name no other lease key"
-    return f"These license files {why}, and stop working:\n{listed}"
+    return (
+        f"These license files {why}, and stop working:\n{listed}\nA renewal does not end older files, since some "
+        "computer may still have them; `licensing license renew --revoke-older` does."
+    )
 
 
 @in_event_loop

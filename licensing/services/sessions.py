@@ -10,14 +10,13 @@ A program whose license file is not the newest is judged by the newest one, if t
 """
 
 from collections.abc import Callable, Container
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from licensing.crypto.pseudonyms import from_base64url, is_nobodys_host
 from licensing.crypto.tokens import Lease, read_lease, read_license, signed_by, write_lease
-from licensing.errors import Flaw, TokenError, UnavailableError
+from licensing.errors import Flaw, RowError, TokenError, UnavailableError
 from licensing.rules.license import Address, License, Refusal, refusal_of
 from licensing.rules.model import LicenseState, Session, Terms
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Refused, Start
@@ -107,13 +106,25 @@ class Sessions:
         outcome = await self._start_under(brought, request, address, license.trusted_kids)
         if not isinstance(outcome, Refused) or outcome.refusal in NOT_OF_THE_FILE:
             return outcome
-        with suppress(UnavailableError):  # then the file's own refusal stands
-            match await self.files.newer(license, by_cache=True):
-                case NoNewerFile.TOO_OLD:
-                    return Refused(Refusal.SUPERSEDED)
-                case NewerFile() as newest:
-                    return await self._start_under(newest, request, address, license.trusted_kids)
+        match await self._newer(license, outcome.refusal):
+            case NoNewerFile.TOO_OLD:
+                return Refused(Refusal.SUPERSEDED)
+            case NewerFile() as newest:
+                return await self._start_under(newest, request, address, license.trusted_kids)
         return outcome
+
+    async def _newer(self, license: License, refusal: Refusal) -> NewerFile | NoNewerFile:
+        """The newest file for a program that was refused under an older one.
+
+        A refusal by the file's own terms stands if the register cannot be read. One by the register does not: there is
+        a newer file, which may grant.
+        """
+        try:
+            return await self.files.newer(license, by_cache=True)
+        except (UnavailableError, RowError):
+            if refusal is Refusal.SUPERSEDED:
+                raise
+            return NoNewerFile.NONE
 
     async def _start_under(
         self, file: NewerFile, request: StartRequest, address: Address | None, trusted_kids: Container[str]

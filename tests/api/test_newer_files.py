@@ -18,11 +18,13 @@ from licensing.crypto.tokens import LICENSE_TYPE, Lease, read_lease, read_licens
 from licensing.rules.model import LicenseState, Terms
 from licensing.rules.usage import midnight
 from licensing.services.license_files import LicenseFiles, reseal
+from licensing.storage import retry
 from licensing.storage.register import Register
 from licensing.storage.tables import EdmType, Tables, delete, merge
 from tests import factories
 from tests.api.client import Api, assert_problem, running
 from tests.factories import DAY, OffsetClock, new_license_id, start_body
+from tests.fault_proxy import Call, error_before, port_of, start_fault_proxy, through
 from tests.register_rows import values_of
 from tests.stores import StorageCalls
 
@@ -188,6 +190,46 @@ async def test_a_start_with_the_old_file_costs_one_call_more_and_the_file_is_rea
         calls.append(await storage_calls.since(mark))
     assert [len(each) for each in calls] == [1, 3, 2, 2]
     assert "RowKey='file'" in calls[1][1]
+
+
+# The store fails.
+
+
+@pytest.mark.parametrize("on", [Call.POINT_READ, Call.TRANSACTION])
+async def test_a_store_that_fails_on_the_way_to_the_newest_file_is_no_refusal(
+    azurite: str, home: Home, renewed: Renewed, monkeypatch: pytest.MonkeyPatch, on: Call
+) -> None:
+    """A refusal would be final, and the seat may have been taken."""
+    monkeypatch.setattr(retry, "BATCH_SECONDS", 0.1)
+    _, older, newer = renewed()
+    async with (
+        start_fault_proxy(port_of(azurite)) as proxy,
+        running(factories.settings(home, through(proxy.port, azurite))) as api,
+    ):
+        await api.begin(newer)
+        body = start_body(older)
+        proxy.break_(error_before, on, None)
+        assert_problem(await api.start(body), "storage-unavailable", 503)
+        await proxy.mend()
+        assert (await api.start(body)).json()["seats"] == {"in_use": 2, "total": 2}
+
+
+@pytest.mark.parametrize("damage", ["no store", "a state that cannot be read"])
+async def test_a_files_own_refusal_needs_no_store(
+    azurite: str, home: Home, issue: Issue, tables: Tables, damage: str
+) -> None:
+    id = new_license_id()
+    async with (
+        start_fault_proxy(port_of(azurite)) as proxy,
+        running(factories.settings(home, through(proxy.port, azurite))) as api,
+    ):
+        await api.begin(issue(sub=id))
+        await tables.commit("register", id, [merge("license", {"seats": "many"})])
+        if damage == "no store":
+            proxy.break_(error_before, Call.STATE_READ, None)
+        api.service.ledger._licenses.clear()  # as in a process that has just started
+
+        assert_problem(await api.start(start_body(issue(sub=id, nbf=0, exp=1))), "license-expired", 403)
 
 
 # What does not count.

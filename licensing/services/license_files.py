@@ -17,7 +17,7 @@ from licensing.crypto.sealing import Sealer
 from licensing.crypto.tokens import read_license
 from licensing.errors import ConflictError, RowError, TokenError
 from licensing.rules.license import License
-from licensing.rules.model import KeptFile, LicenseState
+from licensing.rules.model import KeptFile
 from licensing.settings import Settings
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
@@ -70,44 +70,43 @@ class LicenseFiles:
         `by_cache`: the license state may be a cached one, so that it costs no storage call in most cases. Raises
         UnavailableError if the store cannot be used now.
         """
-        newest: NewerFile | NoNewerFile = NoNewerFile.NONE
-        for max_age_seconds in (self.status_cache_seconds,) if by_cache else (self.status_cache_seconds, 0):
+        newest = None
+        for max_age_seconds in (self.status_cache_seconds, 0) if by_cache else (0,):
             state = await self.ledger.state(license.id, max_age_seconds)
-            newest = await self._newer_under(state, license) if state else NoNewerFile.NONE
-            if newest is not NoNewerFile.NONE:
+            if state is None or license.serial >= state.terms.serial:
+                return NoNewerFile.NONE
+            if license.serial < state.terms.oldest:
+                return NoNewerFile.TOO_OLD
+            newest = await self.kept(license.id, state.terms.serial)
+            if newest is None or newest.license.serial == state.terms.serial:
                 break
-        return newest
-
-    async def _newer_under(self, state: LicenseState, license: License) -> NewerFile | NoNewerFile:
-        if license.serial < state.terms.oldest:
-            return NoNewerFile.TOO_OLD
-        if license.serial >= state.terms.serial:
-            return NoNewerFile.NONE
-        newest = await self.kept(license.id, state.terms.serial)
+            newest = None  # the cached state is stale
         return newest if newest and _continues(newest.license, license) else NoNewerFile.NONE
 
     async def kept(self, license_id: str, serial: int) -> NewerFile | None:
-        """The file that is kept, if it has this serial and can be opened.
+        """The file that is kept, if it can be opened and its serial is not lower than this one.
 
-        Raises UnavailableError if the store cannot be used now.
+        If it is higher, the license state that says `serial` is stale. Raises UnavailableError if the store cannot be
+        used now.
         """
         if known := self._cache.get((license_id, serial)):
             self._cache.move_to_end((license_id, serial))
             return known
         try:
-            kept = await self.register.kept_file(license_id)
+            row = await self.register.kept_file(license_id)
         except RowError:
             return None  # publishing the file again mends it
-        if kept is None or kept.value.serial != serial:
+        if row is None or row.value.serial < serial:
             return None
-        token = self.sealer.open(kept.value.sealed, license_id, serial, kept.value.pepper)
+        file = row.value
+        token = self.sealer.open(file.sealed, license_id, file.serial, file.pepper)
         if token is None:
             return None
         try:
             newest = NewerFile(read_license(token, self.issuer_keys), token)
         except TokenError:
             return None  # the key that signed it is not trusted any more
-        self._cache[license_id, serial] = newest
+        self._cache[license_id, file.serial] = newest
         if len(self._cache) > CACHED_FILES:
             self._cache.popitem(last=False)
         return newest

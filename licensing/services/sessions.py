@@ -102,16 +102,17 @@ class Sessions:
     ) -> Running | Refused | NoSeat | ForeignSession:
         """Start a session, or repeat a start."""
         license = read_license(request.license_token, self.settings.issuer_keys)
-        brought = NewerFile(license, request.license_token)
-        outcome = await self._start_under(brought, request, address, license.trusted_kids)
-        if not isinstance(outcome, Refused) or outcome.refusal in NOT_OF_THE_FILE:
-            return outcome
-        match await self._newer(license, outcome.refusal):
-            case NoNewerFile.TOO_OLD:
+        file = NewerFile(license, request.license_token)
+        while True:
+            outcome = await self._start_under(file, request, address, license.trusted_kids)
+            if not isinstance(outcome, Refused) or outcome.refusal in NOT_OF_THE_FILE:
+                return outcome
+            newest = await self._newer(license, outcome.refusal)
+            if newest is NoNewerFile.TOO_OLD:
                 return Refused(Refusal.SUPERSEDED)
-            case NewerFile() as newest:
-                return await self._start_under(newest, request, address, license.trusted_kids)
-        return outcome
+            if not isinstance(newest, NewerFile) or newest.license.serial <= file.license.serial:
+                return outcome
+            file = newest  # by a stale state even this may not be the newest; then the register refuses it
 
     async def _newer(self, license: License, refusal: Refusal) -> NewerFile | NoNewerFile:
         """The newest file for a program that was refused under an older one.

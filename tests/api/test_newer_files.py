@@ -192,7 +192,7 @@ async def test_a_start_with_the_old_file_costs_one_call_more_and_the_file_is_rea
     assert "RowKey='file'" in calls[1][1]
 
 
-# The store fails.
+# The store fails, and other processes know more.
 
 
 @pytest.mark.parametrize("on", [Call.POINT_READ, Call.TRANSACTION])
@@ -230,6 +230,40 @@ async def test_a_files_own_refusal_needs_no_store(
         api.service.ledger._licenses.clear()  # as in a process that has just started
 
         assert_problem(await api.start(start_body(issue(sub=id, nbf=0, exp=1))), "license-expired", 403)
+
+
+@pytest.mark.parametrize("opened", [False, True], ids=["unread", "opened"])
+async def test_an_expired_file_is_granted_on_the_newest_though_this_process_knows_only_the_one_before(
+    azurite: str, home: Home, issue: Issue, opened: bool
+) -> None:
+    id = new_license_id()
+    expired, *files = [issue(sub=id, nbf=0, exp=1), *(issue(sub=id, serial=serial, seats=9) for serial in (2, 3))]
+    cached = factories.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="60")
+    async with running(cached) as api, running(cached) as other:
+        await api.begin(files[0])
+        if opened:
+            assert (await api.start(start_body(expired))).json()["license_serial"] == 2
+        else:
+            await api.service.ledger.state(id)
+        await other.begin(files[1])
+
+        reply = await api.start(start_body(expired))
+
+        assert (reply.status_code, reply.json().get("license_serial")) == (201, 3)
+
+
+async def test_a_file_that_was_renewed_meanwhile_is_judged_by_the_newest_that_counts_for_it(
+    azurite: str, home: Home, issue: Issue
+) -> None:
+    id = new_license_id()
+    expired, *files = [issue(sub=id, nbf=0, exp=1), issue(sub=id, serial=2), issue(sub=id, serial=3, oldest=2)]
+    cached = factories.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="60")
+    async with running(cached) as api, running(cached) as other:
+        session, lease = await api.begin(files[0])
+        assert (await api.end(session, lease)).status_code == 204
+        await other.begin(files[1])
+
+        assert_problem(await api.start(start_body(expired)), "license-superseded", 403)
 
 
 # What does not count.
@@ -402,6 +436,18 @@ async def test_a_process_with_an_old_cache_still_gives_the_newest_file(
         await api.begin(older)
         await other.begin(newer)
         assert (await api.current(older)).json()["serial"] == 2
+
+
+async def test_a_process_that_has_opened_the_file_before_still_gives_the_newest(
+    azurite: str, home: Home, renewed: Renewed, issue: Issue
+) -> None:
+    id, older, newer = renewed()
+    cached = factories.settings(home, azurite, LICENSING_STATUS_CACHE_SECONDS="60")
+    async with running(cached) as api, running(cached) as other:
+        await api.begin(newer)
+        assert (await api.current(older)).json()["serial"] == 2
+        await other.begin(issue(sub=id, serial=3, seats=3))
+        assert (await api.current(older)).json()["serial"] == 3
 
 
 async def test_nothing_is_given_for_a_file_that_is_not_genuine(api: Api, renewed: Renewed) -> None:

@@ -533,12 +533,12 @@ PLANTED: Final = {
     ),
     "a lease is signed with a key that only the newest file names": Planted(
         "services/sessions.py",
-        "self._start_under(newest, request, address, license.trusted_kids)",
-        "self._start_under(newest, request, address, newest.license.trusted_kids)",
+        "self._start_under(file, request, address, license.trusted_kids)",
+        "self._start_under(file, request, address, file.license.trusted_kids)",
         (NEWER,),
     ),
     "a newer file is looked for by a cached state alone": Planted(
-        "services/license_files.py", "if by_cache else (self.status_cache_seconds, 0):", "if True else ():", (NEWER,)
+        "services/license_files.py", "if by_cache else (0,):", "if True else ():", (NEWER,)
     ),
     "a kept file shows when a person began to work": Planted(
         "services/sessions.py", "midnight(self.clock().date()))", "self.clock())", (NEWER,)

@@ -44,8 +44,8 @@ class Versioned(Generic[Value]):
 class Terms:
     """What the register keeps of a license file.
 
-    Rows of the first edition lack grace, hold and features: their grace is None until a start brings the file again.
-    Files with a serial below `oldest` do not count any more.
+    Rows of the first edition lack grace, hold, features and oldest: their grace is None until the file is brought
+    again. Files with a serial below `oldest` do not count any more.
     """
 
     serial: int
@@ -94,11 +94,12 @@ class Terms:
         )
 
     def completed(self, brought: "Terms") -> "Terms":
-        """These terms with what a row of the first edition lacks, from the file of the same serial."""
-        if self.grace_seconds is not None:
-            return self
-        lacking = {name: getattr(brought, name) for name in ("grace_seconds", "hold_seconds", "features")}
-        return replace(self, **lacking)
+        """These terms with what the first edition does not write, from the file of the same serial.
+
+        A row may have those columns from the file before: the first edition changes others and leaves them.
+        """
+        unwritten = ("grace_seconds", "hold_seconds", "features", "oldest")
+        return replace(self, **{name: getattr(brought, name) for name in unwritten})
 
     @property
     def grace(self) -> timedelta:

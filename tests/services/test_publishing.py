@@ -10,11 +10,12 @@ from licensing.cli.home import Home, public_jwks
 from licensing.crypto.keys import new_private_jwk
 from licensing.crypto.tokens import read_license
 from licensing.rules.license import Kind, License
-from licensing.services.license_files import LicenseFiles, NewerFile
+from licensing.rules.model import Terms
+from licensing.services.license_files import LicenseFiles, NewerFile, NoNewerFile
 from licensing.services.publishing import NotPublished, Published, publish
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
-from licensing.storage.tables import Tables
+from licensing.storage.tables import EdmType, Tables, merge
 from tests import factories
 from tests.factories import DAY, Clock, new_license_id, new_session_id, start
 
@@ -93,6 +94,27 @@ async def test_a_file_that_a_program_brought_is_kept_again_by_publishing_it(vend
     assert isinstance(await vendor.publish(file), Published)
 
     assert await vendor.in_force() == (2, 2)
+
+
+@pytest.mark.parametrize("by", ["an operator", "a program"])
+async def test_what_a_process_of_the_first_edition_adopted_holds_whole_when_it_comes_again(
+    vendor: Vendor, tables: Tables, by: str
+) -> None:
+    """Such a process writes serial and seats, and leaves the columns that it does not know as they were."""
+    dates = {"nbf": 0, "exp": int(vendor.clock().timestamp()) + DAY}
+    await vendor.publish(vendor.file(2, grace=7200, features=["sewer"], **dates))
+    await tables.commit("register", vendor.id, [merge("license", {"serial": (3, EdmType.INT64), "seats": 3})])
+    file = vendor.file(3, oldest=3, grace=600, hold=60, features=["pumps"], **dates)
+
+    if by == "a program":
+        await vendor.files.ledger.submit(vendor.id, start(new_session_id(), Terms.of(file.license)))
+    else:
+        await vendor.publish(file)
+
+    state = await vendor.files.ledger.state(vendor.id)
+    assert state is not None
+    assert state.terms == Terms.of(file.license)
+    assert await vendor.files.newer(vendor.file(2).license) is NoNewerFile.TOO_OLD
 
 
 @pytest.mark.parametrize(

@@ -120,19 +120,25 @@ async def reseal(register: Register, sealer: Sealer, pepper: str) -> tuple[int, 
     """
     done, unreadable = 0, []
     for license_id in await register.files_under(pepper):
-        kept = await register.kept_file(license_id)
-        if kept is None or kept.value.pepper != pepper:
-            continue  # a newer file came in between
-        serial = kept.value.serial
-        token = sealer.open(kept.value.sealed, license_id, serial, pepper)
-        if token is None:
+        try:
+            done += await _reseal_one(register, sealer, pepper, license_id)
+        except RowError:
             unreadable.append(license_id)
-            continue
-        again = replace(kept.value, pepper=sealer.pepper, sealed=sealer.seal(token, license_id, serial))
-        with suppress(ConflictError):  # then a newer file came in between
-            await register.reseal(license_id, kept, again)
-            done += 1
     return done, unreadable
+
+
+async def _reseal_one(register: Register, sealer: Sealer, pepper: str, license_id: str) -> bool:
+    """Seal a license's file anew; False if it is not under the older pepper. RowError if it cannot be opened."""
+    while (kept := await register.kept_file(license_id)) and kept.value.pepper == pepper:
+        file = kept.value
+        token = sealer.open(file.sealed, license_id, file.serial, pepper)
+        if token is None:
+            raise RowError(license_id, "file", "cannot be opened")
+        sealed = sealer.seal(token, license_id, file.serial)
+        with suppress(ConflictError):  # a newer file came in between, perhaps under the older pepper as well
+            await register.reseal(license_id, kept, replace(file, pepper=sealer.pepper, sealed=sealed))
+            return True
+    return False
 
 
 def _continues(newer: License, older: License) -> bool:

@@ -387,6 +387,41 @@ async def test_after_a_rotation_the_file_opens_until_its_pepper_is_gone_or_it_is
     assert row["pepper"] == second[0]
 
 
+async def test_a_file_that_comes_under_the_older_pepper_while_it_goes_is_sealed_anew_as_well(
+    azurite: str, home: Home, renewed: Renewed, tables: Tables
+) -> None:
+    """From a process that still has the older pepper for the current one."""
+    id, older, newer = renewed(seats=5)
+    first, second = new_pepper(), new_pepper()
+    both = Sealer(Peppers({pepper: b64decode(key) for pepper, key in (second, first)}))
+
+    class Meanwhile(Register):
+        async def reseal(self, license_id: str, before: Any, file: Any) -> None:
+            if license_id == id and before.value.serial == 1:
+                await behind.begin(newer)
+            await super().reseal(license_id, before, file)
+
+    not_restarted = factories.settings(home, azurite, LICENSING_PEPPERS=json.dumps(dict((first, second))))
+    async with running(not_restarted) as behind:
+        await behind.begin(older)
+        assert await reseal(Meanwhile(tables), both, first[0]) == (1, [])
+    row = await kept(tables, id)
+    assert row is not None
+    assert (row["serial"], row["pepper"]) == ((2, EdmType.INT64), second[0])
+
+
+async def test_a_kept_file_that_cannot_be_read_is_named_and_hinders_no_other(
+    azurite: str, home: Home, issue: Issue, tables: Tables
+) -> None:
+    first, second, ids = new_pepper(), new_pepper(), sorted(new_license_id() for _ in range(2))
+    async with running(factories.settings(home, azurite, LICENSING_PEPPERS=json.dumps(dict([first])))) as api:
+        for id in ids:
+            await api.begin(issue(sub=id))
+    await tables.commit("register", ids[0], [merge("file", {"published_at": "yesterday"})])
+    both = Sealer(Peppers({pepper: b64decode(key) for pepper, key in (second, first)}))
+    assert await reseal(Register(tables), both, first[0]) == (1, [ids[0]])
+
+
 async def test_files_race_in_from_four_processes_and_the_newest_is_kept(
     azurite: str, home: Home, issue: Issue, tables: Tables
 ) -> None:

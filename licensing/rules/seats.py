@@ -113,7 +113,7 @@ class Facts:
 
     `fresh`: the state was read for this batch, and is not from the cache. `lapsing`: who may lapse soon; None if not
     known. `asked`: that was read for this batch, and is good for it however long the reading took. `outage`: the last
-    one of the service. `file`: the license file that the register keeps.
+    one of the service. `file`: whether the register keeps a license file.
     """
 
     state: Versioned[LicenseState] | Unknown | None = UNKNOWN
@@ -123,7 +123,7 @@ class Facts:
     lapsing: Lapsing | None = None
     asked: bool = False
     outage: Outage | Unknown | None = UNKNOWN
-    file: Versioned[KeptFile] | Unknown | None = UNKNOWN
+    file: bool | Unknown = UNKNOWN
 
     @property
     def known_state(self) -> LicenseState | None:
@@ -271,7 +271,7 @@ def decide(facts: Facts, requests: Sequence[Request], now: datetime, max_rows: i
         if before and plan.file is None:
             if isinstance(facts.file, Unknown):
                 return Questions(file=True)
-            plan.drops_file = facts.file is not None
+            plan.drops_file = facts.file
     return _Planner(facts, plan, state, requests, now, max_rows).run()
 
 

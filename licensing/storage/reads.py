@@ -40,7 +40,7 @@ class Reads:
         if questions.outage:
             facts.outage = await self._outages.read()
         if questions.file:
-            facts.file = await self._register.kept_file(self._license_id)
+            facts.file = await self._register.keeps_file(self._license_id)
 
     async def _repeats_and_lapsing(self, facts: Facts, questions: Questions) -> dict[str, Versioned[Session] | None]:
         """The sessions that starts repeat, by their ids; those that lapse soon go to `facts` and the cache."""

@@ -392,6 +392,10 @@ class Register:
         row = await self._tables.get("register", license_id, FILE)
         return FILES.versioned(row) if row else None
 
+    async def keeps_file(self, license_id: str) -> bool:
+        """Whether a license file is kept, also one whose row cannot be read."""
+        return await self._tables.get("register", license_id, FILE, ()) is not None
+
     async def reseal(self, license_id: str, before: Versioned[KeptFile], file: KeptFile) -> None:
         """Replace a kept file by the same one, sealed under another pepper. Raises ConflictError if it has changed."""
         await self._tables.commit("register", license_id, [merge(FILE, FILES.encode(file), before.etag)])

@@ -346,6 +346,18 @@ async def test_a_file_that_lists_people_is_never_stored_and_drops_the_one_before
     assert (await api.start(start_body(older))).status_code == 201
 
 
+async def test_a_row_that_cannot_be_read_is_dropped_as_well(
+    api: Api, renewed: Renewed, issue: Issue, tables: Tables
+) -> None:
+    id, _, newer = renewed()
+    await api.begin(newer)
+    await tables.commit("register", id, [merge("file", {"published_at": "yesterday"})])
+
+    await api.begin(issue(sub=id, serial=3, seats=4, users=[USER]))
+
+    assert await kept(tables, id) is None
+
+
 async def test_a_first_file_that_lists_people_is_not_stored(api: Api, issue: Issue, tables: Tables) -> None:
     id = new_license_id()
     await api.begin(issue(sub=id, users=[USER]))

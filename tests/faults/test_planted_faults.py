@@ -499,7 +499,7 @@ PLANTED: Final = {
     ),
     # The newest license file.
     "a file that lists people stays when one is adopted": Planted(
-        "rules/seats.py", "plan.drops_file = facts.file is not None", "plan.drops_file = False", (KEPT, NEWER)
+        "rules/seats.py", "plan.drops_file = facts.file", "plan.drops_file = False", (KEPT, NEWER)
     ),
     "an older file takes the place of the newest": Planted(
         "rules/seats.py",

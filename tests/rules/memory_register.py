@@ -181,7 +181,7 @@ class MemoryRegister:
             facts.outage = self.outage
         if questions.file:
             assert facts.file is UNKNOWN, "asks for a file that is known"
-            facts.file = self.file
+            facts.file = self.file is not None
             return facts
         sessions = questions.sessions | questions.repeats
         assert (

@@ -209,9 +209,9 @@ def _most_former(former: tuple[FormerTerms, ...]) -> tuple[FormerTerms, ...]:
 class LicenseState:
     """The row that every change of a license's seats goes through. `in_use` counts the seats held.
 
-    `since` is the beginning of the day on which the license was used first. The first edition did not note it (None):
-    the next renewal notes the beginning of the file before. `former` is what held before its present terms, the oldest
-    first. `recalled` are at most `MOST_RECALLS` sessions that extend no lease any more.
+    `since` is the beginning of the day on which the license was used or published first. The first edition did not note
+    it (None): the next renewal notes the beginning of the file before. `former` is what held before its present terms,
+    the oldest first. `recalled` are at most `MOST_RECALLS` sessions that extend no lease any more.
     """
 
     terms: Terms

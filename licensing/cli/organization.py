@@ -53,8 +53,9 @@ def _unused(found: Forgotten | InUse) -> Forgotten:
         reasons = [f"{license_id} is valid until {last_day(until)}" for license_id, until in found.valid.items()]
         reasons += [f"{each} has {count(number, 'active session')}" for each, number in found.active.items()]
         fail(
-            f"Nothing was deleted: {'; '.join(reasons)}. Delete a customer when its licenses have expired and its "
-            "sessions have ended; until then, `licensing license suspend` stops a license."
+            f"{'Only a part' if found.begun else 'Nothing'} was deleted: {'; '.join(reasons)}. Delete a customer when "
+            "its licenses have expired and its sessions have ended; until then, `licensing license suspend` stops a "
+            "license."
         )
     return found
 

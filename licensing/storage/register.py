@@ -35,10 +35,11 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from functools import partial
 from operator import index
 from typing import Any, Final, TypeVar
 
-from licensing.errors import ConflictError, RowError
+from licensing.errors import ConflictError, Mismatch, RowError
 from licensing.rules.model import EndedSession, KeptFile, LicenseState, Outage, Session, Terms, Versioned
 from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
@@ -46,6 +47,7 @@ from licensing.rules.totals import GRACE, DayTotals, MonthTotals, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
 from licensing.storage.codec import Codec, column, readable
+from licensing.storage.retry import with_retries
 from licensing.storage.tables import (
     PAGE_ROWS,
     TRANSACTION_ROWS,
@@ -683,18 +685,27 @@ class Register:
             license_id, (row.key async for row in rows if _last_part(row.key) in session_ids)
         )
 
-    async def delete_license(self, organization_id: str, license_id: str, *, dry_run: bool = False) -> int:
+    async def delete_license(
+        self, organization_id: str, license_id: str, state: StoredState | None, *, dry_run: bool = False
+    ) -> int:
         """Delete all rows of a license, and its row in the directory. With `dry_run`, only count them.
 
-        Its state goes after its other rows, and its row in the directory last, so that an interrupted deletion can be
-        repeated.
+        Its state goes after its other rows, together with the kept file, and its row in the directory last, so that an
+        interrupted deletion can be repeated. Raises ConflictError if the state is not `state` any more; then it stays,
+        with the kept file.
         """
         rows = self._tables.rows("register", license_id, columns=(), retries=True)
         keys = [row.key async for row in rows]
         if dry_run:
             return len(keys) + 1
-        deleted = await self._delete_keys(license_id, _each(key for key in keys if key != STATE))
-        deleted += await self._delete_keys(license_id, _each([STATE]))
+        others = [key for key in keys if key not in (STATE, FILE)]
+        deleted = await self._delete_keys(license_id, _each(others))
+        if state:
+            last = [delete(STATE, state.etag), *(delete(key) for key in keys if key == FILE)]
+            await with_retries(partial(self._tables.commit, "register", license_id, last))
+            deleted += len(last)
+        elif len(others) < len(keys):
+            raise ConflictError(Mismatch.EXISTS, None)
         return deleted + await delete_all(self._tables, "directory", organization_id, _each([LICENSE + license_id]))
 
     async def delete_organization(self, organization_id: str, *, dry_run: bool = False) -> int:

@@ -1,13 +1,15 @@
 """A customer that has left is deleted as a whole, however often that is interrupted, and does not come back."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from licensing.cli.home import Home
 from licensing.rules.license import Refusal, Sharing
+from licensing.rules.model import KeptFile
 from licensing.rules.requests import End, Refused
 from licensing.services.organizations import Forgotten, InUse, forget
 from licensing.services.retention import run_retention
@@ -22,6 +24,7 @@ from tests.stores import OwnTables, own_tables
 NOON = datetime(2027, 3, 10, 12, tzinfo=UTC)
 UNTIL = NOON + timedelta(days=1)
 LATER = UNTIL + timedelta(hours=1)
+KEPT = KeptFile(1, NOON, "p1", "sealed")
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Vendor:
         for organization, license_id in (("gone", "gone-1"), ("gone", "gone-2"), ("stays", "stays-1")):
             bought = terms(organization_id=organization, seats=1, sharing=Sharing.USER, valid_until=UNTIL)
             session_id = new_session_id()
-            await self.ledger.submit(license_id, start(session_id, bought))
+            await self.ledger.submit(license_id, replace(start(session_id, bought), file=KEPT))
             await self.ledger.submit(license_id, start(new_session_id(), bought, user="another"))
             self.clock.forward(60)
             await self.ledger.submit(license_id, End(session_id))
@@ -83,7 +86,7 @@ async def test_a_customer_goes_with_every_row_and_the_others_stay(vendor: Vendor
     before = await vendor.rows()
     of_the_customer = await vendor.rows(*OF_THE_CUSTOMER)
     kinds = {key.partition(":")[0] for keys in of_the_customer.values() for key in keys}
-    assert kinds == {"license", "ended", "denied", "day", "month", "organization"}
+    assert kinds == {"license", "file", "ended", "denied", "day", "month", "organization"}
     expected = Forgotten(2, sum(map(len, of_the_customer.values())))
     assert await vendor.forget(dry_run=True) == expected
     assert await vendor.rows() == before, "a dry run only counts"
@@ -134,6 +137,25 @@ async def test_a_deletion_that_was_interrupted_anywhere_is_repeated(azurite: str
             assert await vendor.rows(*OF_THE_CUSTOMER) == {}
         call += 1
     assert call > 10
+
+
+async def test_a_license_that_is_renewed_meanwhile_stays_whole(vendor: Vendor) -> None:
+    renewed = terms(serial=2, organization_id="gone", valid_until=LATER + timedelta(days=9))
+
+    class Meanwhile(Register):
+        async def delete_license(self, organization_id: str, license_id: str, *args: Any, **options: Any) -> int:
+            state = await vendor.ledger.state("gone-1")
+            if state and state.terms.serial == 1:
+                await vendor.ledger.publish("gone-1", renewed, replace(KEPT, serial=2))
+            return await super().delete_license(organization_id, license_id, *args, **options)
+
+    outcome = await forget(Meanwhile(vendor.tables), "gone", LATER)
+
+    assert outcome == InUse({"gone-1": renewed.valid_until}, {}, begun=True)
+
+    left = await vendor.rows("gone", "gone-1")
+    assert {"license", "file"} <= left["register", "gone-1"]
+    assert "license:gone-1" in left["directory", "gone"]
 
 
 async def test_a_late_start_with_the_old_license_file_is_refused_and_makes_no_row(azurite: str, home: Home) -> None:

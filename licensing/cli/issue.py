@@ -79,8 +79,8 @@ def issue(
         Option(
             CLAIMS["nbf"].option,
             metavar="DATE|FILE",
-            help=f"{CLAIMS['nbf'].full_help} Or a CSV file of orders: its columns are the options without dashes, "
-            "and `order` for your reference. Each line makes or changes one license.",
+            help=f"{CLAIMS['nbf'].full_help} Or a CSV file of orders: its columns are the options without the leading "
+            "dashes, and `order` for your reference. Each line makes or changes one license.",
         ),
     ] = None,
     users_file: UsersFile = None,
@@ -103,8 +103,9 @@ def issue(
 
     With the --id of a license that exists, the file replaces its older ones. What it changes is shown, and asked for.
 
-    With a CSV file of orders (--from FILE), --out is a folder. All lines are checked before the first is issued. The
-    books know a line by its `id`, else its `order`, else its content, so that running it again issues the rest.
+    With a CSV file of orders (--from FILE), --out is a folder; without it, each license is a line of JSON. All lines
+    are checked before the first is issued. The books know a line by its `id`, else its `order`, else its content, so
+    that running it again issues the rest. docs/operations.md, "Renewals", has an example.
     """
     if starts is not None and not is_time(starts):
         if claims or users_file or hosts_file or strict:

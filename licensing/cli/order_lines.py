@@ -107,7 +107,8 @@ def _columns(names: list[str]) -> list[str]:
     known = [*_CLAIMS, STRICT, ORDER]
     unknown = [name for name in names if name not in known]
     if not names or unknown:
-        what = f"unknown columns {', '.join(map(repr, unknown))}" if unknown else "no columns"
+        plural = "s" if len(unknown) > 1 else ""
+        what = f"unknown column{plural} {', '.join(map(repr, unknown))}" if unknown else "no columns"
         raise OrderFileError(f"line 1 has {what}; there are {', '.join(known)}")
     twice = {name for name in names if names.count(name) > 1}
     if twice:

@@ -140,6 +140,8 @@ def issue_orders(file: Path, delivery: OrderDelivery) -> None:
     if delivery.folder is not None:
         _make(delivery.folder)
     signed = _carry_out(here, plans, planner.customers, delivery)
+    if delivery.folder is not None:
+        err.print(f"{delivery.folder} has the license files of {count(len(signed), 'line')}.")
     if delivery.publish:
         _publish(signed, delivery.vault)
 
@@ -170,7 +172,8 @@ def _decided(here: Home, planner: _OrderPlanner, lines: Sequence[OrderLine], bad
             first = min(seen.setdefault(each, line.number) for each in (plan.key, f"license {plan.license_id}"))
             if first != line.number:
                 column = CLAIMS["sub"].column if "sub" in line.claims else ORDER
-                bad.append(BadCell(line.number, column, f"line {first} is for the same license; give each its own id"))
+                what = f"line {first} is for the same license; give each its own {column}"
+                bad.append(BadCell(line.number, column, what))
             plans.append(plan)
             progress(done, len(lines))
     return plans
@@ -226,7 +229,10 @@ def _confirm(plans: Sequence[OrderPlan], delivery: OrderDelivery) -> None:
     if delivery.yes or not any(plan.state is OrderState.CHANGED for plan in plans):
         return
     if not sys.stdin.isatty():
-        fail("Nothing was issued: lines change licenses; --yes issues all.")
+        fail(
+            "Nothing was issued: lines change licenses. What a line leaves out gets its usual value; --yes issues all "
+            "the same, and `licensing license renew` keeps what is not given."
+        )
     if not ask("Issue all?"):
         fail("Nothing was issued.")
 
@@ -314,9 +320,16 @@ def _deliver(plan: OrderPlan, file: Signed, delivery: OrderDelivery) -> None:
 def _publish(files: Sequence[Signed], vault: str | None) -> None:
     """Publish the files that can be: those of people and networks reach programs by hand."""
     now = utc_now()
-    can_be = [file for file in files if not file[0].lists_people and file[0].valid_from <= now < file[0].valid_until]
-    if len(can_be) < len(files):
-        number = count(len(files) - len(can_be), "file")
-        err.print(f"{number} cannot be published: they list people, computers or networks, or are not valid now.")
+    can_be, others = [], []
+    for license, jws in files:
+        if not license.lists_people and license.valid_from <= now < license.valid_until:
+            can_be.append((license, jws))
+        else:
+            others.append(license.id)
+    if others:
+        err.print(
+            f"{count(len(others), 'file')} cannot be published, for users, computers or networks that are listed, or "
+            f"since today is not within the validity: {', '.join(others)}."
+        )
     if can_be:
         publish_files(can_be, vault)

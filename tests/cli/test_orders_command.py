@@ -62,6 +62,7 @@ def test_each_line_is_a_license_in_a_file_of_its_own(made: Path, licensing: Lice
     write(ACME, "acme,,Fluidit Storm,,2098-12-31", 'brook,"Brook, Ltd",Fluidit Water,2,2099-12-31')
     said = run(licensing, "--out", "licenses")
     assert (numbers(said), said.out) == ((3, 0, 0), "")
+    assert "licenses has the license files of 3 lines." in said.err
     files = sorted(Path("licenses").iterdir())
     assert [file.stem for file in files] == [license.id for license in licenses(made)]
     assert all(licensing("license", "show", str(file)).code == 0 for file in files)
@@ -106,7 +107,7 @@ def test_a_changed_line_changes_its_license(made: Path, licensing: Licensing, co
 
     said = run(licensing, "--out", "new", code=1)
     assert re.search(r"^line 3: changed, \S+: seats 5 → 6$", said.err, re.MULTILINE)
-    assert "--yes" in said.err
+    assert "What a line leaves out gets its usual value; --yes issues all the same" in said.err
     assert ({file.license_id: file for file in noted(made)}, Path("new").exists()) == (before, False)
 
     assert numbers(run(licensing, "--out", "new", "--yes")) == (0, 1, 1)
@@ -300,7 +301,7 @@ def test_what_can_be_published_is(made: Path, licensing: Licensing, monkeypatch:
     write(f"{ACME},a-1,,", f"{ACME},a-2,10.0.0.0/8,", f"{ACME},a-3,,2098-01-01", f"{ACME},a-4,,", heading=heading)
     said = run(licensing, "--publish", "--vault", "kv-test")
     assert published == [(["a-1", "a-4"], "kv-test")]
-    assert "2 files cannot be published" in said.err
+    assert re.search(r"2 files cannot be published, .*: a-2, a-3\.", said.err)
 
 
 def test_each_license_is_published_and_in_the_audit(
@@ -431,7 +432,7 @@ def test_every_bad_line_is_named_by_its_number_in_the_file(made: Path, licensing
 def test_two_lines_of_one_license_are_refused(made: Path, licensing: Licensing, column: str) -> None:
     write(f"{ACME},one", f"{ACME},one", heading=f"{HEADING},{column}")
     said = run(licensing, code=1)
-    assert f"line 3, column {column}: line 2 is for the same license" in said.err
+    assert f"line 3, column {column}: line 2 is for the same license; give each its own {column}." in said.err
 
 
 def test_a_license_that_would_be_too_large_is_named(made: Path, licensing: Licensing) -> None:
@@ -445,13 +446,14 @@ def test_a_license_that_would_be_too_large_is_named(made: Path, licensing: Licen
     ("content", "what"),
     [
         (b"", "no columns"),
-        (b"organization,colour\n", "unknown columns 'colour'"),
+        (b"organization,colour\n", "unknown column 'colour';"),
+        (b"colour,size\n", "unknown columns 'colour', 'size';"),
         (b"id,seats,id\n", "columns twice: id"),
         (b"id\n\xff\xfe\n", "not in UTF-8"),
         (b'id,seats\na,1\n"b,2\n', "line 3 cannot be read"),
         (b"id\n" + b" " * FILE_LIMIT, "larger than 16 MB"),
     ],
-    ids=["empty", "unknown column", "column twice", "encoding", "open quote", "too large"],
+    ids=["empty", "unknown column", "unknown columns", "column twice", "encoding", "open quote", "too large"],
 )
 def test_a_file_that_is_no_list_of_orders_is_explained(
     made: Path, licensing: Licensing, content: bytes, what: str
@@ -510,3 +512,17 @@ def test_the_columns_are_claims_strict_and_order(made: Path, licensing: Licensin
     write(heading="colour")
     listed = run(licensing, code=1).err.partition("there are ")[2].strip().rstrip(".").split(", ")
     assert set(listed) == {claim.option.removeprefix("--") for claim in CLAIMS.values()} | {STRICT, ORDER}
+
+
+def test_the_example_of_the_operations_manual_is_a_file_of_orders(made: Path, licensing: Licensing) -> None:
+    manual = (Path(__file__).parents[2] / "docs/operations.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```csv\n(.+?)```", manual, re.DOTALL)
+    Path("orders.csv").write_text(example, encoding="utf-8")
+    assert numbers(run(licensing, "--dry-run")) == (3, 0, 0)
+    run(licensing)
+    found = {(each.organization.name, each.product, each.seats, each.trial, each.features) for each in licenses(made)}
+    assert found == {
+        ("Acme Water Oy", "Fluidit Water", 5, False, ("pro", "gis")),
+        ("Acme Water Oy", "Fluidit Sewer", 1, True, ()),
+        ("Brook, Ltd", "Fluidit Water", 2, False, ()),
+    }

@@ -62,7 +62,19 @@ async def _publish_files(
                     if isinstance(outcome, NotPublished):
                         fail(f"{_done(done)}The file of {license.id} {outcome.why}.")
                 err.print(f"Published {license.id}, serial {license.serial}, valid to {last_day(license.valid_until)}.")
-    err.print("Programs that run learn of it at a heartbeat, others at their next start.")
+    _say_what_follows([license for license, _ in files])
+
+
+def _say_what_follows(published: Sequence[License]) -> None:
+    """Say how programs get the files, and which do not."""
+    if any(license.oldest < license.serial for license in published):
+        err.print("Programs that run learn of it at a heartbeat, others at their next start.")
+    for license in published:
+        if license.oldest:
+            err.print(
+                f"Files of {license.id} below serial {license.oldest} are refused, and their computers are sent no "
+                "newer one. Bring this file to each of them."
+            )
 
 
 def _done(number: int) -> str:

@@ -62,7 +62,7 @@ def _unfit(license: License, lease_kid: str, now: datetime) -> str | None:
     if now < license.valid_from:
         return f"is not valid yet: it begins on {license.valid_from:%Y-%m-%d %H:%M} UTC. Publish it then"
     if now >= license.valid_until:
-        return "has expired"
+        return "has expired. Renew the license"
     if lease_kid not in license.trusted_kids:
         return (
             f"does not name the lease key {lease_kid}, which signs now: programs would trust no answer. Issue it "
@@ -74,7 +74,10 @@ def _unfit(license: License, lease_kid: str, now: datetime) -> str | None:
 def _differs_from_state(license: License, state: LicenseState) -> str | None:
     terms = state.terms
     if license.serial < terms.serial:
-        return f"has the serial {license.serial}, and {terms.serial} is in force. Renew the license"
+        return (
+            f"has the serial {license.serial}, and a newer one, {terms.serial}, is in force. It stays so; for other "
+            "terms, renew the license"
+        )
     named = {
         "organization": (license.organization.id, terms.organization_id),
         "product": (license.product, terms.product),

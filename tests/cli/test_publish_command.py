@@ -58,8 +58,15 @@ def test_a_refused_file_changes_nothing_and_says_what_to_do(licensing: Licensing
     said = licensing("license", "publish", file(2))
 
     assert said.code == 1
-    assert "3 is in force. Renew the license." in said.err
+    assert "a newer one, 3, is in force. It stays so; for other terms, renew the license." in said.err
     assert serials(do, file.id) == (3, 3)
+
+
+def test_after_older_files_were_revoked_the_operator_learns_who_gets_nothing(licensing: Licensing, file: Any) -> None:
+    fetched = "Programs that run learn of it at a heartbeat"
+    by_hand = f"Files of {file.id} below serial 3 are refused, and their computers are sent no newer one."
+    outcomes = [licensing("license", "publish", path).err for path in (file(2), file(3, oldest=3), file(4, oldest=3))]
+    assert [(fetched in said, by_hand in said) for said in outcomes] == [(True, False), (False, True), (True, True)]
 
 
 def test_a_forged_file_is_not_published(licensing: Licensing, do: Do[Any], file: Any, tmp_path: Path) -> None:

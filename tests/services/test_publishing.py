@@ -121,7 +121,7 @@ async def test_what_a_process_of_the_first_edition_adopted_holds_whole_when_it_c
     ("claims", "words"),
     [
         ({"nbf": 2_000_000_000, "exp": 2_000_000_001}, "is not valid yet"),
-        ({"nbf": 0, "exp": 1}, "has expired"),
+        ({"nbf": 0, "exp": 1}, "has expired. Renew"),
         ({"users": ["u" * 43]}, "never stored"),
         ({"hosts": ["h" * 43]}, "never stored"),
         ({"networks": ["192.0.2.0/24"]}, "never stored"),
@@ -130,7 +130,7 @@ async def test_what_a_process_of_the_first_edition_adopted_holds_whole_when_it_c
         ({"organization": {"id": "bolt", "name": "Bolt Oy"}}, "in organization"),
         ({"salt": "A" * 43}, "in salt"),
         ({"lease_keys": public_jwks([new_private_jwk()])}, "lease key"),
-        ({"serial": 1}, "Renew the license"),
+        ({"serial": 1}, "a newer one, 2, is in force"),
         ({"serial": 2, "seats": 7}, "which another file"),
     ],
 )

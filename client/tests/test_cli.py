@@ -323,6 +323,10 @@ def test_a_missing_file_and_missing_keys_are_distinguished(workspace: Workspace)
     done = subprocess.run(bare, capture_output=True, text=True, env=environment, timeout=30, check=False)
     assert done.returncode == 2
     assert "LICENSING_ISSUER_KEYS" in done.stderr
+    environment["LICENSING_ISSUER_KEYS"] = words[index + 1]
+    done = subprocess.run(bare, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "LICENSING_ISSUER_KEYS holds its text, and --issuer-keys names a file" in done.stderr
 
 
 def test_a_seat_is_borrowed_used_without_network_and_returned(workspace: Workspace) -> None:
@@ -499,6 +503,7 @@ def test_check_accepts_an_expired_file_that_a_fetched_one_renews(workspace: Work
     done = run(workspace, "check", file=file)
     assert done.returncode == 1
     assert "(It was valid to 1970-01-02.)" in done.stderr
+    assert "A start asks the service for a newer file first; `diagnose` says whether there is one." in done.stderr
     kept(workspace, pending=renewed(workspace))
     assert run(workspace, "check", file=file).returncode == 0
     kept(workspace, granted=renewed(workspace))
@@ -528,6 +533,8 @@ def test_diagnose_tells_that_a_start_would_fetch_a_newer_file(workspace: Workspa
         "valid to 2040-12-31, by a newer file, fetched from the service, serial 2; serial 1 counts until a start"
         in done.stdout
     )
+    done = run(workspace, "diagnose", file=workspace.license(exp=NEXT_END))
+    assert "a seat was granted and given back, 2 in all; programs fetch a newer file, serial 2\n" in done.stdout
     assert not list(workspace.state.glob("*.json")), "a diagnosis keeps nothing"
 
 

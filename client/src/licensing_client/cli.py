@@ -20,7 +20,7 @@ from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
 from licensing_client.lease import Lease
 from licensing_client.license import License, Program, check_license, last_valid_day, read_license, utc_day, utc_time
-from licensing_client.license_files import LicenseFiles, kept_license_files
+from licensing_client.license_files import CURABLE, LicenseFiles, kept_license_files
 from licensing_client.machine import UNSENT, End
 from licensing_client.reasons import Reason
 from licensing_client.run_command import run_command
@@ -54,7 +54,9 @@ def _program(arguments: argparse.Namespace) -> Program:
     except OSError as error:
         raise _UsageError(f"--issuer-keys cannot be read: {error.strerror}") from None
     except ValueError:
-        raise _UsageError("the issuer keys are no public JSON Web Key Set") from None
+        what = "the issuer keys are no public JSON Web Key Set"
+        hint = "" if arguments.issuer_keys else f"; {ISSUER_KEYS} holds its text, and --issuer-keys names a file"
+        raise _UsageError(what + hint) from None
     return program
 
 
@@ -149,13 +151,15 @@ def _check(arguments: argparse.Namespace) -> int:
     if files.candidate is not None:
         print_message(
             f"A newer file, serial {files.candidate.serial}, valid to {last_valid_day(files.candidate.valid_until)}, "
-            "was fetched. It counts once the program was started with it."
+            "was fetched. It counts once the program has been started with it."
         )
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
     program = _program(arguments)
     refusal = files.refusal(lambda each: check_license(each, program, person, now))
     if refusal:
         print_message(refusal.message)
+        if refusal.code in CURABLE and files.given.collect:
+            print_message("A start asks the service for a newer file first; `diagnose` says whether there is one.")
         return FAILED
     return DONE
 
@@ -279,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--issuer-keys",
         metavar="FILE",
-        help=f"the issuer keys to trust, a public JWKS (default: the variable {ISSUER_KEYS})",
+        help=f"the issuer keys to trust, a public JWKS (default: the text in the variable {ISSUER_KEYS})",
     )
     common.add_argument("--product", help="refuse license files of other products")
     common.add_argument("--service", metavar="URL", help="the service (default: the license's own)")

@@ -88,16 +88,17 @@ def _check_network(service: Service, network: Network) -> Iterator[Finding]:
         yield Finding(step.value, True, detail)
 
 
-def _check_seat(license: License, service: Service) -> Finding:
-    """Take a seat and give it back at once."""
+def _check_seat(license: License, service: Service, newest_serial: int) -> Finding:
+    """Take a seat and give it back at once. `newest_serial`: that of the newest file on this computer."""
     answer = service.ask(Start(str(uuid.uuid4()), 0), TIMEOUT_SECONDS, Cancellation())
     match answer:
-        case Granted(lease=lease, recorded=recorded):
+        case Granted(lease=lease, recorded=recorded, license_serial=in_force):
             ended = service.ask(End(lease), TIMEOUT_SECONDS, Cancellation())
             if recorded and not isinstance(ended, Ended):
                 return Finding("seat", False, "a seat was granted, but could not be given back; it lapses")
             seats = f", {answer.seats.total} in all" if answer.seats and license.seats else ""
-            return Finding("seat", True, f"a seat was granted and given back{seats}")
+            newer = f"; programs fetch a newer file, serial {in_force}" if (in_force or 0) > newest_serial else ""
+            return Finding("seat", True, f"a seat was granted and given back{seats}{newer}")
         case Refused(reason=refusal):
             return Finding("seat", False, refusal.message)
         case NoAnswer(detail=detail):
@@ -134,4 +135,4 @@ def diagnose(path: Path, program: Program, network: Network, state: Path | None 
         yield finding
         if not finding.ok:
             return
-    yield _check_seat(license, service)
+    yield _check_seat(license, service, files.newest_serial)

@@ -1,7 +1,7 @@
 """`licensing license issued`: the licenses in the vendor's books, whether a program has started under them or not."""
 
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from typer import Option
 
@@ -12,6 +12,10 @@ from licensing.cli.license_words import last_day
 from licensing.cli.options import wrong_usage
 from licensing.cli.output import fail, named, out, table
 from licensing.services.service import utc_now
+
+_USUAL: Final = ["license", "customer", "product", "seats", "until"]
+_RARE: Final = ("trial", "order")
+"""Columns that are shown only if a license has something in them."""
 
 
 def issued(
@@ -41,8 +45,9 @@ def issued(
     if as_json:
         out.print_json(data=[_line(file) for file in files], default=datetime.isoformat)
         return
-    columns = ("license", "customer", "product", "seats", "until", "days left", "serial", "trial", "order")
-    out.print(table(*columns, rows=[_row(file, now) for file in files]))
+    rows = [_row(file, now, due=due is not None) for file in files]
+    shown = [name for name in rows[0] if name not in _RARE or any(row[name] for row in rows)] if rows else _USUAL
+    out.print(table(*shown, rows=[[row[name] for name in shown] for row in rows]))
 
 
 def _line(file: IssuedFile) -> dict[str, Any]:
@@ -65,16 +70,16 @@ def _line(file: IssuedFile) -> dict[str, Any]:
     }
 
 
-def _row(file: IssuedFile, now: datetime) -> tuple[object, ...]:
+def _row(file: IssuedFile, now: datetime, *, due: bool) -> dict[str, object]:
+    """What people read, by column."""
     license, left = file.license, file.valid_until - now
-    return (
-        file.license_id,
-        file.organization_id or None,
-        file.product,
-        license.seats if license else None,
-        last_day(file.valid_until),
-        left.days if left > timedelta() else "ended",
-        file.serial,
-        "yes" if license and license.trial else "",
-        file.order or "",
-    )
+    return {
+        "license": file.license_id,
+        "customer": file.organization_id or None,
+        "product": file.product,
+        "seats": license.seats if license else None,
+        "until": last_day(file.valid_until),
+        **({"days left": left.days if left > timedelta() else "ended"} if due else {"serial": file.serial}),
+        "trial": "yes" if license and license.trial else "",
+        "order": file.order or "",
+    }

@@ -39,7 +39,10 @@ async def list_licenses(
     organization_id: Annotated[str | None, Option("--organization", help="List only this customer's licenses.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the licenses under which a program has ever started, and the seats that are in use now."""
+    """List the licenses under which a program has started or that were published, and the seats in use now.
+
+    The serial is that of the terms in force; `license issued` has that of the newest file.
+    """
     check_id("organization", organization_id)
     async with store() as (register, ledger):
         ids = [license.license_id async for license in register.licenses(organization_id)]
@@ -60,18 +63,18 @@ async def list_licenses(
         )
         for line in found
     ]
-    columns = ("license", "organization", "product", "kind", "status", "in use", "seats", "until", "serial")
+    columns = ("license", "customer", "product", "kind", "status", "in use", "seats", "until", "serial")
     out.print(table(*columns, rows=rows))
 
 
 def _say_what_is_issued(organization_id: str | None) -> None:
-    """Say where licenses are listed under which no program has started yet."""
+    """Say where licenses are listed that the register does not know yet."""
     here = home()
     files = here.issued() if here.initialized else []
     number = sum(organization_id in (None, file.organization_id) for file in files)
     if number:
         listed = f"{count(number, 'license')} that this home has issued"
-        err.print(f"No program has started yet. `licensing license issued` lists the {listed}.")
+        err.print(f"No program has started, and nothing was published. `licensing license issued` lists the {listed}.")
 
 
 LicenseOrFile = Annotated[

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from licensing.cli.files import write_whole
 from licensing.rules.license import is_identifier
 
 FILE_WIDTH: Final = 160
+NARROW_GAP: Final = 2
+"""Columns between two columns of a table without vertical lines."""
 
 out = Console(highlight=False, markup=False, soft_wrap=True, width=None if sys.stdout.isatty() else FILE_WIDTH)
 err = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
@@ -104,12 +107,35 @@ def print_json_line(values: Mapping[str, Any]) -> None:
 
 
 def table(*columns: str, rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
-    """A table in which long cells are wrapped, not cut, and None is a dash."""
-    headings = (Column(name, overflow="fold") for name in columns)
-    result = Table(*headings, title=Text(title) if title else None, title_justify="left")
-    for row in rows:
-        result.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+    """A table in which long cells are wrapped, not cut, and None is a dash.
+
+    On a terminal that is too narrow for it, there are no vertical lines, and words are kept whole if they fit.
+    """
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    result = Table(title=Text(title) if title else None, title_justify="left")
+    for name in columns:
+        result.add_column(name, overflow="fold")
+    for row in cells:
+        result.add_row(*map(Text, row))
+    if out.measure(result, options=out.options.update(max_width=sys.maxsize)).maximum > out.width:
+        result.box, result.show_edge, result.pad_edge, result.padding = box.SIMPLE, False, False, (0, 1, 0, 0)
+        for column, width in zip(result.columns, _narrow_widths(columns, cells), strict=False):
+            column.width = width
     return result
+
+
+def _narrow_widths(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    """The widths of columns on a narrow terminal that break no word; none if they do not fit."""
+    each = [(name, *(row[place] for row in cells)) for place, name in enumerate(columns)]
+    widths = [max(map(len, " ".join(column).split())) for column in each]
+    left = out.width - sum(widths) - NARROW_GAP * (len(widths) - 1)
+    if left < 0:
+        return []
+    for place, column in enumerate(each):
+        more = min(left, max(map(len, column)) - widths[place])
+        widths[place] += more
+        left -= more
+    return widths
 
 
 def count(number: int, noun: str) -> str:

@@ -22,7 +22,7 @@ from licensing.cli.license_words import file_text, length_of, validity
 from licensing.cli.listed_names import warn_of_common_names, with_files
 from licensing.cli.options import out_option, read_text
 from licensing.cli.orders import OrderDelivery, issue_orders
-from licensing.cli.output import ask, deliver, err, fail
+from licensing.cli.output import ask, count, deliver, err, fail
 from licensing.cli.publishing import publish_files
 from licensing.cli.recording import recording
 from licensing.cli.secret_store import Vault
@@ -132,6 +132,8 @@ def issue_one(what: str, request: LicenseRequest, delivery: Delivery) -> None:
     note = f"license {license.id}, {validity(license)}"
     deliver(file_text(license, jws, one_line=delivery.one_line), delivery.out_file, note, overwrite=delivery.force)
     _explain(license)
+    if shown.newest is None and what == "issue":
+        _tell_of_others(here, license)
     if delivery.publish:
         publish_files([(license, jws)], delivery.vault)
 
@@ -203,4 +205,21 @@ def _explain(license: License) -> None:
             f"A program that crashes keeps its seat for {length_of(license.hold_seconds)}. Started again on its "
             "computer, it has its seat back at once. Where that computer is lost, `licensing license release --lost` "
             "frees the seat."
+        )
+
+
+def _tell_of_others(here: Home, license: License) -> None:
+    """Say which licenses of the product the customer has besides a new one: perhaps a renewal was meant."""
+    others = [
+        file
+        for file in here.issued()
+        if (file.organization_id, file.product) == (license.organization.id, license.product)
+        and file.valid_until > license.issued_at
+        and file.license_id != license.id
+    ]
+    if others:
+        err.print(
+            f"{license.organization.id} has {count(len(others), 'other license')} of {license.product}, and this one "
+            "is added. `licensing license renew ID` extends one instead; "
+            f"`licensing license issued --organization {license.organization.id}` lists them."
         )

@@ -491,6 +491,14 @@ def test_a_license_of_another_home_is_renewed_with_its_file(made: Path, licensin
     assert (customer.name, customer.salt) == ("Acme Water Oy", claims["salt"])
 
 
+def test_who_issues_a_second_license_of_a_product_learns_of_the_first(made: Path, licensing: Licensing) -> None:
+    first = said_in_file(issue(licensing))["sub"]
+    assert "has 1 other license of Fluidit Water, and this one is added." in issue(licensing).err
+    assert "other license" not in issue(licensing, "--product", "Fluidit Storm").err
+    assert "other license" not in issue(licensing, "--id", first, "--seats", "2", "--yes").err
+    assert "other license" not in renew(licensing, first, "--until", "2100-12-31").err
+
+
 # The audit.
 
 

@@ -314,6 +314,16 @@ def test_check_reads_a_license_without_the_network(workspace: Workspace) -> None
     assert run(workspace, "check", "--product", "Fluidit Heat").returncode == 1
 
 
+def test_output_that_nobody_reads_to_its_end_makes_no_noise(workspace: Workspace) -> None:
+    words = command(workspace, "check")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert not process.stderr.read()
+        assert process.wait(30) == 1
+
+
 def test_a_missing_file_and_missing_keys_are_distinguished(workspace: Workspace) -> None:
     assert run(workspace, "check", file=workspace.folder / "none.lic").returncode == 1
     words = command(workspace, "check")

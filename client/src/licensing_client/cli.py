@@ -330,6 +330,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command = words[split + 1 :]
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the output has ended, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except _UsageError as error:
         parser.error(str(error))
     return code

@@ -106,10 +106,13 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 def _columns(names: list[str]) -> list[str]:
     known = [*_CLAIMS, STRICT, ORDER]
     unknown = [name for name in names if name not in known]
-    if not names or unknown:
+    if len(unknown) == len(names):  # some other file; what it holds is not repeated
+        raise OrderFileError(f"line 1 names none of the columns {', '.join(known)}; it is not a file of orders")
+    if unknown:
         plural = "s" if len(unknown) > 1 else ""
-        what = f"unknown column{plural} {', '.join(map(repr, unknown))}" if unknown else "no columns"
-        raise OrderFileError(f"line 1 has {what}; there are {', '.join(known)}")
+        raise OrderFileError(
+            f"line 1 has unknown column{plural} {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
+        )
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise OrderFileError(f"line 1 has columns twice: {', '.join(sorted(twice))}")

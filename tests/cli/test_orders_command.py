@@ -445,15 +445,25 @@ def test_a_license_that_would_be_too_large_is_named(made: Path, licensing: Licen
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        (b"", "no columns"),
+        (b"", "not a file of orders"),
+        (b"anna,bertil\nanna,b\n", "not a file of orders"),
         (b"organization,colour\n", "unknown column 'colour';"),
-        (b"colour,size\n", "unknown columns 'colour', 'size';"),
+        (b"id,colour,size\n", "unknown columns 'colour', 'size';"),
         (b"id,seats,id\n", "columns twice: id"),
         (b"id\n\xff\xfe\n", "not in UTF-8"),
         (b'id,seats\na,1\n"b,2\n', "line 3 cannot be read"),
         (b"id\n" + b" " * FILE_LIMIT, "larger than 16 MB"),
     ],
-    ids=["empty", "unknown column", "unknown columns", "column twice", "encoding", "open quote", "too large"],
+    ids=[
+        "empty",
+        "other file",
+        "unknown column",
+        "unknown columns",
+        "column twice",
+        "encoding",
+        "open quote",
+        "too large",
+    ],
 )
 def test_a_file_that_is_no_list_of_orders_is_explained(
     made: Path, licensing: Licensing, content: bytes, what: str
@@ -461,6 +471,7 @@ def test_a_file_that_is_no_list_of_orders_is_explained(
     Path("orders.csv").write_bytes(content)
     said = run(licensing, code=1)
     assert what in said.err
+    assert "anna" not in said.err
     assert noted(made) == []
 
 
@@ -509,7 +520,7 @@ def test_a_customer_of_another_name_is_refused_unless_it_is_renamed(made: Path, 
 
 
 def test_the_columns_are_claims_strict_and_order(made: Path, licensing: Licensing) -> None:
-    write(heading="colour")
+    write(heading="id,colour")
     listed = run(licensing, code=1).err.partition("there are ")[2].strip().rstrip(".").split(", ")
     assert set(listed) == {claim.option.removeprefix("--") for claim in CLAIMS.values()} | {STRICT, ORDER}
 

@@ -30,6 +30,7 @@ from licensing_client.machine import (
     grace_end,
     lease_to_end,
     open_session_id,
+    renewed,
     retry,
     runs_until,
     time_passed,
@@ -235,3 +236,12 @@ def _may_run_only_on_a_lease(state: State, now: float, *, slept: bool) -> None:
     assert now < grace_end(state.lease, state.terms), "runs beyond its grace"
     if state.status is Status.GRANTED:
         assert now < state.lease.expires_at, "granted on a lease that has expired"
+
+
+def test_under_a_hold_a_newer_license_file_does_not_revive_a_program_whose_grace_is_over() -> None:
+    terms = Terms(NOW + 1000, floating=True, hold_lease_seconds=900)
+    last = lease("session", NOW, 900, 900, borrowed=False)
+    state = State(terms, Status.GRANTED, "session", Registered.SEAT, last, NOW, NOW, NOW + 1000)
+    after = renewed(state, NOW + 950)
+    assert (after.status, after.call_at) == (Status.LOST, NOW + 950)
+    assert renewed(state, NOW + 850).status is Status.GRANTED

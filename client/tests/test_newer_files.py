@@ -208,6 +208,29 @@ def test_a_heartbeat_that_is_refused_at_the_end_leads_to_a_start_with_the_newer_
     assert len(simulation.service.active) == simulation.service.peak == 1
 
 
+def test_after_sleep_over_grace_and_the_old_end_nothing_runs_beside_the_next_program_on_a_strict_seat(
+    tmp_path: Path,
+) -> None:
+    terms = {"grace": 3600, "hold": 3660, "seats": 1}
+    simulation = ReferenceSimulation(tmp_path, exp=END, **terms)
+    ann = simulation.computer().start().run(600)
+    simulation.service.publish(token(**terms))
+    ann.sleep(5 * HOUR)
+    bob = simulation.computer("bob").start().run(5)
+    assert bob.has_status(Status.GRANTED)
+    told: list[Status] = []
+
+    def note(request: Request) -> Reply:
+        told.append(ann.status)
+        return lost(request)
+
+    instead(ann, lambda _request: True, note)
+    ann.run(60)
+    assert set(told) == {Status.LOST}, "it is told before anything is asked"
+    assert ann.engine
+    assert ann.engine.state.ran_until == pytest.approx(NOW + 600, abs=1), "it did not run while it slept"
+
+
 def test_a_computer_that_was_off_for_a_week_over_the_old_end_asks_and_runs(simulation: ReferenceSimulation) -> None:
     ann = simulation.computer().start().run(600).stop()
     simulation.service.publish(token())

@@ -404,7 +404,7 @@ def should_notify(before: State, after: State) -> bool:
 
 def loses_to_end(state: State, now: float) -> bool:
     """Whether a running program is lost now, since its license ends: a newer license file may cure that."""
-    return state.status in RUNNING and now >= state.terms.valid_until
+    return state.status in RUNNING and now >= state.terms.valid_until and not _asks_first(state, now)
 
 
 # Events.
@@ -417,13 +417,17 @@ def with_terms(state: State, terms: Terms) -> State:
 
 def renewed(state: State, now: float) -> State:
     """A newer license file came when the license ended: the service is asked before the time is judged."""
-    return replace(state, seen_at=now, call_at=now, failures=0)
+    return judged(replace(state, seen_at=now, call_at=now, failures=0), now)
+
+
+def _asks_first(state: State, now: float) -> bool:
+    """Whether it slept, or the clock was set ahead: the service is asked before the time is judged."""
+    return state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS
 
 
 def time_passed(state: State, now: float) -> State:
     """Time has passed."""
-    if state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS:
-        # It slept, or the clock was set ahead: the service is asked before the time is judged.
+    if state.call_at is not None and _asks_first(state, now):
         return judged(replace(state, seen_at=now, call_at=min(state.call_at, now), failures=0), now)
     state = replace(state, seen_at=now, ran_until=last_ran(state, now))
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:

@@ -475,6 +475,17 @@ def test_the_refusal_of_the_newer_file_is_told_if_the_former_is_refused_too(simu
     assert code_of(ann) is Code.USER_NOT_ALLOWED
 
 
+def test_a_file_that_was_fetched_within_a_start_and_refused_is_not_used_again(simulation: ReferenceSimulation) -> None:
+    simulation.service.publish(token())
+    simulation.service.refused |= {1: "license-superseded", 2: "user-not-allowed"}
+    ann = simulation.computer().start().run(5)
+    assert code_of(ann) is Code.USER_NOT_ALLOWED
+    assert ann.engine
+    ann.engine.retry()
+    ann.run(5)
+    assert started_with(simulation) == [1, 2, 1]
+
+
 def test_if_the_former_file_has_expired_the_refusal_of_the_newer_one_is_told(simulation: ReferenceSimulation) -> None:
     ann = fetched(simulation)
     simulation.clock.true += 5 * DAY

@@ -210,16 +210,21 @@ class Engine:
 
     def _start(self, call: Start) -> _Exchange:
         """Start with the newest license file that covers the program; if that is refused, with another one."""
-        newest = last = self._exchange(call, self._files.to_start(self._judge))
-        if last.is_refused_for(FILE_REFUSALS) and last.license.serial > self._files.counting.serial:
-            self._change_files(self._files.start_refused(last.license))
-            if self._refusal() is None:
-                last = self._exchange(call, self._files.counting)
+        newest = last = self._start_with(call, self._files.to_start(self._judge))
+        if newest.license.serial in self._files.refused and self._refusal() is None:
+            last = self._start_with(call, self._files.counting)
         if last.is_refused_for(CURABLE) and self._fetch(self._seconds_to_decide()):
             license = self._files.to_start(self._judge)
             if license.serial > last.license.serial:
-                return self._exchange(call, license)
+                return self._start_with(call, license)
         return newest if last.is_refused_for(FILE_REFUSALS) else last
+
+    def _start_with(self, call: Start, license: License) -> _Exchange:
+        """Start with a license file. One that does not count yet is not used again if it is refused."""
+        exchange = self._exchange(call, license)
+        if exchange.is_refused_for(FILE_REFUSALS) and license.serial > self._files.counting.serial:
+            self._change_files(self._files.start_refused(license))
+        return exchange
 
     def _exchange(self, call: Call, license: License) -> _Exchange:
         """Make a call with a license file."""

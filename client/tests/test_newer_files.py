@@ -545,6 +545,26 @@ def test_a_given_file_that_is_as_new_counts_and_the_fetched_one_is_removed(simul
     assert [file.name for file in ann.disk.glob("*.json") if "-" not in file.name] == []
 
 
+def test_a_crash_after_a_file_was_fetched_does_not_lose_it(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start().run(600).stop()
+    simulation.clock.true += 7 * DAY
+    simulation.service.publish(token())
+    kept: list[bool] = []
+
+    def note(request: Request) -> Reply:
+        kept.append(ann.store.read().pending is not None)
+        return lost(request)
+
+    instead(ann, lambda request: not is_fetch(request), note)
+    ann.start().run(5)
+    assert kept[0], "it is kept before the start with it is sent"
+    simulation.service.publish(token(serial=3, product="Fluidit Heat"))
+    ann = simulation.computer("bob")
+    ann.start()
+    assert code_of(ann) is Code.LICENSE_EXPIRED
+    assert ann.store.read().pending, "also if it does not help today"
+
+
 def test_without_a_disk_a_fetched_file_serves_the_run(simulation: ReferenceSimulation, tmp_path: Path) -> None:
     (tmp_path / "ann").write_text("no directory")
     ann = simulation.computer().start().run(600)

@@ -206,7 +206,6 @@ class Engine:
             self._send_report(EXCHANGE_SECONDS, self._cancellation)
         if isinstance(exchange.answer, Granted):
             self._fetch_if_newer(exchange.answer)
-            self._keep_files()
 
     def _start(self, call: Start) -> _Exchange:
         """Start with the newest license file that covers the program; if that is refused, with another one."""
@@ -296,6 +295,7 @@ class Engine:
                 if license is None or license.serial <= self._files.newest_serial:
                     return False
                 self._change_files(self._files.taken(license))
+                self._keep_files()
                 return True
             case NoNewerFile():
                 return False

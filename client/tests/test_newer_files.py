@@ -647,6 +647,28 @@ def test_hashes_and_service_stay_those_of_the_given_file(simulation: ReferenceSi
     assert hosts == {Names("ann", ("ann-pc.example.com",)).person(simulation.license.salt, set()).host}
 
 
+def test_closing_during_the_question_at_the_end_cancels_what_would_follow(simulation: ReferenceSimulation) -> None:
+    ann = simulation.computer().start().run(4 * HOUR - 5)
+    cancelled: list[bool] = []
+    exchange = ann.network.exchange
+
+    def close(request: Request, timeout_seconds: float, cancellation: Cancellation) -> Reply:
+        assert ann.engine
+        if is_fetch(request):
+            ann.engine.cancel_exchange()
+        with pytest.raises(OSError, match="cancelled"):
+            cancellation.check()
+        cancelled.append(is_fetch(request))
+        return exchange(request, timeout_seconds, cancellation)
+
+    simulation.service.publish(token())
+    ann.network.exchange = close  # type: ignore[method-assign]
+    simulation.clock.true = END + 2
+    assert ann.engine
+    ann.engine.step()
+    assert cancelled == [True, False]
+
+
 # In real time, through the public face.
 
 

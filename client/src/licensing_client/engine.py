@@ -170,6 +170,8 @@ class Engine:
 
     def step(self) -> float:
         """Do what is due now. Returns the seconds until the next step."""
+        with self._changed:
+            self._cancellation = Cancellation()
         if self._in_doubt:
             self._look(self._saved)
         renewed = machine.loses_to_end(self._state, self.now()) and self._fetch(FETCH_SECONDS)
@@ -180,7 +182,6 @@ class Engine:
             if call is not None:
                 self._transition(machine.call_sent(self._state, call))
                 asking = self._state
-                self._cancellation = Cancellation()
         self._send_notices()
         if call is not None:
             self._make(call, asking)
@@ -366,7 +367,7 @@ class Engine:
         return taken
 
     def cancel_exchange(self) -> None:
-        """Cancel the exchange in progress."""
+        """Cancel the exchange in progress, and those that follow it in the same step."""
         with self._changed:
             self._cancellation.cancel()
 

@@ -300,17 +300,24 @@ class Life:
             "lease": 7200,
             "borrow": 2 * int(DAY),
             "serial": 1,
+            "exp": self.license_end(),
             **STRICT,
             **claims,
         }
         self.license = service.license(**self.claims)
-        self.simulation = Simulation(disk, self.clock, self.license, service.handle)
+        program = Program(issuer_keys(service.home))
+        self.simulation = Simulation(disk, self.clock, self.license, service.handle, program)
         self.agenda: list[tuple[float, int, Callable[[], None]]] = []
         self.numbers = count()
         self.trace: list[str] = []
         self.events: Counter[str] = Counter()
         self.both: list[str] = []
         self.stations = (Workstation(self, "ann", self.license), Workstation(self, "bob", self.license))
+
+    def license_end(self) -> int:
+        """The end of a file that is issued now: within the life, or after it."""
+        lasts = self.rng.choice((30 * DAY, self.rng.uniform(12 * HOUR, 2.5 * DAY)))
+        return int(self.clock.true + lasts)
 
     # Telling.
 
@@ -377,7 +384,8 @@ class Life:
         if version != station.version or engine is None or not station.awake or not station.worker.idle:
             return
         state, now = engine.state, engine.now()
-        if state.call_at is None or (now < state.call_at and now - state.seen_at <= machine.POLL_SECONDS + 1):
+        calls = state.call_at is not None and (now >= state.call_at or now - state.seen_at > machine.POLL_SECONDS + 1)
+        if not calls and not machine.loses_to_end(state, now):
             before = engine.state.status
             self.schedule_step(station, engine.step())
             self.stepped(station, before)
@@ -476,7 +484,7 @@ class Life:
         return math.exp(rng.uniform(math.log(least), math.log(most)))
 
     def start(self, station: Workstation) -> None:
-        if station.computer.engine is not None:
+        if station.computer.engine is not None or not station.worker.idle:
             return
         rng = station.rng
         station.computer.clock.skew = 0.0
@@ -485,13 +493,23 @@ class Life:
         if station.computer.license is not self.license and rng.random() < 0.7:
             station.computer.license = self.license
         borrow = self.borrowing(station)
-        station.computer.start(wait=rng.random() < 0.4, borrow_seconds=borrow, seed=self.seed)
+        wait = rng.random() < 0.4
         self.events["start"] += 1
         self.tell(station, f"starts{f', borrowing {borrow}' if borrow else ''}")
-        self.schedule_step(station, 0)
+        self.run(station, lambda: self.open(station, wait=wait, borrow_seconds=borrow))
         run = station.run_number
         self.after(self.span(rng, 30 * MINUTE, 40 * HOUR), lambda: self.end(station, run, "ends"))
         self.after(rng.expovariate(1 / (1.5 * HOUR)), lambda: self.disturb(station, run))
+
+    def open(self, station: Workstation, *, wait: bool, borrow_seconds: int) -> None:
+        """Start the program. It may ask for a newer license file before it is refused for the end of its own."""
+        station.computer.start(wait=wait, borrow_seconds=borrow_seconds, seed=self.seed)
+        if station.computer.refusal:
+            self.events["expired"] += 1
+            self.tell(station, f"is not started: {station.computer.refusal.code.value}")
+            self.start_again(station, 30)
+        else:
+            self.schedule_step(station, 0)
 
     def borrowing(self, station: Workstation) -> int:
         """For how long the next start borrows the seat."""
@@ -665,14 +683,19 @@ class Life:
         """The vendor renews the license, or recalls a seat, or sweep runs."""
         rng = self.rng
         self.after(rng.expovariate(1 / (8 * HOUR)), self.administer)
-        kind = rng.choice(("renew", "recall", "recall", "sweep"))
+        ended = self.clock.true >= self.license.valid_until
+        kind = "renew" if ended else rng.choice(("renew", "recall", "recall", "sweep"))
         self.events[kind] += 1
         if kind == "renew":
             self.claims["serial"] += 1
             self.claims["grace"] = rng.choice((43200, 43200, 21600))
             self.claims["hold"] = self.claims["grace"] + 60
+            self.claims["exp"] = self.license_end()
             self.license = self.service.license(**self.claims)
             self.tell(None, f"renewal {self.claims['serial']}, grace {self.claims['grace']}")
+            if rng.random() < 0.7:
+                self.events["publish"] += 1
+                self.tell(None, f"is published: {self.service.publish(self.license)}")
         elif kind == "sweep":
             self.tell(None, "sweep")
             self.service.sweep(self.license)
@@ -691,7 +714,7 @@ class LifeWithoutHold(Life):
     """
 
     def __init__(self, service: LocalService, disk: Path, seed: int) -> None:
-        super().__init__(service, disk, seed, hold=0, heartbeat=1200, lease=3600)
+        super().__init__(service, disk, seed, hold=0, heartbeat=1200, lease=3600, exp=int(BEGINNING + 30 * DAY))
         self.over = False
 
     def play(self, seconds: float = 3 * DAY) -> None:

@@ -21,7 +21,10 @@ LIVES = int(os.environ.get("LIVES", "60"))
 LIVES_WITHOUT_HOLD = max(6, LIVES // 10)
 TOGETHER = 20
 """How many in one test."""
-HAPPENS = ("granted", "grace", "lost", "crash", "sleep", "clock", "borrow", "recall", "renew", "end", "call down")
+HAPPENS = (
+    *("granted", "grace", "lost", "crash", "sleep", "clock", "borrow", "recall", "end", "call down"),
+    *("renew", "publish", "expired"),
+)
 """What befalls somebody in so many lives."""
 
 

@@ -207,6 +207,14 @@ def lines_of_a_file() -> list[tuple[str, str, str | None]]:
     ]
 
 
+def _with_plain_signature(file: str) -> str:
+    """A license file whose signature has the characters + and / of plain base64."""
+    content, _, signature = file.rpartition(".")
+    plain = signature.replace("-", "+").replace("_", "/")
+    assert plain != signature, "sign something else"
+    return f"{content}.{plain}\n"
+
+
 def license_files() -> dict[str, Any]:
     """License files that fail verification, and files that do or do not cover a program."""
     ann = client_hash(SALT, "user", "ann")
@@ -229,6 +237,7 @@ def license_files() -> dict[str, Any]:
                 ("only a comment", "# nothing\n"),
                 ("two licenses", good + good),
                 ("cut short", good.strip()[:-9] + "\n"),
+                ("a signature in plain base64", _with_plain_signature(good.strip())),
                 ("a stranger signed it", sign("license+jwt", license_claims(), STRANGER_KEY)),
                 ("a stranger signed it with our kid", sign_header(header, license_claims(), STRANGER_KEY)),
                 ("alg none", sign_header(header | {"alg": "none"}, license_claims(), ISSUER_KEY)),

@@ -81,7 +81,7 @@ async function send({ method, path, headers, body }, signal) {
 const passedBetween = (first, second) =>
   Math.max(Math.abs(second.wall - first.wall), second.monotonic - first.monotonic);
 
-/** Makes a call, and says what its reply means. `call.file` is the license of a start; by default that which counts. */
+/** Makes a call, and says what its reply means. `call.file` is the license to send, by default that which counts. */
 async function ask(call, seconds, ...signals) {
   const nonce = randomBytes(24).toString("base64url");
   const timeout = AbortSignal.timeout(Math.max(1, Math.round(seconds * 1000)));
@@ -108,7 +108,7 @@ async function filesChanged() {
 
 /** Fetches a newer license file: true if one was taken, false if there is none, null without an answer. */
 async function fetchNewer() {
-  const answer = await ask({ call: "current" }, allowed(), stop.signal);
+  const answer = await ask({ call: "current", file: files.candidate ?? files.counting }, allowed(), stop.signal);
   if (answer.noAnswer) return null;
   const found = answer.current ? newerLicense(answer.current, issuer, given) : null;
   if (!found || found.serial <= files.newestSerial) return false;

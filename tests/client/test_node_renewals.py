@@ -235,6 +235,15 @@ def test_a_file_for_another_product_is_not_sent(computer: Computer) -> None:
         assert not [request for request in proxy.traffic if wrong.encode() in request]
 
 
+def test_a_newer_file_is_asked_for_with_the_newest_at_hand(computer: Computer) -> None:
+    computer.put(pending=computer.issue(2, nbf=int(time.time()) + 3600).read_text())
+    newest = computer.publish(3, oldest=2)
+    process = computer.start(computer.issue(1))
+    assert whats(process, 2) == ["newer-license", "granted"], "the given file alone does not count any more"
+    assert end(process) == ["ended"]
+    assert computer.fetched()["granted"] == newest
+
+
 def test_the_refusal_of_the_newer_file_is_shown_where_the_former_is_refused_as_well(computer: Computer) -> None:
     old = computer.issue(1)
     computer.bring(4, **HERE)

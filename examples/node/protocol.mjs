@@ -71,7 +71,7 @@ export function clientHash(salt, kind, name) {
 export function keysOf(jwks) {
   const keys = new Map();
   for (const { kty, crv, x } of jwks ?? []) {
-    if (kty !== "OKP" || crv !== "Ed25519") continue;
+    if (kty !== "OKP" || crv !== "Ed25519" || typeof x !== "string") continue;
     const kid = createHash("sha256").update(JSON.stringify({ crv, kty, x })).digest("base64url");
     keys.set(kid, createPublicKey({ key: { kty, crv, x }, format: "jwk" }));
   }
@@ -112,8 +112,10 @@ const isText = (value) => typeof value === "string" && value !== "";
 const isTexts = (value) => Array.isArray(value) && value.every((item) => typeof item === "string");
 
 const DEFAULTS = {
-  kind: "floating", users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, lease: 900,
+  kind: "floating", seats: 0, users: [], hosts: [], features: [], collect: true, grace: 259200, hold: 0, lease: 900,
+  borrow: 0,
 };
+const NUMBERS = ["serial", "nbf", "exp", "seats", "grace", "hold", "lease", "borrow"];
 
 /** The text of a license file, from its bytes. Throws TokenError if they are too many, or no UTF-8. */
 export function fileText(bytes) {
@@ -151,24 +153,34 @@ export function jwsIn(text) {
 /** The license in a file's text. Throws TokenError for any other text. */
 export const readLicense = (text, issuerKeys) => licenseOf(jwsIn(text), issuerKeys);
 
+/** The keys that sign leases, of a license's claim. Throws TokenError if there is none, or one is no key. */
+function leaseKeysOf(jwks) {
+  try {
+    const keys = keysOf(jwks.keys.filter(isObject));
+    if (keys.size > 0) return keys;
+  } catch {
+    // the claim has another type, or a key has
+  }
+  throw new TokenError("names no keys for leases");
+}
+
 /** The license in a JWS, with its `token` and its `keys` for leases. Throws TokenError for any other text. */
 export function licenseOf(token, issuerKeys) {
   const claims = verifiedClaims(token, "license+jwt", issuerKeys);
   const license = { ...DEFAULTS, ...claims };
-  const keys = keysOf(license.lease_keys?.keys);
-  const listed = { floating: true, "named-user": license.users.length > 0, "node-locked": license.hosts.length > 0 };
+  const { users, hosts, features, kind, organization, maintenance_until: maintained } = license;
   if (
-    ![license.serial, license.nbf, license.exp, license.grace, license.hold, license.lease].every(isTime) ||
-    license.hold > license.grace + 60 ||
-    ![license.users, license.hosts, license.features].every(isTexts) ||
-    ![license.sub, license.product, license.service, license.organization?.id].every(isText) ||
-    typeof license.collect !== "boolean" || !listed[license.kind] || keys.size === 0 ||
-    (license.kind === "floating" && !license.collect)
+    !NUMBERS.every((name) => isTime(license[name])) || !isTime(maintained ?? 0) ||
+    license.hold > license.grace + 60 || ![users, hosts, features].every(isTexts) ||
+    ![license.sub, license.product, license.service, license.salt].every(isText) ||
+    ![organization?.id, organization?.name].every(isText) || typeof license.collect !== "boolean"
   ) {
     throw new TokenError("contradicts itself");
   }
+  const listed = { floating: license.collect, "named-user": users.length > 0, "node-locked": hosts.length > 0 };
+  if (listed[kind] !== true) throw new TokenError("contradicts itself");
   decode(license.salt);
-  return { ...license, token, keys };
+  return { ...license, token, keys: leaseKeysOf(license.lease_keys) };
 }
 
 /** The code of why a license does not cover a program, a person and a time (seconds); null if it does. */

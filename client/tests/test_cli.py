@@ -548,6 +548,20 @@ def test_diagnose_tells_that_a_start_would_fetch_a_newer_file(workspace: Workspa
     assert not list(workspace.state.glob("*.json")), "a diagnosis keeps nothing"
 
 
+def test_diagnose_goes_on_with_the_former_file_where_the_newer_one_is_refused(workspace: Workspace) -> None:
+    kept(workspace, pending=renewed(workspace))
+    workspace.service.refused[2] = "network-not-allowed"
+    done = run(workspace, "diagnose")
+    assert done.returncode == 0, done.stdout
+    assert "2 in all with serial 1, since serial 2 was refused: " in done.stdout
+    assert not workspace.service.active
+    workspace.service.refused[1] = "license-superseded"
+    done = run(workspace, "diagnose")
+    assert done.returncode == 1
+    assert "FAIL seat" in done.stdout
+    assert "network" in done.stdout.splitlines()[-1]
+
+
 def test_borrow_return_and_my_data_use_the_file_that_counts(workspace: Workspace) -> None:
     changes: dict[str, Any] = {
         "lease_keys": {"keys": [jwk(STRANGER_KEY)]},

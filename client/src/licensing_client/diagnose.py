@@ -15,7 +15,7 @@ from licensing_client.errors import Step
 from licensing_client.fetched_files import FetchedFilesStore, newer_license
 from licensing_client.identity import names
 from licensing_client.license import License, Program, check_license, last_valid_day, read_license
-from licensing_client.license_files import CURABLE, LicenseFiles, kept_license_files
+from licensing_client.license_files import CURABLE, FILE_REFUSALS, Judge, LicenseFiles, kept_license_files
 from licensing_client.machine import End, Start
 from licensing_client.reasons import Code, Reason
 from licensing_client.seat import Network
@@ -88,17 +88,27 @@ def _check_network(service: Service, network: Network) -> Iterator[Finding]:
         yield Finding(step.value, True, detail)
 
 
-def _check_seat(license: License, service: Service, newest_serial: int) -> Finding:
-    """Take a seat and give it back at once. `newest_serial`: that of the newest file on this computer."""
+def _check_seat(files: LicenseFiles, license: License, service: Service, judge: Judge) -> Finding:
+    """Take a seat and give it back at once. If a newer file is refused, the former one serves, as at a start."""
+    note = ""
     answer = service.ask(Start(str(uuid.uuid4()), 0), TIMEOUT_SECONDS, Cancellation())
+    former = files.start_refused(license)
+    may_fall_back = license is not files.counting and former.refusal(judge) is None
+    if may_fall_back and isinstance(answer, Refused) and answer.reason.code in FILE_REFUSALS:
+        note = (
+            f" with serial {files.counting.serial}, since serial {license.serial} was refused: {answer.reason.message}"
+        )
+        service = service.under(former.as_used())
+        again = service.ask(Start(str(uuid.uuid4()), 0), TIMEOUT_SECONDS, Cancellation())
+        answer = answer if isinstance(again, Refused) and again.reason.code in FILE_REFUSALS else again
     match answer:
         case Granted(lease=lease, recorded=recorded, license_serial=in_force):
             ended = service.ask(End(lease), TIMEOUT_SECONDS, Cancellation())
             if recorded and not isinstance(ended, Ended):
                 return Finding("seat", False, "a seat was granted, but could not be given back; it lapses")
             seats = f", {answer.seats.total} in all" if answer.seats and license.seats else ""
-            newer = f"; programs fetch a newer file, serial {in_force}" if (in_force or 0) > newest_serial else ""
-            return Finding("seat", True, f"a seat was granted and given back{seats}{newer}")
+            newer = f"; programs fetch a newer file, serial {in_force}" if (in_force or 0) > files.newest_serial else ""
+            return Finding("seat", True, f"a seat was granted and given back{seats}{note}{newer}")
         case Refused(reason=refusal):
             return Finding("seat", False, refusal.message)
         case NoAnswer(detail=detail):
@@ -126,13 +136,12 @@ def diagnose(path: Path, program: Program, network: Network, state: Path | None 
     yield Finding("terms", refusal is None, refusal.message if refusal else _describe(files, license))
     if refusal is not None:
         return
-    license = files.as_used(license)
     if not license.collect:
         yield Finding("seat", True, "this license makes no calls: nothing is collected")
         return
-    service = network.to(license)
+    service = network.to(files.given).under(files.as_used(license))
     for finding in _check_network(service, network):
         yield finding
         if not finding.ok:
             return
-    yield _check_seat(license, service, files.newest_serial)
+    yield _check_seat(files, license, service, judge)

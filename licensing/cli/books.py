@@ -10,7 +10,7 @@ SQLite's errors end here. Each function raises SettingsError if the books cannot
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -156,25 +156,40 @@ class Books:
             (license_id, order),
         )
 
-    def take_over(self, entries: dict[str, dict[str, Any]]) -> None:
-        """Note what a `licenses.json`, from before the books, tells of the newest file of each license."""
-        for license_id, entry in entries.items():
-            file = IssuedFile(
-                license_id,
-                entry["serial"],
-                None,
-                entry.get("organization", ""),
-                None,
-                entry.get("kind", ""),
-                datetime.fromisoformat(entry["until"]),
-                entry["issuer_key"],
-                frozenset(entry["lease_keys"]),
-            )
-            # What is noted already was taken over by a command that died before the old file was deleted.
+    def take_over(self, files: Iterable[IssuedFile]) -> None:
+        """Note files from before the books, but those that are noted already.
+
+        Those were taken over by a command that died before the old file was deleted.
+        """
+        for file in files:
             self._connection.execute(
                 f"INSERT OR IGNORE INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
                 _encoded(file),
             )
+
+
+def files_before_books(entries: dict[str, Any]) -> list[IssuedFile]:
+    """What a `licenses.json`, from before the books, tells of the newest file of each license.
+
+    ValueError if it is damaged.
+    """
+    try:
+        return [
+            IssuedFile(
+                license_id,
+                int(entry["serial"]),
+                None,
+                str(entry.get("organization", "")),
+                None,
+                str(entry.get("kind", "")),
+                datetime.fromisoformat(entry["until"]),
+                str(entry["issuer_key"]),
+                frozenset(map(str, entry["lease_keys"])),
+            )
+            for license_id, entry in entries.items()
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not as it was written") from error
 
 
 def _encoded(file: IssuedFile) -> tuple[object, ...]:
@@ -216,8 +231,11 @@ def open_books(file: Path) -> Iterator[Books]:
 
     Raises SettingsError if another command holds them for longer than `LOCK_SECONDS`.
     """
-    try:
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, PRIVATE))
+    with _errors_of(file):
+        try:
+            os.close(os.open(file, os.O_RDWR | os.O_CREAT, PRIVATE))
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be written: {error.strerror}") from None
         with closing(sqlite3.connect(file, timeout=LOCK_SECONDS, isolation_level=None)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -227,6 +245,36 @@ def open_books(file: Path) -> Iterator[Books]:
             finally:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+
+
+@contextmanager
+def read_books(file: Path, before: Sequence[IssuedFile]) -> Iterator[Books]:
+    """Open the books to read, without a change of any file. They are empty if there are none.
+
+    Other commands may change them meanwhile; each question is answered by what is noted then. `before` are files
+    from before the books that are not taken over yet: the books are read as they would be with them.
+    """
+    with _errors_of(file), closing(sqlite3.connect(":memory:", isolation_level=None)) as memory:
+        # It writes only where it has to undo what a command left that died.
+        place = f"{file.absolute().as_uri()}?mode=rw" if file.exists() else ":memory:"
+        with closing(sqlite3.connect(place, timeout=LOCK_SECONDS, isolation_level=None, uri=True)) as kept:
+            made = _version_of(kept, file) > 0
+            if made and not before:
+                yield Books(kept)
+                return
+            if made:
+                kept.backup(memory)
+        _prepare(memory, file)
+        books = Books(memory)
+        books.take_over(before)
+        yield books
+
+
+@contextmanager
+def _errors_of(file: Path) -> Iterator[None]:
+    """SQLite's errors in words for people."""
+    try:
+        yield
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
             raise SettingsError(
@@ -236,14 +284,17 @@ def open_books(file: Path) -> Iterator[Books]:
         raise SettingsError(f"{file} cannot be used ({error})") from None
     except sqlite3.Error as error:
         raise SettingsError(f"{file} cannot be read ({error}); restore it from a backup") from None
-    except PermissionError as error:
-        raise SettingsError(f"{error.filename or file} cannot be written: {error.strerror}") from None
 
 
 def _prepare(connection: sqlite3.Connection, file: Path) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version > _VERSION:
-        raise SettingsError(f"{file} was written by a newer version of `licensing`; update this one")
-    if version == 0:
+    if _version_of(connection, file) == 0:
         for statement in _SCHEMA:
             connection.execute(statement)
+
+
+def _version_of(connection: sqlite3.Connection, file: Path) -> int:
+    """The version of the books; 0 if nothing is in them. SettingsError if it is a later one."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise SettingsError(f"{file} was written by a newer version of `licensing`; update this one")
+    return version

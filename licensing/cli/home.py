@@ -10,6 +10,7 @@
 It holds secrets: back it up, and give nobody else access.
 
 A command that reads a file, decides and writes does so within `Home.changing`, which keeps all others out meanwhile.
+What only reads the books does so within `Home.reading`.
 """
 
 import base64
@@ -23,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from licensing.cli.books import Books, IssuedFile, open_books
+from licensing.cli.books import Books, IssuedFile, files_before_books, open_books, read_books
 from licensing.cli.files import write_whole
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
@@ -34,6 +35,8 @@ from licensing.settings import LOCAL_SETTINGS, PEPPER_BYTES
 SALT_BYTES: Final = 32
 TABLE_PORT: Final = 10002
 BOOKS: Final = "books.sqlite"
+BEFORE_BOOKS: Final = "licenses.json"
+"""What earlier versions kept in place of the books."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +73,48 @@ class Home:
         if self._books is not None:
             yield self._books
             return
-        if not self.folder.is_dir():
-            raise self._missing("issuer-keys.json")
+        self._check()
         with open_books(self.folder / BOOKS) as books:
-            if self._before_books.exists():
-                books.take_over(self._read(self._before_books.name))
+            books.take_over(self._before_books())
             self._books = books
             try:
                 yield books
             finally:
                 self._books = None
-        self._before_books.unlink(missing_ok=True)
+        (self.folder / BEFORE_BOOKS).unlink(missing_ok=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Books]:
+        """Read the books; no file is changed or made, and nobody waits. Others may change the home meanwhile.
+
+        Raises SettingsError if there is no home, or if the books cannot be read.
+        """
+        if self._books is not None:
+            yield self._books
+            return
+        self._check()
+        with read_books(self.folder / BOOKS, self._before_books()) as books:
+            yield books
 
     @property
-    def _before_books(self) -> Path:
-        """What earlier versions kept in place of the books."""
-        return self.folder / "licenses.json"
+    def exists(self) -> bool:
+        """Whether the folder is a home, and not one of something else."""
+        return any((self.folder / name).is_file() for name in ("issuer-keys.json", LOCAL_SETTINGS))
+
+    def _check(self) -> None:
+        if not self.exists:
+            raise self._missing("issuer-keys.json")
+
+    def _before_books(self) -> list[IssuedFile]:
+        """What earlier versions have noted in place of the books; none if that is taken over, or never was."""
+        try:
+            return files_before_books(self._read(BEFORE_BOOKS))
+        except SettingsError:
+            if not (self.folder / BEFORE_BOOKS).exists():
+                return []
+            raise
+        except ValueError:
+            raise SettingsError(f"{BEFORE_BOOKS} in {self.folder} is damaged; restore it from a backup") from None
 
     def create(self, issuer: Issuer, table_port: int) -> None:
         """Make all files, with new keys and a new pepper. FileExistsError if the folder is not empty."""
@@ -165,7 +194,7 @@ class Home:
 
     def issued(self) -> list[IssuedFile]:
         """The newest file of each license that this home has issued."""
-        with self.changing() as books:
+        with self.reading() as books:
             return books.newest()
 
     def counting(self) -> list[IssuedFile]:
@@ -175,9 +204,9 @@ class Home:
 
     def file_before(self, license: License) -> License | None:
         """The file before this one of the same license; None if this home has none, or is none."""
-        if not self.folder.is_dir():
+        if not self.exists:
             return None
-        with self.changing() as books:
+        with self.reading() as books:
             before = books.file_before(license.id, license.serial)
         return before.license if before else None
 
@@ -214,7 +243,10 @@ class Home:
     def _write(self, name: str, content: Any) -> None:
         """Write a file atomically, readable by its owner only."""
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_whole(self.folder / name, text, private=True)
+        try:
+            write_whole(self.folder / name, text, private=True)
+        except OSError as error:
+            raise SettingsError(f"{name} in {self.folder} cannot be written: {error.strerror}") from None
 
 
 def public_jwks(keys: Iterable[Jwk]) -> dict[str, list[Jwk]]:

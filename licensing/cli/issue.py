@@ -146,7 +146,7 @@ def refuse(error: ClaimError) -> NoReturn:
 
 
 def _decide(here: Home, request: LicenseRequest, now: datetime) -> Draft:
-    with here.changing() as books:
+    with here.reading() as books:
         try:
             return draft_of(here, books, request, now)
         except ClaimError as error:

@@ -157,7 +157,7 @@ def _decided(here: Home, planner: _OrderPlanner, lines: Sequence[OrderLine], bad
     plans: list[OrderPlan] = []
     seen: dict[str, int] = {}
     keys = SigningKeys({"keys": [new_private_jwk()]})  # only to see how large the files will be
-    with here.changing() as books, bar("lines") as progress:
+    with here.reading() as books, bar("lines") as progress:
         for done, line in enumerate(lines, 1):
             try:
                 plan = planner.plan(books, line)

@@ -75,7 +75,7 @@ def renew(
 
 
 def _from_books(license_id: str) -> License:
-    with home().changing() as books:
+    with home().reading() as books:
         newest = books.newest_of(license_id)
     if newest is None:
         fail(
@@ -97,7 +97,7 @@ def _from_file(license_id: str, file: Path) -> License:
         fail(f"NOT GENUINE: {file} {error}.")
     if license.id != license_id:
         fail(f"{file} is a file of another license, {license.id}.")
-    with home().changing() as books:
+    with home().reading() as books:
         newest = books.newest_of(license_id)
     if newest and newest.serial > license.serial:
         fail(f"{file} has serial {license.serial}, and {license_id} has a newer file, with serial {newest.serial}.")

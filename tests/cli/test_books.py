@@ -1,5 +1,6 @@
 """The vendor's books: what is issued is noted whole, never twice under one id and serial, and delivered or kept."""
 
+import errno
 import json
 import os
 import re
@@ -76,7 +77,8 @@ def test_the_books_are_private_from_the_first_byte_on(made: Path, monkeypatch: p
     monkeypatch.setattr(sqlite3, "connect", connected)
     old = os.umask(0)
     try:
-        Home(made).issued()
+        with Home(made).changing():
+            pass
     finally:
         os.umask(old)
     assert seen == [(0o600, 0)]
@@ -209,8 +211,7 @@ def test_entries_from_before_the_books_stay_known(made: Path, licensing: Licensi
     old = by_id["acme-1"]
     assert (old.serial, old.jws, old.organization_id, old.kind) == (7, None, "acme", "floating")
     assert (old.issuer_kid, [*old.lease_kids], old.valid_until) == ("old-key", ["k1"], datetime(2098, 1, 1, tzinfo=UTC))
-    assert not (made / "licenses.json").exists()
-    assert len(noted(made)) == 2
+    assert (made / "licenses.json").exists()  # a question changes nothing
 
     assert (
         "a floating license"
@@ -219,6 +220,106 @@ def test_entries_from_before_the_books_stay_known(made: Path, licensing: Licensi
     said = issue(licensing, "--id", "acme-1", code=1)
     assert "issued before the books began" in said.err
     assert said_in_file(issue(licensing, "--id", "acme-1", "--yes"))["serial"] > 7
+    assert not (made / "licenses.json").exists()
+    assert {file.license_id for file in noted(made)} == OLD.keys()
+
+
+@pytest.mark.parametrize(
+    "content", ["[1]", '{"a": 1}', '{"a": {"serial": 1}}', json.dumps({"a": {**OLD["acme-1"], "until": "soon"}})]
+)
+def test_damaged_entries_from_before_the_books_are_named_and_kept(
+    made: Path, licensing: Licensing, content: str
+) -> None:
+    (made / "licenses.json").write_text(content, encoding="utf-8")
+    assert "licenses.json in .local is damaged" in licensing("license", "issued").err
+    assert "licenses.json in .local is damaged" in issue(licensing, code=1).err
+    assert (made / "licenses.json").read_text(encoding="utf-8") == content
+
+
+def test_entries_that_another_command_takes_over_meanwhile_are_no_error(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (made / "licenses.json").write_text(json.dumps(OLD), encoding="utf-8")
+    read_text = Path.read_text
+
+    def taken_over_meanwhile(file: Path, **options: Any) -> str:
+        if file.name == "licenses.json":
+            monkeypatch.setattr(Path, "read_text", read_text)
+            with Home(made).changing():
+                pass
+        return read_text(file, **options)
+
+    monkeypatch.setattr(Path, "read_text", taken_over_meanwhile)
+    assert {file.license_id for file in noted(made)} == OLD.keys()
+
+
+# What only reads.
+
+
+def all_bytes(home: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in home.iterdir()}
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["with books", "from before the books"])
+def test_a_question_changes_no_byte_of_the_home(made: Path, licensing: Licensing, begun: bool) -> None:
+    if begun:
+        issue(licensing, "--id", "acme-1")
+    else:
+        (made / "licenses.json").write_text(json.dumps(OLD), encoding="utf-8")
+    Path("orders.csv").write_text(
+        "organization,organization-name,product,until\nnew,New,Pro,2099-12-31\n", encoding="utf-8"
+    )
+    before = all_bytes(made)
+    assert licensing("license", "issue", "--from", "orders.csv", "--dry-run").code == 0
+    assert "acme-1" in licensing("license", "issued").out
+    assert licensing("keys", "show").code == 0
+    issue(licensing, "--id", "acme-1", "--seats", "9", code=1)
+    renew(licensing, "nobody-1", *UNTIL, code=1)
+    assert all_bytes(made) == before
+
+
+def test_a_home_that_cannot_be_written_is_read_and_named(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue(licensing, "--id", "acme-1")
+    really_open = os.open
+
+    def read_only(file: Any, flags: int, *more: Any) -> int:
+        if flags & os.O_RDWR and Path(file).name == "books.sqlite":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(file))
+        return really_open(file, flags, *more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert "acme-1" in licensing("license", "issued").out
+    assert "books.sqlite cannot be written: Read-only file system" in issue(licensing, code=1).err
+
+
+def test_a_file_of_the_home_for_which_there_is_no_space_is_named(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert "organizations.json in .local cannot be written: No space left" in issue(licensing, code=1).err
+    assert noted(made) == []
+
+
+def test_questions_are_answered_while_another_command_changes_the_home(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issue(licensing, "--id", "acme-1")
+    monkeypatch.setattr(books, "LOCK_SECONDS", 0.2)
+    with Home(made).changing():
+        assert "acme-1" in licensing("license", "issued").out
+
+
+@pytest.mark.parametrize("command", ["license issued", "license renew acme-1 --until 2099-12-31", "keys rotate issuer"])
+def test_a_folder_that_is_no_home_stays_as_it_is(licensing: Licensing, command: str) -> None:
+    Path("other").mkdir()
+    said = licensing("--home", "other", *command.split())
+    assert (said.code, "licensing init" in said.err) == (1, True)
+    assert list(Path("other").iterdir()) == []
 
 
 def test_a_file_from_before_the_books_is_renewed_with_its_file(made: Path, licensing: Licensing) -> None:

@@ -17,12 +17,12 @@ def write_whole(file: Path, text: str, *, private: bool = False, overwrite: bool
     written into what is there. Raises OSError, and then the file is as it was; without `overwrite`, FileExistsError if
     there is one.
     """
-    target = file.resolve()  # a link stays, and the file that it names is replaced
-    if target.exists() and not target.is_file():
-        target.write_bytes(text.encode())
+    if file.exists() and not file.is_file():  # asked before links are followed: that of /dev/stdout leads nowhere
+        file.write_bytes(text.encode())
         return
+    target = file.resolve()  # a link stays, and the file that it names is replaced
     mode = PRIVATE if private else target.stat().st_mode & 0o777 if target.exists() else 0o666
-    draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    draft = _draft_of(target)
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
             out.write(text.encode())
@@ -32,6 +32,20 @@ def write_whole(file: Path, text: str, *, private: bool = False, overwrite: bool
             _move_to_free_name(draft, target)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def check_writable(file: Path) -> None:
+    """Raise OSError if `write_whole` could not write a file there for another reason than a lack of space."""
+    if file.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(file))
+    if not file.exists() or file.is_file():
+        draft = _draft_of(file.resolve())
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE))
+        draft.unlink()
+
+
+def _draft_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}")
 
 
 def _move_to_free_name(draft: Path, target: Path) -> None:

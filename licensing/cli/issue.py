@@ -16,6 +16,7 @@ from typer import Option
 
 from licensing.cli.claims import CLAIMS, ClaimError, is_time, with_claims
 from licensing.cli.context import home, in_event_loop
+from licensing.cli.files import check_writable
 from licensing.cli.home import Home
 from licensing.cli.issuing import Draft, LicenseRequest, Signed, draft_of, sign
 from licensing.cli.license_words import file_text, length_of, validity
@@ -130,7 +131,14 @@ def issue_one(what: str, request: LicenseRequest, delivery: Delivery) -> None:
     if shown.present:
         err.print(f"{license.id} says this already: this is its file with serial {license.serial} again.")
     note = f"license {license.id}, {validity(license)}"
-    deliver(file_text(license, jws, one_line=delivery.one_line), delivery.out_file, note, overwrite=delivery.force)
+    text = file_text(license, jws, one_line=delivery.one_line)
+    try:
+        deliver(text, delivery.out_file, note, overwrite=delivery.force)
+    except typer.Exit:
+        known = request.base or "sub" in request.claims
+        again = "the same command" if known else f"the same command with --id {license.id}"
+        err.print(f"{license.id} is issued, and its file is in the books: {again} writes it.")
+        raise
     _explain(license)
     if shown.newest is None and what == "issue":
         _tell_of_others(here, license)
@@ -171,7 +179,13 @@ async def _signed(what: str, here: Home, request: LicenseRequest, shown: Draft) 
 def _check_out_file(shown: Draft, delivery: Delivery) -> None:
     """End the command if the file of --out would be overwritten, or cannot be written, before anything is noted."""
     file = delivery.out_file
-    if file is None or delivery.force or not file.is_file():
+    if file is None:
+        return
+    try:
+        check_writable(file)
+    except OSError as error:
+        fail(f"Nothing was issued: {file} cannot be written: {error.strerror}.")
+    if delivery.force or not file.is_file():
         return
     if shown.present is None or read_text(file) != file_text(*shown.present, one_line=delivery.one_line):
         fail(f"Nothing was issued: {file} exists. Name another file, or overwrite it with --force.")

@@ -21,11 +21,12 @@ from typing import Final
 from licensing.cli.books import Books, Order
 from licensing.cli.claims import CLAIMS, ClaimError
 from licensing.cli.context import home, in_event_loop
+from licensing.cli.files import check_writable
 from licensing.cli.home import CustomerRecord, Home
 from licensing.cli.issuing import Draft, LicenseRequest, Signed, content_of, draft_of, sign
 from licensing.cli.license_words import file_text, summary
 from licensing.cli.order_lines import ORDER, BadCell, OrderFileError, OrderLine, read_orders
-from licensing.cli.output import ask, bar, count, err, fail, out, save
+from licensing.cli.output import ask, bar, count, err, fail, out, print_text, save
 from licensing.cli.publishing import publish_files
 from licensing.cli.recording import Recorded, recording
 from licensing.crypto.keys import SigningKeys, new_private_jwk
@@ -185,15 +186,24 @@ def _bad_cell(line: OrderLine, error: ClaimError) -> BadCell:
 
 
 def _taken_files(plans: Sequence[OrderPlan], delivery: OrderDelivery) -> list[BadCell]:
-    """The lines whose license files would overwrite others."""
-    if delivery.folder is None or delivery.force:
+    """The lines whose license files would overwrite others, or cannot be written."""
+    if delivery.folder is None:
         return []
     return [
-        BadCell(plan.line.number, "", f"{file} exists and holds something else; --force overwrites it")
+        BadCell(plan.line.number, "", what)
         for plan in plans
-        if (file := _file_of(delivery.folder, plan.license_id)).is_file()
-        and not (plan.present and file.read_bytes() == delivery.text(plan.present).encode())
+        if (what := _taken(_file_of(delivery.folder, plan.license_id), plan, delivery))
     ]
+
+
+def _taken(file: Path, plan: OrderPlan, delivery: OrderDelivery) -> str | None:
+    if file.is_dir():
+        return f"{file} is a folder; move it away"
+    if delivery.force or not file.is_file():
+        return None
+    if plan.present and file.read_bytes() == delivery.text(plan.present).encode():
+        return None
+    return f"{file} exists and holds something else; --force overwrites it"
 
 
 def _file_of(folder: Path, license_id: str) -> Path:
@@ -203,8 +213,9 @@ def _file_of(folder: Path, license_id: str) -> Path:
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        check_writable(folder / "license.lic")
     except OSError as error:
-        fail(f"Nothing was issued: {folder} cannot be made: {error.strerror}.")
+        fail(f"Nothing was issued: {folder} cannot be written: {error.strerror}.")
 
 
 def _show(plans: Sequence[OrderPlan], delivery: OrderDelivery) -> None:
@@ -314,7 +325,7 @@ def _deliver(plan: OrderPlan, file: Signed, delivery: OrderDelivery) -> None:
         save(text, _file_of(delivery.folder, license.id), overwrite=delivery.force)
         return
     line = {"line": plan.line.number, "license": license.id, "serial": license.serial, "state": plan.state}
-    sys.stdout.write(json.dumps({**line, "file": text}) + "\n")
+    print_text(json.dumps({**line, "file": text}) + "\n")
 
 
 def _publish(files: Sequence[Signed], vault: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -59,12 +60,26 @@ def warn_of_names(names: Iterable[str | None], instead: str) -> None:
 
 
 def deliver(text: str, file: Path | None, note: str = "", *, private: bool = False, overwrite: bool = True) -> None:
-    """Write a result to a file and say so, with a note on it; without a file, to standard output. See `save`."""
+    """Write a result to a file and say so, with a note on it; without a file, to standard output. See `save`.
+
+    The command ends if that fails.
+    """
     if file is None:
-        sys.stdout.write(text)
+        print_text(text)
         return
     save(text, file, private=private, overwrite=overwrite)
     err.print(f"Wrote {file}{note and ': '}{note}.")
+
+
+def print_text(text: str) -> None:
+    """Write a text to standard output as it is; the command ends if that fails."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(f"Standard output cannot be written: {error.strerror}.")
 
 
 def save(text: str, file: Path, *, private: bool = False, overwrite: bool = True) -> None:

@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import re
+import shlex
 import sqlite3
 import stat
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -382,17 +384,58 @@ def test_where_the_file_system_knows_no_links_nothing_is_overwritten(
     assert [each.read_text(encoding="utf-8") for each in tmp_path.iterdir()] == ["first"]
 
 
-def test_after_a_crash_before_the_delivery_the_same_command_delivers_the_same_file(
-    made: Path, licensing: Licensing
+@pytest.mark.parametrize("out_file", [".", "folder", "no-folder/acme.lic", f"{'n' * 250}.lic"])
+@pytest.mark.parametrize("force", [(), ("--force",)], ids=["", "force"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_noted(
+    made: Path, licensing: Licensing, out_file: str, force: tuple[str, ...]
 ) -> None:
-    said = issue(licensing, "--id", "acme-1", "--seats", "5", "--out", "missing/acme.lic", code=1)
-    assert "missing/acme.lic cannot be written" in said.err
+    Path("folder").mkdir()
+    said = issue(licensing, "--out", out_file, *force, code=1)
+    assert f"Nothing was issued: {out_file} cannot be written" in said.err
+    assert noted(made) == []
+    assert sorted(file.name for file in Path().iterdir()) == [".local", "folder"]
+
+
+def in_a_shell(made: Path, ending: str) -> subprocess.CompletedProcess[str]:
+    """Issue a license as a shell does it, with the end of the line."""
+    words = shlex.join([sys.executable, "-m", "licensing", "--home", str(made), "license", "issue", *ACME, *UNTIL])
+    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    return subprocess.run(  # noqa: S602 - ours
+        f"{words} {ending}", shell=True, text=True, env=paths, capture_output=True, check=False
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a system without these devices")
+def test_standard_output_may_be_named_and_may_be_full(made: Path) -> None:
+    done = in_a_shell(made, "--out /dev/stdout")
     (file,) = noted(made)
-    again = issue(licensing, "--id", "acme-1", "--seats", "5", "--out", "acme.lic")
+    assert (done.returncode, license_text(done.stdout)) == (0, file.jws)
+    full = in_a_shell(made, "> /dev/full")
+    assert full.returncode == 1
+    assert "Standard output cannot be written: No space left on device" in full.stderr
+    assert "the same command with --id acme-fluidit-water-" in full.stderr
+    assert "Traceback" not in full.stderr
+
+
+def test_after_a_crash_before_the_delivery_the_same_command_delivers_the_same_file(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "_move_to_free_name", full)
+        said = issue(licensing, "--seats", "5", "--out", "acme.lic", code=1)
+        (file,) = noted(made)
+        assert "acme.lic cannot be written: No space left on device" in said.err
+        assert f"the same command with --id {file.license_id} writes it" in said.err
+        said = issue(licensing, "--id", file.license_id, "--seats", "5", "--out", "acme.lic", code=1)
+        assert "the same command writes it" in said.err
+    again = issue(licensing, "--id", file.license_id, "--seats", "5", "--out", "acme.lic")
     assert license_text(Path("acme.lic").read_text(encoding="utf-8")) == file.jws
     assert f"its file with serial {file.serial} again" in again.err
     assert noted(made) == [file]
-    assert issue(licensing, "--id", "acme-1", "--seats", "5", "--out", "acme.lic").code == 0
+    assert issue(licensing, "--id", file.license_id, "--seats", "5", "--out", "acme.lic").code == 0
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`licensing license issue --from FILE`: a file of orders makes each license once, or nothing and says why."""
 
+import errno
 import json
 import os
 import re
@@ -288,6 +289,29 @@ def test_a_file_in_the_folder_is_not_overwritten_and_then_nothing_is_done(made: 
     assert Path("licenses/acme-2.lic").read_text(encoding="utf-8") == "precious"
     run(licensing, "--out", "licenses", "--force")
     assert claims_of(Path("licenses/acme-2.lic"))["sub"] == "acme-2"
+
+
+def test_a_folder_in_place_of_a_file_or_a_file_in_place_of_the_folder_is_named_and_nothing_is_done(
+    made: Path, licensing: Licensing
+) -> None:
+    write(ACME + ",acme-1", ACME + ",acme-2", heading=f"{HEADING},id")
+    Path("licenses/acme-2.lic").mkdir(parents=True)
+    said = run(licensing, "--out", "licenses", "--force", code=1)
+    assert "line 3: licenses/acme-2.lic is a folder" in said.err
+    assert "orders.csv cannot be written: File exists" in run(licensing, "--out", "orders.csv", code=1).err
+    assert noted(made) == []
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_done(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+
+    write(ACME)
+    monkeypatch.setattr(orders, "check_writable", refuse)
+    assert "licenses cannot be written: Permission denied" in run(licensing, "--out", "licenses", code=1).err
+    assert noted(made) == []
 
 
 def test_what_can_be_published_is(made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,13 +25,13 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from licensing.cli.books import Books, IssuedFile
-from licensing.cli.claims import STRICT_GRACE, ClaimError, explained, read_claims
+from licensing.cli.claims import CLAIMS, STRICT_GRACE, ClaimError, explained, read_claims
 from licensing.cli.home import CustomerRecord, Home, new_salt
 from licensing.cli.license_words import changes
 from licensing.cli.listed_names import hashes
 from licensing.crypto.pseudonyms import ClientKind
 from licensing.crypto.tokens import write_license
-from licensing.rules.license import HOLD_BEYOND_GRACE, License
+from licensing.rules.license import HOLD_BEYOND_GRACE, License, is_identifier
 
 ID_LENGTH: Final = 64
 _SLUG_LENGTH: Final = 24
@@ -108,6 +108,8 @@ def draft_of(
             if name not in given and not (name == "exp" and "trial" in given):
                 raise ClaimError(name, "it is missing")
     license_id = request.base.id if request.base else given.get("sub")
+    if license_id is not None and not is_identifier(license_id):
+        raise ClaimError("sub", f"takes {CLAIMS['sub'].takes}")
     newest = books.newest_of(license_id) if license_id else None
     before = request.base or (newest.license if newest else None)
     claims = _terms(here, given, request, before, int(now.timestamp()))
@@ -178,6 +180,9 @@ def _customer(
         organization_id = organization_id or base.organization.id
     if not organization_id:
         raise ClaimError("organization.id", "it is missing")
+    if not is_identifier(organization_id):
+        raise ClaimError("organization.id", f"takes {CLAIMS['organization.id'].takes}")
+    name = name and name.strip()
     earlier = customers.get(organization_id) or here.customer(organization_id)
     if earlier is None and base and base.organization.id == organization_id:
         earlier = CustomerRecord(organization_id, base.organization.name, base.salt)
@@ -191,14 +196,14 @@ def _customer(
             f"the names of {organization_id}'s people are hashed with another --salt. With a new one, nobody who has "
             "used a license before could be found again; leave the option out",
         )
-    if name and name.strip() != earlier.name and not request.rename:
+    if name and name != earlier.name.strip() and not request.rename:
         raise ClaimError(
             "organization.name",
             f"{organization_id} is known by another name, {earlier.name}. Leave the name out, give a new customer "
             "another id, or add --rename if the customer has a new name",
             refused=True,
         )
-    return CustomerRecord(organization_id, name.strip() if name else earlier.name, earlier.salt)
+    return CustomerRecord(organization_id, name or earlier.name.strip(), earlier.salt)
 
 
 def _terms(

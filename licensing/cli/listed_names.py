@@ -34,13 +34,17 @@ def with_files(claims: dict[str, Any], users_file: Path | None, hosts_file: Path
 
 
 def hashes(salt: str, kind: ClientKind, names: Sequence[str]) -> list[str]:
-    """The hashes of users or hosts that a license lists: of a name in all its forms. ClaimError if the salt is none."""
+    """The hashes of users or hosts that a license lists: of a name in all its forms. ClaimError if the
+    salt or a name is none."""
     try:
         key = from_base64url(salt)
     except ValueError:
         raise ClaimError("salt", "takes base64url without padding") from None
     forms = ((name,) if _HASH.fullmatch(name) else client_hashes(key, kind, name) for name in names)
-    return sorted({each for of_one in forms for each in of_one})
+    try:
+        return sorted({each for of_one in forms for each in of_one})
+    except UnicodeEncodeError:  # its text would repeat the name
+        raise ClaimError(f"{kind}s", "takes text, and this is none") from None
 
 
 def warn_of_common_names(salt: str, hosts: Sequence[str]) -> None:

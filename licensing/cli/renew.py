@@ -27,7 +27,7 @@ from licensing.cli.listed_names import with_files
 from licensing.cli.output import err, fail, named
 from licensing.cli.secret_store import Vault
 from licensing.errors import TokenError
-from licensing.rules.license import License
+from licensing.rules.license import License, is_identifier
 
 
 @with_claims("sub", "organization.id", defaults=False)
@@ -76,7 +76,7 @@ def renew(
 
 def _from_books(license_id: str) -> License:
     with home().reading() as books:
-        newest = books.newest_of(license_id)
+        newest = books.newest_of(license_id) if is_identifier(license_id) else None
     if newest is None:
         fail(
             f"There is no {named('license', license_id)} in the books of {home().folder}; `licensing license issued` "

@@ -571,6 +571,19 @@ def test_another_name_of_a_customer_is_refused_unless_it_is_meant(made: Path, li
 # Renewals.
 
 
+def test_white_space_around_a_customers_name_is_no_part_of_it(made: Path, licensing: Licensing) -> None:
+    issue(licensing, "--organization-name", " Acme Water Oy ")
+    assert '"Acme Water Oy"' in (made / "organizations.json").read_text(encoding="utf-8")
+    issue(licensing, "--organization-name", "Acme Water Oy")
+    issue(licensing, "--organization-name", "Acme Water Oy ")
+
+
+@pytest.mark.parametrize("option", ["--organization", "--id", "--product", "--user", "--host"])
+def test_bytes_that_are_no_text_are_wrong_usage(made: Path, licensing: Licensing, option: str) -> None:
+    assert option in issue(licensing, option, os.fsdecode(b"a\xff"), code=2).err
+    assert "There is no such license" in renew(licensing, os.fsdecode(b"a\xff"), *UNTIL, code=1).err
+
+
 def test_a_renewal_carries_all_other_claims_over(made: Path, licensing: Licensing) -> None:
     apart = {"collect", "trial", "sub", "kind", "serial", "oldest"}
     every = [word for name, (words, _) in OPTIONS.items() for word in words if name not in apart]

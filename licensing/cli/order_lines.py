@@ -10,6 +10,7 @@ Left to others: what the claims make together (`licensing.cli.issuing`), and wha
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -58,7 +59,8 @@ class OrderFileError(Exception):
 def read_orders(file: Path) -> tuple[list[OrderLine], list[BadCell]]:
     """All orders whose cells can be read, and what is wrong in the other lines. OrderFileError if none can be read."""
     text = _text(file)
-    delimiter = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
+    heading = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    delimiter = ";" if heading.count(";") > heading.count(",") else ","
     lines, bad = [], []
     records = _records(text, delimiter)
     _, first = next(records, (0, []))
@@ -104,15 +106,12 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _columns(names: list[str]) -> list[str]:
+    """The columns that line 1 names. Others are told by their places: in a file without that line they are names."""
     known = [*_CLAIMS, STRICT, ORDER]
-    unknown = [name for name in names if name not in known]
-    if len(unknown) == len(names):  # some other file; what it holds is not repeated
-        raise OrderFileError(f"line 1 names none of the columns {', '.join(known)}; it is not a file of orders")
-    if unknown:
-        plural = "s" if len(unknown) > 1 else ""
-        raise OrderFileError(
-            f"line 1 has unknown column{plural} {', '.join(map(repr, unknown))}; there are {', '.join(known)}"
-        )
+    unknown = [str(place) for place, name in enumerate(names, 1) if name not in known]
+    if not names or unknown:
+        what = f"cells that name no column ({', '.join(unknown)})" if names else "no columns"
+        raise OrderFileError(f"line 1 has {what}; there are {', '.join(known)}")
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise OrderFileError(f"line 1 has columns twice: {', '.join(sorted(twice))}")

@@ -5,7 +5,6 @@ nobody else changes the home; if the outcome differs from what was shown, nothin
 After a crash in between, the same command delivers the file that is in the books.
 """
 
-import sys
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,7 @@ from licensing.cli.license_words import file_text, length_of, validity
 from licensing.cli.listed_names import warn_of_common_names, with_files
 from licensing.cli.options import out_option, read_text
 from licensing.cli.orders import OrderDelivery, issue_orders
-from licensing.cli.output import ask, count, deliver, err, fail
+from licensing.cli.output import ask, can_ask, count, deliver, err, fail
 from licensing.cli.publishing import publish_files
 from licensing.cli.recording import recording
 from licensing.cli.secret_store import Vault
@@ -204,7 +203,7 @@ def _confirm(what: str, shown: Draft, delivery: Delivery) -> None:
     err.print(f"{shown.license.id} changes: {words}.")
     if delivery.yes:
         return
-    if sys.stdin.isatty():
+    if can_ask():
         if not ask("Issue it?"):
             fail("Nothing was issued.")
     elif what == "issue":

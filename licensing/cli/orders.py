@@ -9,7 +9,6 @@ again, signed and noted with its key in one transaction, and delivered. So a run
 
 import asyncio
 import json
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from licensing.cli.home import CustomerRecord, Home
 from licensing.cli.issuing import Draft, LicenseRequest, Signed, content_of, draft_of, sign
 from licensing.cli.license_words import file_text, summary
 from licensing.cli.order_lines import ORDER, BadCell, OrderFileError, OrderLine, read_orders
-from licensing.cli.output import ask, bar, count, err, fail, out, print_text, save
+from licensing.cli.output import ask, bar, can_ask, count, err, fail, out, print_text, save
 from licensing.cli.publishing import publish_files
 from licensing.cli.recording import Recorded, recording
 from licensing.crypto.keys import SigningKeys, new_private_jwk
@@ -239,7 +238,7 @@ def _confirm(plans: Sequence[OrderPlan], delivery: OrderDelivery) -> None:
     """Ask before licenses change, on a terminal; elsewhere want --yes. New ones alone are what was asked for."""
     if delivery.yes or not any(plan.state is OrderState.CHANGED for plan in plans):
         return
-    if not sys.stdin.isatty():
+    if not can_ask():
         fail(
             "Nothing was issued: lines change licenses. What a line leaves out gets its usual value; --yes issues all "
             "the same, and `licensing license renew` keeps what is not given."

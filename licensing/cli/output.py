@@ -97,6 +97,11 @@ def save(text: str, file: Path, *, private: bool = False, overwrite: bool = True
         fail(f"{file} cannot be written: {error.strerror}.")
 
 
+def can_ask() -> bool:
+    """Whether somebody can be asked: standard input is a terminal. It may also be closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def ask(question: str) -> bool:
     """Ask on standard error whether to go on; no is the answer of whoever only presses Enter."""
     err.print(f"{question} [y/N] ", end="")

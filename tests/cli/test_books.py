@@ -493,6 +493,15 @@ def test_on_a_terminal_it_asks(
     assert license.seats == (6 if code == 0 else 5)
 
 
+def test_without_any_input_nobody_is_asked(made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch) -> None:
+    issue(licensing, "--id", "acme-1", "--seats", "5")
+    monkeypatch.setattr(sys, "stdin", None)  # as Python has it where a shell closed it
+    assert "--yes issues it all the same" in issue(licensing, "--id", "acme-1", code=1).err
+    Path("orders.csv").write_text("organization,product,until,id\nacme,Pro,2099-12-31,acme-1\n", encoding="utf-8")
+    assert "--yes issues all" in licensing("license", "issue", "--from", "orders.csv").err
+    assert renew(licensing, "acme-1", "--until", "2098-12-31").code == 0
+
+
 def test_every_term_that_changes_is_said(made: Path, licensing: Licensing) -> None:
     before = License.model_validate(said_in_file(issue(licensing, "--id", "acme-1")))
     unsaid = {"id", "serial", "issued_at", "organization", "kind", "salt", "lease_keys"}

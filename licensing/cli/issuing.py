@@ -31,7 +31,7 @@ from licensing.cli.license_words import changes
 from licensing.cli.listed_names import hashes
 from licensing.crypto.pseudonyms import ClientKind
 from licensing.crypto.tokens import write_license
-from licensing.rules.license import HOLD_BEYOND_GRACE, License, is_identifier
+from licensing.rules.license import HIGHEST_SERIAL, HOLD_BEYOND_GRACE, License, is_identifier
 
 ID_LENGTH: Final = 64
 _SLUG_LENGTH: Final = 24
@@ -116,7 +116,8 @@ def draft_of(
     claims["organization"], claims["salt"] = {"id": customer.id, "name": customer.name}, customer.salt
     claims["sub"] = license_id or new_license_id(books, customer.id, claims["product"])
     former = max(newest.serial if newest else 0, before.serial if before else 0)
-    claims["serial"] = given["serial"] if "serial" in given else books.free_serial(max(claims["iat"], former + 1))
+    free = min(books.free_serial(max(claims["iat"], former + 1)), HIGHEST_SERIAL)
+    claims["serial"] = given.get("serial", free)
     if request.revoke_older:
         claims["oldest"] = claims["serial"]
     license = _validated(claims)
@@ -275,6 +276,13 @@ def _compared(
         or (present and present[0].lease_keys != license.lease_keys)
     ):
         present = None
+    if not present and license.serial <= former == HIGHEST_SERIAL:
+        raise ClaimError(
+            "serial",
+            f"{license.id} has the highest serial that there is, so that no file can replace it; issue a license with "
+            "another --id",
+            refused=True,
+        )
     if not present and license.serial <= former:
         raise ClaimError(
             "serial",

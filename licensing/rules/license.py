@@ -84,6 +84,8 @@ USUAL_GRACE: Final = 3 * 86400
 """How many seconds a program may run without answers, unless its license says otherwise."""
 HOLD_BEYOND_GRACE: Final = 60
 """How many seconds a seat may be held longer than a program runs on in grace: the least that lets no two overlap."""
+HIGHEST_SERIAL: Final = 2**53
+"""Up to here, every number is exact in the JSON of all languages."""
 Count = Annotated[int, Field(strict=True, ge=0, le=1_000_000)]
 Seconds = Annotated[int, Field(strict=True, ge=0, le=366 * 86400)]
 
@@ -128,7 +130,7 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
 
     issuer: Text = Field(alias="iss")
     id: Identifier = Field(alias="sub")
-    serial: Annotated[int, Field(strict=True, ge=1, le=2**53)]
+    serial: Annotated[int, Field(strict=True, ge=1, le=HIGHEST_SERIAL)]
     issued_at: Moment = Field(alias="iat")
     valid_from: Moment = Field(alias="nbf")
     valid_until: Moment = Field(alias="exp")
@@ -154,7 +156,7 @@ class License(BaseModel, frozen=True, extra="ignore", populate_by_name=True):
     borrow_seconds: Seconds = Field(0, alias="borrow")
     service: Text
     lease_keys: dict[str, Any]
-    oldest: Annotated[int, Field(strict=True, ge=0, le=2**53)] = 0
+    oldest: Annotated[int, Field(strict=True, ge=0, le=HIGHEST_SERIAL)] = 0
     trial: Annotated[bool, Field(strict=True)] = False
 
     @model_validator(mode="after")

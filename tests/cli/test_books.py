@@ -564,6 +564,18 @@ def test_a_serial_that_programs_would_not_take_is_refused(made: Path, licensing:
     assert [file.serial for file in noted(made)] == [42]
 
 
+def test_a_license_with_the_highest_serial_has_no_next_file(made: Path, licensing: Licensing) -> None:
+    issue(licensing, "--id", "acme-1", "--serial", str(2**53 - 1))
+    assert renew(licensing, "acme-1", "--until", "2098-12-31").code == 0
+    for said in (
+        renew(licensing, "acme-1", "--until", "2097-12-31", code=1),
+        issue(licensing, "--id", "acme-1", "--seats", "2", "--yes", code=1),
+    ):
+        assert "acme-1 has the highest serial that there is" in said.err
+    assert renew(licensing, "acme-1", "--until", "2098-12-31").code == 0  # its file again
+    assert issue(licensing, "--id", "acme-2").code == 0
+
+
 def test_another_name_of_a_customer_is_refused_unless_it_is_meant(made: Path, licensing: Licensing) -> None:
     issue(licensing, "--id", "acme-1")
     said = issue(licensing, "--organization-name", "Acme Oyj", code=1)

@@ -24,7 +24,8 @@ def issued(
         str | None,
         Option(
             metavar="LENGTH",
-            help="List only licenses that end within this time, as in 60d, or have ended within the same time.",
+            help="List only licenses that end within this time, as in 60d, or have ended within the same time. "
+            "Days are counted by their last days (UTC).",
         ),
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
@@ -40,7 +41,7 @@ def issued(
     if due is not None:
         with wrong_usage(f"--due takes {LENGTH}"):
             span = timedelta(seconds=length(due))
-        within = (file for file in files if now - span <= file.valid_until <= now + span)
+        within = (file for file in files if _is_within(span, file.valid_until, now))
         files = sorted(within, key=lambda file: file.valid_until)
     if as_json:
         out.print_json(data=[_line(file) for file in files], default=datetime.isoformat)
@@ -48,6 +49,14 @@ def issued(
     rows = [_row(file, now, due=due is not None) for file in files]
     shown = [name for name in rows[0] if name not in _RARE or any(row[name] for row in rows)] if rows else _USUAL
     out.print(table(*shown, rows=[[row[name] for name in shown] for row in rows]))
+
+
+def _is_within(span: timedelta, valid_until: datetime, now: datetime) -> bool:
+    """Whether a license ends within a time, or has ended within it. Whole days are counted from day to day (UTC)."""
+    if span % timedelta(days=1):
+        return abs(valid_until - now) <= span
+    last = (valid_until - timedelta(microseconds=1)).date()
+    return abs(last - now.date()) <= span
 
 
 def _line(file: IssuedFile) -> dict[str, Any]:

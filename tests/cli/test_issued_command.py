@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from licensing.cli import issued as issued_command
 from tests.cli.conftest import Licensing
 
 NOW = datetime.now(UTC)
@@ -78,6 +79,18 @@ def test_trials_and_orders_have_columns_only_if_there_are_any(
     assert licensing("license", "issue", *who, "--trial", "30d").code == 0
     shown = licensing("license", "issued", *options).out
     assert ("trial" in shown, "order" in shown) == (True, False)
+
+
+@pytest.mark.parametrize("time", ["00:00:00", "10:00:00", "23:59:59"])
+def test_due_counts_from_day_to_day_at_every_time_of_the_day(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch, time: str
+) -> None:
+    for days in (-61, -60, 0, 60, 61):
+        issue(licensing, f"day{days}", days)
+    moment = datetime.fromisoformat(f"{NOW:%Y-%m-%d}T{time}+00:00")
+    monkeypatch.setattr(issued_command, "utc_now", lambda: moment)
+    assert listed(licensing, "--due", "60d") == ["day-60", "day0", "day60"]
+    assert listed(licensing, "--due", "1d") == ["day0"]
 
 
 @pytest.mark.parametrize("due", ["60", "soon", "-1d", "0d", "9999w"])

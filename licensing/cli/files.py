@@ -26,6 +26,9 @@ def write_whole(file: Path, text: str, *, private: bool = False, overwrite: bool
     try:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
             out.write(text.encode())
+            if private:  # a key or a salt that is lost with the power is lost for good
+                out.flush()
+                os.fsync(out.fileno())
         if overwrite:
             draft.replace(target)
         else:

@@ -122,6 +122,12 @@ def issue(
 
 def issue_one(what: str, request: LicenseRequest, delivery: Delivery) -> None:
     """Issue one license, from the decision to the delivery; `what` is the command, for the audit."""
+    if "salt" in request.claims:
+        err.print(
+            "A salt on the command line can be seen by others on this machine; use a file of orders (--from FILE), "
+            "which has a column for it.",
+            style="yellow",
+        )
     here = home()
     shown = _decide(here, request, utc_now())
     _check_out_file(shown, delivery)

@@ -94,10 +94,12 @@ class _OrderPlanner:
         self._now = now
         self._rename = rename
         self._identical: Counter[str] = Counter()
+        self._names: dict[str, str] = {}
 
     def plan(self, books: Books, line: OrderLine) -> OrderPlan:
         """What is to be done for a line. ClaimError if it cannot be."""
         request = LicenseRequest(line.claims, strict=line.strict, rename=self._rename, order=line.order)
+        self._check_name(line)
         content = content_of(self._here, request, self.customers)
         key = _named_key(line) or (content and self._key_of_content(content))
         known = books.order(key) if key else None
@@ -113,6 +115,14 @@ class _OrderPlanner:
         if draft.present:
             return OrderPlan(line, key, draft.content, OrderState.UNCHANGED, present=draft.present)
         return OrderPlan(line, key, draft.content, OrderState.CHANGED if draft.newest else OrderState.NEW, draft)
+
+    def _check_name(self, line: OrderLine) -> None:
+        """A customer has one name in a file, also where --rename allows for another than before."""
+        organization_id, name = line.claims.get("organization.id"), line.claims.get("organization.name")
+        if self._rename and organization_id and name and self._names.setdefault(organization_id, name) != name:
+            raise ClaimError(
+                "organization.name", f"a line before gives {organization_id} another name; give one of them"
+            )
 
     def _key_of_content(self, content: str) -> str:
         self._identical[content] += 1

@@ -592,6 +592,34 @@ def test_another_name_of_a_customer_is_refused_unless_it_is_meant(made: Path, li
 # Renewals.
 
 
+def test_a_salt_on_the_command_line_is_warned_of_and_not_repeated(made: Path, licensing: Licensing) -> None:
+    salt = "s" * 43
+    said = issue(licensing, "--salt", salt)
+    assert "A salt on the command line can be seen by others" in said.err
+    assert salt not in said.err
+    assert "can be seen" not in issue(licensing).err
+
+
+def test_keys_and_salts_are_on_the_disk_before_they_replace_older_ones(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace_file = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        events.append("synced")
+
+    def replaced(file: Path, target: Path) -> Path:
+        events.append(target.name)
+        return replace_file(file, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    issue(licensing)
+    assert events == ["synced", "organizations.json"]
+
+
 def test_white_space_around_a_customers_name_is_no_part_of_it(made: Path, licensing: Licensing) -> None:
     issue(licensing, "--organization-name", " Acme Water Oy ")
     assert '"Acme Water Oy"' in (made / "organizations.json").read_text(encoding="utf-8")

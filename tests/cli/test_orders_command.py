@@ -534,6 +534,13 @@ def test_a_customer_of_another_name_is_refused_unless_it_is_renamed(made: Path, 
     assert customer.name == "Acme Oyj"
 
 
+def test_a_file_gives_a_customer_one_name(made: Path, licensing: Licensing) -> None:
+    write(ACME, MORE.replace("Acme Water Oy", "Acme Sea Oy"))
+    said = run(licensing, "--rename", code=1)
+    assert "line 3, column organization-name: a line before gives acme another name" in said.err
+    assert noted(made) == []
+
+
 def test_the_columns_are_claims_strict_and_order(made: Path, licensing: Licensing) -> None:
     write(heading="id,colour")
     listed = run(licensing, code=1).err.partition("there are ")[2].strip().rstrip(".").split(", ")

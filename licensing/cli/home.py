@@ -62,6 +62,7 @@ class Home:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._books: Books | None = None
+        self._customers: tuple[tuple[int, ...], dict[str, Any]] | None = None
 
     @contextmanager
     def changing(self) -> Iterator[Books]:
@@ -216,16 +217,27 @@ class Home:
 
     def customer(self, organization_id: str) -> CustomerRecord | None:
         """A customer to whom a license was issued before; None for a new one."""
-        entry = self._read("organizations.json").get(organization_id)
+        entry = self._known_customers().get(organization_id)
         return CustomerRecord(organization_id, entry["name"], entry["salt"]) if entry else None
 
     def save_customer(self, customer: CustomerRecord) -> None:
         """Record a customer's name and salt."""
         with self.changing():
-            entries = self._read("organizations.json")
+            entries = self._known_customers()
             entry = {"name": customer.name, "salt": customer.salt}
             if entries.get(customer.id) != entry:
                 self._write("organizations.json", {**entries, customer.id: entry})
+
+    def _known_customers(self) -> dict[str, Any]:
+        """Their entries, which long runs ask for often: the file is read when it is another than before."""
+        try:
+            found = (self.folder / "organizations.json").stat()
+        except OSError:
+            return self._read("organizations.json")  # which says what is wrong
+        version = (found.st_ino, found.st_mtime_ns, found.st_size)
+        if self._customers is None or self._customers[0] != version:
+            self._customers = version, self._read("organizations.json")
+        return self._customers[1]
 
     def _read(self, name: str) -> dict[str, Any]:
         file = self.folder / name

@@ -17,7 +17,7 @@ import pytest
 from licensing.cli import orders
 from licensing.cli.books import Books
 from licensing.cli.claims import CLAIMS
-from licensing.cli.home import Home
+from licensing.cli.home import CustomerRecord, Home
 from licensing.cli.order_lines import FILE_LIMIT, ORDER, STRICT
 from licensing.crypto.keys import new_private_jwk, public_jwk
 from licensing.crypto.tokens import license_text
@@ -532,6 +532,31 @@ def test_a_customer_of_another_name_is_refused_unless_it_is_renamed(made: Path, 
     customer = Home(made).customer("acme")
     assert customer
     assert customer.name == "Acme Oyj"
+
+
+def test_a_long_run_reads_the_customers_again_only_after_a_change(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(*[ACME] * 5)
+    run(licensing)
+    reads: list[str] = []
+    read_text = Path.read_text
+
+    def counted(file: Path, **options: Any) -> str:
+        reads.append(file.name)
+        return read_text(file, **options)
+
+    write(*[MORE] * 50)
+    monkeypatch.setattr(Path, "read_text", counted)
+    run(licensing)
+    assert reads.count("organizations.json") == 1
+
+
+def test_a_customer_whom_another_command_makes_is_seen(made: Path) -> None:
+    here, other = Home(made), Home(made)
+    assert here.customer("acme") is None
+    other.save_customer(CustomerRecord("acme", "Acme", "s" * 43))
+    assert here.customer("acme") == other.customer("acme") == CustomerRecord("acme", "Acme", "s" * 43)
 
 
 def test_a_file_gives_a_customer_one_name(made: Path, licensing: Licensing) -> None:

@@ -10,6 +10,10 @@ PRIVATE: Final = 0o600
 """The mode of a file that only its owner reads."""
 
 
+DRAFTS: Final = ".*.json." + "[0-9a-f]" * 8
+"""What `write_whole` leaves of a JSON file if the process is killed."""
+
+
 def write_whole(file: Path, text: str, *, private: bool = False, overwrite: bool = True) -> None:
     """Write a text as UTF-8 in place of what the file held; a `private` file is its owner's from the first byte on.
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from licensing.cli.books import Books, IssuedFile, files_before_books, open_books, read_books
-from licensing.cli.files import write_whole
+from licensing.cli.files import DRAFTS, write_whole
 from licensing.crypto.keys import Jwk, SigningKeys, VerifyingKeys, new_private_jwk, public_jwk
 from licensing.crypto.pseudonyms import base64url
 from licensing.errors import SettingsError
@@ -77,6 +77,7 @@ class Home:
         self._check()
         with open_books(self.folder / BOOKS) as books:
             books.take_over(self._before_books())
+            self._clear_drafts()
             self._books = books
             try:
                 yield books
@@ -96,6 +97,11 @@ class Home:
         self._check()
         with read_books(self.folder / BOOKS, self._before_books()) as books:
             yield books
+
+    def _clear_drafts(self) -> None:
+        """Delete what commands left that died while they wrote: it may hold keys that are dropped one day."""
+        for draft in self.folder.glob(DRAFTS):
+            draft.unlink(missing_ok=True)
 
     @property
     def exists(self) -> bool:

@@ -26,7 +26,7 @@ from licensing.crypto.tokens import license_text
 from licensing.errors import SettingsError
 from licensing.rules.license import License
 from tests.cli.conftest import Licensing, Said
-from tests.cli.issuing import noted, race
+from tests.cli.issuing import ROOT, noted, race
 from tests.cli.test_license_command import HOST, OPTIONS, USER, claims_of
 
 ACME = ("--organization", "acme", "--organization-name", "Acme Water Oy", "--product", "Fluidit Water")
@@ -189,6 +189,22 @@ def test_books_of_a_newer_version_are_left_alone(made: Path, licensing: Licensin
     connection.execute("PRAGMA user_version = 9")
     connection.close()
     assert "newer version" in issue(licensing, code=1).err
+
+
+def test_what_a_killed_command_left_half_written_is_deleted(made: Path) -> None:
+    script = (
+        "import os, pathlib, sys\n"
+        "from licensing.cli.home import Home\n"
+        "pathlib.Path.replace = lambda *_: os._exit(9)\n"
+        "home = Home(pathlib.Path(sys.argv[1]))\n"
+        "home.save_issuer_jwks(home.issuer_jwks())\n"
+    )
+    before = all_bytes(made)
+    killed = subprocess.run([sys.executable, "-c", script, str(made.absolute())], cwd=ROOT, check=False)
+    assert killed.returncode == 9
+    assert len(list(made.glob(".*"))) == 1
+    with Home(made).changing():
+        assert all_bytes(made).keys() - {"books.sqlite", "books.sqlite-journal"} == before.keys()
 
 
 # What was issued before the books.
@@ -399,7 +415,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_noted(
 def in_a_shell(made: Path, ending: str) -> subprocess.CompletedProcess[str]:
     """Issue a license as a shell does it, with the end of the line."""
     words = shlex.join([sys.executable, "-m", "licensing", "--home", str(made), "license", "issue", *ACME, *UNTIL])
-    paths = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    paths = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(  # noqa: S602 - ours
         f"{words} {ending}", shell=True, text=True, env=paths, capture_output=True, check=False
     )

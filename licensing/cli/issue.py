@@ -20,7 +20,7 @@ from licensing.cli.home import Home
 from licensing.cli.issuing import Draft, LicenseRequest, Signed, draft_of, sign
 from licensing.cli.license_words import file_text, length_of, validity
 from licensing.cli.listed_names import warn_of_common_names, with_files
-from licensing.cli.options import out_option, read_text
+from licensing.cli.options import out_option
 from licensing.cli.orders import OrderDelivery, issue_orders
 from licensing.cli.output import ask, can_ask, count, deliver, err, fail
 from licensing.cli.publishing import publish_files
@@ -188,11 +188,12 @@ def _check_out_file(shown: Draft, delivery: Delivery) -> None:
         return
     try:
         check_writable(file)
+        if delivery.force or not file.is_file():
+            return
+        held = file.read_bytes()
     except OSError as error:
         fail(f"Nothing was issued: {file} cannot be written: {error.strerror}.")
-    if delivery.force or not file.is_file():
-        return
-    if shown.present is None or read_text(file) != file_text(*shown.present, one_line=delivery.one_line):
+    if shown.present is None or held != file_text(*shown.present, one_line=delivery.one_line).encode():
         fail(f"Nothing was issued: {file} exists. Name another file, or overwrite it with --force.")
 
 

@@ -206,12 +206,15 @@ def _taken_files(plans: Sequence[OrderPlan], delivery: OrderDelivery) -> list[Ba
 
 
 def _taken(file: Path, plan: OrderPlan, delivery: OrderDelivery) -> str | None:
-    if file.is_dir():
-        return f"{file} is a folder; move it away"
-    if delivery.force or not file.is_file():
-        return None
-    if plan.present and file.read_bytes() == delivery.text(plan.present).encode():
-        return None
+    try:
+        if file.is_dir():
+            return f"{file} is a folder; move it away"
+        if delivery.force or not file.is_file():
+            return None
+        if plan.present and file.read_bytes() == delivery.text(plan.present).encode():
+            return None
+    except OSError as error:
+        return f"{file} cannot be read: {error.strerror}"
     return f"{file} exists and holds something else; --force overwrites it"
 
 

@@ -89,10 +89,11 @@ def save(text: str, file: Path, *, private: bool = False, overwrite: bool = True
     holds the same text.
     """
     try:
-        write_whole(file, text, private=private, overwrite=overwrite)
-    except FileExistsError:
-        if file.read_bytes() != text.encode():
-            fail(f"{file} exists and was not overwritten. Name another file, or overwrite it with --force.")
+        try:
+            write_whole(file, text, private=private, overwrite=overwrite)
+        except FileExistsError:
+            if file.read_bytes() != text.encode():
+                fail(f"{file} exists and was not overwritten. Name another file, or overwrite it with --force.")
     except OSError as error:
         fail(f"{file} cannot be written: {error.strerror}.")
 

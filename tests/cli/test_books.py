@@ -454,6 +454,16 @@ def test_after_a_crash_before_the_delivery_the_same_command_delivers_the_same_fi
     assert issue(licensing, "--id", file.license_id, "--seats", "5", "--out", "acme.lic").code == 0
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"other"], ids=["not text", "another text"])
+def test_the_same_file_again_does_not_overwrite_something_else(
+    made: Path, licensing: Licensing, content: bytes
+) -> None:
+    issue(licensing, "--id", "acme-1")
+    Path("acme.lic").write_bytes(content)
+    assert "Nothing was issued: acme.lic exists" in issue(licensing, "--id", "acme-1", "--out", "acme.lic", code=1).err
+    assert Path("acme.lic").read_bytes() == content
+
+
 @pytest.fixture
 def stored(azurite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store for the audit, without which no key is changed."""

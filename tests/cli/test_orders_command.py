@@ -314,6 +314,20 @@ def test_a_folder_that_cannot_be_written_is_named_and_nothing_is_done(
     assert noted(made) == []
 
 
+def test_a_file_that_cannot_be_read_is_named_with_its_line(
+    made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(ACME + ",acme-1", heading=f"{HEADING},id")
+    run(licensing, "--out", "licenses")
+
+    def refuse(file: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    said = run(licensing, "--out", "licenses", code=1)
+    assert "line 2: licenses/acme-1.lic cannot be read: Permission denied" in said.err
+
+
 def test_what_can_be_published_is(made: Path, licensing: Licensing, monkeypatch: pytest.MonkeyPatch) -> None:
     published: list[tuple[list[str], str | None]] = []
 

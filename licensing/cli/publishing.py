@@ -15,7 +15,7 @@ from licensing.cli.secret_store import Vault, service_secret
 from licensing.crypto.keys import SigningKeys
 from licensing.crypto.pseudonyms import Peppers
 from licensing.crypto.sealing import Sealer
-from licensing.errors import TokenError
+from licensing.errors import StorageError, TokenError
 from licensing.rules.license import License
 from licensing.services.audit import audited, signed_subject
 from licensing.services.license_files import LicenseFiles, NewerFile
@@ -41,7 +41,8 @@ def publish_file(
 def publish_files(files: Sequence[tuple[License, str]], vault: str | None) -> None:
     """Publish genuine files (license, JWS) one after the other, under the keys of a vault or of the home.
 
-    The command ends with exit code 1 at the first that is refused, and says how many were published.
+    The command ends with exit code 1 at the first that is refused, or where the store does not answer any more, and
+    says how many were published.
     """
     _publish_files(files, service_secret(PEPPERS, vault), service_secret(LEASE_KEYS, vault), vault)
 
@@ -56,11 +57,15 @@ async def _publish_files(
         with bar("published") as progress:
             for done, (license, token) in enumerate(files):
                 progress(done, len(files))
-                async with audited(register, utc_now, operator(), "publish", signed_subject(license)):
-                    before = home().file_before(license)
-                    outcome = await publish(kept, NewerFile(license, token), lease_keys.kid, utc_now(), before)
-                    if isinstance(outcome, NotPublished):
-                        fail(f"{_done(done)}The file of {license.id} {outcome.why}.")
+                before = home().file_before(license)
+                try:
+                    async with audited(register, utc_now, operator(), "publish", signed_subject(license)):
+                        outcome = await publish(kept, NewerFile(license, token), lease_keys.kid, utc_now(), before)
+                        if isinstance(outcome, NotPublished):
+                            fail(f"{_done(done)}The file of {license.id} {outcome.why}.")
+                except StorageError:
+                    err.print(f"{_done(done)}Publish again from {license.id} on; what is published stays so.")
+                    raise
                 err.print(f"Published {license.id}, serial {license.serial}, valid to {last_day(license.valid_until)}.")
     _say_what_follows([license for license, _ in files])
 

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from licensing.cli import publishing
 from licensing.cli.home import Home
 from licensing.crypto.sealing import Sealer
+from licensing.errors import UnavailableError
+from licensing.services.publishing import publish
 from licensing.settings import peppers as peppers_of
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables, merge
@@ -67,6 +70,30 @@ def test_after_older_files_were_revoked_the_operator_learns_who_gets_nothing(lic
     by_hand = f"Files of {file.id} below serial 3 are refused, and their computers are sent no newer one."
     outcomes = [licensing("license", "publish", path).err for path in (file(2), file(3, oldest=3), file(4, oldest=3))]
     assert [(fetched in said, by_hand in said) for said in outcomes] == [(True, False), (False, True), (True, True)]
+
+
+def test_where_the_store_fails_it_is_said_how_many_are_published(
+    licensing: Licensing, do: Do[Any], made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("orders.csv").write_text(
+        "organization,organization-name,product,until,id\n"
+        + "".join(f"acme,Acme,Pro,2099-12-31,{new_license_id()}\n" for _ in range(3)),
+        encoding="utf-8",
+    )
+    calls: list[tuple[Any, ...]] = []
+
+    async def fails_at_the_third(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise UnavailableError("the store did not answer")
+        return await publish(*arguments)
+
+    monkeypatch.setattr(publishing, "publish", fails_at_the_third)
+    said = licensing("license", "issue", "--from", "orders.csv", "--out", "licenses", "--publish")
+    assert said.code == 1
+    assert "2 licenses published. Publish again from" in said.err
+    assert "The store cannot be used" in said.err
+    assert licensing("license", "issue", "--from", "orders.csv", "--out", "licenses", "--publish").code == 0
 
 
 def test_a_forged_file_is_not_published(licensing: Licensing, do: Do[Any], file: Any, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ class Home:
                 return []
             raise
         except ValueError:
-            raise SettingsError(f"{BEFORE_BOOKS} in {self.folder} is damaged; restore it from a backup") from None
+            raise self._damaged(BEFORE_BOOKS) from None
 
     def create(self, issuer: Issuer, table_port: int) -> None:
         """Make all files, with new keys and a new pepper. FileExistsError if the folder is not empty."""
@@ -224,7 +224,10 @@ class Home:
     def customer(self, organization_id: str) -> CustomerRecord | None:
         """A customer to whom a license was issued before; None for a new one."""
         entry = self._known_customers().get(organization_id)
-        return CustomerRecord(organization_id, entry["name"], entry["salt"]) if entry else None
+        try:
+            return None if entry is None else CustomerRecord(organization_id, entry["name"], entry["salt"])
+        except (KeyError, TypeError):
+            raise self._damaged("organizations.json") from None
 
     def save_customer(self, customer: CustomerRecord) -> None:
         """Record a customer's name and salt."""
@@ -249,11 +252,16 @@ class Home:
         file = self.folder / name
         try:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            return content
         except FileNotFoundError:
             raise self._missing(name) from None
         except (OSError, ValueError):
             raise SettingsError(f"{name} in {self.folder} cannot be read") from None
+        if not isinstance(content, dict):
+            raise self._damaged(name)
+        return content
+
+    def _damaged(self, name: str) -> SettingsError:
+        return SettingsError(f"{name} in {self.folder} is damaged; restore it from a backup")
 
     def _missing(self, name: str) -> SettingsError:
         return SettingsError(f"{self.folder} has no {name}; `licensing init` makes a home, --home names another one")

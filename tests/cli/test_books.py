@@ -207,6 +207,13 @@ def test_what_a_killed_command_left_half_written_is_deleted(made: Path) -> None:
         assert all_bytes(made).keys() - {"books.sqlite", "books.sqlite-journal"} == before.keys()
 
 
+@pytest.mark.parametrize("content", ["[]", '{"acme": {"name": "Acme"}}', '{"acme": 1}', '{"acme": {}}'])
+def test_damaged_customers_are_named_and_get_no_other_salt(made: Path, licensing: Licensing, content: str) -> None:
+    (made / "organizations.json").write_text(content, encoding="utf-8")
+    assert "organizations.json in .local is damaged" in issue(licensing, code=1).err
+    assert (made / "organizations.json").read_text(encoding="utf-8") == content
+
+
 # What was issued before the books.
 
 OLD = {

@@ -509,7 +509,7 @@ def test_a_file_that_is_no_list_of_orders_is_explained(
         "\ufeff" + HEADING + "\r\n" + ACME + "\r\n",
         HEADING.replace(",", ";") + "\n" + ACME.replace(",", ";"),
         HEADING.upper() + "\n" + ACME.replace(",", " , "),
-        HEADING + ",feature\r" + ACME + ",a;b;c;d;e;f;g;h;i;j\r",
+        HEADING + ",feature\r" + ACME + ",a;b;c;d;e;f;g;h;i;j;k;l;m\r",
         "\ufeff" + HEADING.replace(",", ";") + "\r\n" + ACME.replace(",", ";") + "\r\n;;;;\r\n\r\n",
     ],
     ids=["mark and CR LF", "semicolons", "capitals and spaces", "CR", "as a spreadsheet writes it"],

@@ -3,7 +3,7 @@
 import datetime
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -737,7 +737,9 @@ def test_a_question_that_hangs_does_not_delay_the_refusal(workspace: Workspace) 
         seat.close()
 
 
-def test_a_question_that_hangs_after_a_refusal_of_the_service_does_not_delay_it(workspace: Workspace) -> None:
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Questions for a newer file get no answer."""
     with listening(silent) as port:
 
         class Hanging(HttpTransport):
@@ -746,16 +748,32 @@ def test_a_question_that_hangs_after_a_refusal_of_the_service_does_not_delay_it(
                     request = replace(request, url=f"http://127.0.0.1:{port}/")
                 return super().exchange(request, timeout_seconds, cancellation)
 
-        workspace.service.publish(renewed(workspace, oldest=2))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("licensing_client.seat.HttpTransport", Hanging)
-            seat = seat_of(workspace, workspace.license())
-            begun = time.monotonic()
-            standing = seat.start()
-            assert time.monotonic() - begun < 3
-            seat.close()
-        assert standing.reason
-        assert standing.reason.code is Code.LICENSE_SUPERSEDED
+        monkeypatch.setattr("licensing_client.seat.HttpTransport", Hanging)
+        yield
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_question_that_hangs_delays_no_heartbeat(workspace: Workspace) -> None:
+    often = {"heartbeat": 1, "lease": 4}
+    workspace.service.publish(renewed(workspace, **often))
+    received: list[Standing] = []
+    seat = seat_of(workspace, workspace.license(**often), grace=received.append)
+    assert seat.start().running
+    assert eventually(lambda: sum(r.method == "PUT" for _, r, _ in workspace.service.requests) >= 4, 8)
+    seat.close()
+    assert not received, "it was never without a lease"
+
+
+@pytest.mark.usefixtures("hanging")
+def test_a_question_that_hangs_after_a_refusal_of_the_service_does_not_delay_it(workspace: Workspace) -> None:
+    workspace.service.publish(renewed(workspace, oldest=2))
+    seat = seat_of(workspace, workspace.license())
+    begun = time.monotonic()
+    standing = seat.start()
+    assert time.monotonic() - begun < 3
+    seat.close()
+    assert standing.reason
+    assert standing.reason.code is Code.LICENSE_SUPERSEDED
 
 
 def test_a_question_can_be_cancelled(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

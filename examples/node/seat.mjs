@@ -107,8 +107,8 @@ async function filesChanged() {
 }
 
 /** Fetches a newer license file: true if one was taken, false if there is none, null without an answer. */
-async function fetchNewer() {
-  const answer = await ask({ call: "current", file: files.candidate ?? files.counting }, allowed(), stop.signal);
+async function fetchNewer(seconds = EXCHANGE_SECONDS) {
+  const answer = await ask({ call: "current", file: files.candidate ?? files.counting }, Math.min(allowed(), seconds), stop.signal);
   if (answer.noAnswer) return null;
   const found = answer.current ? newerLicense(answer.current, issuer, given) : null;
   if (!found || found.serial <= files.newestSerial) return false;
@@ -214,7 +214,7 @@ let foundNone = 0; // the serial for which the service had no newer file
 /** Fetches a newer file if a reply to a start or heartbeat tells of one. Without an answer, after the next reply. */
 async function fetchIfNewer({ license_serial: serial }) {
   if (!Number.isSafeInteger(serial) || serial <= Math.max(files.newestSerial, foundNone)) return;
-  if ((await fetchNewer()) === false) foundNone = serial;
+  if ((await fetchNewer(session.callAt - now())) === false) foundNone = serial; // before the next call is due
 }
 
 let looked = clocks();

@@ -214,6 +214,24 @@ def test_a_heartbeat_that_is_refused_for_the_end_leads_to_a_start_with_the_newer
         assert end(process) == ["ended"]
 
 
+def test_a_question_that_hangs_delays_no_heartbeat(computer: Computer) -> None:
+    class Hanging(FaultProxy):
+        def _forward(self, connection: socket.socket, request: bytes, method: bytes) -> None:
+            if b"/licenses/current" in request.partition(b"\r\n")[0]:
+                while connection.recv(4096):  # until the program gives up
+                    pass
+            else:
+                super()._forward(connection, request, method)
+
+    often = {**OFTEN, "lease": 4}
+    computer.publish(2, **often)
+    proxy = Hanging(computer.served.base)
+    with listening(proxy.handler) as port:
+        process = computer.start(computer.issue(1, **often, service=f"http://127.0.0.1:{port}/api"), 6)
+        assert [line["what"] for line in messages(process)] == ["granted", "ended"]
+    assert sum(each.startswith(b"PUT ") for each in proxy.traffic) >= 4
+
+
 def test_a_file_that_the_service_refuses_locks_nobody_out(computer: Computer) -> None:
     good = computer.publish(2)
     wrong = computer.issue(3, **ELSEWHERE).read_text()

@@ -274,12 +274,17 @@ class Engine:
         return min(FETCH_SECONDS, left)
 
     def _fetch_if_newer(self, answer: Granted) -> None:
-        """Fetch a newer license file if there is one. Whoever waits for a confirmation is not delayed."""
+        """Fetch a newer license file if there is one. No call is delayed: a confirmation is due at once."""
         serial = answer.license_serial or 0
         if serial <= max(self._files.newest_serial, self._declined_serial) or answer.lease.offered is not None:
             return
-        if self._fetch(EXCHANGE_SECONDS) is False:
+        if self._fetch(self._seconds_to_next_call()) is False:
             self._declined_serial = serial
+
+    def _seconds_to_next_call(self) -> float:
+        """How long an exchange may take that delays no other."""
+        call_at = self._state.call_at
+        return EXCHANGE_SECONDS if call_at is None else min(EXCHANGE_SECONDS, call_at - self.now())
 
     def _fetch(self, seconds: float) -> bool | None:
         """Ask the service for a newer license file. Whether one was taken; None without an answer.

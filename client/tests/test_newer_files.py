@@ -81,6 +81,10 @@ def lost(_request: Request) -> Reply:
     raise ExchangeError(Step.SERVICE, "The reply did not come.")
 
 
+def down() -> Reply:
+    raise ExchangeError(Step.CONNECT, "The cable is out.")
+
+
 # Renewal day.
 
 
@@ -229,6 +233,21 @@ def test_after_sleep_over_grace_and_the_old_end_nothing_runs_beside_the_next_pro
     assert set(told) == {Status.LOST}, "it is told before anything is asked"
     assert ann.engine
     assert ann.engine.state.ran_until == pytest.approx(NOW + 600, abs=1), "it did not run while it slept"
+
+
+def test_grace_stays_whole_while_a_start_with_the_newer_file_gets_no_answer(tmp_path: Path) -> None:
+    terms = {"grace": 43200, "hold": 43260, "seats": 1}
+    simulation = ReferenceSimulation(tmp_path, exp=LATER, **terms)
+    ann = simulation.computer().start().run(600)
+    assert ann.engine
+    whole = runs_until(ann.engine.state)
+    simulation.service.kept["acme-water"] = token(**terms)
+    expired = ReferenceService.problem(403, "license-expired")
+    instead(ann, lambda request: not is_fetch(request), lambda request: expired if request.method == "PUT" else down())
+    ann.run(330)
+    assert ann.license_files.candidate
+    assert runs_until(ann.engine.state) == whole, "the session was not ended, and its seat is held"
+    assert simulation.service.active
 
 
 def test_a_computer_that_was_off_for_a_week_over_the_old_end_asks_and_runs(simulation: ReferenceSimulation) -> None:

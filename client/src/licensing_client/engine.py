@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from licensing_client import machine
-from licensing_client.answers import Answer, CurrentFile, Ended, Gone, Granted, NoAnswer, NoNewerFile, Policy, Refused
+from licensing_client.answers import Answer, CurrentFile, Ended, Granted, NoAnswer, NoNewerFile, Policy, Refused
 from licensing_client.clock import Clock, SavedTime, Timeline
 from licensing_client.errors import Step
 from licensing_client.fetched_files import FetchedFilesStore, newer_license
@@ -196,7 +196,9 @@ class Engine:
         else:
             exchange = self._exchange(call, self._files.counting)
             if isinstance(call, Heartbeat) and exchange.is_refused_for(CURABLE) and self._fetch(FETCH_SECONDS):
-                exchange = dataclasses.replace(exchange, answer=Gone())  # a start with that file replaces the session
+                with self._changed:
+                    self._transition(machine.restarted(self._state, self.now(), self._draw()))
+                return
         self._take(call, exchange, asking)
         self._save()
         self._send_notices()

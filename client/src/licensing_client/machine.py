@@ -420,6 +420,11 @@ def renewed(state: State, now: float) -> State:
     return judged(replace(state, seen_at=now, call_at=now, failures=0), now)
 
 
+def restarted(state: State, now: float, randomness: Randomness) -> State:
+    """A newer license file came when a heartbeat was refused: a start with that replaces the session."""
+    return _replace_session(replace(state, seen_at=now, ran_until=last_ran(state, now)), now, randomness)
+
+
 def _asks_first(state: State, now: float) -> bool:
     """Whether it slept, or the clock was set ahead: the service is asked before the time is judged."""
     return state.call_at is not None and now - state.seen_at > POLL_SECONDS + SLEEP_GAP_SECONDS

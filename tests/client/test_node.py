@@ -145,11 +145,11 @@ def test_a_wrong_rule_of_time_fails_the_vectors(tmp_path: Path, wrong: str) -> N
 
 
 def test_a_program_in_another_language_holds_a_seat_past_its_first_lease(served: Served, tmp_path: Path) -> None:
-    file = served.issue(tmp_path / "acme.lic", "--id", "node", "--heartbeat", "1", "--lease", "3")
+    file = served.issue(tmp_path / "acme.lic", "--id", "node", "--heartbeat", "1", "--lease", "6")
     process = seat(served, tmp_path, file, 60)
     granted = message(process)
     assert granted["what"] == "granted"
-    time.sleep(4.5)
+    time.sleep(7.5)
     assert sessions(served, "node") == {granted["session"]: "running"}
     assert end(process) == ["ended"]
     assert process.returncode == 0

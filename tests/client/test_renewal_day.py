@@ -27,7 +27,7 @@ from tests.client.conftest import issuer_keys
 from tests.client.lives import BEGINNING, DAY, HOUR, LocalService
 
 PROGRAMS: Final = int(os.environ.get("PROGRAMS", "16"))
-"""How many programs there are; PROGRAMS=200 takes some ten minutes."""
+"""How many programs there are; PROGRAMS=200 takes some four minutes."""
 HEARTBEAT, RARE_HEARTBEAT = 1800, 6 * 3600
 """Seconds: on the day of the renewal, and in a week of little news."""
 RENEWED_AT: Final = 3 * HOUR

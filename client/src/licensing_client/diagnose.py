@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from licensing_client.answers import CurrentFile, Ended, Granted, NoAnswer, Refused
 from licensing_client.clock import SystemClock
 from licensing_client.errors import Step
-from licensing_client.fetched_files import FetchedFilesStore, newer_license
+from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
 from licensing_client.license import License, Program, check_license, last_valid_day, read_license
 from licensing_client.license_files import CURABLE, FILE_REFUSALS, Judge, LicenseFiles, kept_license_files
@@ -68,8 +68,7 @@ def _with_newer_file(files: LicenseFiles, program: Program, network: Network) ->
     """The files, and a newer one if the service has it, as a start would fetch it."""
     license = files.as_used(files.candidate)
     answer = network.to(license).current(TIMEOUT_SECONDS, Cancellation())
-    newer = newer_license(answer.token, program.keys(), files.given) if isinstance(answer, CurrentFile) else None
-    return files.taken(newer) if newer is not None and newer.serial > files.newest_serial else files
+    return files.taking(answer.token, program.keys()) if isinstance(answer, CurrentFile) else files
 
 
 def _check_network(service: Service, network: Network) -> Iterator[Finding]:

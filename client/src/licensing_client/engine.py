@@ -17,7 +17,7 @@ from licensing_client import machine
 from licensing_client.answers import Answer, CurrentFile, Ended, Granted, NoAnswer, NoNewerFile, Policy, Refused
 from licensing_client.clock import Clock, SavedTime, Timeline
 from licensing_client.errors import Step
-from licensing_client.fetched_files import FetchedFilesStore, newer_license
+from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import Person
 from licensing_client.license import FLOATING, License, Program, refusal_by_clocks
 from licensing_client.license_files import CURABLE, FILE_REFUSALS, LicenseFiles
@@ -299,10 +299,10 @@ class Engine:
         answer = self._service.under(newest).current(seconds, self._cancellation)
         match answer:
             case CurrentFile(token):
-                license = newer_license(token, self._keys, self._files.given)
-                if license is None or license.serial <= self._files.newest_serial:
+                files = self._files.taking(token, self._keys)
+                if files is self._files:
                     return False
-                self._change_files(self._files.taken(license))
+                self._change_files(files)
                 self._keep_files()
                 return True
             case NoNewerFile():

@@ -19,9 +19,10 @@ Left to others: when the service is asked (`licensing_client.engine`), which fil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from licensing_client.fetched_files import FetchedFiles, FetchedFilesStore
+from licensing_client.fetched_files import FetchedFiles, FetchedFilesStore, newer_license
 from licensing_client.license import License
 from licensing_client.reasons import Code, Reason
+from licensing_client.tokens import Keys
 
 CURABLE = frozenset({Code.LICENSE_EXPIRED, Code.MAINTENANCE_OVER, Code.FEATURE_NOT_LICENSED, Code.LICENSE_SUPERSEDED})
 """What a newer license file may cure."""
@@ -97,8 +98,11 @@ class LicenseFiles:
         license = license or self.counting
         return replace(license, lease_keys=keys, service=self.given.service, salt=self.given.salt)
 
-    def taken(self, license: License) -> "LicenseFiles":
-        """With a file that the service sent. It is newer than all others."""
+    def taking(self, token: str, keys: Keys) -> "LicenseFiles":
+        """With what the service sent, if that is a file by one of `keys` and newer than all others; else as before."""
+        license = newer_license(token, keys, self.given)
+        if license is None or license.serial <= self.newest_serial:
+            return self
         return replace(self, fetched=self.fetched.joined(FetchedFiles(pending=license)))
 
     def granted(self, license: License) -> "LicenseFiles":

@@ -20,7 +20,7 @@ from typing import Any, Final, cast
 from licensing.cli.files import PRIVATE
 from licensing.crypto.pseudonyms import from_base64url
 from licensing.errors import SettingsError
-from licensing.rules.license import License
+from licensing.rules.license import HIGHEST_SERIAL, License
 
 LOCK_SECONDS: Final = 60.0
 """How long a command waits for another one that changes the same home."""
@@ -39,6 +39,7 @@ _COLUMNS: Final = (
     "license_id, serial, jws, organization_id, product, kind, valid_until, issuer_kid, lease_kids, issued_at, "
     "order_reference"
 )
+_INTO_FILES: Final = f"INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +105,11 @@ class Books:
         files = map(_decoded, found.fetchall())
         return [file for file in files if file.serial >= oldest[file.license_id]]
 
-    def newest_of(self, license_id: str) -> IssuedFile | None:
-        """The newest file of a license; None if there is none."""
-        found = self._connection.execute(
-            f"SELECT {_COLUMNS} FROM files WHERE license_id = ? ORDER BY serial DESC LIMIT 1",  # noqa: S608 - ours
-            (license_id,),
-        )
-        row = found.fetchone()
-        return _decoded(row) if row else None
-
-    def file_before(self, license_id: str, serial: int) -> IssuedFile | None:
-        """The newest file of a license with a lower serial; None if there is none."""
+    def newest_of(self, license_id: str, below: int = HIGHEST_SERIAL + 1) -> IssuedFile | None:
+        """The newest file of a license whose serial is `below` this one; None if there is none."""
         found = self._connection.execute(
             f"SELECT {_COLUMNS} FROM files WHERE license_id = ? AND serial < ? ORDER BY serial DESC LIMIT 1",  # noqa: S608 - ours
-            (license_id, serial),
+            (license_id, below),
         )
         row = found.fetchone()
         return _decoded(row) if row else None
@@ -134,7 +126,7 @@ class Books:
 
     def note(self, file: IssuedFile) -> None:
         """Note a file that is issued. Its serial is higher than that of every other file of its license."""
-        self._connection.execute(f"INSERT INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)", _encoded(file))  # noqa: S608
+        self._connection.execute(f"INSERT {_INTO_FILES}", _encoded(file))
 
     def order(self, key: str) -> Order | None:
         """What is noted under the key of an order; None for a new one."""
@@ -162,10 +154,7 @@ class Books:
         Those were taken over by a command that died before the old file was deleted.
         """
         for file in files:
-            self._connection.execute(
-                f"INSERT OR IGNORE INTO files ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608
-                _encoded(file),
-            )
+            self._connection.execute(f"INSERT OR IGNORE {_INTO_FILES}", _encoded(file))
 
 
 def files_before_books(entries: dict[str, Any]) -> list[IssuedFile]:

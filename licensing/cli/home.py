@@ -214,7 +214,7 @@ class Home:
         if not self.exists:
             return None
         with self.reading() as books:
-            before = books.file_before(license.id, license.serial)
+            before = books.newest_of(license.id, below=license.serial)
         return before.license if before else None
 
     def customers(self) -> frozenset[str]:

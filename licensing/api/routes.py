@@ -12,7 +12,7 @@ from licensing.api.routing import QuickRoute
 from licensing.crypto.tokens import read_license
 from licensing.errors import TokenError
 from licensing.rules.license import Refusal
-from licensing.services.license_files import NewerFile
+from licensing.services.license_files import SignedFile
 from licensing.services.service import Service
 from licensing.services.sessions import Gone, Running
 
@@ -163,7 +163,7 @@ async def license_current(body: schemas.CurrentBody, request: Request) -> Respon
     except TokenError as error:
         return problems.not_genuine("license-invalid", error)
     newest = await service.files.newer(license)
-    if not isinstance(newest, NewerFile):
+    if not isinstance(newest, SignedFile):
         return Response(status_code=204)
     return _json(schemas.CurrentReply(license=newest.token, serial=newest.license.serial))
 

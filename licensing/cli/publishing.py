@@ -18,7 +18,7 @@ from licensing.crypto.sealing import Sealer
 from licensing.errors import StorageError, TokenError
 from licensing.rules.license import License
 from licensing.services.audit import audited, signed_subject
-from licensing.services.license_files import LicenseFiles, NewerFile
+from licensing.services.license_files import LicenseFiles, SignedFile
 from licensing.services.publishing import NotPublished, publish
 from licensing.services.service import utc_now
 from licensing.settings import LEASE_KEYS, PEPPERS
@@ -60,7 +60,7 @@ async def _publish_files(
                 before = home().file_before(license)
                 try:
                     async with audited(register, utc_now, operator(), "publish", signed_subject(license)):
-                        outcome = await publish(kept, NewerFile(license, token), lease_keys.kid, utc_now(), before)
+                        outcome = await publish(kept, SignedFile(license, token), lease_keys.kid, utc_now(), before)
                         if isinstance(outcome, NotPublished):
                             fail(f"{_done(done)}The file of {license.id} {outcome.why}.")
                 except StorageError:

@@ -26,8 +26,8 @@ CACHED_FILES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class NewerFile:
-    """The newest file of a license: the license, and its JWS."""
+class SignedFile:
+    """A genuine license file: the license, and its JWS."""
 
     license: License
     token: str
@@ -49,7 +49,7 @@ class LicenseFiles:
     sealer: Sealer
     issuer_keys: VerifyingKeys
     status_cache_seconds: float = 0
-    _cache: OrderedDict[tuple[str, int], NewerFile] = field(default_factory=OrderedDict, init=False)
+    _cache: OrderedDict[tuple[str, int], SignedFile] = field(default_factory=OrderedDict, init=False)
 
     @classmethod
     def of(cls, settings: Settings, register: Register, ledger: Ledger) -> "LicenseFiles":
@@ -64,7 +64,7 @@ class LicenseFiles:
         sealed = self.sealer.seal(token, license.id, license.serial)
         return KeptFile(license.serial, published_at, self.sealer.pepper, sealed)
 
-    async def newer(self, license: License, *, by_cache: bool = False) -> NewerFile | NoNewerFile:
+    async def newer(self, license: License, *, by_cache: bool = False) -> SignedFile | NoNewerFile:
         """The newest file of a license, for a program that has an older genuine one, whatever its dates.
 
         `by_cache`: the license state may be a cached one, so that it costs no storage call in most cases. Raises
@@ -83,7 +83,7 @@ class LicenseFiles:
             newest = None  # the cached state is stale
         return newest if newest and _continues(newest.license, license) else NoNewerFile.NONE
 
-    async def kept(self, license_id: str, serial: int) -> NewerFile | None:
+    async def kept(self, license_id: str, serial: int) -> SignedFile | None:
         """The file that is kept, if it can be opened and its serial is not lower than this one.
 
         If it is higher, the license state that says `serial` is stale. Raises UnavailableError if the store cannot be
@@ -103,7 +103,7 @@ class LicenseFiles:
         if token is None:
             return None
         try:
-            newest = NewerFile(read_license(token, self.issuer_keys), token)
+            newest = SignedFile(read_license(token, self.issuer_keys), token)
         except TokenError:
             return None  # the key that signed it is not trusted any more
         self._cache[license_id, file.serial] = newest

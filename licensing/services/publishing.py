@@ -16,7 +16,7 @@ from datetime import datetime
 
 from licensing.rules.license import License
 from licensing.rules.model import LicenseState, Terms
-from licensing.services.license_files import LicenseFiles, NewerFile
+from licensing.services.license_files import LicenseFiles, SignedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class NotPublished:
 
 
 async def publish(
-    files: LicenseFiles, file: NewerFile, lease_kid: str, now: datetime, before: License | None = None
+    files: LicenseFiles, file: SignedFile, lease_kid: str, now: datetime, before: License | None = None
 ) -> Published | NotPublished:
     """Publish a genuine file; idempotent. `lease_kid` is the id of the key that signs leases; `now` is UTC.
 

@@ -21,7 +21,7 @@ from licensing.rules.license import Address, License, Refusal, refusal_of
 from licensing.rules.model import LicenseState, Session, Terms
 from licensing.rules.requests import End, Ended, ForeignSession, Full, Granted, Refused, Start
 from licensing.rules.usage import midnight
-from licensing.services.license_files import LicenseFiles, NewerFile, NoNewerFile
+from licensing.services.license_files import LicenseFiles, NoNewerFile, SignedFile
 from licensing.settings import Settings
 from licensing.storage.ledger import Answer, Heartbeat, Ledger
 
@@ -102,7 +102,7 @@ class Sessions:
     ) -> Running | Refused | NoSeat | ForeignSession:
         """Start a session, or repeat a start."""
         license = read_license(request.license_token, self.settings.issuer_keys)
-        file = NewerFile(license, request.license_token)
+        file = SignedFile(license, request.license_token)
         while True:
             outcome = await self._start_under(file, request, address, license.trusted_kids)
             if not isinstance(outcome, Refused) or outcome.refusal in NOT_OF_THE_FILE:
@@ -110,11 +110,11 @@ class Sessions:
             newest = await self._newer(license, outcome.refusal)
             if newest is NoNewerFile.TOO_OLD:
                 return Refused(Refusal.SUPERSEDED)
-            if not isinstance(newest, NewerFile) or newest.license.serial <= file.license.serial:
+            if not isinstance(newest, SignedFile) or newest.license.serial <= file.license.serial:
                 return outcome
             file = newest  # by a stale state even this may not be the newest; then the register refuses it
 
-    async def _newer(self, license: License, refusal: Refusal) -> NewerFile | NoNewerFile:
+    async def _newer(self, license: License, refusal: Refusal) -> SignedFile | NoNewerFile:
         """The newest file for a program that was refused under an older one.
 
         A refusal by the file's own terms stands if the register cannot be read. One by the register does not: there is
@@ -128,7 +128,7 @@ class Sessions:
             return NoNewerFile.NONE
 
     async def _start_under(
-        self, file: NewerFile, request: StartRequest, address: Address | None, trusted_kids: Container[str]
+        self, file: SignedFile, request: StartRequest, address: Address | None, trusted_kids: Container[str]
     ) -> Running | Refused | NoSeat | ForeignSession:
         """Start a session by the terms of a file. The program trusts the lease keys of the file that it has."""
         license = file.license

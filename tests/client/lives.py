@@ -33,7 +33,7 @@ from licensing.cli.home import Home
 from licensing.crypto.tokens import read_license
 from licensing.rules.requests import Recall
 from licensing.rules.totals import DayTotals
-from licensing.services.license_files import NewerFile
+from licensing.services.license_files import SignedFile
 from licensing.services.publishing import NotPublished, Published, publish
 from licensing.services.service import Service
 from licensing.services.sweep import sweep_license
@@ -120,7 +120,7 @@ class LocalService:
     def publish(self, license: License) -> Published | NotPublished:
         """Publish a file, as an operator does."""
         service = self._service()
-        file = NewerFile(read_license(license.token, service.settings.issuer_keys), license.token)
+        file = SignedFile(read_license(license.token, service.settings.issuer_keys), license.token)
         return self.wait_for(  # type: ignore[no-any-return]
             publish(service.files, file, service.settings.lease_keys.kid, self._now())
         )

@@ -11,7 +11,7 @@ from licensing.crypto.keys import new_private_jwk
 from licensing.crypto.tokens import read_license
 from licensing.rules.license import Kind, License
 from licensing.rules.model import Terms
-from licensing.services.license_files import LicenseFiles, NewerFile, NoNewerFile
+from licensing.services.license_files import LicenseFiles, NoNewerFile, SignedFile
 from licensing.services.publishing import NotPublished, Published, publish
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
@@ -35,13 +35,13 @@ class Vendor:
         """What another process sees."""
         return LicenseFiles.of(self.settings, self.register, Ledger(self.register, self.clock))
 
-    def file(self, serial: int = 1, **claims: Any) -> NewerFile:
+    def file(self, serial: int = 1, **claims: Any) -> SignedFile:
         """A file of the license."""
         token = factories.issue(self.home, **{"sub": self.id, "serial": serial, "seats": serial, **claims})
-        return NewerFile(read_license(token, self.home.trusted_keys()), token)
+        return SignedFile(read_license(token, self.home.trusted_keys()), token)
 
     async def publish(
-        self, file: NewerFile, before: License | None = None, files: LicenseFiles | None = None
+        self, file: SignedFile, before: License | None = None, files: LicenseFiles | None = None
     ) -> Published | NotPublished:
         """Publish a file, as the home's service signs leases."""
         return await publish(files or self.files, file, self.settings.lease_keys.kid, self.clock(), before)
@@ -66,7 +66,7 @@ async def test_a_license_that_nobody_has_used_is_published(vendor: Vendor) -> No
     assert await vendor.in_force() == (1, 1)
     assert vendor.id in [each.license_id async for each in vendor.register.licenses("acme")]
     newer = await vendor.files.newer(vendor.file(serial=1, iat=1).license)
-    assert not isinstance(newer, NewerFile), "the same serial is not newer"
+    assert not isinstance(newer, SignedFile), "the same serial is not newer"
 
 
 async def test_publishing_again_changes_nothing_and_keeps_the_seats_in_use(vendor: Vendor) -> None:

@@ -170,8 +170,8 @@ RENAMED: Final = {"LICENSING_HEAD_SECONDS": STATUS_CACHE_SECONDS.name}
 HOME: Final = "LICENSING_HOME"
 """The variable that names the folder with the other settings, on a local machine."""
 
-peppers, small_group = PEPPERS.read, SMALL_GROUP.read
-"""For commands that need only one setting."""
+small_group = SMALL_GROUP.read
+"""For commands that need only this setting."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import getpass
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -47,6 +47,14 @@ def environment() -> Mapping[str, str]:
 def operator() -> str:
     """Who runs this command, for the audit: the user by this machine's account. The store's own log has the proof."""
     return getpass.getuser()
+
+
+def service_store(vault: str | None) -> AbstractAsyncContextManager[tuple[Register, Ledger]]:
+    """The store of the service whose secrets are in a vault, or in the home.
+
+    A vault's secrets never belong to the store of the home's local service, so that the home's settings do not count.
+    """
+    return store(None if vault is None else os.environ)
 
 
 @asynccontextmanager

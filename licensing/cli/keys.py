@@ -219,9 +219,8 @@ def _drop(
         err.print(dependents, style="yellow")
         if not force:
             fail(f"{key_id} was not dropped. docs/keys.md says when it can be; --force drops it all the same.")
-
     if kind is KeyKind.PEPPER:
-        _reseal(key_id, keys, vault)
+        _reseal(key_id, present, vault)
 
     def change() -> None:
         if kind is KeyKind.LEASE:  # new files first, so that none names a key that the service lacks
@@ -305,13 +304,13 @@ async def _change(what: str, subject: Subject, vault: str | None, change: Callab
         change()
 
 
-def _reseal(pepper: str, keys: Keys, vault: str | None) -> None:
-    """Seal the license files that the register keeps under a pepper under the current one."""
+def _reseal(pepper: str, peppers: Mapping[str, Any], vault: str | None) -> None:
+    """Seal the license files that the register keeps under a pepper under the current one, the first of `peppers`."""
     values = _store_of(vault)
     if values is None:
         return
-    sealer = Sealer(PEPPERS.read({PEPPERS.name: json.dumps(keys.load(KeyKind.PEPPER))}))
-    done, unreadable = _resealed(values, sealer, pepper, key_subject(pepper, keys.load(KeyKind.PEPPER), vault))
+    sealer = Sealer(PEPPERS.read({PEPPERS.name: json.dumps(peppers)}))
+    done, unreadable = _resealed(values, sealer, pepper, key_subject(pepper, peppers, vault))
     if done:
         err.print(f"The newest files of {count(done, 'license')} are kept under {sealer.pepper} now.")
     for license_id in unreadable:

@@ -6,7 +6,6 @@ stays in the shell's history: --username is for scripts with made-up names.
 
 import ipaddress
 import json
-import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
@@ -16,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import typer
 from typer import Argument, Option
 
-from licensing.cli.context import home, in_event_loop, operator, store
+from licensing.cli.context import home, in_event_loop, operator, service_store, store
 from licensing.cli.license import LicenseOrFile, license_or_file
 from licensing.cli.options import out_option, utc_time, wrong_usage
 from licensing.cli.output import bar, count, deliver, err, fail, named, no_license, out, print_json_line, warn_of_names
@@ -246,8 +245,7 @@ async def _work(
     """Do some work on a person's data, and record it in the audit."""
     subject = customer_subject(person.organization_id, home().customers())
     try:
-        # A vault's peppers never belong to the store of the home's local service.
-        async with store(None if vault is None else os.environ) as (register, ledger):
+        async with service_store(vault) as (register, ledger):
             privacy = Privacy(register, ledger, at_hand, utc_now, lost or ())
             async with audited(register, utc_now, operator(), what, subject):
                 with bar("licenses") as progress:

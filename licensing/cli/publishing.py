@@ -1,13 +1,12 @@
 """`licensing license publish`: the newest file of a license, for all computers that have an older one."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 from typer import Argument
 
-from licensing.cli.context import home, in_event_loop, operator, store
+from licensing.cli.context import home, in_event_loop, operator, service_store
 from licensing.cli.license_file import issuer_verifying_keys, read_signed_file
 from licensing.cli.license_words import last_day
 from licensing.cli.output import bar, count, err, fail
@@ -51,8 +50,7 @@ def publish_files(files: Sequence[tuple[License, str]], vault: str | None) -> No
 async def _publish_files(
     files: Sequence[tuple[License, str]], peppers: Peppers, lease_keys: SigningKeys, vault: str | None
 ) -> None:
-    # A vault's keys never belong to the store of the home's local service.
-    async with store(None if vault is None else os.environ) as (register, ledger):
+    async with service_store(vault) as (register, ledger):
         kept = LicenseFiles(register, ledger, Sealer(peppers), issuer_verifying_keys())
         with bar("published") as progress:
             for done, (license, token) in enumerate(files):

@@ -11,7 +11,7 @@ from licensing.cli.home import Home
 from licensing.crypto.sealing import Sealer
 from licensing.errors import UnavailableError
 from licensing.services.publishing import publish
-from licensing.settings import peppers as peppers_of
+from licensing.settings import PEPPERS
 from licensing.storage.register import Register
 from licensing.storage.tables import Tables, merge
 from tests import factories
@@ -144,7 +144,7 @@ def test_a_pepper_is_dropped_after_what_is_sealed_under_it_is_sealed_anew(
     async def sealed_under(tables: Tables) -> str:
         kept = await Register(tables).kept_file(file.id)
         assert kept is not None
-        assert Sealer(peppers_of({"LICENSING_PEPPERS": Home(made).setting("LICENSING_PEPPERS")})).open(
+        assert Sealer(PEPPERS.read({"LICENSING_PEPPERS": Home(made).setting("LICENSING_PEPPERS")})).open(
             kept.value.sealed, file.id, 3, kept.value.pepper
         )
         return kept.value.pepper

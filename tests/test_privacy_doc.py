@@ -14,7 +14,8 @@ from markdown_it import MarkdownIt
 
 from licensing.crypto.pseudonyms import Peppers
 from licensing.rules.license import Sharing
-from licensing.rules.model import KeptFile, Outage
+from licensing.rules.model import KeptFile
+from licensing.rules.outage import Outage
 from licensing.rules.requests import End, Heartbeat, Recall, Start
 from licensing.services.audit import Subject, audited
 from licensing.services.late_ends import LateEnds

@@ -24,10 +24,11 @@ RETRY_SECONDS: Final = 5
 
 
 class Seats(BaseModel):
-    """How many seats are held, and how many were bought."""
+    """How many seats are held, how many were bought, and how many programs wait in line."""
 
     in_use: int = Field(ge=0)
     total: int = Field(ge=0)
+    waiting: int = Field(ge=0)
 
 
 class Policy(BaseModel):
@@ -38,7 +39,7 @@ class Policy(BaseModel):
 
 
 class Problem(BaseModel, json_schema_extra={"additionalProperties": False}):
-    """Why a request was not done (RFC 9457). `code` is stable, `detail` is for people."""
+    """Why a request was not done (RFC 9457). `code` is stable, `detail` is for people. What is not set is not sent."""
 
     type: str
     title: str
@@ -46,6 +47,9 @@ class Problem(BaseModel, json_schema_extra={"additionalProperties": False}):
     detail: str
     code: str
     seats: Seats | None = None
+    position: int | None = Field(
+        None, ge=1, description="beside `seats`: the place in line, 1 is next; null without one"
+    )
     policy: Policy | None = Field(None, description="in the replies to a start")
 
 
@@ -104,7 +108,7 @@ class ProblemReply(Response):
     media_type = MEDIA_TYPE
 
     def __init__(self, problem: Problem, headers: Mapping[str, str]) -> None:
-        super().__init__(problem.model_dump_json(exclude_none=True), problem.status, headers)
+        super().__init__(problem.model_dump_json(exclude_unset=True), problem.status, headers)
         self._problem = problem
         self._own_headers = headers
 
@@ -112,7 +116,7 @@ class ProblemReply(Response):
         """Send the reply."""
         if policy := scope.get(POLICY):
             self.body = self.render(
-                self._problem.model_copy(update={"policy": policy}).model_dump_json(exclude_none=True)
+                self._problem.model_copy(update={"policy": policy}).model_dump_json(exclude_unset=True)
             )
             self.init_headers(self._own_headers)  # the length is another
         await super().__call__(scope, receive, send)
@@ -122,12 +126,12 @@ def problem(
     code: str,
     detail: str = "",
     *,
-    seats: Seats | None = None,
     retry_seconds: int | None = None,
     headers: Mapping[str, str] | None = None,
+    **members: Any,
 ) -> Response:
-    """A problem reply."""
-    body = _body(code, detail, seats)
+    """A problem reply; `members` are further ones of `Problem`."""
+    body = _body(code, detail, **members)
     sent = dict(headers or {})
     if body.status == HTTPStatus.SERVICE_UNAVAILABLE:
         retry_seconds = RETRY_SECONDS
@@ -138,10 +142,10 @@ def problem(
     return ProblemReply(body, sent)
 
 
-def _body(code: str, detail: str = "", seats: Seats | None = None) -> Problem:
+def _body(code: str, detail: str = "", **members: Any) -> Problem:
     status, title, usual_detail = CODES[code]
     return Problem(
-        type=URN + code, title=title, status=status, detail=detail or usual_detail, code=str(code), seats=seats
+        type=URN + code, title=title, status=status, detail=detail or usual_detail, code=str(code), **members
     )
 
 
@@ -150,15 +154,29 @@ def refusal(outcome: Refused | NoSeat | ForeignSession | Gone) -> Response:
     match outcome:
         case Refused(refusal=reason):
             return problem(reason)
-        case NoSeat(in_use, total, retry_seconds):
-            taken = f"{f'All {total} seats are' if total != 1 else 'The one seat is'} taken"
-            detail = f"{taken}; try again in {retry_seconds} seconds."
-            seats = Seats(in_use=in_use, total=total)
-            return problem("no-seat-available", detail, seats=seats, retry_seconds=retry_seconds)
+        case NoSeat() as full:
+            seats = Seats(in_use=full.in_use, total=full.seats, waiting=full.waiting)
+            return problem(
+                "no-seat-available",
+                _why_no_seat(full),
+                seats=seats,
+                position=full.position,
+                retry_seconds=full.retry_seconds,
+            )
         case ForeignSession():
             return problem("malformed-request", "This session id belongs to another program; make a new one.")
         case Gone():
             return problem("session-gone")
+
+
+def _why_no_seat(full: NoSeat) -> str:
+    if full.position is not None:
+        why = f"You are number {full.position} in line"
+    elif full.in_use < full.seats:
+        why = "Others wait in line for a seat"
+    else:
+        why = "The one seat is taken" if full.seats == 1 else f"All {full.seats} seats are taken"
+    return f"{why}; try again in {full.retry_seconds} seconds."
 
 
 def not_genuine(code: str, error: TokenError) -> Response:
@@ -192,6 +210,7 @@ HANDLERS: Final[dict[int | type[Exception], Callable[[Request, Any], Coroutine[A
 
 
 RETRY_AFTER: Final = {"Retry-After": {"description": "seconds", "schema": {"type": "integer", "minimum": 0}}}
+_NO_SEAT_EXAMPLE: Final[dict[str, Any]] = {"seats": Seats(in_use=5, total=5, waiting=2), "position": 2}
 EVERYWHERE: Final = ("malformed-request", "request-too-large", "service-unavailable")
 
 
@@ -199,11 +218,11 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     """OpenAPI's `responses` of an operation: its own problem codes, and those that every operation can give."""
     bodies: defaultdict[int, list[Problem]] = defaultdict(list)
     for code in (*codes, *EVERYWHERE):
-        body = _body(code, seats=Seats(in_use=5, total=5) if code == "no-seat-available" else None)
+        body = _body(code, **(_NO_SEAT_EXAMPLE if code == "no-seat-available" else {}))
         bodies[body.status].append(body)
     responses: dict[int | str, dict[str, Any]] = {}
     for status, examples in bodies.items():
-        values = {each.code: {"summary": each.title, "value": each.model_dump(exclude_none=True)} for each in examples}
+        values = {each.code: {"summary": each.title, "value": each.model_dump(exclude_unset=True)} for each in examples}
         responses[status] = {
             "model": Problem,
             "description": ", ".join(f"`{each.code}`" for each in examples),

@@ -95,6 +95,7 @@ class StartBody(RequestBody):
         str | None, Field(min_length=1, description="the last lease of the session that this one follows")
     ] = None
     ran_until: Annotated[Instant | None, Field(description="until when the program of that session ran")] = None
+    wait: Annotated[bool, Field(description="get a place in line if there is no seat, and ask again")] = False
 
     def value(self) -> StartRequest:
         """The request in the use case's form."""
@@ -107,6 +108,7 @@ class StartBody(RequestBody):
             self.borrow_seconds,
             self.replaces,
             self.ran_until,
+            self.wait,
         )
 
 
@@ -165,7 +167,7 @@ class RunningReply(BaseModel):
             lease=running.lease_token,
             expires_at=running.expires_at,
             heartbeat_seconds=running.heartbeat_seconds,
-            seats=Seats(in_use=running.in_use, total=running.seats),
+            seats=Seats(in_use=running.in_use, total=running.seats, waiting=running.waiting),
             overdraft=running.overdraft,
             recorded=running.recorded,
             license_serial=running.license_serial,

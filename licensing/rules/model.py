@@ -10,6 +10,8 @@ from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
 from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing, lease_end
+from licensing.rules.line import Line
+from licensing.rules.outage import Outage, spared
 
 MOST_FORMER_TERMS: Final = 50
 """How many former terms a license state keeps."""
@@ -211,7 +213,8 @@ class LicenseState:
 
     `since` is the beginning of the day on which the license was used or published first. The first edition did not note
     it (None): the next renewal notes the beginning of the file before. `former` is what held before its present terms,
-    the oldest first. `recalled` are at most `MOST_RECALLS` sessions that extend no lease any more.
+    the oldest first. `recalled` are at most `MOST_RECALLS` sessions that extend no lease any more. `line` are those who
+    wait for a seat.
     """
 
     terms: Terms
@@ -221,6 +224,7 @@ class LicenseState:
     since: datetime | None = None
     former: tuple[FormerTerms, ...] = ()
     recalled: tuple[RecalledSession, ...] = ()
+    line: Line = ()
 
     def under(self, terms: Terms, today: datetime) -> "LicenseState":
         """The state under other terms, which hold from today on; `today` is the beginning of the day."""
@@ -275,28 +279,6 @@ class LicenseState:
         return self.collect or self.terms.kind is Kind.FLOATING
 
 
-AMNESTY: Final = timedelta(minutes=6)
-"""For so long after an outage nobody lapses whose time ran out since its beginning: a backoff, and time to answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """A time in which the service was away for all programs: `begin` ≤ t < `end` (UTC)."""
-
-    begin: datetime
-    end: datetime
-
-    @classmethod
-    def until(cls, now: datetime, gap_begin: datetime, last: "Outage | None") -> "Outage":
-        """The outage that a gap until now is; the last one goes on if its amnesty was not over when the gap began."""
-        return cls(last.begin if last and gap_begin < last.amnesty_end else gap_begin, now)
-
-    @property
-    def amnesty_end(self) -> datetime:
-        """When everybody who ran during the outage has had time to be heard again."""
-        return self.end + AMNESTY
-
-
 @dataclass(frozen=True, slots=True)
 class Person:
     """The caller of a request: pseudonyms under the pepper that is named.
@@ -338,9 +320,7 @@ class Session:
 
     def lapse_after(self, outage: Outage | None) -> datetime:
         """When it lapses (UTC), an outage of the service considered: who could not be heard lapses after it."""
-        if outage and outage.begin <= self.lapses_at < outage.amnesty_end:
-            return outage.amnesty_end
-        return self.lapses_at
+        return spared(self.lapses_at, outage)
 
     @property
     def shares(self) -> bool:

@@ -16,7 +16,8 @@ class Start:
     """A program starts. `persons` is its caller under each pepper in use, the current pepper first.
 
     `replaces` is the session that it follows, whose program ran until `ran_until` (UTC) as far as it is known. `file`
-    is the license file that it brings, sealed; None for one that the register must not keep.
+    is the license file that it brings, sealed; None for one that the register must not keep. `wait`: it gets a place in
+    line if there is no seat.
     """
 
     session_id: str
@@ -25,6 +26,7 @@ class Start:
     borrow_seconds: int = 0
     replaces: str | None = None
     ran_until: datetime | None = None
+    wait: bool = False
     file: KeptFile | None = field(default=None, compare=False)  # sealed anew each time
 
 
@@ -100,9 +102,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """All seats are held; the program may ask again after `retry_seconds`."""
+    """No seat is free for the program; it may ask again after `retry_seconds`.
+
+    `position`: where it stands in line, 1 for the first; None without a place. `waiting`: how many have one.
+    """
 
     retry_seconds: int
+    position: int | None = None
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

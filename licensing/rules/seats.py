@@ -13,13 +13,14 @@ The rules, for every license:
 5. A start whose session is active is a repeat and changes nothing. If that session has lapsed, the repeat renews it:
    its seat was never given away. One session id cannot be two people's.
 6. A session has lapsed at `lapses_at`, but not before the amnesty after an outage is over. Before a start is refused
-   for want of a seat, lapsed sessions make room.
+   for want of a seat, lapsed sessions make room. Seats go in the order of the line (`licensing.rules.line`).
 7. A start that replaces an active session ends it and takes its seat, in one plan. Where others share that seat, it
    needs one of its own. A refused start ends nothing.
 8. A recalled session is neither repeated nor renewed. A start that replaces it ends it, and is judged as any other.
 9. What lasts is offered: a borrowing, and all leases under a hold. The grant is an ordinary one without a hold, and the
    session's first heartbeat takes the offer (docs/adr/0005).
-10. Never refuse on a cached state; it may be stale. Nor grant on one if the grant stores nothing: no commit would fail.
+10. Never refuse on a cached state that the plan does not change; it may be stale, and no commit would fail. Nor grant
+   on one if the grant stores nothing.
 
 `decide` is given facts. If it needs more it decides nothing and asks questions. An unread row is assumed absent if
 the start will insert it: if it exists, the insert fails. A plan is one transaction: all of it is done, or nothing. So
@@ -34,6 +35,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from licensing.rules import line
 from licensing.rules.license import Refusal
 from licensing.rules.model import (
     MOST_RECALLS,
@@ -42,7 +44,6 @@ from licensing.rules.model import (
     EndReason,
     KeptFile,
     LicenseState,
-    Outage,
     Session,
     Terms,
     Unknown,
@@ -50,6 +51,7 @@ from licensing.rules.model import (
     ended_session,
     holder_of,
 )
+from licensing.rules.outage import Outage
 from licensing.rules.requests import (
     End,
     Ended,
@@ -350,12 +352,17 @@ class _Planner:
         self.plan.state = self.state
         return self.questions or self.plan
 
-    def _precedence(self, place: int) -> int:
-        """Ends go first: they make room. New starts go last: they could take a seat that is renewed or replaced."""
+    def _precedence(self, place: int) -> tuple[int, int]:
+        """Ends go first: they make room. New starts go last: they could take a seat that is renewed or replaced.
+
+        Of these, waiters come in their order, and before others: each is told the position that it has afterwards.
+        """
         request = self.requests[place]
         if not isinstance(request, Start):
-            return 0
-        return 1 if self._row_of(request) or request.replaces else 2
+            return 0, 0
+        if self._row_of(request) or request.replaces:
+            return 1, 0
+        return 2, line.waiters_before(self.state.line, request.session_id)
 
     def _row_of(self, start: Start) -> Versioned[Session] | None:
         """The row of a session that a start repeats: also one that has lapsed, and would otherwise make room."""
@@ -515,18 +522,18 @@ class _Planner:
 
         If it gets one, the replaced session ends.
         """
-        terms, in_use = self.state.terms, self.state.in_use
+        in_use = self.state.in_use
         freed = replaced.value if replaced and self._frees_seat(replaced.value) else None
         if not session.holder:
             pass
         elif session.shares and (shared := self._shared_seat(session, start)):
             self._add_to_seat(shared, +1)
             session = replace(session, holder=shared, overdraft=freed is not None and freed.overdraft)
-        elif in_use < terms.capacity or freed:
+        elif freed or self._seat_is_free(session.id):
             if session.shares:
                 self._add_to_seat(session.holder, +1)
             self._count_seats(+1)
-            session = replace(session, overdraft=freed.overdraft if freed else in_use >= terms.seats)
+            session = replace(session, overdraft=freed.overdraft if freed else in_use >= self.state.terms.seats)
         else:
             if session.shares and self._sessions_on(session.holder) is None:
                 self.questions.seats.add(session.holder)  # the holder may have a seat already
@@ -556,14 +563,34 @@ class _Planner:
                 self.questions.seats.add(holder)
         return None
 
+    def _seat_is_free(self, session_id: str) -> bool:
+        """Whether more seats are free than waiters stand before a session."""
+        free = self.state.terms.capacity - self.state.in_use
+        if free <= 0 or free > len(self.state.line):
+            return free > 0
+        return free > line.waiters_before(self._live_line(), session_id)
+
+    def _live_line(self) -> line.Line:
+        """Those who wait now. If somebody seems to have left during an outage, it is asked whether there was one."""
+        waiters = line.live(self.state.line, self.now, self.outage)
+        if len(waiters) < len(self.state.line) and isinstance(self.facts.outage, Unknown):
+            self.questions.outage = True
+        return waiters
+
     def _make_room_or_refuse(
         self, session: Session, start: Start, replaced: Versioned[Session] | None
     ) -> Outcome | Later:
-        """Make room by a lapsed session, or refuse. A refusal needs a fresh state, and its own row read after it."""
-        facts = self.facts
-        if not facts.fresh:
+        """Make room by a lapsed session, or refuse.
+
+        A refusal needs a fresh state, and its own row read after it. Whoever keeps a place needs neither: the plan
+        changes the state, and a session with a place is not active.
+        """
+        facts, waiters = self.facts, self._live_line()
+        has_place = start.wait and line.position_of(waiters, session.id) is not None
+        waits_on = has_place and line.waiting(waiters, session.id, self.now) != self.state.line
+        if not facts.fresh and not waits_on:
             self.questions.state = True
-        if isinstance(facts.session(session.id), Unknown):
+        if isinstance(facts.session(session.id), Unknown) and not waits_on:
             self.questions.repeats.add(session.id)
         known = facts.lapsing and (facts.asked or facts.lapsing.until > self.now)
         if facts.state and not self.lapsed and not known:
@@ -581,12 +608,27 @@ class _Planner:
             self.room_made = self._end_session(next(iter(self.lapsed.values())), EndReason.LAPSED)
             made_room = replaced is not None and replaced.value.id in self.changed
             return self._give_seat(session, start, None if made_room else replaced)
-        self.plan.denied.append(session.id)
-        next_lapse = facts.lapsing.next_lapse(self.now, self.outage) if facts.lapsing else None
-        return Full(retry_seconds(next_lapse or lapsing_until(self.now, self.state.terms), self.now))
+        return self._refuse(start, waiters)
+
+    def _refuse(self, start: Start, waiters: line.Line) -> Full:
+        """Refuse for want of a seat. Who waits gets or keeps a place in line; who does not has none."""
+        self.plan.denied.append(start.session_id)
+        if start.wait:
+            waiters = line.waiting(waiters, start.session_id, self.now)
+        else:
+            waiters = line.without(waiters, [start.session_id])
+        self.state = replace(self.state, line=waiters)
+        position = line.position_of(waiters, start.session_id)
+        if position is not None:
+            return Full(line.retry_seconds_at(position), position, len(waiters))
+        lapsing = self.facts.lapsing
+        next_lapse = lapsing.next_lapse(self.now, self.outage) if lapsing else None
+        retry = retry_seconds(next_lapse or lapsing_until(self.now, self.state.terms), self.now)
+        return Full(retry, None, len(waiters))
 
     def _grant(self, session: Session) -> Outcome:
         self.changed.add(session.id)
+        self.state = replace(self.state, line=line.without(self.state.line, [session.id]))
         self.plan.started.append(session)
         return Granted(session, session.expires_at)
 

@@ -33,7 +33,8 @@ NOT_OF_THE_FILE: Final = (Refusal.SUSPENDED, Refusal.RECALLED)
 class StartRequest:
     """A program starts: its license file's JWS, its session id in lower case, its client hashes.
 
-    `replaces` is the lease of the session that it follows, whose program ran until `ran_until`.
+    `replaces` is the lease of the session that it follows, whose program ran until `ran_until`. `wait`: if there is no
+    seat, it gets a place in line.
     """
 
     license_token: str
@@ -44,6 +45,7 @@ class StartRequest:
     borrow_seconds: int = 0
     replaces: str | None = None
     ran_until: datetime | None = None
+    wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Running:
     heartbeat_seconds: int
     in_use: int
     seats: int
+    waiting: int
     overdraft: bool
     recorded: bool
     license_serial: int
@@ -64,10 +67,12 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class NoSeat:
-    """All seats are held; the program may ask again after `retry_seconds`."""
+    """No seat is free for the program; it may ask again after `retry_seconds`. `position`: in line, None outside."""
 
     in_use: int
     seats: int
+    waiting: int
+    position: int | None
     retry_seconds: int
 
 
@@ -144,7 +149,9 @@ class Sessions:
             host_is_nobodys=is_nobodys_host(from_base64url(license.salt), request.host),
         )
         kept = self.files.sealed(license, file.token, midnight(self.clock().date()))
-        start = Start(request.session_id, Terms.of(license), persons, request.borrow_seconds, file=kept)
+        start = Start(
+            request.session_id, Terms.of(license), persons, request.borrow_seconds, wait=request.wait, file=kept
+        )
         if request.replaces and (lease := self._predecessor(request.replaces, license.id, request.session_id)):
             ran_until = request.ran_until and lease.latest(request.ran_until)
             start = replace(start, replaces=lease.session_id, ran_until=ran_until)
@@ -152,8 +159,8 @@ class Sessions:
         match answer:
             case Answer(Granted() as granted, LicenseState() as state):
                 return self._granted(license, request, granted, state, trusted_kids)
-            case Answer(Full(retry_seconds), LicenseState() as state):
-                return NoSeat(state.in_use, state.terms.seats, retry_seconds)
+            case Answer(Full(retry_seconds, position, waiting), LicenseState() as state):
+                return NoSeat(state.in_use, state.terms.seats, waiting, position, retry_seconds)
             case Answer(Refused() | ForeignSession() as outcome):
                 return outcome
             case _:
@@ -286,6 +293,7 @@ class Sessions:
             heartbeat_seconds=state.terms.heartbeat_seconds,
             in_use=state.in_use,
             seats=state.terms.seats,
+            waiting=self.ledger.waiting(state),
             overdraft=lease.overdraft,
             recorded=recorded,
             license_serial=state.terms.serial,

@@ -1,4 +1,4 @@
-"""Sweep: end the sessions that have lapsed, and free their seats.
+"""Sweep: end the sessions that have lapsed, and free their seats; clear places of waiters who have left.
 
 Idempotent, and safe beside live traffic and other sweeps. A session is ended only if it has lapsed by the ledger's
 clock, too, and only if its row is unchanged since it was read: a heartbeat in between saves it.
@@ -19,8 +19,8 @@ from licensing.storage.ledger import Ledger
 from licensing.storage.register import Register
 
 PARALLEL: Final = 8
-RECALLS_CACHED_SECONDS: Final = 3600.0
-"""A sweep looks for recalls in license states as old as this, so that it reads few."""
+STATE_CACHED_SECONDS: Final = 3600.0
+"""A sweep looks for recalls and waiters in license states as old as this, so that it reads few."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +69,7 @@ async def sweep(
                 lapsed = await sweep_license(register, ledger, license_id, as_of, dry_run)
                 if not dry_run:
                     await _update_recalls(ledger, license_id)
+                    await ledger.clear_left(license_id, STATE_CACHED_SECONDS)
                 return lapsed
             except UnavailableError:
                 return None
@@ -97,7 +98,7 @@ async def _update_recalls(ledger: Ledger, license_id: str) -> None:
 
     A session may have ended unnoticed while it was recalled. Raises UnavailableError if the store cannot be used now.
     """
-    state = await ledger.state(license_id, RECALLS_CACHED_SECONDS)
+    state = await ledger.state(license_id, STATE_CACHED_SECONDS)
     if state is None or not state.recalled:
         return
     open_recalls = [recall.session_id for recall in state.recalled if recall.ended_at is None]

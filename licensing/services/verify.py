@@ -1,18 +1,20 @@
 """Verify: recount the invariants of the ledger (`licensing.storage.ledger`) from its rows, and repair differences.
 
 The state's `in_use` is the number of holders among the active sessions. Each shared seat counts its sessions, and has a
-row while it has any. No session is both active and ended. Only changes by hand break these.
+row while it has any. No session is both active and ended. No session that waits in line is active. Only changes by hand
+break these.
 
 Where a row cannot be read, it is named, and nothing is compared or repaired: the counts would lack it.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from licensing.errors import ConflictError, RowError
-from licensing.rules.model import Session, Versioned
+from licensing.rules.line import Line, without
+from licensing.rules.model import LicenseState, Session, Versioned
 from licensing.storage.register import Register
 
 TRIES: Final = 20
@@ -46,7 +48,12 @@ class _Comparison:
     not_active: list[Versioned[Session]] = field(default_factory=list)
     seats: dict[str, int] = field(default_factory=dict)
     holders: int = 0
+    served: set[str] = field(default_factory=set)
     unreadable: list[RowError] = field(default_factory=list)
+
+    def mended(self, state: LicenseState) -> LicenseState:
+        """The license state with the right count of seats, and a line without sessions that have a seat."""
+        return replace(state, in_use=self.holders, line=without(state.line, self.served))
 
 
 async def verify(register: Register, license_id: str, repair: bool = False) -> Count | None:
@@ -62,7 +69,7 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
             return _unreadable(license_id, [error, *(await _compare(register, license_id, 0)).unreadable])
         if state is None:
             return None
-        found = await _compare(register, license_id, state.value.in_use)
+        found = await _compare(register, license_id, state.value.in_use, state.value.line)
         if found.unreadable:
             return _unreadable(license_id, found.unreadable)
         again = await register.state(license_id)
@@ -73,7 +80,7 @@ async def verify(register: Register, license_id: str, repair: bool = False) -> C
             crowded = len(holders) > state.value.terms.capacity
             return Count(license_id, len(found.sessions), len(holders), tuple(found.flaws), crowded, repaired)
         try:
-            await register.mend(license_id, state, found.holders, found.not_active, found.seats)
+            await register.mend(license_id, state, found.mended(state.value), found.not_active, found.seats)
         except ConflictError:
             continue
         repaired += len(found.flaws)
@@ -84,7 +91,7 @@ def _unreadable(license_id: str, rows: list[RowError]) -> Count:
     return Count(license_id, 0, 0, tuple(map(str, rows)), unreadable=len(rows))
 
 
-async def _compare(register: Register, license_id: str, in_use: int) -> _Comparison:
+async def _compare(register: Register, license_id: str, in_use: int, line: Line = ()) -> _Comparison:
     unreadable: list[RowError] = []
     sessions = [row async for row in register.active(license_id, unreadable)]
     found = _Comparison(sessions, unreadable=unreadable)
@@ -111,4 +118,6 @@ async def _compare(register: Register, license_id: str, in_use: int) -> _Compari
     found.holders = len({session.holder for session in active if session.holder})
     if in_use != found.holders:
         found.flaws.append(f"the license counts {in_use} seats in use, and {found.holders} are held")
+    found.served = {session.id for session in active} & {place.session_id for place in line}
+    found.flaws += (f"session {session_id} is active, and waits in line" for session_id in sorted(found.served))
     return found

@@ -18,7 +18,8 @@ from datetime import datetime
 from typing import Final
 
 from licensing.errors import ConflictError
-from licensing.rules.model import KeptFile, LicenseState, Session, Status, Terms
+from licensing.rules.line import Line, live, without
+from licensing.rules.model import KeptFile, LicenseState, Session, Status, Terms, Unknown
 from licensing.rules.requests import Heartbeat, Request
 from licensing.rules.usage import midnight
 from licensing.storage.batching import BatchQueue, no_pause
@@ -79,6 +80,15 @@ class Ledger:
         known = await self._license(license_id).cache.get(max_age_seconds)
         return known.value if known else None
 
+    def waiters(self, state: LicenseState) -> Line:
+        """Who waits in line now for a seat of a license in this state, the first first."""
+        outage = self._outages.last
+        return live(state.line, self._clock(), None if isinstance(outage, Unknown) else outage)
+
+    def waiting(self, state: LicenseState) -> int:
+        """How many wait in line now for a seat of a license in this state."""
+        return len(self.waiters(state))
+
     async def session(self, license_id: str, session_id: str) -> Session | None:
         """An active session; None where it is not active."""
         return await self._register.session(license_id, session_id)
@@ -131,6 +141,35 @@ class Ledger:
         state = await self.state(license_id)
         if state and any(map(state.recalls, session_ids)):
             await self._amend(license_id, lambda state: state.without_recalls(session_ids), None)
+
+    async def clear_line(self, license_id: str, session_ids: Collection[str] | None = None) -> int:
+        """Take away the places of some sessions, or those of all; how many there were.
+
+        A program that waits on gets a place at the end of the line when it asks again.
+        """
+        gone: Line = ()
+
+        def cleared(state: LicenseState) -> LicenseState | None:
+            nonlocal gone
+            left = () if session_ids is None else without(state.line, session_ids)
+            gone = tuple(place for place in state.line if place not in left)
+            return replace(state, line=left) if gone else None
+
+        await self._amend(license_id, cleared, None)
+        return len(gone)
+
+    async def clear_left(self, license_id: str, max_age_seconds: float = 0) -> None:
+        """Clear the places of those who have left, going by a state that is at most so old."""
+        state = await self.state(license_id, max_age_seconds)
+        if state is None or len(live(state.line, self._clock(), None)) == len(state.line):
+            return
+        outage = await self._outages.read()
+
+        def cleared(state: LicenseState) -> LicenseState | None:
+            waiters = live(state.line, self._clock(), outage)
+            return replace(state, line=waiters) if waiters != state.line else None
+
+        await self._amend(license_id, cleared, None)
 
     async def _amend(
         self,

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from licensing.errors import ConflictError, LicensingError, UnavailableError
-from licensing.rules.model import UNKNOWN, Outage, Unknown
+from licensing.rules.model import UNKNOWN, Unknown
+from licensing.rules.outage import Outage
 from licensing.storage.register import Register
 
 MARK_EVERY: Final = timedelta(minutes=1)

@@ -40,7 +40,8 @@ from operator import index
 from typing import Any, Final, TypeVar
 
 from licensing.errors import ConflictError, Mismatch, RowError
-from licensing.rules.model import EndedSession, KeptFile, LicenseState, Outage, Session, Terms, Versioned
+from licensing.rules.model import EndedSession, KeptFile, LicenseState, Session, Terms, Versioned
+from licensing.rules.outage import Outage
 from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
 from licensing.rules.totals import GRACE, DayTotals, MonthTotals, month_of
@@ -103,7 +104,7 @@ COMPARED_IDS: Final = 8
 LAPSING_ROWS: Final = 200
 """How many sessions a page has that is read while programs wait."""
 
-OWN: Final = ("status", "collect", "in_use", "recalled")
+OWN: Final = ("status", "collect", "in_use", "recalled", "line")
 """Columns of the license state that are not the license file's."""
 TOTALS_ROWS: Final = TRANSACTION_ROWS - 1
 """How many totals one transaction takes besides the license state."""
@@ -250,8 +251,8 @@ STATES: Final = Codec(
         "hold_seconds": "hold",
     },
     int64=("serial", "oldest"),
-    texts=("former", "features", "recalled"),
-    added=("former", "recalled", "grace_seconds", "hold_seconds", "features", "oldest"),
+    texts=("former", "features", "recalled", "line"),
+    added=("former", "recalled", "line", "grace_seconds", "hold_seconds", "features", "oldest"),
 )
 FILES: Final = Codec(KeptFile, int64=("serial",))
 SESSIONS: Final = Codec(Session, key={"id": _last_part}, added=("lapses_at",))
@@ -481,16 +482,16 @@ class Register:
     async def mend(
         self,
         license_id: str,
-        state: StoredState,
-        in_use: int,
+        before: StoredState,
+        state: LicenseState,
         not_active: Sequence[Versioned[Session]],
         seats: Mapping[str, int],
     ) -> None:
-        """Correct counts that are wrong, and delete active rows of sessions that have ended.
+        """Correct a license state and counts that are wrong, and delete active rows of sessions that have ended.
 
         As much as fits one transaction. Raises ConflictError if the state or one of those rows has changed.
         """
-        writes = [merge(STATE, {"in_use": in_use}, state.etag)]
+        writes = [state_change(before, state, new_commit_id()).write]
         writes += [delete(ACTIVE + row.value.id, row.etag) for row in not_active]
         for holder, sessions in seats.items():
             writes.append(put(SEAT + holder, {"sessions": sessions}) if sessions else delete(SEAT + holder))

@@ -143,7 +143,15 @@ class Writer:
                     batch.unread.add(ending)
             if self._rows.denied_on(self._license_id, request.session_id) == today:
                 batch.denied.add(request.session_id)
+        self._learn_denials(batch)
         return batch
+
+    def _learn_denials(self, batch: _Batch) -> None:
+        """Whoever asked from its place in line today has a denial of today: both were written together."""
+        state = batch.facts.known_state
+        waiters = state.line if state else ()
+        today = self._today()
+        batch.denied |= {place.session_id for place in waiters if place.heard_at.astimezone(UTC).date() == today}
 
     async def _attempt(self, batch: _Batch) -> Plan | None:
         """Decide and commit; None where the batch has learned something and must be decided again."""
@@ -183,6 +191,7 @@ class Writer:
         """
         state, batch.facts = await self._cache.read(), batch.facts.present()
         batch.facts.state, batch.facts.fresh, batch.facts.lapsing = state, True, self._cache.lapsing
+        self._learn_denials(batch)
         return batch.sent.get(state.commit_id) if state else None
 
     # Commit.

@@ -169,10 +169,10 @@ def assert_problem(reply: httpx.Response, code: str, status: int, **headers: str
     body: dict[str, Any] = reply.json()
     assert (reply.status_code, body["code"]) == (status, code), reply.text
     assert reply.headers["content-type"] == PROBLEM
-    assert body.keys() - {"seats", "policy"} == {"type", "title", "status", "detail", "code"}
+    assert body.keys() - {"seats", "position", "policy"} == {"type", "title", "status", "detail", "code"}
     of_a_start = (reply.request.method, reply.request.url.path) == ("POST", "/api/sessions")
     assert ("policy" in body) == (of_a_start and code != "request-too-large")
-    assert ("seats" in body) == (code == "no-seat-available")
+    assert ("seats" in body) == ("position" in body) == (code == "no-seat-available")
     assert (body["type"], body["status"]) == (f"urn:licensing:problem:{code}", status)
     assert body["title"]
     assert body["detail"].endswith(".")

@@ -77,7 +77,7 @@ async def test_a_program_with_the_old_file_starts_on_the_terms_that_another_has_
     reply = await api.start(start_body(older))
 
     assert reply.status_code == 201
-    assert reply.json()["seats"] == {"in_use": 2, "total": 2}
+    assert reply.json()["seats"] == {"in_use": 2, "total": 2, "waiting": 0}
     assert (reply.json()["license_serial"], reply.json()["heartbeat_seconds"]) == (2, 60)
     lease = lease_of(reply, home)
     assert (lease.features, lease.grace_seconds) == (("sewer",), 7200)
@@ -211,7 +211,7 @@ async def test_a_store_that_fails_on_the_way_to_the_newest_file_is_no_refusal(
         proxy.break_(error_before, on, None)
         assert_problem(await api.start(body), "storage-unavailable", 503)
         await proxy.mend()
-        assert (await api.start(body)).json()["seats"] == {"in_use": 2, "total": 2}
+        assert (await api.start(body)).json()["seats"] == {"in_use": 2, "total": 2, "waiting": 0}
 
 
 @pytest.mark.parametrize("damage", ["no store", "a state that cannot be read"])
@@ -525,4 +525,4 @@ async def test_a_published_file_holds_before_any_program_has_it(
     row = await kept(tables, id)
     assert row is not None
     assert row["published_at"] == now
-    assert (await api.start(start_body(older))).json()["seats"] == {"in_use": 2, "total": 2}
+    assert (await api.start(start_body(older))).json()["seats"] == {"in_use": 2, "total": 2, "waiting": 0}

@@ -37,7 +37,7 @@ async def test_the_seat_is_the_new_sessions_and_never_free_in_between(api: Api, 
 
     reply = await api.start(body(license, replaces=lease))
 
-    assert (reply.status_code, reply.json()["seats"]) == (201, {"in_use": 1, "total": 1})
+    assert (reply.status_code, reply.json()["seats"]) == (201, {"in_use": 1, "total": 1, "waiting": 0})
     assert_problem(await api.heartbeat(old, lease), "session-gone", 410)
     assert_problem(await api.start(body(license, user="bob")), "no-seat-available", 409)
 

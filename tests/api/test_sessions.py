@@ -72,7 +72,7 @@ async def test_a_start_takes_a_seat_and_says_all_that_a_program_needs(api: Api, 
         "lease": said["lease"],
         "expires_at": said["expires_at"],
         "heartbeat_seconds": 60,
-        "seats": {"in_use": 1, "total": 3},
+        "seats": {"in_use": 1, "total": 3, "waiting": 0},
         "overdraft": False,
         "recorded": True,
         "license_serial": 1,
@@ -120,7 +120,7 @@ async def test_a_full_house_refuses_and_says_when_to_come_back(api: Api, issue: 
     reply = await api.start(factories.start_body(license, user="bob"))
 
     problem = assert_problem(reply, "no-seat-available", 409)
-    assert problem["seats"] == {"in_use": 1, "total": 1}
+    assert problem["seats"] == {"in_use": 1, "total": 1, "waiting": 0}
     assert 10 <= int(reply.headers["retry-after"]) <= 60
     assert problem["detail"] == f"The one seat is taken; try again in {reply.headers['retry-after']} seconds."
 
@@ -151,7 +151,7 @@ async def test_a_seat_beyond_those_bought_is_granted_and_marked(api: Api, home: 
     reply = await api.start(factories.start_body(license, user="bob"))
 
     assert reply.status_code == 201
-    assert (reply.json()["overdraft"], reply.json()["seats"]) == (True, {"in_use": 2, "total": 1})
+    assert (reply.json()["overdraft"], reply.json()["seats"]) == (True, {"in_use": 2, "total": 1, "waiting": 0})
     assert lease_in(reply, home).overdraft
 
 
@@ -203,7 +203,7 @@ async def test_a_license_that_forbids_to_collect_leaves_no_trace(
     reply = await api.start(factories.start_body(license))
 
     assert reply.status_code == 201
-    assert (reply.json()["recorded"], reply.json()["seats"]) == (False, {"in_use": 0, "total": 1})
+    assert (reply.json()["recorded"], reply.json()["seats"]) == (False, {"in_use": 0, "total": 1, "waiting": 0})
     assert lease_in(reply, home).session_id == reply.json()["session"]
     assert [call.partition(" ")[0] for call in await storage_calls.since(mark)] == ["GET"]
 

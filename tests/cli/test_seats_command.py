@@ -182,3 +182,64 @@ def test_what_is_not_active_cannot_be_released(licensing: Licensing, acme: Custo
     said = licensing("license", "release", acme.license, new_session_id(), *option)
     assert (said.code, said.out) == (1, "")
     assert "No such session is active" in said.err
+
+
+# Who waits.
+
+
+def test_who_waits_is_listed_after_the_sessions_in_the_order_of_the_line(
+    licensing: Licensing, strict: Customer
+) -> None:
+    held = strict.runs(60)
+    waiting = [new_session_id(), new_session_id()]
+    for session in waiting:
+        strict.asks(start(session, strict.terms, wait=True), ago=5)
+    said = licensing("license", "sessions", strict.license, "--json")
+    found = json.loads(said.out)
+    assert [(each["session"], each["state"]) for each in found] == [
+        (held, "running"),
+        *((session, "waiting") for session in waiting),
+    ]
+    assert [each.get("position") for each in found] == [None, 1, 2]
+    assert found[1]["expires_at"] is None
+    times = [datetime.fromisoformat(found[2][name]).timestamp() for name in ("started_at", "heartbeat_at", "lapses_at")]
+    assert times == [near(-5), near(-5), near(40)]
+    shown = licensing("license", "sessions", strict.license)
+    assert "place in line" in shown.out
+    assert "1 seat of 1 in use, 2 waiting" in shown.err
+
+
+def test_a_place_that_nobody_needs_is_cleared(licensing: Licensing, strict: Customer) -> None:
+    strict.runs(60)
+    made_up, real = new_session_id(), new_session_id()
+    for session in (made_up, real):
+        strict.asks(start(session, strict.terms, wait=True), ago=5)
+    said = licensing("license", "release", strict.license, made_up)
+    assert (said.code, said.out) == (0, "")
+    assert "place in line is cleared" in said.err
+    assert strict.audit()[-1].subject == f"{strict.license} {made_up}"
+    outcome = strict.asks(start(real, strict.terms, wait=True))
+    assert isinstance(outcome, Full)
+    assert outcome.position == 1
+    again = licensing("license", "release", strict.license, made_up)
+    assert (again.code, again.out) == (1, "")
+    assert "none waits in line" in again.err
+
+
+def test_the_whole_line_is_cleared(licensing: Licensing, strict: Customer) -> None:
+    strict.runs(60)
+    for _ in range(3):
+        strict.asks(start(new_session_id(), strict.terms, wait=True), ago=5)
+    assert "3 places in line cleared" in licensing("license", "release", strict.license, "--waiting").err
+    assert strict.audit()[-1].what == "release --waiting"
+    assert "Nobody waits" in licensing("license", "release", strict.license, "--waiting").err
+    assert [each["state"] for each in json.loads(licensing("license", "sessions", strict.license, "--json").out)] == [
+        "running"
+    ]
+
+
+@pytest.mark.parametrize("typed", [(), ("--waiting", "--lost"), (new_session_id(), "--waiting")])
+def test_release_takes_a_session_or_the_line(licensing: Licensing, strict: Customer, typed: tuple[str, ...]) -> None:
+    said = licensing("license", "release", strict.license, *typed)
+    assert said.code == 2
+    assert "nothing was released" in said.err

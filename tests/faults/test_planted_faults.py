@@ -31,6 +31,8 @@ PRIVACY: Final = "services/test_privacy.py"
 WATCHED: Final = "stories/test_watched_people.py"
 CLOSED: Final = "services/test_closed_months.py"
 REPLACING: Final = "rules/test_replacing.py"
+LINE: Final = "rules/test_line.py"
+WAITING: Final = "storage/test_line.py"
 OUTAGES: Final = "storage/test_outages.py"
 RECALLS: Final = "services/test_recalls.py"
 HISTORIES: Final = "services/test_histories_at_random.py"
@@ -56,7 +58,10 @@ class Planted(NamedTuple):
 PLANTED: Final = {
     # Who holds a seat.
     "one seat more than bought": Planted(
-        "rules/seats.py", "elif in_use < terms.capacity or freed:", "elif in_use <= terms.capacity:", (RULES, MACHINE)
+        "rules/seats.py",
+        "free = self.state.terms.capacity - self.state.in_use",
+        "free = self.state.terms.capacity - self.state.in_use + 1",
+        (RULES, MACHINE),
     ),
     "a shared seat is freed by the first session that ends": Planted(
         "rules/seats.py", "if sessions == 1:", "if sessions:", (RULES, MACHINE)
@@ -80,7 +85,9 @@ PLANTED: Final = {
     "a suspended license takes new terms": Planted(
         "rules/seats.py", "if newest is None or (known and known.suspended):", "if newest is None:", (SEATS,)
     ),
-    "a refusal by the cached state": Planted("rules/seats.py", "if not facts.fresh:", "if False:", (SEATS,)),
+    "a refusal by the cached state": Planted(
+        "rules/seats.py", "if not facts.fresh and not waits_on:", "if False:", (SEATS,)
+    ),
     "it is refused though nobody knows who lapses": Planted(
         "rules/seats.py", "self.questions.lapsing = True", "pass", (SEATS,)
     ),
@@ -150,7 +157,53 @@ PLANTED: Final = {
         "storage/outages.py", "Outage.until(now, alive.value, outage)", "Outage.until(now, now, outage)", (OUTAGES,)
     ),
     "a second outage forgets who ran before the first": Planted(
-        "rules/model.py", "last.begin if last and gap_begin < last.amnesty_end else", "", (OUTAGES,)
+        "rules/outage.py", "last.begin if last and gap_begin < last.amnesty_end else", "", (OUTAGES,)
+    ),
+    # The line.
+    "a waiter is overtaken": Planted(
+        "rules/seats.py",
+        "return free > line.waiters_before(self._live_line(), session_id)",
+        "return True",
+        (LINE,),
+    ),
+    "a waiter loses its place when it asks again": Planted(
+        "rules/line.py",
+        "return (*line[: position - 1], heard, *line[position:])",
+        "return without(line, [session_id])",
+        (LINE,),
+    ),
+    "who is served keeps its place": Planted(
+        "rules/seats.py",
+        "line=line.without(self.state.line, [session.id])",
+        "line=self.state.line",
+        (LINE,),
+    ),
+    "who does not wait keeps a place": Planted(
+        "rules/seats.py", "waiters = line.without(waiters, [start.session_id])", "pass", (LINE,)
+    ),
+    "a waiter has left before it can ask again": Planted(
+        "rules/line.py", "MISSED_RETRIES: Final = 3", "MISSED_RETRIES: Final = 1", (LINE,)
+    ),
+    "nobody who waits has ever left": Planted(
+        "rules/line.py", "if place.left_at(outage) > now", "if True", (LINE, WAITING)
+    ),
+    "waiters leave during an outage": Planted(
+        "rules/line.py",
+        "return spared(self.heard_at + silence, outage)",
+        "return self.heard_at + silence",
+        (LINE, OUTAGES),
+    ),
+    "whether the service was away is not asked for waiters": Planted(
+        "rules/seats.py",
+        "if len(waiters) < len(self.state.line) and isinstance(self.facts.outage, Unknown):",
+        "if False:",
+        (LINE,),
+    ),
+    "a waiter is refused by a cached state that nothing changes": Planted(
+        "rules/seats.py",
+        "has_place and line.waiting(waiters, session.id, self.now) != self.state.line",
+        "has_place",
+        (LINE,),
     ),
     "a sweep knows no outage": Planted(
         "rules/seats.py", "if row.value.lapse_after(self.outage) > self.now:", "if False:", (OUTAGES, MACHINE)
@@ -208,7 +261,10 @@ PLANTED: Final = {
         "rules/seats.py", "(facts.asked or facts.lapsing.until > self.now)", "facts.lapsing.until > self.now", (SEATS,)
     ),
     "a lapsed session makes room though its start is repeated": Planted(
-        "rules/seats.py", "return 1 if self._row_of(request) or request.replaces else 2", "return 1", (SEATS,)
+        "rules/seats.py",
+        "return 2, line.waiters_before(self.state.line, request.session_id)",
+        "return 1, 0",
+        (SEATS,),
     ),
     "who lapses is cached under terms that hold no more": Planted(
         "storage/state_cache.py", "if terms == self._terms:", "if True:", (ROW_CACHE,)

@@ -29,7 +29,9 @@ from hypothesis.stateful import (
 from licensing.cli.home import Home
 from licensing.crypto.tokens import Lease, read_lease
 from licensing.rules.license import Refusal
+from licensing.rules.line import Line, live, position_of, waiters_before
 from licensing.rules.model import EndReason
+from licensing.rules.outage import Outage
 from licensing.rules.requests import End, Ended, ForeignSession, Recall, Recalled, Refused
 from licensing.services.late_ends import LateEnds
 from licensing.services.privacy import PersonQuery, Privacy
@@ -69,7 +71,7 @@ class Wish:
     """A start: whether an earlier one is sent again and which, by whom and where.
 
     Under the file in force, a newer or an older one (`file`: by so many serials). How long it wants to borrow; which
-    session it replaces (None: none), and how long before now that one stopped.
+    session it replaces (None: none), and how long before now that one stopped. Whether it waits in line.
     """
 
     again: bool
@@ -80,6 +82,7 @@ class Wish:
     borrow: int
     replaces: int | None
     stopped: int
+    wait: bool
 
 
 WISH: Final = st.builds(
@@ -92,6 +95,7 @@ WISH: Final = st.builds(
     borrow=st.sampled_from([0, 0, 1800, 7200]),
     replaces=st.none() | st.none() | PICK,
     stopped=st.sampled_from([-30, 0, 400]),
+    wait=st.booleans(),
 )
 
 
@@ -184,6 +188,7 @@ class Rows:
     """What the register holds on the license; `recalled`: which sessions are, and when those ended."""
 
     state: dict[str, Any] | None = None
+    line: Line = ()
     recalled: dict[str, datetime | None] = field(default_factory=dict)
     active: dict[Row, dict[str, Any]] = field(default_factory=dict)
     ended: dict[Row, dict[str, Any]] = field(default_factory=dict)
@@ -246,6 +251,7 @@ class Life(RuleBasedStateMachine):
         self.left: list[tuple[str, str]] = []  # the last leases of sessions that have ended
         self.bodies: list[Body] = []
         self.crowd = 0
+        self.line: Line = ()  # as it was before the present step
 
     # Setting up.
 
@@ -333,7 +339,9 @@ class Life(RuleBasedStateMachine):
             again = replace(body.request, license_token=file.text, nonce=factories.new_nonce())
             return replace(body, request=again), file
         names = (factories.user_hash(wish.user), factories.host_hash(wish.host))
-        request = StartRequest(file.text, factories.new_session_id(), *names, factories.new_nonce(), wish.borrow)
+        request = StartRequest(
+            file.text, factories.new_session_id(), *names, factories.new_nonce(), wish.borrow, wait=wish.wait
+        )
         before = None
         programs = [(name, use.lease) for name, use in self.running.items()] + self.left[-1:]
         if wish.replaces is not None and programs:
@@ -396,7 +404,7 @@ class Life(RuleBasedStateMachine):
         holders = Counter(use.holder for use in self.running.values() if use.holder)
         holder = file.holder(name, body.user, body.host) if self.floating else ""
         freed = before is not None and holders[self.running[before].holder] == 1
-        free = len(holders) < file.seats + file.overdraft
+        free = file.seats + file.overdraft - len(holders) > waiters_before(self.waiters(self.line), name)
         if granted:
             assert free or holder in holders or freed or not self.floating, "one seat too many"
             assert not reply.repeat
@@ -408,6 +416,9 @@ class Life(RuleBasedStateMachine):
         elif reply is not None:
             assert isinstance(reply, NoSeat)
             assert not free, "refused, and a seat is free"
+            assert reply.position == position_of(self.waiters(found.line), name)
+            assert (reply.position is not None) == request.wait, "so few get a place each"
+            assert reply.waiting == len(self.waiters(found.line))
             assert holder not in holders, "refused, and its holder has a seat"
             assert not freed, "refused, and it replaces a session"
             forgotten = now - timedelta(seconds=self.slack)
@@ -626,6 +637,8 @@ class Life(RuleBasedStateMachine):
         for name in lapsed:
             self.finish(name, "lapsed")
         self.wait(swept.ledger.update_recalls(self.license))
+        self.wait(swept.ledger.clear_left(self.license))
+        assert self.wait(self.rows()).line == self.waiters(self.line)
         self.forget_old_recalls()
 
     @act(2, seed=st.integers(0, 2**32), wishes=st.lists(WISH, min_size=1, max_size=5))
@@ -782,6 +795,11 @@ class Life(RuleBasedStateMachine):
             return outage[1] + AMNESTY
         return use.lapses_at
 
+    def waiters(self, line: Line) -> Line:
+        """Those of a line who have not left: nobody leaves before all can be heard again after an outage."""
+        outage = self.last_outage()
+        return live(line, self.clock(), outage and Outage(*outage))
+
     def finish(self, name: str, reason: str, ran_until: datetime | None = None) -> None:
         """A session ends now."""
         use, now = self.running.pop(name), self.clock()
@@ -827,8 +845,9 @@ class Life(RuleBasedStateMachine):
             columns = values_of(row)
             if kind == "license":
                 found.state = columns
-                recalled = rows_of.STATES.decode(row).recalled
-                found.recalled = {each.session_id: each.ended_at for each in recalled}
+                state = rows_of.STATES.decode(row)
+                found.recalled = {each.session_id: each.ended_at for each in state.recalled}
+                found.line = state.line
             elif kind == "active":
                 found.active[name, columns["started_at"]] = columns
             elif kind == "ended":
@@ -848,6 +867,13 @@ class Life(RuleBasedStateMachine):
         self.notice(marks)
         self.clock.forward(0.001)  # no two uses of one id begin at once
         assert found.recalled == self.recalled
+        waiting = [place.session_id for place in found.line]
+        assert len(waiting) == len(set(waiting))
+        assert not self.running.keys() & set(waiting), "a session is active, and waits in line"
+        arrived = [(place.session_id, place.arrived_at) for place in found.line]
+        stayed = [each for place in self.line if (each := (place.session_id, place.arrived_at)) in arrived]
+        assert arrived[: len(stayed)] == stayed, "somebody came to stand before who was there"
+        self.line = found.line
         if found.state is None:
             assert not found.active
             assert not found.ended

@@ -9,18 +9,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from licensing.rules.license import Kind, Sharing
+from licensing.rules.line import MOST_PLACES, Line
 from licensing.rules.model import (
     UNKNOWN,
     EndedSession,
     KeptFile,
     LicenseState,
-    Outage,
     Person,
     Session,
     Status,
     Terms,
     Versioned,
 )
+from licensing.rules.outage import Outage
 from licensing.rules.requests import Outcome, Request, Start
 from licensing.rules.seats import Facts, Lapsing, Plan, Questions, decide, lapsing_until
 
@@ -73,10 +74,11 @@ def start(
     borrow: int = 0,
     replaces: str | None = None,
     ran_until: datetime | None = None,
+    wait: bool = False,
 ) -> Start:
     """A start by a user on a host, who is known under each of `peppers`, the current one first."""
     persons = tuple(person(user, host, pepper) for pepper in peppers)
-    return Start(session_id, under or terms(), persons, borrow, replaces, ran_until)
+    return Start(session_id, under or terms(), persons, borrow, replaces, ran_until, wait)
 
 
 @dataclass
@@ -156,6 +158,11 @@ class MemoryRegister:
         """The state's count of seats."""
         return self.state.value.in_use if self.state else 0
 
+    @property
+    def line(self) -> Line:
+        """All places, also of those who have left."""
+        return self.state.value.line if self.state else ()
+
     def check(self) -> None:
         """What must hold after every plan, whatever it was."""
         sessions = [row.value for row in self.active.values()]
@@ -166,6 +173,9 @@ class MemoryRegister:
         over = [(each.session.id, each.session.started_at) for each in self.ended]
         assert len(over) == len(set(over)), "a session ended twice"
         assert running.isdisjoint(over), "a session is both active and ended"
+        waiting = [place.session_id for place in self.line]
+        assert len(waiting) == len(set(waiting)) <= MOST_PLACES
+        assert not self.active.keys() & set(waiting), "a session is active, and waits in line"
 
     def _versioned(self, value: Any) -> Versioned[Any]:
         self.versions += 1

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from licensing.rules.license import Kind, Refusal, Sharing
-from licensing.rules.model import EndReason, Outage, RecalledSession, Session, Versioned, ended_session, holder_of
+from licensing.rules.model import EndReason, RecalledSession, Session, Versioned, ended_session, holder_of
+from licensing.rules.outage import Outage
 from licensing.rules.requests import (
     End,
     Ended,

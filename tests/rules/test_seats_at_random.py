@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from licensing.rules.license import Kind, Sharing
-from licensing.rules.model import EndReason, LicenseState, Outage, Terms, Versioned
+from licensing.rules.line import Line, live, position_of, waiters_before
+from licensing.rules.model import EndReason, LicenseState, Terms, Versioned
+from licensing.rules.outage import Outage
 from licensing.rules.requests import (
     End,
     Ended,
@@ -35,7 +37,7 @@ ROOMS = st.sampled_from([8, 9, 14, 99])
 GRACE, HOLD = 1800, 1860
 KINDS = st.sampled_from([Kind.FLOATING, Kind.FLOATING, Kind.FLOATING, Kind.NODE_LOCKED])
 SELDOM = st.sampled_from([False, False, False, True])
-SECONDS = st.sampled_from([1, 60, 299, 300, 600, 900, 2000])
+SECONDS = st.sampled_from([1, 5, 10, 60, 299, 300, 600, 900, 2000])
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Ledger(RuleBasedStateMachine):
         self.cached: Versioned[LicenseState] | None = None
         self.terms: list[Terms] = []
         self.grace = 0
+        self.asked: dict[str, Start] = {}
         self.leases: dict[str, Lease] = {}
         """The last leases of the programs that run."""
 
@@ -96,10 +99,26 @@ class Ledger(RuleBasedStateMachine):
         borrow, replaces = data.draw(st.sampled_from([0, 1200])), data.draw(st.none() | SESSIONS)
         if replaces == session:
             replaces = None
-        request = start(session, user, host, under=under, peppers=peppers, borrow=borrow, replaces=replaces)
+        wait = data.draw(st.booleans())
+        request = start(session, user, host, under=under, peppers=peppers, borrow=borrow, replaces=replaces, wait=wait)
         self.queue += [request] * data.draw(st.integers(1, 2))
+        self.asked[session] = request
         if replaces:
             self.leases.pop(replaces, None)  # it is not used again
+
+    @precondition(lambda self: self.register.line)
+    @rule(place=st.integers(0, 3))
+    def ask_again(self, place: int) -> None:
+        """One of those who wait asks again."""
+        line = self.register.line
+        self.queue.append(self.asked[line[place % len(line)].session_id])
+
+    @precondition(lambda self: self.register.line and self.register.active)
+    @rule(place=st.integers(0, 3))
+    def leave_a_seat_to_the_line(self, place: int) -> None:
+        session = list(self.register.active)[place % len(self.register.active)]
+        self.leases.pop(session, None)
+        self.queue.append(End(session))
 
     @rule(session=SESSIONS)
     def end(self, session: str) -> None:
@@ -160,7 +179,7 @@ class Ledger(RuleBasedStateMachine):
     @precondition(lambda self: self.queue)
     @rule(room=ROOMS)
     def serve(self, room: int) -> None:
-        batch, before = self.queue, self.register.in_use
+        batch, before, line = self.queue, self.register.in_use, self.register.line
         self.now += timedelta(seconds=1)
         plan = self.register.plan(batch, self.now, room, self.cached)
         assert plan.outcomes or plan.ended, "nobody was answered, and no room was made"
@@ -170,16 +189,41 @@ class Ledger(RuleBasedStateMachine):
         lapses = [each.value.session for each in plan.ended if each.value.reason is EndReason.LAPSED]
         assert all(session.lapse_after(outage) <= self.now for session in lapses), "one has not lapsed"
         self.give_leases(batch, plan)
+        self.in_order(line, plan)
         state = self.register.state
         if state:
             assert self.register.in_use <= max(before, state.value.terms.capacity), "more holders than seats"
         for place, outcome in plan.outcomes.items():
             if isinstance(outcome, Full):
                 assert state is not None
-                assert self.register.in_use >= state.value.terms.capacity, "refused, and a seat is free"
+                free = state.value.terms.capacity - self.register.in_use
+                waiters = live(state.value.line, self.now, outage)
+                assert free <= waiters_before(waiters, batch[place].session_id), "refused, and a seat is free"
+                position = position_of(waiters, batch[place].session_id)
+                # Somebody before it may leave the line in the same plan.
+                assert (outcome.position or 0) >= (position or 0)
+                assert (outcome.position is None) == (position is None)
                 rows = self.register.active.values()
                 assert all(row.value.lapse_after(outage) > self.now for row in rows), "refused, and a seat has lapsed"
             self.repeat(batch[place], outcome)
+
+    def in_order(self, before: Line, plan: Plan) -> None:
+        """Nobody with a place is overtaken: a seat is left for each waiter who came before one that was granted."""
+        state, outage = self.register.state, self.register.outage
+        if state is None:
+            return
+        arrived = [place.session_id for place in self.register.line]
+        stood = [place.session_id for place in before]
+        assert [name for name in arrived if name in stood] == [name for name in stood if name in arrived]
+        waiters = {place.session_id for place in live(before, self.now, outage)}
+        left = state.value.terms.capacity - state.value.in_use
+        replaced = {each.value.session.holder for each in plan.ended if each.value.reason is EndReason.REPLACED}
+        for session in plan.started:
+            first = stood.index(session.id) if session.id in stood else len(stood)
+            passed = [name for name in stood[:first] if name in waiters and name in arrived]
+            shared = session.shares and self.register.seats[session.holder].value > 1
+            if session.holder and not shared and not replaced:
+                assert len(passed) <= max(left, 0), "a waiter was overtaken"
 
     def give_leases(self, batch: list[Request], plan: Plan) -> None:
         """Programs get the leases of their starts, but for those that have sent an end or a successor meanwhile."""
@@ -195,6 +239,8 @@ class Ledger(RuleBasedStateMachine):
         """The same request again changes no row, and gets the same answer."""
         if isinstance(outcome, ForeignSession):
             return  # the session that had the id may have lapsed to make room in the same plan
+        if isinstance(request, Start) and isinstance(outcome, Full) and request.replaces in self.register.active:
+            return  # what it replaces may have started in the same plan
         rows = self.rows()
         self.register.check()
         again = self.register.plan([request], self.now).outcomes[0]
@@ -212,8 +258,11 @@ class Ledger(RuleBasedStateMachine):
         assert self.rows() == rows, "a repeated request changed something"
 
     def rows(self) -> tuple[Any, ...]:
+        """All rows, but for what waiters are told: somebody before them may have left in the same plan."""
         register = self.register
-        return register.state, dict(register.active), dict(register.seats), len(register.ended)
+        line = tuple(replace(place, retry_seconds=0) for place in register.line)
+        state = register.state and replace(register.state.value, line=line)
+        return state, dict(register.active), dict(register.seats), len(register.ended)
 
     @invariant()
     def promises_hold(self) -> None:

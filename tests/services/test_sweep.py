@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic_core import to_json
 
 from licensing.rules.license import Sharing
 from licensing.rules.requests import End
@@ -132,6 +133,25 @@ async def test_verify_finds_what_somebody_did_by_hand_and_mends_it(tables: Table
     assert mended.flaws == ()
     assert mended.repaired == 5
     (await look(tables, license_id)).check()
+
+
+async def test_verify_takes_the_place_of_a_session_that_is_active(tables: Tables, clock: Clock) -> None:
+    license_id, ledger = new_license_id(), Ledger(Register(tables), clock)
+    served, waiting = new_session_id(), new_session_id()
+    for session in (served, waiting):
+        await ledger.submit(license_id, start(session, terms(seats=1), wait=True))
+    line = [
+        {"session_id": each, "arrived_at": clock(), "heard_at": clock(), "retry_seconds": 5}
+        for each in (served, waiting)
+    ]
+    await tables.commit("register", license_id, [merge(rows.STATE, {"line": to_json(line).decode()})])
+    count = await verify(Register(tables), license_id)
+    assert count is not None
+    assert count.flaws == (f"session {served} is active, and waits in line",)
+    await verify(Register(tables), license_id, repair=True)
+    state = await Register(tables).state(license_id)
+    assert state is not None
+    assert [place.session_id for place in state.value.line] == [waiting]
 
 
 async def test_verify_tells_a_crowded_license_from_a_broken_one(tables: Tables, clock: Clock) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from licensing.rules.model import UNKNOWN, Outage
-from licensing.rules.requests import Full, Granted, Lapse, Start
+from licensing.rules.model import UNKNOWN
+from licensing.rules.outage import Outage
+from licensing.rules.requests import End, Full, Granted, Lapse, Start
 from licensing.services.sweep import sweep, sweep_license
 from licensing.storage import outages
 from licensing.storage.ledger import Heartbeat, Ledger
@@ -189,3 +190,28 @@ async def test_who_is_not_heard_within_the_amnesty_loses_the_seat(own: OwnTables
     assert isinstance((await ledger.submit(license_id, start(new_session_id(), one))).outcome, Granted)
     assert (await look(own, license_id)).ended[session]["ended_at"] == NOON
     await ledger.close()
+
+
+async def test_nobody_leaves_the_line_while_the_service_is_away(own: OwnTables, clock: Clock) -> None:
+    license_id, held, first, second = new_license_id(), *(new_session_id() for _ in range(3))
+    one = terms(seats=1)
+    before = Ledger(Register(own), clock)
+    await before.mark_alive()
+    for session in (held, first, second):
+        await before.submit(license_id, start(session, one, wait=True))
+    await before.submit(license_id, End(held))
+    clock.forward(3600)
+    after = Ledger(Register(own), clock)
+    await after.mark_alive()
+    for seconds in (300, 55):
+        clock.forward(seconds)
+        outcome = (await Ledger(Register(own), clock).submit(license_id, start(second, one, wait=True))).outcome
+        assert isinstance(outcome, Full)
+        assert outcome.position == 2, "the first may still be heard"
+    await sweep(Register(own), after, clock())
+    state = await after.state(license_id)
+    assert state is not None
+    assert len(after.waiters(state)) == 2
+    clock.forward(5)
+    outcome = (await after.submit(license_id, start(second, one, wait=True))).outcome
+    assert isinstance(outcome, Granted), "the amnesty is over"

@@ -84,7 +84,7 @@ async def test_an_answer_is_lost_between_service_and_program(
                 assert proxy.lost == 1
             status, reply = await start(http, url, body)
             assert status == (200 if lost == "start" else 201)
-            assert reply["seats"] == {"in_use": 1, "total": 2}
+            assert reply["seats"] == {"in_use": 1, "total": 2, "waiting": 0}
             if lost == "heartbeat":
                 proxy.lose_replies = 2  # the HTTP client tries such a request once more by itself
                 with pytest.raises(aiohttp.ClientError):

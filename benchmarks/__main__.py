@@ -17,6 +17,7 @@ from tests import factories
 
 BENCHMARKS = (
     "storm",
+    "waiting",
     "heartbeats",
     "day",
     "growth",

@@ -1,0 +1,54 @@
+"""Waiters, holders and crashes at random, over one to eight processes: nobody is overtaken, and no place is lost."""
+
+import os
+import random
+from functools import partial
+
+import pytest
+
+from licensing.services.verify import verify
+from licensing.storage.register import Register
+from licensing.storage.tables import Tables
+from tests.factories import terms
+from tests.register_rows import look
+from tests.waiting import LEASE_SECONDS, Waiting
+
+LIVES = int(os.environ.get("LIVES_IN_LINE", "3"))
+"""For each number of processes; LIVES_IN_LINE=1000 takes some hours."""
+HAPPEN = {
+    "lost reply": 0.05,
+    "lost call": 0.01,
+    "restart": 0.03,
+    "vanish": 0.02,
+    "crash": 0.1,
+}
+
+
+async def live(tables: Tables, seed: int, processes: int) -> Waiting:
+    """Twenty minutes of a license."""
+    chance = random.Random(seed)
+    bought = terms(
+        seats=chance.choice([1, 1, 2, 3, 12]), overdraft=chance.choice([0, 0, 1]), lease_seconds=LEASE_SECONDS
+    )
+    office = Waiting(tables, bought, processes, chance, HAPPEN)
+    for _ in range(bought.capacity + chance.choice([1, 5, 20])):
+        begin = partial(office.begin, wait=chance.random() < 0.8, holds=chance.uniform(10, 110), patience=900)
+        office.at(chance.uniform(0, 400), begin)
+    for minute in (5, 10, 15):
+        office.at(60 * minute, office.sweep)
+    await office.play(1200)
+    return office
+
+
+@pytest.mark.parametrize("processes", [1, 4, 8])
+async def test_nobody_is_overtaken_and_no_place_is_lost(tables: Tables, processes: int) -> None:
+    served = lost = 0
+    for seed in range(LIVES):
+        office = await live(tables, seed, processes)
+        (await look(tables, office.license_id)).check()
+        count = await verify(Register(tables), office.license_id)
+        assert count is not None
+        assert count.flaws == ()
+        served, lost = served + office.served, lost + office.lost
+    assert served > LIVES, "these lives hardly wait"
+    assert lost > LIVES / 2, "these lives lose nothing"

@@ -32,7 +32,7 @@ BENCHMARKS = (
     "rows",
     "client",
 )
-BESIDE_ANOTHER_CHECKOUT = ("triggers", "rows")
+BESIDE_ANOTHER_CHECKOUT = ("storm", "triggers", "rows")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("what", "service", "naive way", "ratio", "goal")
 INTRODUCTION = """# What it costs

@@ -166,11 +166,12 @@ class Worker:
         self._process = process
 
     @classmethod
-    async def start(cls, module: str, *arguments: object) -> "Worker":
-        """Run a module, and wait until it is ready."""
+    async def start(cls, module: str, *arguments: object, checkout: Path = ROOT) -> "Worker":
+        """Run a module of this checkout, or of one with a `.venv` of its own, and wait until it is ready."""
         pipe = asyncio.subprocess.PIPE
-        words = [sys.executable, "-m", module, *map(str, arguments)]
-        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, cwd=ROOT, limit=LINE_BYTES)
+        python = sys.executable if checkout == ROOT else str(checkout / ".venv" / "bin" / "python")
+        words = [python, "-m", module, *map(str, arguments)]
+        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stdout=pipe, cwd=checkout, limit=LINE_BYTES)
         if process.stdout is None or await process.stdout.readline() != b"ready\n":
             raise RuntimeError(f"{module} did not start")
         return cls(process)

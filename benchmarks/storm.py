@@ -2,20 +2,25 @@
 
 The naive way is what one writes first: read the license's row, and if a seat is free, write the session and the raised
 count in one transaction If-Match; a write that loses reads again, after a random backoff.
+
+A storm whose programs wait in line is compared with a storm of another checkout, which BENCH_BASE names: a folder with
+a `.venv` of its own. Both run in turn.
 """
 
 import asyncio
+import os
 import random
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from azure.core import MatchConditions
 from azure.core.exceptions import ResourceExistsError
 from azure.data.tables import TableTransactionError
 from azure.data.tables.aio import TableClient, TableServiceClient
 
-from benchmarks.common import Bench, Line, Worker, await_go, processes_of
+from benchmarks.common import ROOT, Bench, Line, Worker, await_go, processes_of
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import Person, Terms
 from licensing.rules.requests import Granted, Start
@@ -44,13 +49,35 @@ async def run(bench: Bench) -> list[Line]:
                 Line(f"{what}: storage calls per start", "", calls, (), 0.1 if processes == 1 else 0.4),
                 Line(f"{what}: storage calls per start, the naive way", "", [naive_calls]),
             ]
+            lines += await beside_another_checkout(bench, tables, processes, starts, seats)
     return lines
 
 
-async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: int, seats: int) -> tuple[float, float]:
+async def beside_another_checkout(bench: Bench, tables: Tables, processes: int, starts: int, seats: int) -> list[Line]:
+    """A storm whose programs wait, round by round beside the other checkout's."""
+    base = os.environ.get("BENCH_BASE")
+    ours, theirs = [], []
+    for _ in range(bench.choose(9, 3)):
+        ours.append(await storm(bench, tables, "waiting", processes, starts, seats))
+        if base:
+            theirs.append(await storm(bench, tables, "ledger", processes, starts, seats, Path(base)))
+    seconds, calls = zip(*ours, strict=True)
+    base_seconds, base_calls = zip(*theirs, strict=True) if theirs else ((), ())
+    compared = "naive: the same of BENCH_BASE" if base else "NOT COMPARED: no BENCH_BASE names another checkout"
+    what = f"{starts} starts that wait on {seats} seats, {processes_of(processes)}"
+    goal = 1.3 if base and not bench.quick else None
+    return [
+        Line(f"{what}: time ({compared})", "s", seconds, base_seconds, goal),
+        Line(f"{what}: storage calls per start ({compared})", "", calls, base_calls, goal),
+    ]
+
+
+async def storm(
+    bench: Bench, tables: Tables, way: str, processes: int, starts: int, seats: int, checkout: Path = ROOT
+) -> tuple[float, float]:
     """Seconds until all are answered, and storage calls per start."""
     words = (way, bench.storage, new_license_id(), starts // processes, seats)
-    workers = [await Worker.start("benchmarks.storm", *words) for _ in range(processes)]
+    workers = [await Worker.start("benchmarks.storm", *words, checkout=checkout) for _ in range(processes)]
     mark = await bench.calls(tables).mark()
     began = time.perf_counter()
     granted = sum(int(answer) for answer in await asyncio.gather(*(one.go() for one in workers)))
@@ -63,6 +90,15 @@ async def storm(bench: Bench, tables: Tables, way: str, processes: int, starts: 
 
 async def by_the_ledger(storage: str, license_id: str, starts: int, seats: int) -> int:
     """How many of this process's starts were granted."""
+    return await _by_the_ledger(storage, license_id, starts, seats)
+
+
+async def waiting(storage: str, license_id: str, starts: int, seats: int) -> int:
+    """The same; whoever is refused waits in line."""
+    return await _by_the_ledger(storage, license_id, starts, seats, wait=True)
+
+
+async def _by_the_ledger(storage: str, license_id: str, starts: int, seats: int, *, wait: bool = False) -> int:
     tables = Tables.from_connection_string(storage)
     ledger = Ledger(Register(tables), utc_now)
     terms = Terms(
@@ -86,7 +122,7 @@ async def by_the_ledger(storage: str, license_id: str, starts: int, seats: int) 
     await_go()
     persons = (Person("user", "host", "ip", "p1"),)
     decision = await asyncio.gather(
-        *(ledger.submit(license_id, Start(new_session_id(), terms, persons)) for _ in range(starts))
+        *(ledger.submit(license_id, Start(new_session_id(), terms, persons, wait=wait)) for _ in range(starts))
     )
     await tables.close()
     return sum(isinstance(one.outcome, Granted) for one in decision)
@@ -121,5 +157,5 @@ async def _start(table: TableClient, license_id: str, seats: int) -> bool:
 
 
 if __name__ == "__main__":
-    way = {"ledger": by_the_ledger, "naive": naively}[sys.argv[1]]
+    way = {"ledger": by_the_ledger, "waiting": waiting, "naive": naively}[sys.argv[1]]
     print(asyncio.run(way(sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))))

@@ -106,7 +106,7 @@ def unlimited() -> aiohttp.TCPConnector:
 
 
 async def race(storage: str, license_id: str, rounds: int, seats: int) -> list[tuple[float, float]]:
-    """Start and end sessions, and return when each was held.
+    """Start and end sessions, of which some wait in line, and return when each was held.
 
     The times are monotonic seconds, which all processes of a machine share.
     """
@@ -114,8 +114,12 @@ async def race(storage: str, license_id: str, rounds: int, seats: int) -> list[t
     ledger = Ledger(Register(tables), lambda: datetime.now(UTC))
     held: list[tuple[float, float]] = []
     for _ in range(rounds):
-        session_id = new_session_id()
-        outcome = await insist(ledger, license_id, start_request(session_id, terms(seats=seats)))
+        session_id, wait = new_session_id(), random.random() < 0.05
+        request = start_request(session_id, terms(seats=seats), wait=wait)
+        outcome = await insist(ledger, license_id, request)
+        while wait and isinstance(outcome, Full):
+            await asyncio.sleep(random.uniform(0, 0.02))
+            outcome = await insist(ledger, license_id, request)
         if isinstance(outcome, Granted):
             since = time.monotonic()
             await asyncio.sleep(random.uniform(0, 0.08))

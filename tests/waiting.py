@@ -31,7 +31,7 @@ class Program:
 
     session_id: str
     wait: bool = True
-    patience: float = float("inf")
+    gives_up_after: float = float("inf")
     position: int | None = None
     heard_at: float = 0.0
     retry_seconds: int = 0
@@ -118,9 +118,9 @@ class Waiting:
             vars(self.stores[number])[self.chance.choice(["lose_requests", "lose_replies"])] = 1
         return self.ledgers[number]
 
-    def begin(self, *, wait: bool = True, holds: float = float("inf"), patience: float = float("inf")) -> Program:
-        """A program starts now: it waits or not, holds its seat for so long, and loses patience after a time."""
-        program = Program(new_session_id(), wait, self.now + patience)
+    def begin(self, *, wait: bool = True, holds: float = float("inf"), gives_up_after: float = float("inf")) -> Program:
+        """A program starts now: it waits or not, holds its seat for so long, and gives up waiting after a time."""
+        program = Program(new_session_id(), wait, self.now + gives_up_after)
         self.at(self.now, lambda: self.ask(program, holds))
         return program
 
@@ -136,7 +136,7 @@ class Waiting:
         elif isinstance(outcome, Granted):
             if holds < float("inf"):
                 self.at(self.now + holds, lambda: self.leave(program))
-        elif isinstance(outcome, Full) and program.wait and self.now < program.patience:
+        elif isinstance(outcome, Full) and program.wait and self.now < program.gives_up_after:
             if self.befalls("vanish"):
                 return
             spread = 1.1 if program.position else 1.5

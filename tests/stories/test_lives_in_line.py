@@ -32,7 +32,7 @@ async def live(tables: Tables, seed: int, processes: int) -> Waiting:
     )
     office = Waiting(tables, bought, processes, chance, HAPPEN)
     for _ in range(bought.capacity + chance.choice([1, 5, 20])):
-        begin = partial(office.begin, wait=chance.random() < 0.8, holds=chance.uniform(10, 110), patience=900)
+        begin = partial(office.begin, wait=chance.random() < 0.8, holds=chance.uniform(10, 110), gives_up_after=900)
         office.at(chance.uniform(0, 400), begin)
     for minute in (5, 10, 15):
         office.at(60 * minute, office.sweep)

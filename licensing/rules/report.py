@@ -130,12 +130,26 @@ class Verdict(BaseModel, frozen=True, extra="forbid"):
     sentence: str
 
 
+class Now(BaseModel, frozen=True, extra="forbid"):
+    """How a license stands at a moment, `as_of` (UTC): whether a seat is free, for whoever asks next.
+
+    `in_use`, `total` (the seats bought) and `waiting` are all None where few people used the license lately.
+    """
+
+    as_of: datetime
+    free: bool
+    in_use: int | None
+    total: int | None
+    waiting: int | None
+
+
 class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     """One license: what was bought, whether it suffices, and the figures that say so.
 
     `busy` has seven days, Monday first, of 24 hours in the report's time zone. An hour is None if few people were there
     in all weeks, and `busy` if that holds for all hours. `late_seconds`: for how long programs ran on that were heard
-    of too late to be counted on a day, in the last year; None in a customer's report.
+    of too late to be counted on a day, in the last year; None in a customer's report. `now` is None for a license that
+    takes no seats, and in a report that nobody asked the service for.
     """
 
     id: str
@@ -149,6 +163,7 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     months: tuple[MonthUsage, ...]
     busy: tuple[tuple[BusyHour | None, ...], ...] | None
     late_seconds: int | None = None
+    now: Now | None = None
 
 
 class OrganizationMonth(BaseModel, frozen=True, extra="forbid"):
@@ -159,7 +174,10 @@ class OrganizationMonth(BaseModel, frozen=True, extra="forbid"):
 
 
 class Report(BaseModel):
-    """All that `usage/data` and `licensing usage` tell; `from` and `to` are its first and last UTC day."""
+    """All that `usage/data` and `licensing usage` tell; `from` and `to` are its first and last UTC day.
+
+    `link_until` is when the link ends that asked for it (UTC); None in a file or a command's report.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
@@ -173,6 +191,7 @@ class Report(BaseModel):
     generated_at: datetime
     licenses: tuple[LicenseUsage, ...]
     months: tuple[OrganizationMonth, ...]
+    link_until: datetime | None = None
 
 
 def license_usage(

@@ -7,7 +7,6 @@ A customer's report is of days and months that are over and can no longer change
 again does not see when something happened (record 43). The vendor's has today as well, and all totals.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +40,7 @@ from licensing.rules.totals import (
 )
 from licensing.rules.usage import DAY, WAIT, midnight
 from licensing.services.progress import Progress, no_progress
+from licensing.services.shared_reads import SharedReads
 from licensing.services.totals import OpenSessions, SavedTotals, days_back, open_sessions, uses_between
 from licensing.storage.register import Register
 
@@ -180,22 +180,15 @@ class Reports:
     register: Register
     clock: Callable[[], datetime]
     small_group: int
-    _cache: dict[str, tuple[datetime, asyncio.Task[Reading]]] = field(default_factory=dict)
+    _cache: SharedReads[str, Reading] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Cache readings for a while."""
+        self._cache = SharedReads(CACHE_SECONDS, self.clock, lambda organization_id: self.read(organization_id))
 
     async def cached(self, organization_id: str) -> Reading:
         """A reading at most `CACHE_SECONDS` old; concurrent callers share one."""
-        now = self.clock()
-        stale = now - timedelta(seconds=CACHE_SECONDS)
-        self._cache = {key: entry for key, entry in self._cache.items() if entry[0] > stale}
-        if organization_id not in self._cache:
-            self._cache[organization_id] = now, asyncio.create_task(self.read(organization_id))
-        entry = self._cache[organization_id]
-        try:
-            return await asyncio.shield(entry[1])
-        except Exception:
-            if self._cache.get(organization_id) is entry:
-                del self._cache[organization_id]
-            raise
+        return await self._cache.get(organization_id)
 
     async def read(
         self, organization_id: str, license_id: str | None = None, progress: Progress = no_progress

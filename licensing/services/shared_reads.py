@@ -1,0 +1,46 @@
+"""Readings of the register that all callers of one process share for some time; concurrent callers share one."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class SharedReads(Generic[Key, Value]):
+    """Readings by key, each good for `seconds` after it was begun by `clock` (UTC). A failed one is not cached.
+
+    `read` makes the reading of a key.
+    """
+
+    def __init__(
+        self, seconds: float, clock: Callable[[], datetime], read: Callable[[Key], Coroutine[Any, Any, Value]]
+    ) -> None:
+        self._length = timedelta(seconds=seconds)
+        self._clock = clock
+        self._read = read
+        self._entries: dict[Key, tuple[datetime, asyncio.Task[Value]]] = {}
+        self._cleared_at = clock()
+
+    async def get(self, key: Key) -> Value:
+        """The reading of a key. Raises what `read` raises; all callers that share a reading get its error."""
+        now = self._clock()
+        self._forget_stale(now)
+        entry = self._entries.get(key)
+        if entry is None or now - entry[0] >= self._length:
+            entry = self._entries[key] = now, asyncio.create_task(self._read(key))
+        try:
+            # A caller that goes away does not take the reading from the others.
+            return await asyncio.shield(entry[1])
+        except Exception:
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+            raise
+
+    def _forget_stale(self, now: datetime) -> None:
+        """Bound the memory by what was asked for lately. Once for each time that a reading is good for is enough."""
+        if now - self._cleared_at >= self._length:
+            self._entries = {key: entry for key, entry in self._entries.items() if now - entry[0] < self._length}
+            self._cleared_at = now

@@ -74,6 +74,20 @@ async def usage_data(req: func.HttpRequest, context: func.Context) -> func.HttpR
     return await api.handle_async(req, context)
 
 
+@app.function_name("usage_now")
+@app.route("usage/now", methods=["GET"])
+async def usage_now(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """How the licenses stand now, for that page."""
+    return await api.handle_async(req, context)
+
+
+@app.function_name("usage_metrics")
+@app.route("usage/metrics", methods=["GET"])
+async def usage_metrics(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
+    """The same for a customer's monitoring."""
+    return await api.handle_async(req, context)
+
+
 @app.function_name("health")
 @app.route("health", methods=["GET"])
 async def health(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:

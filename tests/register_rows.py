@@ -182,7 +182,7 @@ class Customer:
                 user=use.user,
                 host=use.host,
                 ip="p-ip",
-                pepper="p",
+                pepper=use.pepper or "p",
                 holder=use.holder,
                 overdraft=use.overdraft,
             )

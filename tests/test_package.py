@@ -121,7 +121,7 @@ def test_azures_own_worker_serves_programs(worker: dict[str, Any]) -> None:
     answers = worker["answers"]
     assert {name: answer["status"] for name, answer in answers.items()} == {
         **dict.fromkeys(("health", "usage_page", "openapi", "docs"), 200),
-        "usage_data": 401,
+        **dict.fromkeys(("usage_data", "usage_now", "usage_metrics"), 401),
         "zz_unknown": 404,
         "session_start": 201,
         "session_heartbeat": 200,

@@ -18,6 +18,8 @@ GETS = {
     "health": "health",
     "usage_page": "usage",
     "usage_data": "usage/data",
+    "usage_now": "usage/now",
+    "usage_metrics": "usage/metrics",
     "openapi": "openapi.json",
     "docs": "docs",
     "zz_unknown": "nowhere",

@@ -131,8 +131,9 @@ class Verdict(BaseModel, frozen=True, extra="forbid"):
 
 
 class Now(BaseModel, frozen=True, extra="forbid"):
-    """How a license stands at a moment, `as_of` (UTC): whether a seat is free, for whoever asks next.
+    """How a license stands at a moment, `as_of` (UTC).
 
+    `free`: fewer seats are in use than there are, overdraft included, and nobody waits. It says nothing of the license.
     `in_use`, `total` (the seats bought) and `waiting` are all None where few people used the license lately.
     """
 

@@ -24,7 +24,7 @@ from licensing.rules.billing import (
     statement,
 )
 from licensing.rules.license import Billing
-from licensing.rules.model import LicenseState
+from licensing.rules.model import LicenseState, Terms
 from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage
 from licensing.rules.retention import year_before
 from licensing.rules.totals import (
@@ -90,6 +90,21 @@ def newest_day(as_of: datetime, lease_seconds: int = 900) -> date:
     return (as_of - max(WAIT, timedelta(seconds=lease_seconds)) - SWEPT_WITHIN).date() - DAY
 
 
+def is_reported(state: LicenseState, newest: date) -> bool:
+    """Whether a customer is told of a license, `newest` being the newest day that is reported of it.
+
+    A first use is reported with its day: until then the customer has no such license.
+    """
+    return state.since is None or state.since.date() <= newest
+
+
+def reported_terms(state: LicenseState, newest: date) -> Terms:
+    """The terms that a customer is told of. A new license file's product and seats count from the day after its first
+    use, which would tell when that was."""
+    held = state.terms_before(midnight(newest + DAY))
+    return replace(state.terms, product=held.product, seats=held.seats)
+
+
 def span(
     first: date | None, last: date | None, days: int, as_of: datetime, newest: date | None = None
 ) -> tuple[date, date] | None:
@@ -145,9 +160,7 @@ def _license(
     """One license from a day to another, up to its `newest` day."""
     state, totals = reading.licenses[license_id]
     days = [each for day, each in totals.days.items() if day <= newest]
-    # A new license file counts from the day after its first use, which would tell when that was.
-    held = state.terms_before(midnight(newest + DAY))
-    terms = replace(state.terms, product=held.product, seats=held.seats)
+    terms = reported_terms(state, newest)
     # A license was not idle before it began or after it ended. Its newest file may begin after its first use.
     began = min([terms.valid_from.date(), *(each.day for each in days)])
     ended = (terms.valid_until - timedelta.resolution).date()
@@ -229,11 +242,8 @@ class Reports:
             license_id: reading.at.date() if for_vendor else newest_day(reading.at, state.terms.lease_seconds)
             for license_id, (state, _) in reading.licenses.items()
         }
-        # A first use is reported with its day: until then the customer has no such license.
         known = [
-            license_id
-            for license_id, (state, _) in reading.licenses.items()
-            if state.since is None or state.since.date() <= newest[license_id]
+            license_id for license_id, (state, _) in reading.licenses.items() if is_reported(state, newest[license_id])
         ]
         small_group = 0 if for_vendor else self.small_group
         of_all = min(newest.values(), default=newest_day(reading.at))

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from licensing.errors import UnavailableError
 from licensing.services.late_ends import LateEnds
 from licensing.services.license_files import LicenseFiles
+from licensing.services.now import CurrentUse
+from licensing.services.refusals import Refusals
 from licensing.services.reports import Reports
 from licensing.services.sessions import Sessions
 from licensing.settings import Settings, StorageSettings
@@ -53,6 +55,8 @@ class Service:
         self.sessions = Sessions(settings, self.ledger, self.files, clock)
         self.late_ends = LateEnds(self.register, self.ledger, clock, settings.status_cache_seconds)
         self.reports = Reports(self.register, clock, settings.small_group)
+        self.refusals = Refusals(self.reports, clock)
+        self.current_use = CurrentUse(self.register, self.ledger, clock, settings.small_group)
         self._health_lock = asyncio.Lock()
         self._checked_at = -math.inf
         self._reachable = False

@@ -44,7 +44,7 @@ from licensing.rules.model import EndedSession, KeptFile, LicenseState, Session,
 from licensing.rules.outage import Outage
 from licensing.rules.requests import Heartbeat
 from licensing.rules.seats import SeatChange
-from licensing.rules.totals import GRACE, DayTotals, MonthTotals, month_of
+from licensing.rules.totals import GRACE, DayTotals, MonthTotals, Pseudonym, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
 from licensing.storage.codec import Codec, column, readable
@@ -552,6 +552,20 @@ class Register:
     def ended_uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
         """The sessions that ended in `since` ≤ t < `until`, in the order of their ends, as totals need them."""
         return self._decoded(USES, license_id, ENDED, since, until)
+
+    async def users(self, license_id: str, since: datetime, until: datetime) -> AsyncGenerator[set[Pseudonym], None]:
+        """Who used a license in `since` ≤ t < `until`, by pages: of the sessions that run, then of those that ended.
+
+        The store compares when sessions began.
+        """
+        for keys in (_range(ACTIVE), _range(ENDED, since)):
+            where, values = "started_at lt @until", {"until": until}
+            pages = self._tables.pages(
+                "register", license_id, *keys, columns=("pepper", "user"), where=where, values=values
+            )
+            async with aclosing(pages):
+                async for page in pages:
+                    yield {(column(row, "pepper", str), column(row, "user", str)) for row in page}
 
     def uses_with_tails(self, license_id: str, since: datetime) -> AsyncIterator[Use]:
         """The sessions that ended from a moment on, and whose programs ran on; the store compares."""

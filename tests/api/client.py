@@ -137,6 +137,14 @@ class Api:
         parameters = {name.rstrip("_"): value for name, value in query.items()}
         return await self.send("GET", "/usage/data", headers=bearer(token), params=parameters)
 
+    async def now(self, token: str) -> httpx.Response:
+        """Ask how an organization's licenses stand now."""
+        return await self.send("GET", "/usage/now", headers=bearer(token))
+
+    async def metrics(self, token: str) -> httpx.Response:
+        """Ask for an organization's metrics."""
+        return await self.send("GET", "/usage/metrics", headers=bearer(token))
+
     async def begin(self, license_file: str, **fields: Any) -> tuple[str, str]:
         """Start a session that must be granted; its id and its lease."""
         reply = await self.start(start_body(license_file, **fields))

@@ -35,10 +35,13 @@ ENDED: Final = ("POST", "/api/sessions/{session}/ended")
 READ: Final = ("GET", "/api/sessions/{session}")
 PAGE: Final = ("GET", "/api/usage")
 USAGE: Final = ("GET", "/api/usage/data")
+NOW: Final = ("GET", "/api/usage/now")
+METRICS: Final = ("GET", "/api/usage/metrics")
 CURRENT: Final = ("POST", "/api/licenses/current")
 HEALTH: Final = ("GET", "/api/health")
 OPENAPI: Final = ("GET", "/api/openapi.json")
 DOCS: Final = ("GET", "/api/docs")
+WITH_TOKEN: Final = (USAGE, NOW, METRICS)
 WITH_LEASE: Final = (HEARTBEAT, END, ENDED, READ)
 BODIES: Final = {HEARTBEAT: {"nonce": "n" * 16}, ENDED: {"ran_until": "2026-11-28T10:00:00Z"}}
 
@@ -212,19 +215,19 @@ async def with_a_file_without_store(setup: Setup, _: Operation) -> httpx.Respons
 # Calls with a report token.
 
 
-def with_token(format_: str = "json", **claims: Any) -> Provoke:
+def with_token(**claims: Any) -> Provoke:
     """A call with a token that has such claims."""
 
-    async def ask(setup: Setup, _: Operation) -> httpx.Response:
+    async def ask(setup: Setup, operation: Operation) -> httpx.Response:
         organization = factories.new_id("org")
         await setup.api.begin(setup.license(organization={"id": organization, "name": "Acme Water Oy"}))
-        return await setup.api.usage(factories.report_token(setup.home, organization, **claims), format=format_)
+        return await setup.call(operation, "", factories.report_token(setup.home, organization, **claims))
 
     return ask
 
 
-async def usage_without_store(setup: Setup, _: Operation) -> httpx.Response:
-    return await setup.cut_off.usage(factories.report_token(setup.home, "acme"))
+async def usage_without_store(setup: Setup, operation: Operation) -> httpx.Response:
+    return await setup.call(operation, "", factories.report_token(setup.home, "acme"), setup.cut_off)
 
 
 # Any call.
@@ -318,11 +321,14 @@ PROVOKED: Final[dict[Operation, dict[str, Provoke]]] = {
         "storage-unavailable": with_a_file_without_store,
     },
     PAGE: {**ANY, "200": plain},
-    USAGE: {
-        **ANY,
-        "200": with_token(),
-        "token-invalid": with_token(exp=0),
-        "storage-unavailable": usage_without_store,
+    **{
+        operation: {
+            **ANY,
+            "200": with_token(),
+            "token-invalid": with_token(exp=0),
+            "storage-unavailable": usage_without_store,
+        }
+        for operation in WITH_TOKEN
     },
     HEALTH: {**ANY, "200": plain, "storage-unavailable": plain_without_store},
     OPENAPI: {**ANY, "200": plain},
@@ -363,7 +369,7 @@ def test_each_call_says_which_token_it_wants() -> None:
     asked = {name: operation.get("security", []) for name, operation in CONTRACT.operations().items()}
 
     for name, wanted in asked.items():
-        assert wanted == ([{"lease": []}] if name in WITH_LEASE else [{"report": []}] if name == USAGE else [])
+        assert wanted == ([{"lease": []}] if name in WITH_LEASE else [{"report": []}] if name in WITH_TOKEN else [])
     schemes = CONTRACT.document["components"]["securitySchemes"]
     assert {name: scheme["scheme"] for name, scheme in schemes.items()} == {"lease": "bearer", "report": "bearer"}
 
@@ -475,6 +481,6 @@ async def test_the_docs_page_tells_all_that_the_contract_does(api: Api) -> None:
             assert f"<code>{field}</code>" in page, name
         if "enum" in schema:
             assert f"<td>{' or '.join(schema['enum'])}</td>" in page
-    assert page.count("<code>Authorization</code>") == len(WITH_LEASE) + 1
+    assert page.count("<code>Authorization</code>") == len(WITH_LEASE) + len(WITH_TOKEN)
     for scheme in CONTRACT.document["components"]["securitySchemes"].values():
         assert escape(scheme["description"]) in page

@@ -118,19 +118,24 @@ async def test_a_whole_session_through_every_trigger(host: Host, home: Home, iss
     token = factories.report_token(home, factories.new_id("org"))
     page = await host.send("GET", "/usage")
     usage = await host.send("GET", "/usage/data?format=csv", headers={"authorization": f"Bearer {token}"})
+    bearer = {"authorization": f"Bearer {token}"}
+    now = await host.send("GET", "/usage/now", headers=bearer)
+    metrics = await host.send("GET", "/usage/metrics", headers=bearer)
     current = await host.send("POST", "/licenses/current", packed({"license": body["license"]}))
     health = await host.send("GET", "/health")
     contract = await host.send("GET", "/openapi.json")
     docs = await host.send("GET", "/docs")
     unknown = await host.send("GET", "/nothing/here")
 
-    replies = (heartbeat, read, ended, late, gone, page, usage, current, health, contract, docs, unknown)
-    assert [reply.status_code for reply in replies] == [200, 200, 204, 204, 410, 200, 200, 204, 200, 200, 200, 404]
+    assert [reply.status_code for reply in (heartbeat, read, ended, late, gone)] == [200, 200, 204, 204, 410]
+    assert {reply.status_code for reply in (page, usage, now, metrics, health, contract, docs)} == {200}
+    assert [reply.status_code for reply in (current, unknown)] == [204, 404]
     peppers = host.module.service().settings.peppers
     assert said(read)["ip"] == peppers.pseudonym(peppers.current, "acme", "ip", CALLER)
     assert said(contract) == CONTRACT.document
     assert docs.headers["content-type"] == page.headers["content-type"] == "text/html; charset=utf-8"
     assert usage.headers["content-type"] == "text/csv; charset=utf-8"
+    assert metrics.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert unknown.mimetype == "application/problem+json"
     assert host.invoked == {trigger.name for trigger in host.triggers}
 
@@ -153,7 +158,8 @@ async def test_of_all_operations_start_heartbeat_end_and_ended_alone_write(
     lease = said(await ask("POST", "/sessions", packed(body)))["lease"]
     await ask("GET", place, bearer=lease)
     await ask("PUT", f"{place}/heartbeat", packed({"nonce": factories.new_nonce()}), lease)
-    await ask("GET", "/usage/data", bearer=factories.report_token(home, "acme"))
+    for path in ("/usage/data", "/usage/now", "/usage/metrics"):
+        await ask("GET", path, bearer=factories.report_token(home, "acme"))
     await ask("POST", "/licenses/current", packed({"license": body["license"]}))
     for path in ("/usage", "/health", "/openapi.json", "/docs"):
         await ask("GET", path)
@@ -295,7 +301,7 @@ def test_a_tool_can_list_the_functions_without_any_setting() -> None:
     assert set(json.loads(process.stdout)["functions"]) == {
         *("session_start", "session_heartbeat", "session_end", "session_ended", "session_read", "license_current"),
         *("health", "openapi", "docs", CATCH_ALL, "sweep", "retention", "warmup"),
-        *("usage_page", "usage_data"),
+        *("usage_page", "usage_data", "usage_now", "usage_metrics"),
     }
 
 

@@ -345,7 +345,7 @@ def report() -> Report:
 
 def test_the_json_has_the_names_that_the_page_reads() -> None:
     document = json.loads(to_json(report()))
-    assert ",".join(document) == "organization,from,to,time_zone,small_group,generated_at,licenses,months"
+    assert ",".join(document) == "organization,from,to,time_zone,small_group,generated_at,licenses,months,link_until"
     assert (document["from"], document["to"]) == ("2028-02-28", "2028-03-05")
     assert Report.model_validate(document) == report()
     assert [month["month"] for month in document["licenses"][0]["months"]] == ["2028-02", "2028-03"]

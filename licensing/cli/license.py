@@ -1,8 +1,9 @@
 """`licensing license`: issue, renew and show license files; list, suspend and reinstate licenses."""
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer import Argument, Option
@@ -39,32 +40,28 @@ async def list_licenses(
     organization_id: Annotated[str | None, Option("--organization", help="List only this customer's licenses.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List the licenses under which a program has started or that were published, and the seats in use now.
+    """List the licenses under which a program has started or that were published, and how their seats stand now.
 
-    The serial is that of the terms in force; `license issued` has that of the newest file.
+    Licenses that end within 60 days say so. The serial is that of the terms in force; `license issued` has that of the
+    newest file.
     """
     check_id("organization", organization_id)
+    now = utc_now()
     async with store() as (register, ledger):
         ids = [license.license_id async for license in register.licenses(organization_id)]
         found = [
-            _line(license_id, state) for license_id in ids if (state := await ledger.state(license_id)) is not None
+            _line(license_id, state, ledger.waiting(state), now)
+            for license_id in ids
+            if (state := await ledger.state(license_id)) is not None
         ]
     if not found:
         _say_what_is_issued(organization_id)
     if as_json:
         out.print_json(data=found, default=datetime.isoformat)
         return
-    rows = [
-        (
-            *(line[name] for name in ("license", "organization", "product", "kind", "status", "in_use")),
-            f"{line['seats']} + {line['overdraft']}" if line["overdraft"] else line["seats"],
-            last_day(line["valid_until"]),
-            line["serial"],
-        )
-        for line in found
-    ]
-    columns = ("license", "customer", "product", "kind", "status", "in use", "seats", "until", "serial")
-    out.print(table(*columns, rows=rows))
+    rows = [_row(line, now) for line in found]
+    shown = [name for name in _COLUMNS if name != _SOON or any(row[name] for row in rows)]
+    out.print(table(*shown, rows=[[row[name] for name in shown] for row in rows]))
 
 
 def _say_what_is_issued(organization_id: str | None) -> None:
@@ -123,7 +120,35 @@ def license_or_file(license_or_path: str) -> tuple[str, LicenseState | None]:
     return license.id, LicenseState(Terms.of(license), collect=license.collect)
 
 
-def _line(license_id: str, state: LicenseState) -> dict[str, Any]:
+ENDS_SOON: Final = timedelta(days=60)
+"""A license that ends within this time ends soon."""
+_SOON: Final = "ends soon"
+"""A column that is shown only if a license has something in it."""
+_COLUMNS: Final = (
+    *("license", "customer", "product", "kind", "status", "in use", "waiting", "seats", "until"),
+    *(_SOON, "serial"),
+)
+
+
+def _row(line: Mapping[str, Any], now: datetime) -> dict[str, object]:
+    """What people read, by column."""
+    return {
+        "license": line["license"],
+        "customer": line["organization"],
+        "product": line["product"],
+        "kind": line["kind"],
+        "status": line["status"],
+        "in use": line["in_use"],
+        "waiting": line["waiting"],
+        "seats": f"{line['seats']} + {line['overdraft']}" if line["overdraft"] else line["seats"],
+        "until": last_day(line["valid_until"]),
+        _SOON: _ending(line["valid_until"], now),
+        "serial": line["serial"],
+    }
+
+
+def _line(license_id: str, state: LicenseState, waiting: int, now: datetime) -> dict[str, Any]:
+    """What programs get."""
     terms = state.terms
     return {
         "license": license_id,
@@ -134,12 +159,28 @@ def _line(license_id: str, state: LicenseState) -> dict[str, Any]:
         "status": "suspended" if state.suspended else "active",
         "collect": state.collect,
         "in_use": state.in_use,
+        "waiting": waiting,
         "seats": terms.seats,
         "overdraft": terms.overdraft,
         "sharing": terms.sharing,
         "serial": terms.serial,
         "valid_from": terms.valid_from,
         "valid_until": terms.valid_until,
+        "ends_in_days": _ends_in_days(terms.valid_until, now),
         "project": terms.project,
         "billing": terms.billing,
     }
+
+
+def _ends_in_days(valid_until: datetime, now: datetime) -> int | None:
+    """The whole days that a license has left, 0 once it has ended; None if it does not end within `ENDS_SOON`."""
+    left = valid_until - now
+    return max(left.days, 0) if left <= ENDS_SOON else None
+
+
+def _ending(valid_until: datetime, now: datetime) -> str:
+    """That a license ends soon, or has ended, as people read it; empty if it does not end within `ENDS_SOON`."""
+    if valid_until <= now:
+        return "ended"
+    days = _ends_in_days(valid_until, now)
+    return "" if days is None else f"ends in {count(days, 'day')}" if days else "ends within a day"

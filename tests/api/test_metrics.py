@@ -3,6 +3,7 @@
 `apt-get install prometheus` brings `promtool`, which no package of PyPI or npm does.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -27,7 +28,7 @@ from licensing.rules.model import LicenseState
 from licensing.rules.usage import DAY, Denial, Use
 from licensing.storage.tables import Tables
 from tests import factories
-from tests.api.client import Api, running
+from tests.api.client import CONTRACT, ROOT, Api, running
 from tests.factories import Clock, at, use
 from tests.register_rows import Customer, new_customer
 from tests.stores import StorageCalls
@@ -35,6 +36,7 @@ from tests.stores import StorageCalls
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()
 ODD: Final = 'Fluidit "Water" \\ n\\{a="b",} # 3.0 \N{MATHEMATICAL DOUBLE-STRUCK CAPITAL X} é'
+GRAFANA: Final = ROOT / "examples" / "grafana"
 KINDS: Final = {
     "licensing_seats_in_use": "gauge",
     "licensing_seats": "gauge",
@@ -232,6 +234,38 @@ async def test_the_reading_of_refusals_serves_a_quarter_of_an_hour(
         assert (len(await storage_calls.since(mark)) > 2) == more  # besides the licenses' list and the state
 
 
+# The dashboard.
+
+
+def expressions() -> list[str]:
+    """What the panels of the dashboard ask for, with a license chosen."""
+    board = json.loads((GRAFANA / "dashboard.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    (variable,) = (each["query"]["query"] for each in board["templating"]["list"] if each["name"] == "license")
+    found = re.fullmatch(r"label_values\((\w+), license\)", variable)
+    assert found, variable
+    return [*(expression.replace("$license", "acme-1") for expression in asked), found[1]]
+
+
+async def test_the_dashboard_asks_for_what_the_service_gives(service: Api, home: Home, customer: Customer) -> None:
+    text = await reply_of(service, home, customer)
+    given = {sample.name for family in parsed(text) for sample in family.samples}
+
+    asked = {name for expression in expressions() for name in re.findall(r"licensing_\w+", expression)}
+
+    assert asked == given - {"licensing_starts_refused_created"}
+
+
+def scrape_config() -> str:
+    """What the example's README says that Prometheus is configured with."""
+    (config,) = re.findall(r"```yaml\n(.*?)```", (GRAFANA / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return str(config)
+
+
+def test_the_scrape_configuration_names_the_operation() -> None:
+    assert ("GET", re.findall(r"metrics_path: (\S+)", scrape_config())[0]) in CONTRACT.operations()
+
+
 # Read by Prometheus.
 
 
@@ -284,6 +318,17 @@ async def test_prometheus_reads_the_reply(service: Api, home: Home, customer: Cu
 
     samples_read = re.findall(r"^\S+ +\d+ +\d+ +\S+ +(\d+)", said, re.MULTILINE)
     assert samples_read == [str(len([line for line in lines if line[0] != "#"]))]
+
+
+def test_prometheus_understands_the_dashboard_and_the_configuration(tmp_path: Path) -> None:
+    rules = [{"record": f"panel:{place}", "expr": expression} for place, expression in enumerate(expressions())]
+    (tmp_path / "rules.json").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+    (tmp_path / "token").touch()
+    config = scrape_config().replace("/etc/prometheus/licensing.token", "token")
+    (tmp_path / "prometheus.yml").write_text(config, encoding="utf-8")
+
+    assert "SUCCESS" in promtool("check", "config", "prometheus.yml", text="", where=tmp_path)
+    assert f"{len(rules)} rules found" in promtool("check", "rules", "rules.json", text="", where=tmp_path)
 
 
 def test_a_text_that_is_not_openmetrics_is_refused_here() -> None:

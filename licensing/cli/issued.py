@@ -8,9 +8,9 @@ from typer import Option
 from licensing.cli.books import IssuedFile
 from licensing.cli.claims import LENGTH, length
 from licensing.cli.context import home
-from licensing.cli.license_words import last_day
 from licensing.cli.options import wrong_usage
 from licensing.cli.output import fail, named, out, table
+from licensing.rules.license import last_day
 from licensing.services.service import utc_now
 
 _USUAL: Final = ["license", "customer", "product", "seats", "until"]

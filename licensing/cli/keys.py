@@ -17,13 +17,13 @@ from typer import Argument, Option
 
 from licensing.cli.context import environment, home, in_event_loop, operator, store
 from licensing.cli.home import Home, new_pepper, public_jwks
-from licensing.cli.license_words import last_day
 from licensing.cli.options import wrong_usage
 from licensing.cli.output import count, err, fail, named, out, print_json_line, table
 from licensing.cli.secret_store import Secret, Vault, secret_store
 from licensing.crypto.keys import Jwk, new_private_jwk
 from licensing.crypto.sealing import Sealer
 from licensing.errors import SettingsError
+from licensing.rules.license import last_day
 from licensing.services.audit import Subject, audited, key_subject
 from licensing.services.license_files import reseal
 from licensing.services.service import utc_now

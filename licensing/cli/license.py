@@ -12,12 +12,12 @@ from licensing.cli.context import home, in_event_loop, operator, store
 from licensing.cli.issue import issue
 from licensing.cli.issued import issued
 from licensing.cli.license_file import read_license_file, show
-from licensing.cli.license_words import last_day
 from licensing.cli.output import check_id, count, err, fail, no_license, out, table
 from licensing.cli.publishing import publish_file
 from licensing.cli.renew import renew
 from licensing.cli.seats import list_sessions, release
 from licensing.errors import TokenError
+from licensing.rules.license import last_day
 from licensing.rules.model import LicenseState, Terms
 from licensing.services.audit import audited, license_subject
 from licensing.services.service import utc_now

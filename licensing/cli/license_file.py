@@ -7,13 +7,13 @@ from typing import Annotated
 from typer import Argument, Option
 
 from licensing.cli.context import environment, home
-from licensing.cli.license_words import last_day, sheet
+from licensing.cli.license_words import sheet
 from licensing.cli.options import read_text
 from licensing.cli.output import err, fail, out
 from licensing.crypto.keys import VerifyingKeys
 from licensing.crypto.tokens import LICENSE_FILE_LIMIT, license_bytes_text, read_license
 from licensing.errors import SettingsError, TokenError
-from licensing.rules.license import License
+from licensing.rules.license import License, last_day
 from licensing.services.service import utc_now
 
 

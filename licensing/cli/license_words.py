@@ -4,7 +4,6 @@ People read the last valid day; programs get the instant.
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
 from typing import Final
 
 from rich.table import Table
@@ -12,7 +11,7 @@ from rich.text import Text
 
 from licensing.cli.output import count
 from licensing.crypto.tokens import license_file_text
-from licensing.rules.license import Kind, License, Sharing
+from licensing.rules.license import Kind, License, Sharing, last_day
 
 LARGE_NUMBER: Final = 120
 """From this many minutes or hours on, people say hours or days as well."""
@@ -23,13 +22,6 @@ _SHARED_BY: Final = {
     Sharing.USER: "the programs of one user",
     Sharing.HOST: "the programs on one computer",
 }
-
-
-def last_day(moment: datetime) -> str:
-    """The last day that ends before a moment, as people write the end of a license."""
-    if moment.time() == datetime.min.time():
-        return f"{moment - timedelta(days=1):%Y-%m-%d}"
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def validity(license: License) -> str:

@@ -7,8 +7,8 @@ import typer
 from typer import Argument, Option
 
 from licensing.cli.context import home, in_event_loop, operator, store
-from licensing.cli.license_words import last_day
 from licensing.cli.output import bar, count, err, fail, named, out
+from licensing.rules.license import last_day
 from licensing.services import organizations
 from licensing.services.audit import audited, organization_subject
 from licensing.services.organizations import Forgotten, InUse

@@ -8,14 +8,13 @@ from typer import Argument
 
 from licensing.cli.context import home, in_event_loop, operator, service_store
 from licensing.cli.license_file import issuer_verifying_keys, read_signed_file
-from licensing.cli.license_words import last_day
 from licensing.cli.output import bar, count, err, fail
 from licensing.cli.secret_store import Vault, service_secret
 from licensing.crypto.keys import SigningKeys
 from licensing.crypto.pseudonyms import Peppers
 from licensing.crypto.sealing import Sealer
 from licensing.errors import StorageError, TokenError
-from licensing.rules.license import License
+from licensing.rules.license import License, last_day
 from licensing.services.audit import audited, signed_subject
 from licensing.services.license_files import LicenseFiles, SignedFile
 from licensing.services.publishing import NotPublished, publish

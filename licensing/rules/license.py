@@ -212,6 +212,15 @@ class Refusal(StrEnum):
     NETWORK = "network-not-allowed"
 
 
+def last_day(moment: datetime) -> str:
+    """The last day that ends before a moment (UTC), as people write the end of a license; with a time if it ends in
+    the middle of a day.
+    """
+    if moment.time() == datetime.min.time():
+        return f"{moment - timedelta(days=1):%Y-%m-%d}"
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
 def refusal_of(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
     """Whether a license admits a caller: None if it does, else the first rule that it fails.
 

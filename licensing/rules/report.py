@@ -30,9 +30,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.rules.license import Kind
+from licensing.rules.license import Kind, last_day
 from licensing.rules.model import LicenseState
 from licensing.rules.sheets import sheet
+from licensing.rules.sizing import Sizing
 from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day, month_of
 from licensing.rules.usage import DAY, midnight
 
@@ -94,6 +95,8 @@ class MonthUsage(BaseModel, frozen=True, extra="ignore"):
     ran_peak: int | None = None
 
 
+ENDS_SOON_DAYS: Final = 60
+"""From so many days before its end on, a report says that a license ends."""
 TAILS: Final = ("grace_seconds", "ran_peak")
 """The totals that tell of programs that ran on."""
 SUMS: Final = ("sessions", "seat_seconds", "overdraft_seconds")
@@ -122,12 +125,23 @@ class State(StrEnum):
     NOT_OVER = "not-over"
 
 
+class VerdictText(BaseModel, frozen=True, extra="forbid"):
+    """A verdict in one language: a few words, and a sentence."""
+
+    headline: str
+    sentence: str
+
+
 class Verdict(BaseModel, frozen=True, extra="forbid"):
-    """The answer to the customer's question, as a state for programs, a few words, and a sentence."""
+    """The answer to the customer's question, as a state for programs, a few words, and a sentence.
+
+    These are English; `translations` has both in the other languages.
+    """
 
     state: State
     headline: str
     sentence: str
+    translations: dict[str, VerdictText] = {}
 
 
 class Now(BaseModel, frozen=True, extra="forbid"):
@@ -149,8 +163,12 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
 
     `busy` has seven days, Monday first, of 24 hours in the report's time zone. An hour is None if few people were there
     in all weeks, and `busy` if that holds for all hours. `late_seconds`: for how long programs ran on that were heard
-    of too late to be counted on a day, in the last year; None in a customer's report. `now` is None for a license that
-    takes no seats, and in a report that nobody asked the service for.
+    of too late to be counted on a day, in the last year; None in a customer's report.
+
+    `valid_until` is the end of the terms in force (UTC, exclusive), `last_valid_day` the same for people.
+    `ends_in_days` are the whole days left, from `ENDS_SOON_DAYS` on; 0 if the license has ended. `sizing` is None for a
+    license that takes no seats, and where nothing is reported. `now` is None for a license that takes no seats, and in
+    a report that nobody asked the service for.
     """
 
     id: str
@@ -164,6 +182,12 @@ class LicenseUsage(BaseModel, frozen=True, extra="forbid"):
     months: tuple[MonthUsage, ...]
     busy: tuple[tuple[BusyHour | None, ...], ...] | None
     late_seconds: int | None = None
+    suspended: bool
+    valid_until: datetime
+    last_valid_day: str
+    ends_in_days: int | None
+    ended: bool
+    sizing: Sizing | None = None
     now: Now | None = None
 
 
@@ -208,13 +232,15 @@ def license_usage(
     zone: ZoneInfo,
     small_group: int,
     late_seconds: int = 0,
+    as_of: datetime | None = None,
 ) -> LicenseUsage:
-    """Report on one license, which was in force from `first` to `last`.
+    """Report on one license, which was in force from `first` to `last`, as of a moment (UTC; else the next midnight).
 
     `days` are all from `oldest` to `newest`, the days that are kept and over; `months` are all to report. A day that is
     not among them had no use, unless the license is not recorded. A `small_group` of 0 withholds nothing.
     """
     terms, known = state.terms, {day.day: day for day in days}
+    as_of = as_of or midnight(newest + DAY)
     totals = _in_range(known, first, min(last, newest), without_gaps=state.recorded)
     reported = [_reported_day(day, state, small_group) for day in totals]
     every = [_reported_day(day, state, small_group) for day in known.values()]
@@ -234,7 +260,18 @@ def license_usage(
         months=_reported_months(months, known, every, oldest, small_group),
         busy=busy_hours(totals, zone, small_group),
         late_seconds=late,
+        suspended=state.suspended,
+        valid_until=terms.valid_until,
+        last_valid_day=last_day(terms.valid_until),
+        ends_in_days=_ends_in_days(terms.valid_until, as_of),
+        ended=terms.valid_until <= as_of,
     )
+
+
+def _ends_in_days(valid_until: datetime, as_of: datetime) -> int | None:
+    """The whole days left of a license that ends soon or has ended (0); else None."""
+    left = max(valid_until - as_of, timedelta())
+    return left // DAY if left <= ENDS_SOON_DAYS * DAY else None
 
 
 def _in_range(known: Mapping[date, DayTotals], first: date, last: date, *, without_gaps: bool) -> list[DayTotals]:

@@ -180,6 +180,7 @@ def _license(
         zone=zone,
         small_group=small_group,
         late_seconds=sum(totals.late.values()),
+        as_of=reading.at,
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from licensing.rules.license import Billing, Kind
-from licensing.rules.model import FormerTerms, LicenseState
+from licensing.rules.model import FormerTerms, LicenseState, Status
 from licensing.rules.report import (
     BusyHour,
     Customer,
@@ -428,6 +428,32 @@ def test_a_month_with_a_single_day_of_few_who_ran_on_leaves_out_their_time(
     assert (found.grace_seconds, found.ran_peak, found.seat_seconds) == (*shown, 36000)
     (gone,) = usage(*kept, months=[month], oldest=date(2028, 2, 2)).months
     assert (gone.grace_seconds, gone.ran_peak) == (None, None), "its days are no longer all kept"
+
+
+@pytest.mark.parametrize(
+    ("until", "last_day", "ends_in_days", "ended"),
+    [
+        (datetime(2028, 5, 6, tzinfo=UTC), "2028-05-05", None, False),
+        (datetime(2028, 5, 5, tzinfo=UTC), "2028-05-04", 60, False),
+        (datetime(2028, 3, 7, 15, 30, tzinfo=UTC), "2028-03-07 15:30 UTC", 1, False),
+        (datetime(2028, 3, 6, 1, tzinfo=UTC), "2028-03-06 01:00 UTC", 0, False),
+        (datetime(2028, 3, 6, tzinfo=UTC), "2028-03-05", 0, True),
+    ],
+)
+def test_a_report_says_when_a_license_ends_and_counts_the_last_sixty_days(
+    until: datetime, last_day: str, ends_in_days: int | None, ended: bool
+) -> None:
+    found = usage(day(0, 3), state=LicenseState(terms(valid_until=until)), as_of=datetime(2028, 3, 6, tzinfo=UTC))
+    assert (found.valid_until, found.last_valid_day) == (until, last_day)
+    assert (found.ends_in_days, found.ended) == (ends_in_days, ended)
+
+
+def test_a_report_says_that_a_license_is_suspended() -> None:
+    state = LicenseState(terms())
+    assert [usage(day(0, 3), state=each).suspended for each in (state, replace(state, status=Status.SUSPENDED))] == [
+        False,
+        True,
+    ]
 
 
 def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:

@@ -12,8 +12,9 @@ from licensing.cli.context import environment, in_event_loop, store
 from licensing.cli.options import month_bounds, out_option
 from licensing.cli.output import bar, check_id, deliver, err, fail, show, table
 from licensing.rules.billing import Rounding, Statement, checksum, to_csv, to_json
-from licensing.rules.report import Format, hours_of
+from licensing.rules.report import Format
 from licensing.rules.usage import WAIT
+from licensing.rules.verdict import hours_of
 from licensing.services.reports import Reports, oldest_day
 from licensing.services.service import utc_now
 from licensing.settings import small_group

@@ -14,16 +14,17 @@ The rules:
   single day with fewer.
 - Days are UTC in every format, since sessions and users cannot be moved between days afterwards. Hours are in the
   customer's time zone. Where a zone is off by part of an hour, the peak of a UTC hour counts in both hours it overlaps.
-- The verdict is made from what is reported alone. It compares each day's peak with the seats of that day. Working days
-  are Monday to Friday; public holidays are not known here.
+- An hour of which a part has not passed yet, or lies outside the report's days or the license's time, is left out of
+  the mean, unless enough people were there.
+- The verdict (`licensing.rules.verdict`) and the sizing (`licensing.rules.sizing`) rest on what is reported alone.
 
 Left to others: which days and months are over (`licensing.services.reports`).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -31,11 +32,12 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field
 
 from licensing.rules.license import Kind, last_day
-from licensing.rules.model import LicenseState
+from licensing.rules.model import LicenseState, Terms
 from licensing.rules.sheets import sheet
 from licensing.rules.sizing import Sizing
 from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day, month_of
 from licensing.rules.usage import DAY, midnight
+from licensing.rules.verdict import ALWAYS, Verdict, not_over, verdict
 
 
 class Format(StrEnum):
@@ -106,42 +108,12 @@ SUMS: Final = ("sessions", "seat_seconds", "overdraft_seconds")
 class BusyHour(BaseModel, frozen=True, extra="forbid"):
     """One hour of the week: the mean over the weeks of its peaks, and the highest of them.
 
-    Where few people were there, an hour of a day counts as 0.
+    Where few people were there, an hour of a day counts as 0. An hour that was not over yet, or that lies before the
+    license began or after it ended, does not count.
     """
 
     mean: float
     most: int
-
-
-class State(StrEnum):
-    """Whether the seats suffice."""
-
-    ENOUGH = "enough"
-    TIGHT = "tight"
-    SHORT = "short"
-    IDLE = "idle"
-    NO_SEATS = "no-seats"
-    UNRECORDED = "unrecorded"
-    NOT_OVER = "not-over"
-
-
-class VerdictText(BaseModel, frozen=True, extra="forbid"):
-    """A verdict in one language: a few words, and a sentence."""
-
-    headline: str
-    sentence: str
-
-
-class Verdict(BaseModel, frozen=True, extra="forbid"):
-    """The answer to the customer's question, as a state for programs, a few words, and a sentence.
-
-    These are English; `translations` has both in the other languages.
-    """
-
-    state: State
-    headline: str
-    sentence: str
-    translations: dict[str, VerdictText] = {}
 
 
 class Now(BaseModel, frozen=True, extra="forbid"):
@@ -246,8 +218,7 @@ def license_usage(
     every = [_reported_day(day, state, small_group) for day in known.values()]
     seats = terms.seats if terms.kind is Kind.FLOATING else 0
     late = None if small_group else late_seconds
-    made = NO_DAY_IS_OVER if state.recorded and first > newest else verdict(reported, seats, state.recorded)
-    ran_on = ran_on_sentence(reported, late or 0, takes_seats=bool(seats))
+    since, until = _held_between(terms, known, as_of)
     return LicenseUsage(
         id=license_id,
         product=terms.product,
@@ -255,10 +226,14 @@ def license_usage(
         sharing=terms.sharing,
         seats=terms.seats,
         overdraft=terms.overdraft,
-        verdict=made.model_copy(update={"sentence": " ".join(filter(None, (made.sentence, ran_on)))}),
+        verdict=(
+            not_over()
+            if state.recorded and first > newest
+            else verdict(reported, seats, state.recorded, late_seconds=late or 0, since=since, until=until)
+        ),
         days=tuple(reported),
         months=_reported_months(months, known, every, oldest, small_group),
-        busy=busy_hours(totals, zone, small_group),
+        busy=busy_hours(totals, zone, small_group, since=since, until=until),
         late_seconds=late,
         suspended=state.suspended,
         valid_until=terms.valid_until,
@@ -272,6 +247,12 @@ def _ends_in_days(valid_until: datetime, as_of: datetime) -> int | None:
     """The whole days left of a license that ends soon or has ended (0); else None."""
     left = max(valid_until - as_of, timedelta())
     return left // DAY if left <= ENDS_SOON_DAYS * DAY else None
+
+
+def _held_between(terms: Terms, known: Iterable[date], as_of: datetime) -> tuple[datetime, datetime]:
+    """The time in which a license could be used, so far. Its newest file may begin after its first use."""
+    since = min([terms.valid_from, *map(midnight, known)])
+    return since, min(as_of, terms.valid_until)
 
 
 def _in_range(known: Mapping[date, DayTotals], first: date, last: date, *, without_gaps: bool) -> list[DayTotals]:
@@ -347,136 +328,56 @@ def _reported_months(
 
 
 def busy_hours(
-    days: Iterable[DayTotals], zone: ZoneInfo, small_group: int
+    days: Iterable[DayTotals],
+    zone: ZoneInfo,
+    small_group: int,
+    *,
+    since: datetime = ALWAYS[0],
+    until: datetime = ALWAYS[1],
 ) -> tuple[tuple[BusyHour | None, ...], ...] | None:
     """The hours of the week in a time zone, Monday first, from the hourly peaks of UTC days; None if none is reported.
 
+    An hour counts if enough people were there, or if all of it lies in these days and in `since` ≤ t < `until` (UTC).
     When clocks go back, the hour that comes twice counts once, with the higher peak. Days whose hours' users are not
     known are left out.
     """
     peaks: defaultdict[tuple[date, int], int] = defaultdict(int)
-    reported: set[tuple[int, int]] = set()
+    begins: dict[tuple[date, int], datetime] = {}
+    reported: set[tuple[date, int]] = set()
+    observed: set[datetime] = set()
     for day in days:
         for hour, (peak, users) in enumerate(zip(day.hours, day.hour_users, strict=False)):
             begin = midnight(day.day) + hour * HOUR
+            if since <= begin and begin + HOUR <= until:
+                observed.add(begin)
             for instant in (begin, begin + HOUR - timedelta.resolution):
                 local = instant.astimezone(zone)
                 key = local.date(), local.hour
+                begins.setdefault(key, local.replace(minute=0, second=0, microsecond=0).astimezone(UTC))
                 peaks[key] = max(peaks[key], peak if users >= small_group else 0)
                 if users >= small_group:
-                    reported.add((local.weekday(), local.hour))
-    week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
-    for (local_day, hour), peak in peaks.items():
-        week[local_day.weekday()][hour].append(peak)
+                    reported.add(key)
     if not reported:
         return None
+    week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
+    for key, peak in peaks.items():
+        if key in reported or _is_whole(begins[key], observed):
+            week[key[0].weekday()][key[1]].append(peak)
+    shown = {(local_day.weekday(), hour) for local_day, hour in reported}
     return tuple(
-        tuple(_busy_hour(seen) if (weekday, hour) in reported else None for hour, seen in enumerate(hours))
+        tuple(_busy_hour(seen) if (weekday, hour) in shown else None for hour, seen in enumerate(hours))
         for weekday, hours in enumerate(week)
     )
 
 
+def _is_whole(begin: datetime, observed: Container[datetime]) -> bool:
+    """Whether the UTC hours that the hour from `begin` on overlaps are all observed."""
+    ends = begin, begin + HOUR - timedelta.resolution
+    return all(instant.replace(minute=0, second=0, microsecond=0) in observed for instant in ends)
+
+
 def _busy_hour(seen: list[int]) -> BusyHour:
     return BusyHour(mean=round(sum(seen) / len(seen), 2), most=max(seen))
-
-
-NO_DAY_IS_OVER: Final = Verdict(
-    state=State.NOT_OVER, headline="Not over yet", sentence="No day of this time can be reported yet."
-)
-
-
-def verdict(days: Iterable[DayUsage], seats: int, recorded: bool = True) -> Verdict:
-    """Whether the seats sufficed on these days; `seats` are the present ones, 0 for a license that takes none.
-
-    Use that is not `recorded` is not said to be none.
-    """
-    days = list(days)
-    peak = max((day.peak for day in days), default=0)
-    refused = sum(day.denials for day in days)
-    if not refused and all(day.sessions == 0 for day in days):
-        if not recorded:
-            sentence = "The use of this license is not recorded, as was asked for."
-            return Verdict(state=State.UNRECORDED, headline="Not recorded", sentence=sentence)
-        return Verdict(state=State.IDLE, headline="Not used", sentence="Nobody used this license in this time.")
-    if not seats:
-        sentence = f"This license takes no seats. At most {_count(peak, 'session')} ran at once."
-        return Verdict(state=State.NO_SEATS, headline="Takes no seats", sentence=sentence)
-    full = [day for day in days if day.peak >= day.seats]
-    if refused:
-        state, headline = State.SHORT, "Seats ran out"
-    elif any(day.seats > 1 for day in full):
-        state, headline = State.TIGHT, "Just enough seats"
-    else:
-        state, headline = State.ENOUGH, "Enough seats"
-    changed = any(day.seats != seats for day in days)
-    taken = _all_taken(full, days, one=seats == 1 and not changed) if full else _not_all_taken(peak, seats, changed)
-    sentence = f"{taken}; {_refused(refused, sum(day.waits for day in days))}."
-    overdraft = sum(day.overdraft_seconds or 0 for day in days)
-    if overdraft:
-        least = any(day.overdraft_seconds is None and day.peak > day.seats for day in days)
-        sentence += f" Use beyond the seats bought came to {'at least ' * least}{hours_of(overdraft)} hours."
-    if changed:
-        sentence += f" There {'is' if seats == 1 else 'are'} {_count(seats, 'seat')} now."
-    return Verdict(state=state, headline=headline, sentence=sentence)
-
-
-def ran_on_sentence(days: Iterable[DayUsage], late_seconds: int = 0, *, takes_seats: bool = True) -> str:
-    """What these days say of programs that ran on while they could not reach the service; empty if none did."""
-    days = list(days)
-    on = [day for day in days if day.grace_seconds]
-    withheld = any(day.grace_seconds is None for day in days)
-    beyond = "beyond their seats" if takes_seats else "beyond their sessions"
-    sentences = []
-    if on:
-        seconds = sum(day.grace_seconds or 0 for day in on)
-        most = max(on, key=lambda day: (day.ran_peak or 0, -day.day.toordinal()))
-        at_once = "" if most.ran_peak is None else f"; at most {most.ran_peak} ran at once"
-        at_once += f" for {_count(most.seats, 'seat')}" if at_once and takes_seats else ""
-        sentences.append(
-            f"Programs ran {'at least ' * withheld}{hours_of(seconds)} hours {beyond} "
-            f"while they could not reach the service{at_once}."
-        )
-    elif withheld:
-        sentences.append(f"A few programs ran {beyond} while they could not reach the service.")
-    if late_seconds:
-        sentences.append(f"Another {hours_of(late_seconds)} hours were told too late to be counted on a day.")
-    return " ".join(sentences)
-
-
-def hours_of(seconds: int) -> str:
-    """A time in hours, for people; never 0.0."""
-    return f"{max(seconds / 3600, 0.1):.1f}"
-
-
-def _not_all_taken(peak: int, seats: int, changed: bool) -> str:
-    if changed:
-        return f"At most {_count(peak, 'seat')} {'was' if peak == 1 else 'were'} taken at once, and never all"
-    return f"At most {peak} of the {seats} seats were taken at once"
-
-
-def _all_taken(full: list[DayUsage], days: list[DayUsage], *, one: bool) -> str:
-    working = [day for day in days if day.day.weekday() < 5]
-    full_working = sum(day.day.weekday() < 5 for day in full)
-    seats_were = "The one seat was" if one else "The seats were all"
-    when = [f"on {full_working} of {_count(len(working), 'working day')}"] if full_working else []
-    if full_weekend := len(full) - full_working:
-        when.append(f"on {_count(full_weekend, 'weekend day')}")
-    return f"{seats_were} taken {' and '.join(when)}"
-
-
-def _refused(refused: int, waits: int) -> str:
-    if not refused:
-        return "no start was refused"
-    were = "1 start was refused" if refused == 1 else f"{refused} starts were refused"
-    if not waits:
-        return were
-    if waits == refused:
-        return f"{were}, but served within 15 minutes"
-    return f"{were}, {waits} of them served within 15 minutes"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def to_csv(report: Report) -> str:

@@ -77,7 +77,7 @@ def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Lice
 
     assert f"Fluidit Water ({acme.license}), 3 seats" in printed
     assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", printed)
-    assert "1 start was refused." in printed.splitlines()[-2]
+    assert "1 start was refused. At least 4 seats would have been needed." in printed.splitlines()[-2]
 
 
 def out_of_reach(do: Do[Any], acme: Customer, session_id: str, ran_until: datetime) -> None:
@@ -208,7 +208,7 @@ def test_a_table_in_a_file_is_plain_text_with_what_stands_below_it(
         assert acme.license in written
         assert max(map(len, written.splitlines())) <= 160
         below = (
-            "no start was refused."
+            "1 seat would have been enough."
             if command[0] == "usage"
             else f"sha256 {statement(licensing, *billing[1:])['sha256']}"
         )

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -20,14 +21,13 @@ from licensing.rules.report import (
     LicenseUsage,
     OrganizationMonth,
     Report,
-    State,
     busy_hours,
     license_usage,
     to_csv,
     to_json,
-    verdict,
 )
 from licensing.rules.totals import DayTotals, MonthTotals
+from licensing.rules.verdict import State, verdict
 from tests.factories import terms
 
 MONDAY = date(2028, 2, 28)
@@ -70,49 +70,50 @@ def reported(*days: DayTotals, seats: int) -> list[DayUsage]:
             [day(0, 2), day(1, 1)],
             3,
             State.ENOUGH,
-            "At most 2 of the 3 seats were taken at once; no start was refused.",
+            "At most 2 of the 3 seats were taken at once; no start was refused. 2 seats would have been enough.",
         ),
         (
             [day(0, 3), day(1, 1)],
             3,
             State.TIGHT,
-            "The seats were all taken on 1 of 2 working days; no start was refused.",
+            "The seats were all taken on 1 of 2 working days; no start was refused. 3 seats would have been enough.",
         ),
         (
             [day(0, 3, denials=5), day(1, 3), day(2, 1)],
             3,
             State.SHORT,
-            "The seats were all taken on 2 of 3 working days; 5 starts were refused.",
+            "The seats were all taken on 2 of 3 working days; 5 starts were refused. "
+            "At least 4 seats would have been needed.",
         ),
         (
             [day(0, 3, denials=5, waits=2), day(5, 3)],
             3,
             State.SHORT,
             "The seats were all taken on 1 of 1 working day and on 1 weekend day; "
-            "5 starts were refused, 2 of them served within 15 minutes.",
+            "5 starts were refused, 2 of them served within 15 minutes. At least 4 seats would have been needed.",
         ),
         (
             [day(0, 4, denials=1, waits=1, overdraft_seconds=5400)],
             3,
             State.SHORT,
             "The seats were all taken on 1 of 1 working day; "
-            "1 start was refused, but served within 15 minutes. "
+            "1 start was refused, but served within 15 minutes. At least 5 seats would have been needed. "
             "Use beyond the seats bought came to 1.5 hours.",
         ),
         (
             [day(0, 1), day(1, 0)],
             1,
             State.ENOUGH,
-            "The one seat was taken on 1 of 2 working days; no start was refused.",
+            "The one seat was taken on 1 of 2 working days; no start was refused. 1 seat would have been enough.",
         ),
         (
             [day(0, 2), day(5, 3)],
             3,
             State.TIGHT,
-            "The seats were all taken on 1 weekend day; no start was refused.",
+            "The seats were all taken on 1 weekend day; no start was refused. 3 seats would have been enough.",
         ),
-        ([day(0, 0), day(1, 0)], 3, State.IDLE, "Nobody used this license in this time."),
-        ([], 3, State.IDLE, "Nobody used this license in this time."),
+        ([day(0, 0), day(1, 0)], 3, State.IDLE, "Nobody used this license in this time; no seat was needed."),
+        ([], 3, State.IDLE, "Nobody used this license in this time; no seat was needed."),
         ([day(0, 1)], 0, State.NO_SEATS, "This license takes no seats. At most 1 session ran at once."),
     ],
 )
@@ -128,20 +129,22 @@ def test_one_sentence_says_whether_the_seats_suffice(
     [
         (
             [day(0, 5, seats=5, denials=23), day(1, 4, seats=10)],
-            "The seats were all taken on 1 of 2 working days; 23 starts were refused. There are 10 seats now.",
+            "The seats were all taken on 1 of 2 working days; 23 starts were refused. "
+            "At least 6 seats would have been needed. There are 10 seats now.",
         ),
         (
             [day(0, 4, seats=5), day(1, 4, seats=10)],
-            "At most 4 seats were taken at once, and never all; no start was refused. There are 10 seats now.",
+            "At most 4 seats were taken at once, and never all; no start was refused. "
+            "4 seats would have been enough. There are 10 seats now.",
         ),
         (
             [day(0, 6, seats=5, overdraft_seconds=3600), day(1, 4, seats=10)],
-            "The seats were all taken on 1 of 2 working days; no start was refused. "
+            "The seats were all taken on 1 of 2 working days; no start was refused. 6 seats would have been enough. "
             "Use beyond the seats bought came to 1.0 hours. There are 10 seats now.",
         ),
         (
             [day(0, 5), day(1, 4)],
-            "At most 5 of the 10 seats were taken at once; no start was refused.",
+            "At most 5 of the 10 seats were taken at once; no start was refused. 5 seats would have been enough.",
         ),
     ],
     ids=["more, since starts were refused", "more, though none were", "beyond the former seats", "not known"],
@@ -312,22 +315,91 @@ def test_busy_hours_equal_a_count_minute_by_minute(hours: list[list[tuple[int, i
     ]
     begin = datetime(2028, 3, 20, tzinfo=UTC)
     counted: dict[tuple[date, int], int] = {}
+    minutes: Counter[tuple[date, int]] = Counter()
     crowded = set()
+    full = set()
     for minute in range(len(hours) * 24 * 60):
         local = (begin + timedelta(minutes=minute)).astimezone(zone)
         peak, users = hours[minute // 1440][minute // 60 % 24]
         key = (local.date(), local.hour)
         counted[key] = max(counted.get(key, 0), peak if users >= 3 else 0)
+        minutes[key] += 1
         if users >= 3:
             crowded.add((local.weekday(), local.hour))
+            full.add(key)
     found = busy_hours(days, zone, 3)
     assert (found is None) is (not crowded)
     for weekday, of_day in enumerate(found or ()):
         for hour, reported in enumerate(of_day):
             assert (reported is not None) is ((weekday, hour) in crowded)
             if reported:
-                seen = [peak for (when, at), peak in counted.items() if (when.weekday(), at) == (weekday, hour)]
+                seen = [
+                    peak
+                    for (when, at), peak in counted.items()
+                    if (when.weekday(), at) == (weekday, hour) and (minutes[when, at] >= 60 or (when, at) in full)
+                ]
                 assert reported == BusyHour(mean=round(sum(seen) / len(seen), 2), most=max(seen))
+
+
+FRIDAY = MONDAY + timedelta(days=4)
+
+
+def test_hours_that_have_not_come_yet_do_not_count_in_the_mean() -> None:
+    """On Friday at 7:20 UTC, three people at 19:00 on the one Friday before are a mean of three."""
+    evening = day(-3, 3, hours=(*(0,) * 19, 3, *(0,) * 4), hour_users=(*(0,) * 19, 3, *(0,) * 4))
+    now = datetime(2028, 3, 3, 7, 20, tzinfo=UTC)
+    whole: dict[str, Any] = {
+        "first": FRIDAY - timedelta(days=7),
+        "last": FRIDAY,
+        "newest": FRIDAY,
+        "zone": ZoneInfo("UTC"),
+    }
+    found = usage(evening, **whole, as_of=now).busy
+    assert found is not None
+    assert found[4][19] == BusyHour(mean=3.0, most=3)
+    by_evening = usage(evening, **whole, as_of=now.replace(hour=20)).busy
+    assert by_evening is not None
+    assert by_evening[4][19] == BusyHour(mean=1.5, most=3)
+
+
+@pytest.mark.parametrize(("begin", "end", "mean"), [(0, 24, 1.0), (10, 24, 1.5), (0, 9, 1.5)])
+def test_hours_before_a_license_began_or_after_it_ended_do_not_count_in_the_mean(
+    begin: int, end: int, mean: float
+) -> None:
+    """Three Mondays with 3, 0 and 0 at nine; of the first or the last one, a part is not the license's."""
+    since, until = (datetime(2028, 2, 28, tzinfo=UTC), datetime(2028, 3, 13, tzinfo=UTC))
+    since, until = since + timedelta(hours=begin), until + timedelta(hours=end)
+    worked = day(7, 3)
+    found = busy_hours([day(0, 0), worked, day(14, 0)], ZoneInfo("UTC"), 3, since=since, until=until)
+    assert found is not None
+    assert found[0][9] == BusyHour(mean=mean, most=3)
+
+
+def test_a_day_that_is_not_over_is_no_working_day_until_all_seats_are_taken() -> None:
+    now = datetime(2028, 3, 1, 12, tzinfo=UTC)  # Wednesday
+    whole: dict[str, Any] = {"last": now.date(), "newest": now.date(), "as_of": now, "small_group": 0}
+    for today, sentence in ((2, "on 1 of 2 working days"), (3, "on 2 of 3 working days")):
+        assert sentence in usage(day(0, 3), day(1, 1), day(2, today), **whole).verdict.sentence
+
+
+def test_a_verdict_is_in_three_languages() -> None:
+    found = usage(day(0, 4, denials=2, waits=1, overdraft_seconds=5400), day(5, 3)).verdict
+    german, finnish = found.translations["de"], found.translations["fi"]
+    assert (found.headline, german.headline, finnish.headline) == (
+        *("Seats ran out", "Die Plätze reichten nicht", "Paikat loppuivat"),
+    )
+    assert german.sentence == (
+        "Alle Plätze waren an 1 von 5 Arbeitstagen und an 1 Wochenendtag belegt; "
+        "2 Starts wurden abgewiesen, 1 davon innerhalb von 15 Minuten bedient. "
+        "Mindestens 5 Plätze wären nötig gewesen. "
+        "Die Nutzung über die gekauften Plätze hinaus betrug 1,5 Stunden."
+    )
+    assert finnish.sentence == (
+        "Kaikki paikat olivat käytössä 1 työpäivänä (kaikkiaan 5) ja 1 viikonlopun päivänä; "
+        "2 käynnistystä evättiin, joista 1 sai paikan 15 minuutin kuluessa. "
+        "Olisi tarvittu vähintään 5 paikkaa. "
+        "Ostetut paikat ylittävää käyttöä oli 1,5 tuntia."
+    )
 
 
 def report() -> Report:

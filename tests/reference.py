@@ -70,8 +70,20 @@ class ReferenceTotals:
                 for hour in range(24)
             ),
             "carried": sum(use.started_at < begin for use in self._present(begin, begin + timedelta(days=1))),
+            "starts": self._starts(begin),
             "grace_users": len({use.user for use in self.uses if self._runs_on(use, begin)}),
         }
+
+    def _starts(self, begin: datetime) -> tuple[int, ...]:
+        """The starts of a day that took a seat, by the seats that were held with their own one."""
+        levels: list[int] = []
+        # One that gives a seat back at midnight and takes it again has started on the new day.
+        before = {use.holder or use.session_id for use in self.uses if use.started_at < begin < self.end(use)}
+        for now in range(self.ticks(begin), self.ticks(begin + timedelta(days=1))):
+            holders = set(self.held[now]) if now in self.held else set()
+            levels += range(len(holders & before) + 1, len(holders) + 1)
+            before = holders
+        return tuple(levels.count(level) for level in range(1, max(levels, default=1) + 1))
 
     def month(self, month: str) -> Totals:
         begin = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")

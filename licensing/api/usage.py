@@ -23,8 +23,10 @@ router = APIRouter(prefix="/api")
 
 DEFAULT_DAYS = 90
 CSV_ROWS = (
-    "CSV: of each license a row for each day, then one for each month that is over. A day's has no `month`, "
-    "a month's no `day`. A cell is empty where the total would tell the times of few people. "
+    "CSV: of each license a row for each day, then one for each month that is over, then one for each number of seats "
+    "that might do: it has a `day`, a `month` or `sizing_seats`. The last have, for the last year, the whole hours "
+    "used, the starts that took a seat, and how many of both would have been short of these seats. "
+    "A cell is empty where the total would tell the times of few people. "
     "A text that a spreadsheet would run as a formula begins with an apostrophe"
 )
 

@@ -1,8 +1,9 @@
 """`licensing usage`: reports on the use of a customer's licenses, and links to the customer's usage page."""
 
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
@@ -15,12 +16,16 @@ from licensing.cli.context import environment, home, in_event_loop, store
 from licensing.cli.options import out_option, wrong_usage
 from licensing.cli.output import bar, check_id, count, deliver, err, fail, show, table
 from licensing.crypto.tokens import ReportPass, write_report_pass
-from licensing.rules.report import Format, LicenseUsage, to_csv, to_json
+from licensing.rules.report import Format, LicenseUsage, Report, to_csv, to_json
+from licensing.rules.sizing import Sizing, SizingPoint
 from licensing.services.reports import Reports, newest_day, oldest_day, span
 from licensing.services.service import utc_now
 from licensing.settings import small_group
 
 ReportFormat = Literal[Format.TABLE, Format.JSON, Format.CSV, Format.HTML]
+
+MOST_POINTS: Final = 20
+"""How many numbers of seats a table shows at most."""
 
 
 def usage(
@@ -58,8 +63,8 @@ def usage(
 
     JSON, CSV and page are for the customer: days and months that are over, and nobody's times.
 
-    In CSV, each license has a row for each day of the report, then a row for each whole month. A text that a
-    spreadsheet would run as a formula begins with an apostrophe.
+    In CSV, each license has a row for each day of the report, then a row for each whole month, then one for each number
+    of seats that might do. A text that a spreadsheet would run as a formula begins with an apostrophe.
     """
     zone = _zone(time_zone)
     match what or []:
@@ -127,13 +132,20 @@ async def _report(
         case Format.HTML:
             deliver(usage_report(report), out_file)
         case Format.TABLE:
-            parts: list[Table | Text] = []
-            for each in report.licenses:
-                parts += (_table(each), Text(f"{each.verdict.sentence}\n"))
-            show(out_file, *parts)
+            show(out_file, *(part for each in report.licenses for part in _parts(each, report)))
 
 
-def _table(usage: LicenseUsage) -> Table:
+def _parts(usage: LicenseUsage, report: Report) -> Iterator[Table | Text]:
+    """What a table says of one license: of all its months, of the days of the report, and how many seats would do."""
+    yield _months(usage)
+    first, last = (usage.days[0].day, usage.days[-1].day) if usage.days else (report.first, report.last)
+    yield Text(f"From {first} to {last}: {usage.verdict.sentence}\n")
+    if usage.sizing is not None:
+        yield _curve(usage.id, usage.sizing)
+        yield Text(f"From {usage.sizing.first} to {usage.sizing.last}: {usage.sizing.sentence}\n")
+
+
+def _months(usage: LicenseUsage) -> Table:
     columns = ("month", "users", "sessions", "hours used", "peak", "refused", "of these waited", "overdraft hours")
     seats = f", {count(usage.seats, 'seat')}" if usage.seats else ""
     rows = [
@@ -143,7 +155,22 @@ def _table(usage: LicenseUsage) -> Table:
         )
         for month in usage.months
     ]
-    return table(*columns, rows=rows, title=f"{usage.product} ({usage.id}){seats}")
+    return table(*columns, rows=rows, title=f"{usage.product} ({usage.id}){seats}: all months that are kept")
+
+
+def _curve(license_id: str, sizing: Sizing) -> Table:
+    rows = [
+        (point.seats, point.hours, f"{100 * point.hours / sizing.hours:.1f} %", point.starts)
+        for point in _shown(sizing.curve)
+    ]
+    columns = ("seats", "hours short", "share of the hours used", "starts short")
+    return table(*columns, rows=rows, title=f"{license_id}: how many seats would do, days of the last year")
+
+
+def _shown(curve: Sequence[SizingPoint]) -> list[SizingPoint]:
+    """The points of a curve that fit a table: the highest number of seats, and others at even distances below it."""
+    step = -(-len(curve) // MOST_POINTS)
+    return list(curve[::-1][::step][::-1])
 
 
 def _hours(seconds: int | None) -> str | None:

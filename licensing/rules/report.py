@@ -22,7 +22,7 @@ Left to others: which days and months are over (`licensing.services.reports`).
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from licensing.rules.license import Kind, last_day
 from licensing.rules.model import LicenseState, Terms
 from licensing.rules.sheets import sheet
-from licensing.rules.sizing import Sizing
+from licensing.rules.sizing import Sizing, sizing
 from licensing.rules.totals import HOUR, DayTotals, MonthTotals, aggregate_day, month_of
 from licensing.rules.usage import DAY, midnight
 from licensing.rules.verdict import ALWAYS, Verdict, not_over, verdict
@@ -101,6 +101,8 @@ ENDS_SOON_DAYS: Final = 60
 """From so many days before its end on, a report says that a license ends."""
 TAILS: Final = ("grace_seconds", "ran_peak")
 """The totals that tell of programs that ran on."""
+SIZING: Final = ("sizing_seats", "sizing_hours", "hours_short", "sizing_starts", "starts_short")
+"""Columns of CSV about a number of seats: the hours used and starts, and those that would have been short of them."""
 SUMS: Final = ("sessions", "seat_seconds", "overdraft_seconds")
 """A month's totals from which those of its days can be subtracted."""
 
@@ -240,6 +242,17 @@ def license_usage(
         last_valid_day=last_day(terms.valid_until),
         ends_in_days=_ends_in_days(terms.valid_until, as_of),
         ended=terms.valid_until <= as_of,
+        sizing=(
+            sizing(
+                known.values(),
+                min(known),
+                min(newest, (terms.valid_until - timedelta.resolution).date()),
+                small_group,
+                refused=any(day.denials for day in every),
+            )
+            if seats and known
+            else None
+        ),
     )
 
 
@@ -381,13 +394,15 @@ def _busy_hour(seen: list[int]) -> BusyHour:
 
 
 def to_csv(report: Report) -> str:
-    """One table: of each license a row for each day, then one for each month; cells as in `licensing.rules.sheets`.
+    """One table: of each license a row for each day, then one for each month, then one for each number of seats.
 
-    Either `day` or `month` is filled. A month's row is about the whole month. What is withheld is an empty cell.
-    Columns are a contract: new ones come last. `seats` are those of the license now, `day_seats` those of the day.
+    A day's row has a `day`, a month's a `month`, and one of a number of seats `sizing_seats`; nothing else tells them
+    apart. A month's row is about the whole month, and one of a number of seats about `Sizing`'s days. What is withheld
+    is an empty cell; cells are as in `licensing.rules.sheets`. Columns are a contract: new ones come last. `seats` are
+    those of the license now, `day_seats` those of the day.
     """
     totals = (name for name in DayUsage.model_fields if name not in ("seats", *TAILS))
-    columns = ("organization", "license", "product", "kind", "seats", *totals, "month", "day_seats", *TAILS)
+    columns = ("organization", "license", "product", "kind", "seats", *totals, "month", "day_seats", *TAILS, *SIZING)
     rows: list[dict[str, Any]] = []
     for usage in report.licenses:
         bought = usage.model_dump(mode="json", include={"product", "kind", "seats"})
@@ -395,7 +410,14 @@ def to_csv(report: Report) -> str:
         reported = usage.model_dump(mode="json", include={"days", "months"})
         rows += (row | day | {"seats": usage.seats, "day_seats": day["seats"]} for day in reported["days"])
         rows += (row | month for month in reported["months"])
+        rows += (row | cells for cells in _sizing_cells(usage.sizing))
     return sheet(columns, (map(row.get, columns) for row in rows))
+
+
+def _sizing_cells(found: Sizing | None) -> Iterator[dict[str, int | None]]:
+    if found is not None:
+        for point in found.curve:
+            yield dict(zip(SIZING, (point.seats, found.hours, point.hours, found.starts, point.starts), strict=True))
 
 
 def to_json(report: Report) -> str:

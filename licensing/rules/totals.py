@@ -14,6 +14,7 @@ and denials do not: a month counts each of them once.
 | `peak_at` | the UTC hour in which the peak was first reached; None if no seat was held |
 | `hours` | the peak of each UTC hour of a day: 24 numbers |
 | `hour_users` | the users of each UTC hour of a day, counted from below: 24 numbers |
+| `starts` | starts that took a seat, by the number of seats held right after them: of 1 seat, of 2 and so on |
 | `denials` | sessions that were refused for want of a seat |
 | `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
@@ -33,11 +34,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from itertools import starmap
+from itertools import starmap, zip_longest
 from typing import Any, Final, TypeVar
 
 from licensing.rules.model import LicenseState
-from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, runs, stays
+from licensing.rules.usage import DAY, Denial, Stay, Use, midnight, runs, start_levels, stays
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -49,12 +50,13 @@ Pseudonym = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class DayTotals:
-    """The totals of one UTC day; `hours` and `hour_users` have 24 numbers.
+    """The totals of one UTC day; `hours` and `hour_users` have 24 numbers, `starts` at most `MOST_LEVELS`.
 
     `billing`, `project`, `product` and `seats` are those of the day. `erased`: it has lost sessions to an erasure;
     `erased_part` is what they gave to `ADDED`, until the day is final, `erased_grace` what they gave to
     `grace_seconds`, while that is open. `corrected_at`: when it was corrected last after it was final (UTC). The first
-    edition's days lack `carried`, `hour_users` and all from `billing` on.
+    edition's days lack `carried`, `hour_users` and all from `billing` on. Days that were saved before `starts` were
+    counted have none of it; others have at least one number.
     """
 
     day: date
@@ -81,8 +83,11 @@ class DayTotals:
     grace_users: int = 0
     ran_peak: int = 0
     erased_grace: int = 0
+    starts: tuple[int, ...] = ()
 
 
+MOST_LEVELS: Final = 2_000
+"""How many numbers `starts` has at most, so that they fit a column; the last one counts starts with more seats, too."""
 GRACE: Final = ("grace_seconds", "grace_users", "ran_peak", "erased_grace")
 """The totals of a day that tell of programs that ran on after their sessions' ends."""
 ADDED: Final = ("sessions", "carried", "seat_seconds", "overdraft_seconds")
@@ -179,12 +184,22 @@ def aggregate_day(day: date, uses: Iterable[Use], denials: Iterable[Denial], as_
         carried=sum(use.started_at < begin for use in present),
         hour_users=_hour_users(present, begin, end, as_of),
         ran_peak=max(peaks([*runs(present, begin, end, as_of, tails=False)], begin)),
+        starts=_starts(present, held, begin),
     )
     return DayAggregate(totals, users, hosts, frozenset(denied), waited, held)
 
 
 def _seconds(held: Iterable[Stay]) -> int:
     return round(sum((stay.length for stay in held), timedelta()) / SECOND)
+
+
+def _starts(present: Iterable[Use], held: Collection[Stay], begin: datetime) -> tuple[int, ...]:
+    """The starts by the number of seats held right after them, from one seat on; at least one number."""
+    levels = start_levels(held, {use.holder or use.session_id for use in present if use.started_at < begin}, begin)
+    top = max(levels, default=1)
+    numbers = [levels[level] for level in range(1, min(top, MOST_LEVELS) + 1)]
+    numbers[-1] += sum(levels[level] for level in range(MOST_LEVELS + 1, top + 1))
+    return tuple(numbers)
 
 
 def _hour_users(present: Iterable[Use], begin: datetime, end: datetime, as_of: datetime) -> tuple[int, ...]:
@@ -429,11 +444,12 @@ def _at_least(saved: DayTotals, totals: DayTotals) -> dict[str, Any]:
         "ran_peak": max(saved.ran_peak, totals.ran_peak),
         "hours": _higher(saved.hours, totals.hours),
         "hour_users": _higher(saved.hour_users, totals.hour_users),
+        "starts": _higher(saved.starts, totals.starts) if saved.starts else (),
     }
 
 
 def _higher(some: Sequence[int], others: Sequence[int]) -> tuple[int, ...]:
-    return tuple(starmap(max, zip(some, others, strict=True))) if some and others else tuple(some or others)
+    return tuple(starmap(max, zip_longest(some, others, fillvalue=0)))
 
 
 def erased_after_final(totals: DayTotals) -> DayTotals:

@@ -14,8 +14,8 @@ Users, hosts and holders are pseudonyms. They serve to tell one from another, an
 (`licensing.rules.totals`). Times are aware and UTC.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
@@ -113,6 +113,30 @@ def stays(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime
             yield of_holder[0]
         else:
             yield from _union(of_holder)
+
+
+def start_levels(held: Collection[Stay], carried: Container[str], since: datetime) -> Counter[int]:
+    """How many seats were held right after each start that took one: the number of starts by that number of seats.
+
+    `held` are all stays from `since` on. A start takes a seat if its holder had none until then; `carried` are the
+    holders that had one before `since`. Ends come before starts at the same instant, and so each start counts the
+    seats of the starts before it.
+    """
+    # Where overdraft changes, one stay of a holder follows another: it is no start.
+    begins = {(stay.holder, stay.since) for stay in held}
+    ends = {(stay.holder, stay.until) for stay in held}
+    changes = [(stay.until, -1, False) for stay in held if (stay.holder, stay.until) not in begins]
+    changes += [
+        (stay.since, 1, stay.since > since or stay.holder not in carried)
+        for stay in held
+        if (stay.holder, stay.since) not in ends
+    ]
+    levels, level = Counter[int](), 0
+    for _, change, is_start in sorted(changes):
+        level += change
+        if is_start:
+            levels[level] += 1
+    return levels
 
 
 def runs(uses: Iterable[Use], since: datetime, until: datetime, as_of: datetime, *, tails: bool) -> Iterator[Stay]:

@@ -263,8 +263,8 @@ DAYS: Final = Codec(
     DayTotals,
     key={"day": _last_part},
     int64=_LARGE,
-    lists=("hours", "hour_users", "erased_part"),
-    added=("carried", "hour_users", "erased", "erased_part", *GRACE),
+    lists=("hours", "hour_users", "erased_part", "starts"),
+    added=("carried", "hour_users", "erased", "erased_part", *GRACE, "starts"),
 )
 MONTHS: Final = Codec(MonthTotals, key={"month": _last_part}, int64=(*_LARGE, "grace_seconds"), texts=("minutes",))
 AUDIT: Final = Codec(AuditEntry)

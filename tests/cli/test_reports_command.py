@@ -77,7 +77,25 @@ def test_usage_tells_people_months_and_whether_the_seats_suffice(licensing: Lice
 
     assert f"Fluidit Water ({acme.license}), 3 seats" in printed
     assert re.search(rf"{YESTERDAY:%Y-%m} +│ 3 +│ 3 +│ 6\.0 +│ 3 +│ 1 +│ 0 +│ 0\.0", printed)
-    assert "1 start was refused. At least 4 seats would have been needed." in printed.splitlines()[-2]
+    assert f"({acme.license}), 3 seats: all months that are kept" in " ".join(printed.split())
+    said = " ".join(printed.split())
+    assert re.search(r"From \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d: The seats were all taken on ", said)
+    assert "1 start was refused. At least 4 seats would have been needed." in said
+
+
+def test_usage_tells_people_how_many_seats_would_do(licensing: Licensing, do: Do[Any]) -> None:
+    busy = [use(f"s{n}", at(YESTERDAY, 8 + n), at(YESTERDAY, 11)) for n in range(3)]
+    acme = customer(do, *busy, seats=5)
+
+    printed = bare(licensing("usage", acme.license))
+    rows = list(csv.DictReader(bare(licensing("usage", acme.license, "--format", "csv")).splitlines()))
+
+    assert f"{acme.license}: how many seats would do" in printed
+    assert re.search(r"2 +│ +1 +│ +33\.3 % +│ +1 ", printed)
+    assert re.search(r"3 +│ +0 +│ +0\.0 % +│ +0 ", printed)
+    assert f"From {YESTERDAY} to " in printed
+    assert printed.split(": ")[-1].strip() == "3 seats would have been enough for every start."
+    assert [row["sizing_seats"] for row in rows if not row["day"] and not row["month"]] == ["3"], "one hour had three"
 
 
 def out_of_reach(do: Do[Any], acme: Customer, session_id: str, ran_until: datetime) -> None:
@@ -159,9 +177,10 @@ def test_machine_formats_hold_the_report_and_nothing_else(licensing: Licensing, 
     assert (report["from"], report["to"], report["time_zone"]) == (str(LAST_DAY), str(LAST_DAY), "UTC")
     (license,) = report["licenses"]
     assert [(day["day"], day["seat_seconds"]) for day in license["days"]] == [(str(LAST_DAY), 16200)]
-    day, month = csv.DictReader(sheet.splitlines())
+    day, month, sizing = csv.DictReader(sheet.splitlines())
     assert (day["license"], day["day"], day["seat_seconds"]) == (acme.license, str(LAST_DAY), "16200")
     assert (month["license"], month["month"], month["seat_seconds"]) == (acme.license, MONTH, "16200")
+    assert (sizing["day"], sizing["month"], sizing["sizing_seats"], sizing["sizing_hours"]) == ("", "", "3", "2")
     assert "\r" not in sheet
     assert f"{YESTERDAY}" in all_days  # and nothing of what is not over
     assert f"{TODAY}" not in all_days
@@ -208,7 +227,7 @@ def test_a_table_in_a_file_is_plain_text_with_what_stands_below_it(
         assert acme.license in written
         assert max(map(len, written.splitlines())) <= 160
         below = (
-            "1 seat would have been enough."
+            "1 seat would have been enough for every start."
             if command[0] == "usage"
             else f"sha256 {statement(licensing, *billing[1:])['sha256']}"
         )

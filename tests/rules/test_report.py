@@ -532,17 +532,21 @@ def test_the_csv_has_a_row_for_each_day_and_month_and_stable_columns() -> None:
     rows = list(csv.DictReader(to_csv(report()).splitlines()))
     assert ",".join(rows[0]) == (
         "organization,license,product,kind,seats,day,sessions,users,hosts,seat_seconds,peak,peak_at,"
-        "denials,waits,overdraft_seconds,month,day_seats,grace_seconds,ran_peak"
+        "denials,waits,overdraft_seconds,month,day_seats,grace_seconds,ran_peak,"
+        "sizing_seats,sizing_hours,hours_short,sizing_starts,starts_short"
     )
-    assert [bool(row["day"]) for row in rows] == [True] * 7 + [False] * 2
-    assert [row["month"] for row in rows] == [""] * 7 + ["2028-02", "2028-03"]
+    assert [bool(row["day"]) for row in rows] == [True] * 7 + [False] * 3
+    assert [row["month"] for row in rows] == [""] * 7 + ["2028-02", "2028-03", ""]
     assert (rows[0]["day"], rows[0]["peak"], rows[0]["peak_at"]) == (
         "2028-02-28",
         "3",
         "2028-02-28T09:00:00Z",
     )
     assert (rows[1]["peak"], rows[1]["peak_at"]) == ("0", "")
-    assert [(row["seats"], row["day_seats"]) for row in rows] == [("3", "3")] * 7 + [("3", "")] * 2
+    assert [(row["seats"], row["day_seats"]) for row in rows] == [("3", "3")] * 7 + [("3", "")] * 3
+    *others, sizing = ([row[name] for name in list(row)[-5:]] for row in rows)
+    assert others == [[""] * 5] * 9
+    assert sizing == ["3", "1", "0", "", ""]
 
 
 def test_no_text_of_the_csv_is_a_formula() -> None:
@@ -558,6 +562,7 @@ def test_the_csv_has_an_empty_cell_where_the_json_has_null() -> None:
     changed = report().model_copy(update={"licenses": (of_days,)})
     rows = list(csv.DictReader(to_csv(changed).splitlines()))
     (of_json,) = json.loads(to_json(changed))["licenses"]
+    *rows, _ = rows  # the last is about a number of seats
     for row, totals in zip(rows, [*of_json["days"], *of_json["months"]], strict=True):
         if "seats" in totals:
             totals["day_seats"] = totals.pop("seats")

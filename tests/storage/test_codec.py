@@ -52,7 +52,15 @@ VALUES: list[tuple[Codec[Any], Any, str]] = [
     (register.MONTHS, MonthTotals("2026-11", 2, minutes=(PartMinutes("time", "Ä", 7, 1),)), "month:2026-11"),
     (
         register.DAYS,
-        replace(DAY, carried=1, hour_users=(1,) * 24, billing="time", erased=True, erased_part=(1, 0, -5, 0)),
+        replace(
+            DAY,
+            carried=1,
+            hour_users=(1,) * 24,
+            billing="time",
+            erased=True,
+            erased_part=(1, 0, -5, 0),
+            starts=(2, 0, 1),
+        ),
         "day:2026-11-02",
     ),
     (register.STATES, LicenseState(TERMS, since=NOON).under(replace(TERMS, serial=7, seats=9), NOON), "license"),

@@ -164,7 +164,7 @@ def _of_sessions(day: DayTotals, state: LicenseState) -> Any:
         hours = [peak if many else None for peak, many in zip(day.hours, crowded, strict=True)]
         at_peak = day.peak_at if day.peak_at and crowded[day.peak_at.hour] else None
         sums = (day.sessions, day.users, day.hosts, day.seat_seconds, day.overdraft_seconds)
-        return (*sums, day.peak, at_peak, day.denials, day.waits, hours, day.seats)
+        return (*sums, day.peak, at_peak, day.denials, day.waits, hours, day.seats, day.starts)
     refusals = day.denials, day.waits
     full = day.peak >= (day.seats or 0) + state.terms.overdraft
     return ("few" if day.users else "", day.peak, refusals if full else "", day.seats) if day.users or full else None

@@ -166,7 +166,7 @@ class ReferenceTotals:
     def _waited(self, denial: Denial) -> bool:
         return any(
             use.session_id == denial.session_id
-            and timedelta() <= use.started_at - denial.first_at <= timedelta(minutes=15)
+            and denial.first_at <= use.started_at <= (denial.last_at or denial.first_at) + timedelta(minutes=15)
             for use in self.uses
         )
 

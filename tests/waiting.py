@@ -77,6 +77,7 @@ class Waiting:
         self.ledgers = [Ledger(Register(store), self.clock, serves=False) for store in self.stores]
         self.agenda: list[tuple[float, int, Callable[[], object]]] = []
         self.holders: set[str] = set()
+        self.crashed: list[Program] = []
         self.vanished_at: float | None = None
         self._number = 0
 
@@ -148,7 +149,7 @@ class Waiting:
         if program.session_id not in self.holders:
             return
         if self.befalls("crash"):
-            self.at(program.started_at + LEASE_SECONDS, lambda: self.forget(program))
+            self.crashed.append(program)
             return
         await self.ledger().submit(self.license_id, End(program.session_id))
         self.forget(program)
@@ -159,6 +160,12 @@ class Waiting:
             self.holders.remove(program.session_id)
             if self.live():
                 self.free_since.append(self.now)
+
+    def forget_crashed(self) -> None:
+        """Seats of programs that have crashed are free when their leases are over."""
+        for program in [each for each in self.crashed if each.started_at + LEASE_SECONDS <= self.now]:
+            self.crashed.remove(program)
+            self.forget(program)
 
     async def sweep(self) -> None:
         """Sweep ends what has lapsed."""
@@ -176,6 +183,7 @@ class Waiting:
 
     def hold_against_the_line(self, program: Program, request: Start, outcome: Outcome) -> None:
         """Fail if somebody was overtaken, or lost a place."""
+        self.forget_crashed()
         line = self.live()
         before = line.index(program) if program in line else len(line)
         if isinstance(outcome, Granted):

@@ -16,7 +16,7 @@ and denials do not: a month counts each of them once.
 | `hour_users` | the users of each UTC hour of a day, counted from below: 24 numbers |
 | `starts` | starts that took a seat, by the number of seats held right after them: of 1 seat, of 2 and so on |
 | `denials` | sessions that were refused for want of a seat |
-| `waits` | those of them that were granted a seat within 15 minutes of their first refusal |
+| `waits` | those of them that were granted a seat within 15 minutes of their last refusal |
 | `overdraft_seconds` | the part of `seat_seconds` beyond the seats bought |
 | `minutes` | the stays of a month, each rounded up to minutes, by billing and project (`PartMinutes`) |
 | `grace_seconds` | time for which programs ran on after their sessions' ends (`licensing.rules.grace`) |

@@ -24,7 +24,7 @@ from licensing.rules.model import Session
 
 DAY = timedelta(days=1)
 WAIT = timedelta(minutes=15)
-"""A session that is refused and then granted within this time has waited; one granted later was denied."""
+"""A session that is granted within this time after its last refusal has waited; one granted later was denied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ class Denial:
     reason: str = ""
 
     def waited(self, started_at: datetime) -> bool:
-        """Whether a start of the same session at `started_at` makes this a wait."""
-        return self.first_at <= started_at <= self.first_at + WAIT
+        """Whether a start of the same session at `started_at` makes this a wait, however long it was."""
+        return self.first_at <= started_at <= (self.last_at or self.first_at) + WAIT
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,14 +90,14 @@ def reported(*days: DayTotals, seats: int) -> list[DayUsage]:
             3,
             State.SHORT,
             "The seats were all taken on 1 of 1 working day and on 1 weekend day; "
-            "5 starts were refused, 2 of them served within 15 minutes. At least 4 seats would have been needed.",
+            "5 starts were refused, 2 of them served after a wait. At least 4 seats would have been needed.",
         ),
         (
             [day(0, 4, denials=1, waits=1, overdraft_seconds=5400)],
             3,
             State.SHORT,
             "The seats were all taken on 1 of 1 working day; "
-            "1 start was refused, but served within 15 minutes. At least 5 seats would have been needed. "
+            "1 start was refused, but served after a wait. At least 5 seats would have been needed. "
             "Use beyond the seats bought came to 1.5 hours.",
         ),
         (
@@ -390,7 +390,7 @@ def test_a_verdict_is_in_three_languages() -> None:
     )
     assert german.sentence == (
         "Alle Plätze waren an 1 von 5 Arbeitstagen und an 1 Wochenendtag belegt; "
-        "2 Starts wurden abgewiesen, 1 davon innerhalb von 15 Minuten bedient. "
+        "2 Starts wurden abgewiesen, 1 davon nach einer Wartezeit bedient. "
         "Mindestens 5 Plätze wären nötig gewesen. "
         "Die Nutzung über die gekauften Plätze hinaus betrug 1,5 Stunden."
     )

@@ -169,6 +169,14 @@ def test_a_wait_over_midnight_is_known_from_the_start_in_the_next_day(after: tim
     assert (aggregated.denials, aggregated.waits) == (1, waits)
 
 
+@pytest.mark.parametrize(("after", "waits"), [(0 * MINUTE, 1), (15 * MINUTE, 1), (16 * MINUTE, 0)])
+def test_a_wait_of_hours_is_one_denial_and_one_wait(after: timedelta, waits: int) -> None:
+    refused = Denial("s", at("09:00"), at("12:00"))
+    served = use("s", at("12:00") + after, at("14:00"))
+    aggregated = day_totals(LEAP_DAY, [served], [refused])
+    assert (aggregated.denials, aggregated.waits) == (1, waits)
+
+
 def test_a_day_holds_its_own_sessions_and_lets_go_of_all_others() -> None:
     week = [use(f"s{day}", at("09:00", day), at("17:00", day)) for day in range(28, 21, -1)]
     crosser = use("long", at("09:00", 22), at("18:00", 28))

@@ -1,4 +1,5 @@
-"""A reference implementation of the service's side of the protocol, in memory. It signs, counts seats and refuses.
+"""A reference implementation of the service's side of the protocol, in memory. It signs, counts seats, keeps a line
+and refuses.
 
 With it the client is tested alone; `tests/client/` of the project runs the client against the real service.
 """
@@ -29,6 +30,20 @@ TITLES = {
 }
 
 
+MOST_PLACES = 50
+
+
+@dataclass
+class Place:
+    """A place in line. `retry_seconds`: what its program was told at `heard_at`."""
+
+    heard_at: float
+    retry_seconds: int
+
+    def left_at(self) -> float:
+        return self.heard_at + 3 * self.retry_seconds + 15
+
+
 @dataclass
 class Row:
     """A session. `confirmed_until`: the end that its first heartbeat brings, None once it is confirmed."""
@@ -51,12 +66,14 @@ class ReferenceService:
     """Sessions by id; `clock` gives seconds since 1970.
 
     It keeps the newest license file, if that lists nobody. `kept`: the files by license. `signing_key` signs leases.
-    `refused`: the code with which starts with a file of this serial are refused.
+    `refused`: the code with which starts with a file of this serial are refused. `line`: places by session id, in the
+    order of arrival.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.active: dict[str, Row] = {}
+        self.line: dict[str, Place] = {}
         self.ended: set[str] = set()
         self.recalled: set[str] = set()
         self.refused: dict[int, str] = {}
@@ -64,6 +81,7 @@ class ReferenceService:
         self.suspended = False
         self.hold = 0
         self.retry_after = 10
+        self.place_seconds = 5
         self.peak = 0
         self.requests: list[tuple[float, Request, int]] = []
         self.kept: dict[str, str] = {}
@@ -134,9 +152,11 @@ class ReferenceService:
             row.expires_at = max(row.expires_at, min(now + license_claims["lease"], license_claims["exp"]))
             return self._running(200, session, row, license_claims, body["nonce"], started=True)
         predecessor = self._predecessor(body)
-        taken = len(self.active) - (predecessor in self.active)
-        if license_claims["kind"] == "floating" and taken >= license_claims["seats"]:
-            return self.problem(409, "no-seat-available", {"retry-after": str(self.retry_after)})
+        free = license_claims["seats"] - len(self.active) + (predecessor in self.active)
+        before = 0 if predecessor in self.active else self._waiting_before(session)
+        if license_claims["kind"] == "floating" and free <= before:
+            return self._no_seat(body, license_claims["seats"], before + 1)
+        self.line.pop(session, None)
         if predecessor in self.active:
             self._end(predecessor)
         if predecessor and "ran_until" in body:
@@ -145,6 +165,19 @@ class ReferenceService:
         self.active[session] = row
         self.peak = max(self.peak, len(self.active))
         return self._running(201, session, row, license_claims, body["nonce"], started=True)
+
+    def _waiting_before(self, session: str) -> int:
+        """How many wait in line before a session."""
+        return list(self.line).index(session) if session in self.line else len(self.line)
+
+    def _no_seat(self, body: dict[str, Any], seats: int, position: int) -> Reply:
+        retry_after, place = self.retry_after, None
+        if body.get("wait") and (body["session"] in self.line or len(self.line) < MOST_PLACES):
+            retry_after, place = min(60, self.place_seconds * position), position
+            self.line[body["session"]] = Place(self.clock(), retry_after)
+        in_use = {"in_use": len(self.active), "total": seats, "waiting": len(self.line)}
+        members = {"position": place, "seats": in_use}
+        return self.problem(409, "no-seat-available", {"retry-after": str(retry_after)}, members)
 
     @property
     def _lease_keys(self) -> Keys:
@@ -239,6 +272,7 @@ class ReferenceService:
     def sweep(self, now: float) -> None:
         for session in [name for name, row in self.active.items() if row.lapses_at(self.hold) <= now]:
             self._end(session)
+        self.line = {session: place for session, place in self.line.items() if now < place.left_at()}
 
     def _running(
         self,
@@ -272,7 +306,7 @@ class ReferenceService:
                 "lease": sign("lease+jwt", claims, self.signing_key),
                 "expires_at": "2027-01-01T00:00:00Z",
                 "heartbeat_seconds": license_claims["heartbeat"],
-                "seats": {"in_use": len(self.active), "total": license_claims["seats"]},
+                "seats": {"in_use": len(self.active), "total": license_claims["seats"], "waiting": len(self.line)},
                 "overdraft": False,
                 "recorded": True,
                 "license_serial": license_claims["serial"],
@@ -285,9 +319,11 @@ class ReferenceService:
         return Reply(status, {"content-type": media}, json.dumps(body).encode())
 
     @staticmethod
-    def problem(status: int, code: str, headers: dict[str, str] | None = None) -> Reply:
+    def problem(
+        status: int, code: str, headers: dict[str, str] | None = None, members: dict[str, Any] | None = None
+    ) -> Reply:
         body = {"type": f"urn:licensing:problem:{code}", "title": TITLES[status], "status": status, "code": code}
-        reply = ReferenceService._json(status, body | {"detail": ""}, "application/problem+json")
+        reply = ReferenceService._json(status, body | {"detail": ""} | (members or {}), "application/problem+json")
         return Reply(status, {**reply.headers, **(headers or {})}, reply.body)
 
 

@@ -157,6 +157,7 @@ class Computer:
         self.network = Network(simulation.handle, clock=simulation.clock)
         self.notices: list[str] = []
         self.states: list[State] = []
+        self.places: list[tuple[int | None, int]] = []
         self.engine: Engine | None = None
         self.refusal: Reason | None = None
 
@@ -200,6 +201,7 @@ class Computer:
             file.read(),
             self.clock,
             self._notify,
+            notify_line=lambda state: self.places.append((state.position, state.waiting)),
             store=self.store,
             wait=wait,
             borrow_seconds=borrow_seconds,

@@ -160,7 +160,13 @@ def test_replies_mean_what_they_say(case: Any) -> None:
         assert plain == ("ended" if case["means"] == "done" else case["means"])
         return
     read_reply = replies.to_heartbeat if case["call"] == "heartbeat" else replies.to_start
-    assert meaning(read_reply(reply, LICENSE, session, nonce)) == case["means"]
+    answer = read_reply(reply, LICENSE, session, nonce)
+    assert meaning(answer) == case["means"]
+    if "waiting" in case:
+        assert isinstance(answer, Granted | Refused)
+        position = answer.position if isinstance(answer, Refused) else None
+        waiting = answer.seats.waiting if answer.seats else 0
+        assert (position, waiting) == (case["position"], case["waiting"])
 
 
 def call_of(name: str, lease: Lease, body: Mapping[str, Any] | None) -> Call:
@@ -175,6 +181,7 @@ def call_of(name: str, lease: Lease, body: Mapping[str, Any] | None) -> Call:
         "end": End(lease),
         "replace": Start(lease.session_id, 0, before, seconds),
         "replace and borrow": Start(lease.session_id, 432000, before, seconds),
+        "wait": Start(lease.session_id, 0, wait=True),
         "ended": Report(lease, seconds),
     }
     return calls[name]

@@ -330,13 +330,14 @@ def _reply(reply: Reply) -> dict[str, Any]:
     return {"status": reply.status, "headers": dict(reply.headers), "body": reply.body.decode()}
 
 
-def _granted(status: int = 200, *, recorded: bool = True, **lease: Any) -> Reply:
+def _granted(status: int = 200, *, recorded: bool = True, waiting: object = ..., **lease: Any) -> Reply:
+    seats = {"in_use": 1, "total": 2} if waiting is ... else {"in_use": 2, "total": 2, "waiting": waiting}
     body = {
         "session": SESSION,
         "lease": lease_token(**lease),
         "expires_at": "2026-09-21T14:28:20Z",
         "heartbeat_seconds": 300,
-        "seats": {"in_use": 1, "total": 2},
+        "seats": seats,
         "overdraft": False,
         "recorded": recorded,
         "policy": {"version": "2026-01", "url": "https://example.com/privacy"},
@@ -374,6 +375,7 @@ def exchanges() -> dict[str, Any]:
             "body": {"ran_until": "2026-09-21T14:12:00Z"},
         },
     }
+    requests["wait"] = requests["start"] | {"body": start | {"wait": True}}
     full = problem(409, "no-seat-available", {"retry-after": "30"})
     busy = problem(503, "storage-unavailable", {"retry-after": "5"})
     portal = Reply(200, {"content-type": "text/html"}, b"<html>Please sign in</html>")
@@ -451,10 +453,57 @@ def exchanges() -> dict[str, Any]:
         "nonce": NONCE,
         "requests": requests,
         "exchanges": [
-            {"call": call, "what": what, "reply": _reply(reply), "means": means}
-            for call, what, reply, means in [*spoken, *silent, *later]
+            *[
+                {"call": call, "what": what, "reply": _reply(reply), "means": means}
+                for call, what, reply, means in [*spoken, *silent, *later]
+            ],
+            *_exchanges_in_line(),
         ],
     }
+
+
+def _exchanges_in_line() -> list[dict[str, Any]]:
+    """Replies that tell of the line, with the `position` and how many are `waiting` that a client reads in them."""
+    taken = {"in_use": 2, "total": 2}
+
+    def refused(what: str, place: int | None, waiting: int, seconds: int = 15, **members: Any) -> dict[str, Any]:
+        reply = ReferenceService.problem(409, "no-seat-available", {"retry-after": str(seconds)}, members)
+        means = {"refused": "no-seat-available", "retry_after": seconds}
+        return {"call": "wait", "what": what, "reply": _reply(reply), "means": means} | line(place, waiting)
+
+    def granted(call: str, what: str, waiting: int, sent: object) -> dict[str, Any]:
+        reply = _reply(_granted(201 if call == "wait" else 200, waiting=sent))
+        return {"call": call, "what": what, "reply": reply, "means": "granted"} | line(None, waiting)
+
+    def line(position: int | None, waiting: int) -> dict[str, Any]:
+        return {"position": position, "waiting": waiting}
+
+    def no_place(what: str, sent: object) -> dict[str, Any]:
+        return refused(what, None, 5, position=sent, seats=taken | {"waiting": 5})
+
+    def nobody(what: str, sent: object) -> dict[str, Any]:
+        return refused(what, 3, 0, position=3, seats=taken | {"waiting": sent})
+
+    return [
+        refused("the third in line of five", 3, 5, position=3, seats=taken | {"waiting": 5}),
+        refused("the next in line", 1, 1, 5, position=1, seats=taken | {"waiting": 1}),
+        refused("no place: 50 wait already", None, 50, 40, position=None, seats=taken | {"waiting": 50}),
+        refused("an older service: no member tells of a line", None, 0, seats=taken),
+        refused("no seats are named", 2, 0, position=2),
+        no_place("a position of 0 is none", 0),
+        no_place("a negative position is none", -1),
+        no_place("a position that is no whole number is none", 2.5),
+        no_place("a position that is text is none", "3"),
+        no_place("a position that is true is none", True),
+        nobody("a negative number of those who wait is none", -1),
+        nobody("a number of those who wait that is not whole is none", 1.5),
+        nobody("a number of those who wait that is text is none", "5"),
+        nobody("nobody knows how many wait", None),
+        granted("wait", "a seat, and others wait", 3, 3),
+        granted("heartbeat", "it still runs, and others wait", 2, 2),
+        granted("heartbeat", "it still runs, and nobody waits", 0, 0),
+        granted("heartbeat", "a number of those who wait that is no number is none", 0, "many"),
+    ]
 
 
 def files() -> dict[str, str]:

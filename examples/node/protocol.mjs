@@ -228,8 +228,8 @@ const utc = (seconds) => new Date(Math.floor(seconds) * 1000).toISOString().repl
 
 /**
  * A call as it is sent: {method, path, headers, body}. `call` is start {session, user, host, borrow, replaces,
- * ranUntil}, heartbeat or end {session, token}, ended {session, token, ranUntil}, or current; `replaces` is a lease's
- * text.
+ * ranUntil, wait}, heartbeat or end {session, token}, ended {session, token, ranUntil}, or current; `replaces` is a
+ * lease's text.
  */
 export function requestOf({ call, session, token, ...given }, license, nonce) {
   const path = `/sessions/${session}`;
@@ -242,8 +242,9 @@ export function requestOf({ call, session, token, ...given }, license, nonce) {
   if (call === "current") {
     return { method: "POST", path: "/licenses/current", headers, body: { license: license.token } };
   }
-  const { user, host, borrow, replaces, ranUntil } = given;
+  const { user, host, borrow, replaces, ranUntil, wait } = given;
   const body = { license: license.token, session, user, host, nonce };
+  if (wait) body.wait = true;
   if (borrow) body.borrow_seconds = borrow;
   if (replaces) body.replaces = replaces;
   if (replaces && ranUntil) body.ran_until = utc(ranUntil);
@@ -281,9 +282,19 @@ const retryAfter = (reply) => {
   return /^\d{1,9}$/.test(text) ? Math.min(Number(text), 3600) : null;
 };
 
+/** A whole number of at least `least` that a reply holds, else `other`. */
+const whole = (value, least, other) => (Number.isSafeInteger(value) && value >= least ? value : other);
+const waitingIn = ({ seats }) => whole(seats?.waiting, 0, 0);
+
+/** No seat is free: `position` is the place in line, null without one; `waiting` is how many wait. */
+function noSeat(reply) {
+  const found = body(reply, "application/problem+json");
+  return { retryAfter: retryAfter(reply) ?? 60, position: whole(found.position, 1, null), waiting: waitingIn(found) };
+}
+
 /**
- * The meaning of a reply to a call (start, heartbeat, end, ended or current): {granted: reply, lease, token},
- * {refused: code, retryAfter}, {gone}, {unaccepted}, {ended}, {done}, {current: JWS}, {none} or {noAnswer, retryAfter}.
+ * The meaning of a reply to a call (start, heartbeat, end, ended or current): {granted: reply, lease, token, waiting},
+ * {refused: code, retryAfter, position, waiting}, {gone}, {unaccepted}, {ended}, {done}, {current: JWS}, {none} or {noAnswer, retryAfter}.
  */
 export function meaning(call, reply, license, sessionId, nonce) {
   const noAnswer = { noAnswer: true, retryAfter: [429, 503].includes(reply.status) ? retryAfter(reply) : null };
@@ -302,7 +313,8 @@ export function meaning(call, reply, license, sessionId, nonce) {
     const seconds = granted?.heartbeat_seconds;
     if (typeof granted?.recorded !== "boolean" || !Number.isSafeInteger(seconds) || seconds < 1) return noAnswer;
     try {
-      return { granted, token: granted.lease, lease: readLease(granted.lease, license, sessionId, nonce) };
+      const lease = readLease(granted.lease, license, sessionId, nonce);
+      return { granted, token: granted.lease, lease, waiting: waitingIn(granted) };
     } catch (error) {
       if (error instanceof TokenError) return noAnswer;
       throw error;
@@ -310,9 +322,7 @@ export function meaning(call, reply, license, sessionId, nonce) {
   }
   const final = (codes) => (codes[code] === reply.status ? { refused: code, retryAfter: null } : noAnswer);
   if (call === "start") {
-    if (code === "no-seat-available" && reply.status === 409) {
-      return { refused: code, retryAfter: retryAfter(reply) ?? 60 };
-    }
+    if (code === "no-seat-available" && reply.status === 409) return { refused: code, ...noSeat(reply) };
     if (code === "malformed-request" && reply.status === 400) return { gone: true };
     return final(FINAL_AT_START);
   }

@@ -73,8 +73,8 @@ const { session, nonce, requests } = exchanges;
 const token = leases.genuine[0].lease;
 for (const [what, { body, ...request }] of Object.entries(requests)) {
   const call = request.path === "/sessions" ? "start" : what; // or one that borrows or replaces
-  const { user, host, replaces, borrow_seconds: borrow, ran_until: end } = body ?? {};
-  const given = call === "start" ? { user, host, replaces, borrow } : { token };
+  const { user, host, replaces, borrow_seconds: borrow, ran_until: end, wait } = body ?? {};
+  const given = call === "start" ? { user, host, replaces, borrow, wait } : { token };
   const made = requestOf({ call, session, ranUntil: end && Date.parse(end) / 1000, ...given }, license, nonce);
   check(what, made, { ...request, body });
 }
@@ -88,10 +88,11 @@ const vectorOf = (call, found) => {
   if (found.refused) return { refused: found.refused, retry_after: found.retryAfter };
   return found.retryAfter && !call.startsWith("end") ? { "no-answer": found.retryAfter } : "no-answer";
 };
-for (const { call, what, reply, means } of exchanges.exchanges) {
+for (const { call, what, reply, means, ...line } of exchanges.exchanges) { // line: position and waiting, or neither
   const plain = requests[call].path === "/sessions" ? "start" : call;
   const found = meaning(plain, reply, license, session, nonce);
-  check(what, vectorOf(call, found), means);
+  const { position = null, waiting } = found;
+  check(what, [vectorOf(call, found), "waiting" in line ? { position, waiting } : {}], [means, line]);
 }
 
 for (const { what, hold, steps } of load("times.json").sequences) {

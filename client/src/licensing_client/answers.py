@@ -14,10 +14,11 @@ from licensing_client.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Seats:
-    """Seats in use, and seats in all."""
+    """Seats in use, seats in all, and how many wait in line for one (0 from older services)."""
 
     in_use: int
     total: int
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,16 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The service refuses. `retry_after`: seconds until the next call, None for no further call."""
+    """The service refuses. `retry_after`: seconds until the next call, None for no further call.
+
+    `position`: the place in line, 1 is next; None without a place.
+    """
 
     reason: Reason
     retry_after: int | None = None
     policy: Policy | None = None
+    position: int | None = None
+    seats: Seats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from licensing_client import machine
-from licensing_client.answers import Answer, CurrentFile, Ended, Granted, NoAnswer, NoNewerFile, Policy, Refused
+from licensing_client.answers import Answer, CurrentFile, Ended, Granted, NoAnswer, NoNewerFile, Policy, Refused, Seats
 from licensing_client.clock import Clock, SavedTime, Timeline
 from licensing_client.errors import Step
 from licensing_client.fetched_files import FetchedFilesStore
@@ -68,14 +68,15 @@ class Engine:
         clock: Clock,
         notify: Callable[[State], None],
         *,
+        notify_line: Callable[[State], None] | None = None,
         store: FetchedFilesStore | None = None,
         wait: bool = False,
         start_within_seconds: float = 3.0,
         borrow_seconds: int = 0,
         rng: random.Random | None = None,
     ) -> None:
-        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time.
-
+        """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time;
+        `notify_line` each in which a waiting program has another place in line, or more or fewer wait.
         `store`: where newer license files are kept; None keeps them in memory.
         """
         self._files = files
@@ -89,6 +90,7 @@ class Engine:
         self._saved = saved
         self._clock = clock
         self._notify = notify
+        self._notify_line = notify_line
         self._wait = wait
         self._start_within_seconds = start_within_seconds
         self._borrow_seconds = borrow_seconds
@@ -99,13 +101,13 @@ class Engine:
         self._changed = threading.Condition(threading.RLock())
         self._woken = threading.Event()
         self._cancellation = Cancellation()
-        self._notices: deque[State] = deque()
+        self._notices: deque[tuple[Callable[[State], None], State]] = deque()
         self._in_doubt = file.may_be_shared and saved.lease is not None and saved.open_session_id is not None
-        self.last_grant: Granted | None = None
+        self.seats: Seats | None = None
         self.policy: Policy | None = None
         self._state = self._begin(Earlier() if self._in_doubt else self._earlier())
         if self._state.status is Status.GRANTED:
-            self._notices.append(self._state)
+            self._notices.append((notify, self._state))
 
     def _begin(self, earlier: Earlier) -> State:
         session_id, now = self._draw().session_id, self.now()
@@ -137,7 +139,8 @@ class Engine:
     def _earlier(self) -> Earlier:
         saved = self._saved
         ran_until = saved.time.seen if saved.ran_until is None else saved.ran_until
-        return Earlier(saved.lease, saved.open_session_id, saved.replaces, saved.borrow_seconds, ran_until)
+        in_line = None if self._file.may_be_shared else saved.line_session_id  # two programs on one id share a seat
+        return Earlier(saved.lease, saved.open_session_id, saved.replaces, saved.borrow_seconds, ran_until, in_line)
 
     def now(self) -> float:
         """The service's time."""
@@ -246,8 +249,8 @@ class Engine:
         with self._changed:
             if isinstance(answer, Granted | Refused):
                 self.policy = answer.policy or self.policy
+                self.seats = answer.seats or self.seats
             if isinstance(answer, Granted):
-                self.last_grant = answer
                 self._heartbeat_seconds = answer.heartbeat_seconds
                 self._timeline = Timeline.synchronized(
                     answer.lease.issued_at, exchange.wall, exchange.monotonic, hold=self._holds
@@ -411,7 +414,9 @@ class Engine:
     def _transition(self, after: State) -> None:
         before, self._state = self._state, after
         if machine.should_notify(before, after):
-            self._notices.append(after)
+            self._notices.append((self._notify, after))
+        if self._notify_line is not None and machine.line_changed(before, after):
+            self._notices.append((self._notify_line, after))
         self._changed.notify_all()
 
     def _save(self, state: State | None = None) -> None:
@@ -433,6 +438,7 @@ class Engine:
                 heartbeat_seconds=self._heartbeat_seconds,
                 reports=self._reports,
                 ran_until=machine.last_ran(state, now),
+                line_session_id=machine.session_id_in_line(state),
             )
         )
 
@@ -447,8 +453,8 @@ class Engine:
             with self._changed:
                 if not self._notices:
                     return
-                state = self._notices.popleft()
-            self._notify(state)
+                notify, state = self._notices.popleft()
+            notify(state)
 
 
 def _time_of(value: object) -> float | None:

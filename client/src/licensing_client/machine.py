@@ -29,6 +29,9 @@ It uses no clock, thread or network. The rules:
 14. A replacing start says until when the program ran on the old session. If that may have ended or lapsed, a report
     says it, too (`report_of_start`). On close, `report_of` says it.
 15. The license ends no earlier than a lease under it: that may be granted on newer terms than the file's.
+16. A program with `wait` asks for a place in line, in each start that it would repeat after a refusal. The place
+    belongs to the session id, which stays the same until a start is granted. With a place the next start comes after
+    Retry-After times 1 to 1.1 (jitter), otherwise times 1 to 1.5. A trade asks for no place: it is not repeated.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`), and which license
@@ -53,6 +56,8 @@ SLEEP_GAP_SECONDS = 60.0
 REMINDER_SECONDS = (86400, 3600, 600)
 """The user gets another notice when grace has this many seconds left."""
 MAX_START_FAILURES = 2
+SPREAD_IN_LINE, SPREAD_WITHOUT_PLACE = 0.1, 0.5
+"""How much later than Retry-After a program that waits asks at most, in parts of it: places have different times."""
 UNSENT = frozenset({Step.DNS, Step.CONNECT, Step.PROXY, Step.TLS})
 """Where an exchange fails before the request is sent."""
 SESSION_ID_TAKEN = "session-id-taken"
@@ -108,12 +113,16 @@ class Randomness:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Ask for a seat. `replaces`: the lease of the session to end; `ran_until`: until when its program ran."""
+    """Ask for a seat. `replaces`: the lease of the session to end; `ran_until`: until when its program ran.
+
+    `wait`: ask for a place in line if no seat is free.
+    """
 
     session_id: str
     borrow_seconds: int
     replaces: Lease | None = None
     ran_until: int | None = None
+    wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +165,8 @@ class State:
     `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
     `unrecorded`: no calls are needed. `borrow_seconds`: the length asked for, 0 to trade back, None for no request.
     `sent_borrow_seconds`: the request that the last start carried.
+    `position`: the place in line of a program that waits, None without one. `waiting`: how many wait for a seat, as the
+    last answer said.
     """
 
     terms: Terms
@@ -181,6 +192,8 @@ class State:
     borrow_seconds: int | None = None
     sent_borrow_seconds: int | None = None
     reminders_given: int = 0
+    position: int | None = None
+    waiting: int = 0
 
 
 # Starting.
@@ -192,6 +205,7 @@ class Earlier:
 
     `lease`: its last one. `open_session_id`: a session that may not have ended. `replaces`: as in `State`; if the open
     session is that of the lease, it is not used again. `borrow_seconds`: its request. `ran_until`: when it ran last.
+    `line_session_id`: the session id that has a place in line.
     """
 
     lease: Lease | None = None
@@ -199,19 +213,20 @@ class Earlier:
     replaces: bool = False
     borrow_seconds: int | None = None
     ran_until: float | None = None
+    line_session_id: str | None = None
 
 
 def begin(terms: Terms, session_id: str, earlier: Earlier, borrow_seconds: int, now: float) -> State:
     """The state at the start.
 
     A borrowed seat that has not expired is used at once. The session of a crashed program is replaced. An unanswered
-    start is retried. `session_id` is for all other starts.
+    start is retried. `session_id` is for all other starts, unless another one has a place in line.
     """
     lease, open_id = earlier.lease, earlier.open_session_id
     state = State(
         terms=_lasting(terms, lease),
         status=Status.STARTING,
-        session_id=session_id,
+        session_id=earlier.line_session_id or session_id,
         registered=Registered.NOTHING,
         lease=lease,
         began_at=now,
@@ -271,12 +286,11 @@ def due_call(state: State, now: float) -> Call | None:
         return None
     if state.lease is not None and state.registered is Registered.SEAT and not state.replaces:
         return Heartbeat(state.lease)
+    start = Start(state.session_id, state.borrow_seconds or 0, wait=state.terms.wait and not _is_trade(state))
     if not state.replaces:
-        return Start(state.session_id, state.borrow_seconds or 0)
+        return start
     ran_until = last_ran(state, now)
-    return Start(
-        state.session_id, state.borrow_seconds or 0, state.lease, None if ran_until is None else int(ran_until)
-    )
+    return replace(start, replaces=state.lease, ran_until=None if ran_until is None else int(ran_until))
 
 
 def wake_at(state: State) -> float:
@@ -355,6 +369,22 @@ def open_session_id(state: State) -> str | None:
     if state.registered is Registered.ASKED:
         return state.session_id
     return state.lease.session_id if state.lease is not None and state.registered is Registered.SEAT else None
+
+
+def session_id_in_line(state: State) -> str | None:
+    """The session id that has a place in line, to be saved: after a crash another id would take a second place."""
+    return None if state.position is None else state.session_id
+
+
+def is_asking(state: State) -> bool:
+    """Whether a program that may not run asks again without its user's doing."""
+    return state.status in (Status.REFUSED, Status.LOST) and state.call_at is not None
+
+
+def line_changed(before: State, after: State) -> bool:
+    """Whether a program that waits for a seat should learn of its place in line, or of how many wait."""
+    waits = is_asking(after) and after.reason is not None and after.reason.code is Code.NO_SEAT
+    return waits and (after.position, after.waiting) != (before.position, before.waiting)
 
 
 def is_given_up(state: State) -> bool:
@@ -525,7 +555,9 @@ def _release_id(state: State, randomness: Randomness) -> State:
     """Take a new session id. If the lease is that of the session given up, or of its predecessor, replace it."""
     own = state.lease is not None and (state.replaces or state.lease.session_id == state.session_id)
     registered = Registered.SEAT if own else Registered.NOTHING
-    return replace(state, registered=registered, replaces=own, session_id=randomness.session_id, unanswered=None)
+    return replace(
+        state, registered=registered, replaces=own, session_id=randomness.session_id, unanswered=None, position=None
+    )
 
 
 def _is_trade(state: State) -> bool:
@@ -595,10 +627,17 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
         unconfirmed=None,
         borrow_seconds=None,
         reminders_given=0,
+        position=None,
+        waiting=_waiting(answer),
     )
     if state.borrow_seconds is None or unrecorded:
         return granted
     return _traded(state, granted, lease, now, randomness)
+
+
+def _waiting(answer: Granted | Refused) -> int:
+    """How many wait in line; 0 from older services."""
+    return 0 if answer.seats is None else answer.seats.waiting
 
 
 def _next_heartbeat(state: State, answer: Granted, now: float, randomness: Randomness) -> float:
@@ -643,7 +682,8 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
     if code is Code.SEAT_RECALLED:
         state = _release_id(state, randomness) if asked else _replace_session(state, now, randomness)
         state = replace(state, replaced_since=now)
-    retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + randomness.jitter / 2)
+    spread = SPREAD_WITHOUT_PLACE if answer.position is None else SPREAD_IN_LINE
+    retry_at = None if answer.retry_after is None else now + answer.retry_after * (1 + spread * randomness.jitter)
     lost = state.status in RUNNING or state.status is Status.LOST
     return replace(
         state,
@@ -654,6 +694,8 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
         not_before=retry_at or now,
         failures=0,
         unconfirmed=None,
+        position=answer.position,
+        waiting=_waiting(answer),
     )
 
 

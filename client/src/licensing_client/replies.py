@@ -69,9 +69,14 @@ def problem(reply: Reply) -> tuple[int, str] | None:
     return (reply.status, body["code"]) if body.get("type") == f"urn:licensing:problem:{body['code']}" else None
 
 
+def _details(reply: Reply) -> dict[str, Any]:
+    """The members of a problem reply."""
+    return _json(reply, "application/problem+json") or {}
+
+
 def _policy_of(reply: Reply) -> Policy | None:
     """The policy that a problem reply carries; replies to a start do, except those of older services."""
-    return _policy((_json(reply, "application/problem+json") or {}).get("policy"))
+    return _policy(_details(reply).get("policy"))
 
 
 def no_answer(reply: Reply, detail: str = "") -> NoAnswer:
@@ -89,14 +94,14 @@ def no_answer(reply: Reply, detail: str = "") -> NoAnswer:
     )
 
 
-def _is_whole_number(value: object, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _whole_number(value: object, least: int = 0) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= least else None
 
 
 def _seats(value: object) -> Seats | None:
     match value:
-        case {"in_use": int(in_use), "total": int(total)}:
-            return Seats(in_use, total)
+        case {"in_use": int(in_use), "total": int(total), **others}:
+            return Seats(in_use, total, _whole_number(others.get("waiting")) or 0)
     return None
 
 
@@ -111,20 +116,31 @@ def _success(reply: Reply, license: License, session_id: str, nonce: str) -> Gra
     body = _json(reply, "application/json")
     if body is None or not isinstance(body.get("lease"), str) or not isinstance(body.get("recorded"), bool):
         return no_answer(reply)
-    if not _is_whole_number(body.get("heartbeat_seconds"), 1):
+    if _whole_number(body.get("heartbeat_seconds"), 1) is None:
         return no_answer(reply)
     try:
         lease = read_answering_lease(body["lease"], license, session_id, nonce)
     except TokenError as error:
         return no_answer(reply, f"its lease {error}")
-    serial = body.get("license_serial")
     return Granted(
         lease,
         body["heartbeat_seconds"],
         body["recorded"],
         _seats(body.get("seats")),
         _policy(body.get("policy")),
-        serial if _is_whole_number(serial) else None,
+        _whole_number(body.get("license_serial")),
+    )
+
+
+def _no_seat(reply: Reply) -> Refused:
+    """No seat is free. What is not a whole number is taken for missing."""
+    details = _details(reply)
+    return Refused(
+        reason(Code.NO_SEAT),
+        _retry_after(reply) or NO_SEAT_RETRY_SECONDS,
+        _policy_of(reply),
+        _whole_number(details.get("position"), 1),
+        _seats(details.get("seats")),
     )
 
 
@@ -134,7 +150,7 @@ def to_start(reply: Reply, license: License, session_id: str, nonce: str) -> Ans
         return _success(reply, license, session_id, nonce)
     found = problem(reply)
     if found == (409, "no-seat-available"):
-        return Refused(reason(Code.NO_SEAT), _retry_after(reply) or NO_SEAT_RETRY_SECONDS, _policy_of(reply))
+        return _no_seat(reply)
     if found in _FINAL_AT_START:
         return Refused(reason(_FINAL_AT_START[found]), policy=_policy_of(reply))
     return Gone() if found == _MALFORMED else no_answer(reply)

@@ -62,6 +62,9 @@ class Standing:
     `until` and `left`: how long the program may run without another answer. `expires`: the end of the lease, and of a
     borrowed seat. `policy`: the service's privacy policy, as its last answer to name one did; a refusal may.
     `license_file`: the license file that counts, once the given one is read.
+    `seats`: as the last answer with their numbers said. `position`: the place in line of a program that waits, 1 is
+    next; None without a place. `waiting`: how many wait in line. `asking`: the client asks again without the user's
+    doing.
     """
 
     status: Status
@@ -75,6 +78,9 @@ class Standing:
     seats: Seats | None = None
     policy: Policy | None = None
     license_file: LicenseFile | None = None
+    position: int | None = None
+    waiting: int = 0
+    asking: bool = False
 
     @property
     def running(self) -> bool:
@@ -145,8 +151,11 @@ class Seat:
         grace: Listener = _ignore,
         lost: Listener = _ignore,
         restored: Listener = _ignore,
+        waiting: Listener = _ignore,
     ) -> None:
-        """`wait`: keep asking if all seats are taken or no answer comes.
+        """`wait`: keep asking if all seats are taken or no answer comes, with a place in line.
+
+        `waiting` is called when `position` or `waiting` of a program that waits for a seat has changed.
 
         `start_within`: seconds until a start is decided.
 
@@ -167,6 +176,7 @@ class Seat:
             Status.LOST: lost,
         }
         self._restored = restored
+        self._waiting = waiting
         self._was_running = False
         self._last_status: Status | None = None
         self._clock = SystemClock()
@@ -310,6 +320,7 @@ class Seat:
             file.read(),
             self._clock,
             self._notify,
+            notify_line=lambda state: self._call_listener(self._waiting, self._describe(state)),
             store=store,
             wait=self._wait,
             start_within_seconds=self._start_within,
@@ -322,7 +333,6 @@ class Seat:
         engine, license = self._engine, self.license
         until = machine.runs_until(state)
         lease = state.lease if state.status in RUNNING else None
-        grant = engine.last_grant if engine else None
         return Standing(
             status=state.status,
             reason=state.reason,
@@ -334,9 +344,12 @@ class Seat:
             features=frozenset(lease.features) if lease else license.features if license else frozenset(),
             borrowed=lease is not None and lease.borrowed and state.registered is machine.Registered.SEAT,
             overdraft=lease is not None and lease.overdraft,
-            seats=grant.seats if grant else None,
+            seats=engine.seats if engine else None,
             policy=engine.policy if engine else None,
             license_file=_describe_file(engine),
+            position=state.position,
+            waiting=state.waiting,
+            asking=machine.is_asking(state),
         )
 
     def _notify(self, state: State) -> None:

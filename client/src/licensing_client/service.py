@@ -70,6 +70,8 @@ class Service:
             "host": person.host,
             "nonce": nonce,
         }
+        if call.wait:
+            body["wait"] = True
         if call.borrow_seconds:
             body["borrow_seconds"] = call.borrow_seconds
         if call.replaces is not None:

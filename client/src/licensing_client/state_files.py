@@ -45,6 +45,7 @@ class SavedState:
     borrow that was not fulfilled. `person`: the hashes that the open session was started with.
     `heartbeat_seconds`: the service's last interval. `reports`: ends that are still to be told.
     `ran_until`: until when the program ran on the session of the lease; None from older clients.
+    `line_session_id`: the session id that has a place in line.
     """
 
     lease: Lease | None = None
@@ -56,6 +57,7 @@ class SavedState:
     heartbeat_seconds: int = DEFAULT_HEARTBEAT_SECONDS
     reports: tuple[Report, ...] = ()
     ran_until: float | None = None
+    line_session_id: str | None = None
 
     def timeline(self, wall: float, monotonic: float, *, hold: bool = False) -> Timeline:
         """The timeline at these readings, no earlier than the latest time that was seen. `hold`: as in the license."""
@@ -68,6 +70,10 @@ def _number(value: object) -> float | None:
 
 def _whole(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**11 else None
+
+
+def _session_id(value: object) -> str | None:
+    return value if isinstance(value, str) and len(value) == SESSION_ID_CHARACTERS else None
 
 
 def _lease(value: object, license: License) -> Lease | None:
@@ -104,12 +110,11 @@ def _content(data: bytes) -> dict[str, Any]:
 
 def _parse(content: dict[str, Any], license: License) -> SavedState:
     """The valid part of a file's content."""
-    open_id = content.get("open")
     offset, seen = _number(content.get("offset")) or 0.0, _number(content.get("seen")) or 0.0
     wall = _number(content.get("wall"))
     return SavedState(
         lease=_lease(content.get("lease"), license),
-        open_session_id=open_id if isinstance(open_id, str) and len(open_id) == SESSION_ID_CHARACTERS else None,
+        open_session_id=_session_id(content.get("open")),
         replaces=content.get("replaces") is True,
         borrow_seconds=_whole(content.get("borrow")),
         person=_person(content),
@@ -117,6 +122,7 @@ def _parse(content: dict[str, Any], license: License) -> SavedState:
         heartbeat_seconds=_whole(content.get("heartbeat")) or DEFAULT_HEARTBEAT_SECONDS,
         reports=_reports(content.get("ended"), license),
         ran_until=_number(content.get("ran")),
+        line_session_id=_session_id(content.get("line")),
     )
 
 
@@ -177,6 +183,7 @@ class StateFile:
                 {"lease": report.lease.token, "ran_until": report.ran_until} for report in saved.reports[-MAX_REPORTS:]
             ],
             "ran": saved.ran_until,
+            "line": saved.line_session_id,
             "computer": self._computer,
             "place": self._place,
         }
@@ -248,7 +255,8 @@ class StateFiles:
 def _written_lately(saved: SavedState, wall: float) -> bool:
     """Whether a program that may run wrote a file within its heartbeat interval."""
     silent = abs(wall - saved.time.wall)
-    return saved.open_session_id is not None and silent < saved.heartbeat_seconds + MARGIN_SECONDS
+    session_id = saved.open_session_id or saved.line_session_id
+    return session_id is not None and silent < saved.heartbeat_seconds + MARGIN_SECONDS
 
 
 def heard_elsewhere(saved: SavedState, heartbeat_at: float, now: float) -> bool:

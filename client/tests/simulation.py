@@ -215,9 +215,12 @@ class Computer:
             file.release()
         return self
 
+    on_notice: Callable[[State], object] = staticmethod(lambda _state: None)
+
     def _notify(self, state: State) -> None:
         self.states.append(state)
         self.notices.append(state.status.value)
+        self.on_notice(state)
 
     def run(self, seconds: float) -> "Computer":
         """Let so much time pass."""

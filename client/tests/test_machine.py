@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import NOW
-from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Unaccepted
+from licensing_client.answers import Answer, Ended, Gone, Granted, NoAnswer, Refused, Seats, Unaccepted
 from licensing_client.errors import Step
 from licensing_client.lease import Lease
 from licensing_client.machine import (
@@ -14,6 +14,7 @@ from licensing_client.machine import (
     SESSION_ID_TAKEN,
     Call,
     Earlier,
+    End,
     Heartbeat,
     Randomness,
     Registered,
@@ -21,6 +22,7 @@ from licensing_client.machine import (
     State,
     Status,
     Terms,
+    active,
     answered,
     begin,
     borrow,
@@ -28,6 +30,7 @@ from licensing_client.machine import (
     closed,
     due_call,
     grace_end,
+    idle,
     lease_to_end,
     open_session_id,
     renewed,
@@ -50,7 +53,7 @@ def lease(session: str, at: float, length: int, grace: int, *, borrowed: bool, o
 class Event:
     """The service's answer to a call, how late the program wakes, and what its user does.
 
-    The user may retry, and ask to borrow, before the call or during it.
+    The user may retry, ask to borrow, stop working and go on working, before the call or during it.
     """
 
     kind: str
@@ -59,6 +62,8 @@ class Event:
     length: int
     retries: bool
     borrow_seconds: int | None
+    works: bool | None
+    waiting: int
     during_call: bool
 
 
@@ -70,6 +75,8 @@ events = st.builds(
     length=st.integers(2, 900),
     retries=st.booleans(),
     borrow_seconds=st.sampled_from([None, None, None, None, 0, 86400]),
+    works=st.sampled_from([None, None, True, False]),
+    waiting=st.sampled_from([0, 1, 2]),
     during_call=st.booleans(),
 )
 
@@ -83,17 +90,20 @@ def reply(event: Event, call: Call, now: float, active: dict[str, bool]) -> Answ
         return NoAnswer(Step.SERVICE, "", retry_after=event.length)
     if event.kind == "unaccepted" and not isinstance(call, Start):
         return Unaccepted()
+    if isinstance(call, End):
+        return Ended()
+    seats = Seats(1, 1, event.waiting)
     session = call.session_id if isinstance(call, Start) else call.lease.session_id
     if isinstance(call, Heartbeat) and (event.kind == "full" or session not in active):
         return Gone()
     if event.kind == "fine" and isinstance(call, Start) and active[session]:
-        return Granted(lease(session, now, event.length, 0, borrowed=False, offered=int(now) + 9000), 300, True)
+        return Granted(lease(session, now, event.length, 0, borrowed=False, offered=int(now) + 9000), 300, True, seats)
     if event.kind == "fine":
-        return Granted(lease(session, now, event.length, 7200, borrowed=active[session]), 300, recorded=True)
+        return Granted(lease(session, now, event.length, 7200, borrowed=active[session]), 300, True, seats)
     if event.kind == "gone":
         return Gone()
     if event.kind in ("full", "unaccepted"):
-        return Refused(reason(Code.NO_SEAT), 10)
+        return Refused(reason(Code.NO_SEAT), 10, None, event.waiting or None, seats)
     return Refused(reason(Code(event.kind)))
 
 
@@ -120,42 +130,57 @@ initial_states = st.builds(
 @given(initial_states, st.lists(events, max_size=40))
 def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) -> None:
     now, last_call, min_pause = float(NOW), -1e9, 0.0
-    active: dict[str, bool] = {}  # the sessions that may be active, and whether they were to be borrowed
+    open_sessions: dict[str, bool] = {}  # the sessions that may be active, and whether they were to be borrowed
     if state.registered is Registered.SEAT or state.replaces:
         assert state.lease
-        active[state.lease.session_id] = state.lease.borrowed
+        open_sessions[state.lease.session_id] = state.lease.borrowed
     if state.registered is Registered.ASKED:
-        active[state.session_id] = False
-    refused = False
+        open_sessions[state.session_id] = False
+    refused, given_back_at, place = False, None, None
     for step, event in enumerate(script):
         slept = event.late > 60
         now = max(now, min(wake_at(state), now + 400)) + event.late
+        before = state
         state = time_passed(state, now)
+        if state.status is Status.GIVEN_BACK and before.status is not Status.GIVEN_BACK:
+            given_back_at, min_pause = now, 0.0
+            _may_be_given_back(before)
         if event.retries:
-            state = retry(state, now)
+            min_pause = 0.0 if state.status is Status.GIVEN_BACK else min_pause
+            state = retry(state, now, Randomness(0, f"retry {step}"))
+        if not event.during_call:
+            min_pause = 0.0 if event.works and state.status is Status.GIVEN_BACK else min_pause
+            state = _work(state, event, now, step)
         if event.borrow_seconds is not None and not event.during_call:
             state, min_pause = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {step}")), 0.0
         assert not (refused and state.status in RUNNING), "runs after a refusal that was obeyed"
+        assert given_back_at is None or state.status not in RUNNING, "runs after its seat was given back"
         _may_run_only_on_a_lease(state, now, slept=slept)
         call = due_call(state, now)
         if call is None:
             continue
         assert slept or now - last_call >= min_pause - 1e-6, "asked too soon"
-        known = isinstance(call, Start) and call.session_id in active
+        known = isinstance(call, Start) and call.session_id in open_sessions
         if isinstance(call, Start):
             replaced = {call.replaces.session_id} if call.replaces else set()
-            assert set(active) <= {call.session_id} | replaced, "a start that leaves another session active"
+            assert set(open_sessions) <= {call.session_id} | replaced, "a start that leaves another session active"
             assert call.session_id not in replaced
             assert call.replaces is not None or call.ran_until is None
-            active.setdefault(call.session_id, call.borrow_seconds > 0)
+            open_sessions.setdefault(call.session_id, call.borrow_seconds > 0)
+            assert place in (None, call.session_id), "another session id than that of its place"
+            assert given_back_at is None or (call.ran_until or 0) <= given_back_at, "ran after its seat was given back"
+        assert not isinstance(call, End) or given_back_at is not None, "ends a seat that was not given back"
         before_call, state = state, call_sent(state, call)
         if event.borrow_seconds is not None and event.during_call:
             state = borrow(state, event.borrow_seconds, now, Randomness(0, f"borrow {step}"))
-        answer = reply(event, call, now, active)
+        if event.during_call:
+            state = _work(state, event, now, step)
+        answer = reply(event, call, now, open_sessions)
         before = state
         state = answered(state, answer, now, Randomness(event.jitter, f"fresh {step}"))
         last_call, min_pause = now, _pause_owed(before_call, before, answer)
-        _judge_open_sessions(active, call, known, before, answer, state)
+        place = state.session_id if state.position is not None else None
+        _judge_open_sessions(open_sessions, call, known, before, answer, state)
         if isinstance(call, Start) and isinstance(answer, NoAnswer):
             again = due_call(state, now + 10**4)
             if isinstance(again, Start):
@@ -164,13 +189,33 @@ def test_no_order_of_events_breaks_a_promise(state: State, script: list[Event]) 
         if isinstance(answer, Refused) and state.status in (Status.REFUSED, Status.LOST):
             refused = True
         if isinstance(answer, Granted):
-            refused = False
+            refused, given_back_at = False, None
             assert state.status is Status.GRANTED
         if before.status in RUNNING and isinstance(call, Heartbeat) and isinstance(answer, Refused):
             assert (state.status is Status.LOST) == (before.unconfirmed == answer.reason.code)
         if state.status is Status.LOST and isinstance(answer, Refused) and answer.retry_after is None:
             assert due_call(time_passed(state, now + 10**6), now + 10**6) is None, "asked after a refusal for good"
-        _close_ends_or_remembers(state, active)
+        _close_ends_or_remembers(state, open_sessions)
+
+
+def _work(state: State, event: Event, now: float, step: int) -> State:
+    """The user stops working, or goes on."""
+    if event.works is None:
+        return state
+    return active(state, now, Randomness(0, f"active {step}")) if event.works else idle(state)
+
+
+def _may_be_given_back(before: State) -> None:
+    """The conditions under which a seat may be given back, in the last state in which it was held."""
+    assert before.idle
+    assert before.waiting, "nobody waits"
+    assert before.status is Status.GRANTED, "the service did not answer"
+    assert (before.failures, before.unconfirmed) == (0, None), "the last answer was no grant"
+    assert before.lease
+    assert not before.lease.borrowed
+    assert before.lease.offered is None, "it is not confirmed"
+    assert before.borrow_seconds is None, "a trade is under way"
+    assert not before.replaces
 
 
 def _judge_open_sessions(
@@ -184,6 +229,8 @@ def _judge_open_sessions(
     if isinstance(answer, Granted):  # one session is active; what it replaced is not
         for other in set(active) - {session}:
             active.pop(other)
+    if isinstance(call, End) and isinstance(answer, Ended):
+        active.pop(session)
     if isinstance(call, Heartbeat) and isinstance(answer, Gone):
         active.pop(session, None)
     if isinstance(call, Start) and isinstance(answer, Refused | Gone):
@@ -208,6 +255,8 @@ def _close_ends_or_remembers(state: State, active: dict[str, bool]) -> None:
 
 
 def _pause_owed(before_call: State, before: State, answer: Answer) -> float:
+    if before_call.status is Status.GIVEN_BACK and before.status is Status.STARTING:
+        return 0.0  # the user went on working while the end was under way
     match answer:
         case NoAnswer(retry_after=seconds):
             return max(seconds or 0, 0.5 * min(2.0**before.failures, 300))

@@ -24,7 +24,7 @@ def test_its_python_takes_seats_and_gives_them_back(
         enable=lambda: received.append("enabled"), say=received.append, save_and_close=received.append
     )
     given: dict[str, object] = {"window": window}
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), given)  # noqa: S102 — our own text
     assert eventually(lambda: received == ["enabled"])

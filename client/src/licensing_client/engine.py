@@ -181,11 +181,12 @@ class Engine:
         with self._changed:
             now = self.now()
             self._transition((machine.renewed if renewed else machine.time_passed)(self._state, now))
-            call = machine.due_call(self._state, now)
+        self._send_notices()  # a program that gives its seat back stops before the end is sent
+        with self._changed:
+            call = machine.due_call(self._state, self.now())
             if call is not None:
                 self._transition(machine.call_sent(self._state, call))
                 asking = self._state
-        self._send_notices()
         if call is not None:
             self._make(call, asking)
         with self._changed:
@@ -193,8 +194,9 @@ class Engine:
 
     def _make(self, call: Call, asking: State) -> None:
         """Make a call, take its answer, and do what may follow it. `asking`: the state in which it is made."""
+        if not isinstance(call, Heartbeat):
+            self._save()  # a crash before the answer must cost no second seat; nor may a seat given back be used again
         if isinstance(call, Start):
-            self._save()  # a crash before the answer must not cost a second seat
             exchange = self._start(call)
         else:
             exchange = self._exchange(call, self._files.counting)
@@ -258,6 +260,8 @@ class Engine:
             self._transition(machine.answered(self._state, answer, self.now(), self._draw()))
             if isinstance(call, Start) and isinstance(answer, Granted):
                 self._add_report(machine.report_of_start(asking, call, self.now()))
+            if isinstance(answer, Ended):
+                self._add_report(machine.report_of(asking, self.now()))
 
     def _change_files(self, files: LicenseFiles) -> None:
         """Use other license files from now on."""
@@ -364,7 +368,21 @@ class Engine:
     def retry(self) -> None:
         """Try again after a refusal."""
         with self._changed:
-            self._transition(machine.retry(self._state, self.now()))
+            self._transition(machine.retry(self._state, self.now(), self._draw()))
+        self.wake()
+
+    def idle(self) -> None:
+        """Nobody works with the program: give the seat back as soon as somebody waits for one."""
+        with self._changed:
+            self._transition(machine.idle(self._state))
+        self.wake()
+
+    def active(self) -> None:
+        """Somebody works with the program: keep the seat, or take one again if it was given back."""
+        with self._changed:
+            if self._state.ending:
+                self._cancellation.cancel()  # the start that follows replaces the session, and does not wait for that
+            self._transition(machine.active(self._state, self.now(), self._draw()))
         self.wake()
 
     def borrow(self, seconds: int) -> bool:

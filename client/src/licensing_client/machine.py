@@ -32,6 +32,15 @@ It uses no clock, thread or network. The rules:
 16. A program with `wait` asks for a place in line, in each start that it would repeat after a refusal. The place
     belongs to the session id, which stays the same until a start is granted. With a place the next start comes after
     Retry-After times 1 to 1.1 (jitter), otherwise times 1 to 1.5. A trade asks for no place: it is not repeated.
+17. A program may say that nobody works (`idle`). That has an effect only while it is `granted`, on a seat of its own,
+    and the last answer was a grant which said that somebody waits: then the seat is given back (`given-back`). Not in
+    grace, after sleep or a failure, or after a refusal; nor while the lease is borrowed or unconfirmed, a trade or a
+    replacing start is under way, or the program needs no seat. Then, and while `starting`, `refused` or `lost`, it is
+    only noted, for the next grant.
+18. The program is told before the end is sent, and the end is repeated until it is answered. From `given-back` on it
+    runs only after the next grant: an unanswered start leads to no grace. Until then it waits, also without `wait`.
+19. `active` takes `idle` back. In `given-back` it begins a start with a new session id, as `retry` does. If the end was
+    not answered, that start replaces the old session; an answer to the end that comes later frees it from that.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`), and which license
@@ -74,6 +83,7 @@ class Status(str, Enum):
     GRACE = "grace"
     REFUSED = "refused"
     LOST = "lost"
+    GIVEN_BACK = "given-back"
     ENDED = "ended"
 
 
@@ -167,6 +177,8 @@ class State:
     `sent_borrow_seconds`: the request that the last start carried.
     `position`: the place in line of a program that waits, None without one. `waiting`: how many wait for a seat, as the
     last answer said.
+    `idle`: nobody works. `given_back`: the seat was given back for that, and none was granted since. `ending`: the end
+    of the session of the lease is under way.
     """
 
     terms: Terms
@@ -194,6 +206,9 @@ class State:
     reminders_given: int = 0
     position: int | None = None
     waiting: int = 0
+    idle: bool = False
+    given_back: bool = False
+    ending: bool = False
 
 
 # Starting.
@@ -258,8 +273,10 @@ def begin_unrecorded(terms: Terms, session_id: str, now: float) -> State:
     return replace(begin(terms, session_id, Earlier(), 0, now), status=Status.GRANTED, call_at=None, unrecorded=True)
 
 
-def retry(state: State, now: float) -> State:
+def retry(state: State, now: float, randomness: Randomness) -> State:
     """The user tries again after a refusal. Before `not_before`, and while it keeps asking, nothing changes."""
+    if state.status is Status.GIVEN_BACK:
+        return active(state, now, randomness)
     final = state.status is Status.LOST and state.call_at is None
     if not (state.status is Status.REFUSED or final) or now < state.not_before:
         return state
@@ -277,6 +294,28 @@ def borrow(state: State, seconds: int, now: float, randomness: Randomness) -> St
     return replace(_replace_session(state, now, randomness), borrow_seconds=seconds)
 
 
+def idle(state: State) -> State:
+    """Nobody works with the program. What follows, follows when time passes."""
+    return replace(state, idle=True)
+
+
+def active(state: State, now: float, randomness: Randomness) -> State:
+    """Somebody works with the program: one that gave its seat back asks for another."""
+    state = replace(state, idle=False)
+    if state.status is not Status.GIVEN_BACK:
+        return state
+    return replace(
+        state,
+        status=Status.STARTING,
+        session_id=randomness.session_id,
+        replaces=state.registered is Registered.SEAT,
+        began_at=now,
+        call_at=now,
+        failures=0,
+        reason=None,
+    )
+
+
 # Questions about a state.
 
 
@@ -285,8 +324,8 @@ def due_call(state: State, now: float) -> Call | None:
     if state.status is Status.ENDED or state.call_at is None or now < state.call_at:
         return None
     if state.lease is not None and state.registered is Registered.SEAT and not state.replaces:
-        return Heartbeat(state.lease)
-    start = Start(state.session_id, state.borrow_seconds or 0, wait=state.terms.wait and not _is_trade(state))
+        return End(state.lease) if state.status is Status.GIVEN_BACK else Heartbeat(state.lease)
+    start = Start(state.session_id, state.borrow_seconds or 0, wait=_waits(state) and not _is_trade(state))
     if not state.replaces:
         return start
     ran_until = last_ran(state, now)
@@ -302,6 +341,8 @@ def wake_at(state: State) -> float:
         times.append(state.began_at + state.terms.start_within_seconds)
     if state.status in RUNNING:
         times.append(float(state.terms.valid_until))
+    if _gives_back(state):
+        times.append(state.seen_at)
     if state.lease is not None and not state.unrecorded:
         if state.status is Status.GRANTED:
             times.append(min(state.lease.expires_at, _grace_end(state, state.lease)))
@@ -389,6 +430,8 @@ def line_changed(before: State, after: State) -> bool:
 
 def is_given_up(state: State) -> bool:
     """Whether no later run may use the session of the lease, to be saved with `open_session_id`."""
+    if state.given_back and state.terms.hold_lease_seconds is not None and state.registered is Registered.SEAT:
+        return True
     return state.replaces and (state.registered is Registered.ASKED or state.replaced_since is not None)
 
 
@@ -400,7 +443,8 @@ def report_of(state: State, now: float) -> Report | None:
     lease, ran_until = lease_to_end(state), last_ran(state, now)
     if lease is None or ran_until is None or state.registered is not Registered.SEAT:
         return None
-    return Report(lease, int(ran_until)) if now >= lease.expires_at or state.replaces else None
+    had_ended = now >= lease.expires_at or (state.replaces and not state.given_back)
+    return Report(lease, int(ran_until)) if had_ended else None
 
 
 def report_of_start(state: State, call: Start, now: float) -> Report | None:
@@ -468,12 +512,29 @@ def time_passed(state: State, now: float) -> State:
     if state.status is Status.STARTING and now >= state.began_at + state.terms.start_within_seconds:
         return _start_unanswered(state, now)
     if state.status in RUNNING:
-        return _check_lease(state, now)
-    return state
+        state = _check_lease(state, now)
+    return _give_back(state, now) if _gives_back(state) else state
+
+
+def _gives_back(state: State) -> bool:
+    """Whether nobody works on a seat that somebody waits for, and nothing forbids to give it back."""
+    wanted = state.idle and state.waiting > 0 and state.status is Status.GRANTED
+    answered = state.failures == 0 and state.unconfirmed is None and state.registered is Registered.SEAT
+    trades = state.replaces or state.borrow_seconds is not None
+    ordinary = state.lease is not None and not state.lease.borrowed and state.lease.offered is None
+    return wanted and answered and not trades and ordinary and state.terms.floating and not state.unrecorded
+
+
+def _give_back(state: State, now: float) -> State:
+    """Do not run any more, and end the session."""
+    why = reason(Code.GIVEN_BACK)
+    return replace(state, status=Status.GIVEN_BACK, given_back=True, reason=why, call_at=now, failures=0)
 
 
 def call_sent(state: State, call: Call) -> State:
     """A call is being sent. From a start on, the register may hold a seat for it."""
+    if isinstance(call, End):
+        return replace(state, ending=True)
     if not isinstance(call, Start):
         return state
     return replace(
@@ -491,6 +552,8 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
         return state
     sent_at = state.seen_at
     state = replace(state, seen_at=now, ran_until=last_ran(state, now))
+    if state.ending:
+        return _end_answered(state, answer, now, randomness)
     match answer:
         case Granted():
             return _granted(state, answer, now, randomness)
@@ -506,7 +569,19 @@ def answered(state: State, answer: Answer, now: float, randomness: Randomness) -
             state = _unanswered(state, answer.step, sent_at)
             return _no_answer(state, answer.retry_after or 0, now, randomness)
         case Ended():
-            return state  # only `closed` ends a session
+            return state  # it answers an end only
+
+
+def _end_answered(state: State, answer: Answer, now: float, randomness: Randomness) -> State:
+    """The end of a seat that is given back has an answer, or none. Under a hold, its lease is forgotten."""
+    state = replace(state, ending=False)
+    given_back = state.status is Status.GIVEN_BACK  # otherwise the program is active again
+    if isinstance(answer, Ended):
+        lease = state.lease if state.terms.hold_lease_seconds is None else None
+        call_at = None if given_back else state.call_at
+        return replace(state, registered=Registered.NOTHING, replaces=False, lease=lease, call_at=call_at, failures=0)
+    retry_after = answer.retry_after if isinstance(answer, NoAnswer) else None
+    return _no_answer(state, retry_after or 0, now, randomness) if given_back else state
 
 
 def ending(state: State) -> State:
@@ -558,6 +633,11 @@ def _release_id(state: State, randomness: Randomness) -> State:
     return replace(
         state, registered=registered, replaces=own, session_id=randomness.session_id, unanswered=None, position=None
     )
+
+
+def _waits(state: State) -> bool:
+    """Whether a refused program asks on. Others may have the seat that it gave back."""
+    return state.terms.wait or state.given_back
 
 
 def _is_trade(state: State) -> bool:
@@ -628,7 +708,8 @@ def _granted(state: State, answer: Granted, now: float, randomness: Randomness) 
         borrow_seconds=None,
         reminders_given=0,
         position=None,
-        waiting=_waiting(answer),
+        waiting=_waiting(answer) if answer.recorded else 0,
+        given_back=False,
     )
     if state.borrow_seconds is None or unrecorded:
         return granted
@@ -690,7 +771,7 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
         status=Status.LOST if lost else Status.REFUSED,
         reason=answer.reason,
         refusal=answer.reason,
-        call_at=retry_at if lost or state.terms.wait else None,
+        call_at=retry_at if lost or _waits(state) else None,
         not_before=retry_at or now,
         failures=0,
         unconfirmed=None,
@@ -714,7 +795,7 @@ def _no_answer(state: State, retry_after: int, now: float, randomness: Randomnes
     pause = min(2.0 ** min(failures - 1, 16), BACKOFF_LIMIT_SECONDS) * (0.5 + 0.5 * randomness.jitter)
     pause = max(pause, retry_after)
     state = replace(state, failures=failures, call_at=now + pause, not_before=now + pause)
-    if state.status is Status.REFUSED and not state.terms.wait:
+    if state.status is Status.REFUSED and not _waits(state):
         return replace(state, call_at=None)
     if state.status is Status.STARTING and failures >= MAX_START_FAILURES:
         return _start_unanswered(state, now)
@@ -723,9 +804,11 @@ def _no_answer(state: State, retry_after: int, now: float, randomness: Randomnes
 
 def _start_unanswered(state: State, now: float) -> State:
     """A start had no answer in time: run in grace, or be refused."""
-    call_at = state.call_at if state.terms.wait else None
+    call_at = state.call_at if _waits(state) else None
     if state.refusal is not None:
         return replace(state, status=Status.REFUSED, reason=state.refusal, call_at=call_at)
+    if state.given_back:
+        return replace(state, status=Status.REFUSED, reason=reason(Code.NO_ANSWER), call_at=call_at)
     if state.lease is not None and now < _grace_end(state, state.lease):
         return _check_lease(replace(state, status=Status.GRACE, reason=reason(Code.NO_ANSWER)), now)
     code = Code.NO_ANSWER if state.lease is None else Code.GRACE_OVER

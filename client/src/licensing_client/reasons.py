@@ -29,6 +29,7 @@ class Code(str, Enum):
     GRACE_OVER = "grace-over"
     BORROWING_NOT_ALLOWED = "borrowing-not-allowed"
     CANNOT_OPEN = "cannot-open"
+    GIVEN_BACK = "given-back"
 
 
 REFUSALS = frozenset(
@@ -67,6 +68,8 @@ _MESSAGES = {
     Code.BORROWING_NOT_ALLOWED: "Seats of this license cannot be borrowed.",
     Code.CANNOT_OPEN: "The license cannot be used on this computer, for a reason that is in the program's log. "
     "Ask whoever looks after the computer or the program.",
+    Code.GIVEN_BACK: "Nobody worked here while others waited, so the seat was given back. "
+    "When you go on working, you wait in line for another.",
 }
 
 

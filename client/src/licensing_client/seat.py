@@ -152,6 +152,7 @@ class Seat:
         lost: Listener = _ignore,
         restored: Listener = _ignore,
         waiting: Listener = _ignore,
+        given_back: Listener = _ignore,
     ) -> None:
         """`wait`: keep asking if all seats are taken or no answer comes, with a place in line.
 
@@ -174,6 +175,7 @@ class Seat:
             Status.REFUSED: refused,
             Status.GRACE: grace,
             Status.LOST: lost,
+            Status.GIVEN_BACK: given_back,
         }
         self._restored = restored
         self._waiting = waiting
@@ -183,6 +185,8 @@ class Seat:
         self._engine: Engine | None = None
         self._opening: Engine | None = None
         self._refusal: Reason | None = None
+        self._idle = False
+        self._activity = threading.Lock()
         self._license_checked = threading.Event()
         self._closing = threading.Event()
         self._close_by = 0.0
@@ -193,7 +197,8 @@ class Seat:
     def start(self, *, block: bool = True) -> Standing:
         """Take the seat. With `block` it is decided on return, within `start_within`; without, callbacks follow.
 
-        After a refusal it may be called again, also if it cost the seat. The caller's thread does no input or output.
+        After a refusal it may be called again, also if it cost the seat. After `given_back` it does what `active` does.
+        The caller's thread does no input or output.
         In a callback, on the client's own thread, it does not wait.
         """
         begun = time.monotonic()
@@ -233,6 +238,27 @@ class Seat:
         if self._engine is None or not self._engine.borrow(seconds):
             return self.standing.reason or reason(Code.BORROWING_NOT_ALLOWED)
         return None
+
+    def idle(self) -> None:
+        """Nobody works with the program. As soon as others wait, its seat is given back, and `given_back` is called.
+
+        From then on the program may not run, until `active` has brought a seat again. A borrowed seat is never given
+        back, nor any while the service does not answer. Nothing of this is sent or stored, except the session's end.
+        """
+        with self._activity:
+            self._idle = True
+            if self._engine is not None:
+                self._engine.idle()
+
+    def active(self) -> None:
+        """Somebody works with the program again. If its seat was given back, it waits in line for another.
+
+        It returns at once; the callbacks say how it goes: `waiting` the place, then `restored`.
+        """
+        with self._activity:
+            self._idle = False
+            if self._engine is not None:
+                self._engine.active()
 
     def close(self) -> None:
         """Give the seat back, within two seconds. Idempotent.
@@ -279,8 +305,12 @@ class Seat:
     def _run(self, license_checked: threading.Event) -> None:
         try:
             with contextlib.ExitStack() as unless_opened:
-                self._engine = self._open(unless_opened)
-                if self._engine is not None:
+                engine = self._open(unless_opened)
+                with self._activity:
+                    self._engine = engine
+                    if engine is not None and self._idle:
+                        engine.idle()
+                if engine is not None:
                     unless_opened.pop_all()
         except Exception as error:  # a thread that just ended would leave the program starting for ever
             _log.error("the seat cannot be opened: %s", _without_names(error))

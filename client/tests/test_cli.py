@@ -586,3 +586,44 @@ def test_hold_uses_the_file_that_counts(workspace: Workspace) -> None:
     workspace.service.publish(renewed(workspace))
     done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')", file=file)
     assert (done.returncode, done.stdout) == (0, "work\n")
+
+
+# A license that ends soon.
+
+
+def in_days(days: float) -> int:
+    """The beginning of a day (UTC), after so many whole days."""
+    return (int(time.time()) // 86400 + 1) * 86400 + round(days * 86400)
+
+
+def the_day_before(end: int) -> str:
+    return f"{datetime.datetime.fromtimestamp(end - 1, datetime.timezone.utc):%Y-%m-%d}"
+
+
+@pytest.mark.parametrize(("days", "when"), [(0, "within a day"), (1, "in 1 day"), (33, "in 33 days")])
+def test_check_warns_of_an_end_that_is_near(workspace: Workspace, days: int, when: str) -> None:
+    end = in_days(days)
+    done = run(workspace, "check", file=workspace.license(exp=end))
+    assert done.returncode == 0
+    day = the_day_before(end)
+    assert done.stderr == f"The license ends on {day}, {when}; ask your license administrator to renew it.\n"
+
+
+@pytest.mark.parametrize("days", [-3, 61])
+def test_check_warns_of_no_end_that_is_past_or_far(workspace: Workspace, days: int) -> None:
+    file = workspace.license(nbf=1000, exp=in_days(days))
+    assert "The license ends on" not in run(workspace, "check", file=file).stderr
+
+
+def test_a_renewed_license_that_was_fetched_needs_no_warning(workspace: Workspace) -> None:
+    file = workspace.license(exp=in_days(5))
+    kept(workspace, pending=renewed(workspace))
+    assert "The license ends on" not in run(workspace, "check", file=file).stderr
+
+
+def test_hold_warns_once_of_an_end_that_is_near(workspace: Workspace) -> None:
+    end = in_days(5)
+    file = workspace.license(exp=end)
+    done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')", file=file)
+    assert (done.returncode, done.stdout) == (0, "work\n")
+    assert done.stderr.count(f"The license ends on {the_day_before(end)}, in 5 days") == 1

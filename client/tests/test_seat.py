@@ -1,6 +1,7 @@
 """A program embeds a seat in a few lines, never waits long, and leaves nothing behind."""
 
 import base64
+import datetime
 import errno
 import json
 import os
@@ -18,7 +19,7 @@ from urllib.parse import quote
 import pytest
 
 from conftest import Workspace, eventually
-from factories import SALT, program
+from factories import ISSUER_KEY, SALT, license_claims, program, sign
 from fault_proxy import listening
 from licensing_client import Code, Network, Seat, SeatRefused, Standing, Status
 from licensing_client.clock import SystemClock
@@ -597,3 +598,20 @@ def test_private_state_goes_where_the_system_keeps_it(monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     if os.name == "posix" and sys.platform != "darwin":
         assert state_directory() == tmp_path / "licensing-client"
+
+
+def test_a_program_learns_that_its_license_ends_soon(workspace: Workspace) -> None:
+    now = int(time.time())
+    end = (now // 86400 + 10) * 86400
+    with Seat(program(), workspace.license(exp=end), state_directory=workspace.state) as seat:
+        standing = seat.standing
+        assert standing.ends_in is not None
+        assert 0 <= end - now - standing.ends_in.total_seconds() < 10
+        assert standing.ends_on == datetime.datetime.fromtimestamp(end - 1, datetime.timezone.utc).date().isoformat()
+        workspace.service.publish(sign("license+jwt", license_claims(serial=2, exp=now + 10**8), ISSUER_KEY))
+    with Seat(program(), workspace.license(exp=end), state_directory=workspace.state) as seat:
+        assert eventually(lambda: seat.standing.ends_in is None), "a newer file was fetched"
+        assert seat.standing.ends_on is None
+    expired = Seat(program(), workspace.license(nbf=1000, exp=now - 9, serial=9), state_directory=workspace.folder)
+    assert expired.start().ends_in == datetime.timedelta(0)
+    expired.close()

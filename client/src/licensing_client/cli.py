@@ -19,7 +19,16 @@ from licensing_client.diagnose import diagnose
 from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
 from licensing_client.lease import Lease
-from licensing_client.license import License, Program, check_license, last_valid_day, read_license, utc_day, utc_time
+from licensing_client.license import (
+    License,
+    Program,
+    check_license,
+    ends_in,
+    last_valid_day,
+    read_license,
+    utc_day,
+    utc_time,
+)
 from licensing_client.license_files import CURABLE, LicenseFiles, kept_license_files
 from licensing_client.machine import UNSENT, End
 from licensing_client.reasons import Reason
@@ -103,6 +112,14 @@ def _print_borrowed(standing: Standing) -> None:
         print_message(f"The seat is borrowed until {_to_the_minute(standing.expires)}; `return` gives it back.")
 
 
+def _print_end(left: datetime.timedelta | None, day: str | None) -> None:
+    """Warn of the license's end, if that is near. After it, the refusal tells it."""
+    if not left:
+        return
+    when = {0: "within a day", 1: "in 1 day"}.get(left.days, f"in {left.days} days")
+    print_message(f"The license ends on {day}, {when}; ask your license administrator to renew it.")
+
+
 def _hold(arguments: argparse.Namespace) -> int:
     if not arguments.command:
         raise _UsageError("name the program to run, after --")
@@ -118,7 +135,9 @@ def _hold(arguments: argparse.Namespace) -> int:
         restored=lambda _standing: print_message("The seat is held again."),
     )
     try:
-        if not seat.start().running:
+        standing = seat.start()
+        _print_end(standing.ends_in, standing.ends_on)
+        if not standing.running:
             return NO_SEAT
         return run_command(
             seat, arguments.command, arguments.save_seconds, print_message, command_only=arguments.command_only
@@ -154,6 +173,7 @@ def _check(arguments: argparse.Namespace) -> int:
             "was fetched. It counts once the program has been started with it."
         )
     now = datetime.datetime.now(datetime.timezone.utc).timestamp()
+    _print_end(ends_in(files.valid_until, now), last_valid_day(files.valid_until))
     program = _program(arguments)
     refusal = files.refusal(lambda each: check_license(each, program, person, now))
     if refusal:

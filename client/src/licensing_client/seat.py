@@ -25,7 +25,7 @@ from licensing_client.engine import FETCH_SECONDS, Engine
 from licensing_client.errors import SeatRefused
 from licensing_client.fetched_files import FetchedFilesStore
 from licensing_client.identity import names
-from licensing_client.license import License, Program, last_valid_day, read_license, utc_time
+from licensing_client.license import License, Program, ends_in, last_valid_day, read_license, utc_time
 from licensing_client.license_files import kept_license_files
 from licensing_client.machine import RUNNING, State, Status
 from licensing_client.reasons import Code, Reason, reason
@@ -65,6 +65,8 @@ class Standing:
     `seats`: as the last answer with their numbers said. `position`: the place in line of a program that waits, 1 is
     next; None without a place. `waiting`: how many wait in line. `asking`: the client asks again without the user's
     doing.
+    `ends_in`: how long the license lasts, by the latest end of its files and leases, if it ends within 60 days (zero
+    after its end); None otherwise. `ends_on`: the last valid day then, for people.
     """
 
     status: Status
@@ -81,6 +83,8 @@ class Standing:
     position: int | None = None
     waiting: int = 0
     asking: bool = False
+    ends_in: datetime.timedelta | None = None
+    ends_on: str | None = None
 
     @property
     def running(self) -> bool:
@@ -115,6 +119,15 @@ def _describe_file(engine: Engine | None) -> LicenseFile | None:
     counting = engine.files.counting
     until = counting.valid_until
     return LicenseFile(counting.serial, counting is not engine.files.given, utc_time(until), last_valid_day(until))
+
+
+def _end(engine: Engine | None) -> tuple[datetime.timedelta | None, str | None]:
+    """`ends_in` and `ends_on`."""
+    if engine is None:
+        return None, None
+    end = engine.state.terms.valid_until
+    left = ends_in(end, engine.now())
+    return left, None if left is None else last_valid_day(end)
 
 
 def _without_names(error: Exception) -> str:
@@ -218,7 +231,9 @@ class Seat:
         if self._engine is not None:
             return self._describe(machine.judged(self._engine.state, self._engine.now()))
         if self._refusal is not None:
-            return Standing(Status.REFUSED, self._refusal, license_file=_describe_file(self._opening))
+            left, day = _end(self._opening)
+            file = _describe_file(self._opening)
+            return Standing(Status.REFUSED, self._refusal, license_file=file, ends_in=left, ends_on=day)
         return Standing(Status.ENDED if self._closing.is_set() else Status.STARTING)
 
     @property
@@ -363,6 +378,7 @@ class Seat:
         engine, license = self._engine, self.license
         until = machine.runs_until(state)
         lease = state.lease if state.status in RUNNING else None
+        license_left, license_day = _end(engine)
         return Standing(
             status=state.status,
             reason=state.reason,
@@ -380,6 +396,8 @@ class Seat:
             position=state.position,
             waiting=state.waiting,
             asking=machine.is_asking(state),
+            ends_in=license_left,
+            ends_on=license_day,
         )
 
     def _notify(self, state: State) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from licensing_client.fetched_files import FetchedFiles, FetchedFilesStore
 from licensing_client.identity import names
 from licensing_client.license import parse_token
 from licensing_client.transport import Reply
-from reference_service import serving
+from reference_service import Place, serving
 
 LEAVE_IN_ORDER = """
 import signal, sys, time
@@ -627,3 +627,96 @@ def test_hold_warns_once_of_an_end_that_is_near(workspace: Workspace) -> None:
     done = run(workspace, "hold", "--", sys.executable, "-c", "print('work')", file=file)
     assert (done.returncode, done.stdout) == (0, "work\n")
     assert done.stderr.count(f"The license ends on {the_day_before(end)}, in 5 days") == 1
+
+
+# Waiting in line.
+
+
+@pytest.fixture
+def taken(workspace: Workspace) -> Iterator[Workspace]:
+    """A license with one seat, which somebody else holds."""
+    workspace.service.place_seconds = 1
+    file = workspace.license(seats=1)
+    with Seat(program(), file, state_directory=workspace.folder / "other"):
+        yield workspace
+
+
+Hold = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def hold(taken: Workspace) -> Iterator[Hold]:
+    """Runs `hold` in a process group of its own, as in a terminal."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*words: str) -> "subprocess.Popen[str]":
+        full = command(taken, "hold", *words, file=taken.folder / "acme.lic")
+        pipe = subprocess.PIPE
+        running.append(subprocess.Popen(full, stdout=pipe, stderr=pipe, text=True, start_new_session=True))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def line(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr
+    return process.stderr.readline()
+
+
+WORK = ("--", sys.executable, "-c", "print('work')")
+
+
+def test_hold_waits_in_line_and_shows_the_place_when_it_changes(taken: Workspace, hold: Hold) -> None:
+    taken.service.line["first"] = Place(time.time(), 60)
+    process = hold("--wait", *WORK)
+    assert line(process) == "All seats are taken; waiting for one. Ctrl+C ends the wait.\n"
+    assert line(process) == "You are number 2 in line; 2 wait.\n"
+    starts = len(taken.service.requests)
+    assert eventually(lambda: len(taken.service.requests) > starts, 8), "it asks, and says nothing"
+    taken.service.line.pop("first")
+    assert line(process) == "You are number 1 in line; 1 waits.\n"
+    taken.service.active.clear()
+    output, messages = process.communicate(timeout=10)
+    assert (process.returncode, output, messages) == (0, "work\n", "")
+    assert not taken.service.active
+
+
+def test_hold_ends_its_wait_after_a_time(taken: Workspace, hold: Hold) -> None:
+    process = hold("--max-wait", "0.5", *WORK)
+    output, messages = process.communicate(timeout=10)
+    assert (process.returncode, output) == (125, "")
+    assert messages.endswith("No seat came free within 0.5 seconds.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_ends_the_wait_of_hold_at_once(taken: Workspace, hold: Hold) -> None:
+    process = hold("--wait", *WORK)
+    assert line(process).startswith("All seats are taken")
+    assert line(process) == "You are number 1 in line; 1 waits.\n"
+    begun = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    output, messages = process.communicate(timeout=10)
+    assert (process.returncode, output, messages) == (130, "", "")
+    assert time.monotonic() - begun < 2
+    again = hold("--max-wait", "0", *WORK)
+    again.communicate(timeout=10)
+    assert len(taken.service.line) == 1, "the same place"
+
+
+def test_hold_that_waits_is_refused_for_good_as_ever(taken: Workspace, hold: Hold) -> None:
+    taken.service.suspended = True
+    process = hold("--wait", *WORK)
+    output, messages = process.communicate(timeout=10)
+    assert (process.returncode, output) == (125, "")
+    assert messages.count("suspended") == 1
+
+
+def test_a_time_to_wait_that_is_none_is_wrong_usage(taken: Workspace, hold: Hold) -> None:
+    for text in ("-1", "soon", "inf", "nan"):
+        process = hold(f"--max-wait={text}", *WORK)
+        process.communicate(timeout=10)
+        assert process.returncode == 2
+    assert not taken.service.line

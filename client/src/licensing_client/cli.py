@@ -1,7 +1,8 @@
 """The command `licensing-client`: seats for programs that do not embed the client, and diagnosis.
 
 Results go to standard output, messages to standard error. Exit codes: 0 success, 1 refusal or failure, 2 wrong
-usage. `hold` exits with the program's own code, or with 125 if there is no seat.
+usage. `hold` exits with the program's own code, with 125 if there is no seat, or with 130 if Ctrl+C ended the wait for
+one.
 """
 
 import argparse
@@ -37,8 +38,9 @@ from licensing_client.seat import Network, Seat, Standing
 from licensing_client.state_files import SavedState, StateFiles, computer_hash
 from licensing_client.tokens import xs_of
 from licensing_client.transport import Cancellation
+from licensing_client.waiting import place_text, refusal_text, wait_for_seat
 
-DONE, FAILED, USAGE, NO_SEAT = 0, 1, 2, 125
+DONE, FAILED, USAGE, NO_SEAT, INTERRUPTED = 0, 1, 2, 125, 130
 TIMEOUT_SECONDS = 10.0
 DAY_SECONDS = 86400
 ISSUER_KEYS = "LICENSING_ISSUER_KEYS"
@@ -49,8 +51,8 @@ class _UsageError(Exception):
 
 
 def print_message(text: str) -> None:
-    """Print a message for people on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a message for people on standard error, in one piece: callbacks print on a thread of their own."""
+    print(f"{text}\n", end="", file=sys.stderr, flush=True)
 
 
 def _program(arguments: argparse.Namespace) -> Program:
@@ -107,6 +109,18 @@ def _print_reason(standing: Standing) -> None:
         print_message(standing.reason.message)
 
 
+def _print_waiting(standing: Standing) -> None:
+    print_message(refusal_text(standing))
+
+
+def _print_place(standing: Standing) -> None:
+    print_message(place_text(standing))
+
+
+def _ignore(_standing: Standing) -> None:
+    """Say nothing."""
+
+
 def _print_borrowed(standing: Standing) -> None:
     if standing.borrowed and standing.expires:
         print_message(f"The seat is borrowed until {_to_the_minute(standing.expires)}; `return` gives it back.")
@@ -123,25 +137,30 @@ def _print_end(left: datetime.timedelta | None, day: str | None) -> None:
 def _hold(arguments: argparse.Namespace) -> int:
     if not arguments.command:
         raise _UsageError("name the program to run, after --")
+    waits = arguments.wait or arguments.max_wait is not None
     seat = Seat(
         _program(arguments),
         arguments.file,
         network=_network(arguments),
         state_directory=arguments.state,
+        wait=waits,
+        waiting=_print_place if waits else _ignore,
         granted=_print_borrowed,
         grace=_print_grace,
-        refused=_print_reason,
+        refused=_print_waiting if waits else _print_reason,
         lost=_print_reason,
         restored=lambda _standing: print_message("The seat is held again."),
     )
     try:
         standing = seat.start()
         _print_end(standing.ends_in, standing.ends_on)
-        if not standing.running:
+        if not standing.running and not (waits and wait_for_seat(seat, arguments.max_wait, print_message)):
             return NO_SEAT
         return run_command(
             seat, arguments.command, arguments.save_seconds, print_message, command_only=arguments.command_only
         )
+    except KeyboardInterrupt:  # before the program ran, which gets it itself
+        return INTERRUPTED
     finally:
         seat.close()
 
@@ -294,6 +313,14 @@ def _diagnose(arguments: argparse.Namespace) -> int:
     return DONE if ok else FAILED
 
 
+def _seconds(text: str) -> float:
+    """A length of time on the command line. Raises ValueError for another text."""
+    seconds = float(text)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError
+    return seconds
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="licensing-client", description="Take, borrow and return seats of a floating license."
@@ -332,6 +359,12 @@ def _parser() -> argparse.ArgumentParser:
                 type=float,
                 default=300.0,
                 help="seconds to save work after the seat is lost (default: 300)",
+            )
+            command.add_argument(
+                "--wait", action="store_true", help="if all seats are taken, wait in line, and show the place"
+            )
+            command.add_argument(
+                "--max-wait", type=_seconds, metavar="SECONDS", help="wait no longer than so many seconds"
             )
             command.add_argument(
                 "--command-only",

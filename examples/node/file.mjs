@@ -79,6 +79,7 @@ function parsed(found, license) {
     last: keptLease(found.lease, license), open: text(found.open), replaces: found.replaces === true,
     borrow: number(found.borrow, null), user: text(found.user), host: text(found.host), ended,
     time: found.format ? time : null, heartbeat: number(found.heartbeat, 300), ran: number(found.ran, null),
+    line: text(found.line),
   };
 }
 

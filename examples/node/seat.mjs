@@ -1,20 +1,22 @@
 // Holds a seat for a while, as a desktop program would:
 //
-//   node seat.mjs acme.lic issuer-keys.json [seconds] [--borrow SECONDS]
+//   node seat.mjs acme.lic issuer-keys.json [seconds] [--borrow SECONDS] [--wait]
 //
 // It takes a seat, sends heartbeats, runs on in grace, and ends the session at exit or on SIGTERM. `--borrow` takes the
-// seat along for so many seconds, `--borrow 0` returns it. Each change is a line of JSON on standard output. Exit
-// code 1: no seat, or the seat was lost.
+// seat along for so many seconds, `--borrow 0` returns it. `--wait` waits in line for a seat. A line `idle` or `active`
+// on standard input says that nobody works, or that somebody does again. Each change is a line of JSON on standard
+// output. Exit code 1: no seat, or the seat was lost.
 //
 // protocol.mjs has hashes, license files, leases, requests and replies; clock.mjs the time; session.mjs the decisions;
 // newer.mjs which license file counts; file.mjs the private files.
 //
-// It leaves out of docs/protocol.md: the system's proxy, the notice of a new privacy policy, waiting for a first seat,
-// and the question to the register whether another program uses the file, since its locks work on every disk.
+// It leaves out of docs/protocol.md: the system's proxy, the notice of a new privacy policy, and the question to the
+// register whether another program uses the file, since its locks work on every disk.
 
 import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { hostname, userInfo } from "node:os";
+import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { clocks, keptTime, timeAfter, timeAtStart, timeOfLease } from "./clock.mjs";
@@ -35,11 +37,12 @@ const OLD_REPLY_SECONDS = 70; // a reply that is read so late came while the com
 const REPLY_LIMIT = 64 * 1024;
 const CONNECTING = ["getaddrinfo", "connect", "UND_ERR_CONNECT_TIMEOUT"]; // where a request fails before it is sent
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { borrow: { type: "string" } } });
+const options = { borrow: { type: "string" }, wait: { type: "boolean", default: false } };
+const { values, positionals } = parseArgs({ allowPositionals: true, options });
 const [file, issuerFile, runSeconds = "3"] = positionals;
 const wish = values.borrow === undefined ? null : Number(values.borrow);
 if (!issuerFile || !(Number(runSeconds) >= 0) || !(wish === null || Number.isSafeInteger(wish))) {
-  console.error("usage: node seat.mjs LICENSE_FILE ISSUER_KEYS [SECONDS] [--borrow SECONDS]");
+  console.error("usage: node seat.mjs LICENSE_FILE ISSUER_KEYS [SECONDS] [--borrow SECONDS] [--wait]");
   process.exit(2);
 }
 const issuer = keysOf(JSON.parse(readFileSync(issuerFile, "utf8")).keys);
@@ -56,7 +59,11 @@ const stop = new AbortController();
 for (const signal of ["SIGTERM", "SIGHUP", "SIGINT"]) process.on(signal, () => stop.abort());
 const began = performance.now();
 const left = () => (stop.signal.aborted ? 0 : Math.max(0, Number(runSeconds) - (performance.now() - began) / 1000));
-const sleep = (seconds) => pause(Math.min(seconds, left()) * 1000, undefined, { signal: stop.signal }).catch(() => {});
+let woken = new AbortController();
+const sleep = (seconds) => {
+  const signal = AbortSignal.any([stop.signal, woken.signal]);
+  return pause(Math.min(seconds, left()) * 1000, undefined, { signal }).catch(() => {});
+};
 
 async function send({ method, path, headers, body }, signal) {
   let unsent = false; // whether it failed before the request was sent
@@ -95,8 +102,8 @@ let session = null;
 
 /** How many seconds the next exchange may take. */
 function allowed() {
-  const decided = session && session.status !== "starting";
-  return decided ? EXCHANGE_SECONDS : START_SECONDS - (performance.now() - began) / 1000;
+  if (!session) return START_SECONDS - (performance.now() - began) / 1000;
+  return session.status === "starting" ? START_SECONDS - (now() - session.began) : EXCHANGE_SECONDS;
 }
 
 /** The files have changed: keeps those that were fetched, and goes by the terms of the one that counts. */
@@ -147,7 +154,7 @@ if (!license.collect) {
 }
 
 const earlier = { ...saved, ran: saved.ran ?? saved.time?.seen ?? null };
-session = new Session(license, earlier, wish, now(), print);
+session = new Session(license, earlier, wish, values.wait, now(), print);
 const reports = saved.ended; // the service has not answered these yet
 let heartbeat = saved.heartbeat;
 
@@ -163,6 +170,7 @@ function save() {
   write({
     lease: session.last?.token ?? null, open, replaces: session.isGivenUp, borrow: open && session.wish,
     user: open && personAt(open).user, host: open && personAt(open).host, ...keptTime(time), heartbeat, ran, ended,
+    line: session.lineId,
   });
 }
 
@@ -217,6 +225,15 @@ async function fetchIfNewer({ license_serial: serial }) {
   if ((await fetchNewer(session.callAt - now())) === false) foundNone = serial; // before the next call is due
 }
 
+const activity = createInterface({ input: process.stdin });
+activity.on("line", (line) => { // it is neither sent nor stored
+  if (line.trim() === "idle") session.idle = true;
+  else if (line.trim() === "active") session.work(now());
+  else return;
+  woken.abort();
+  woken = new AbortController();
+});
+
 let looked = clocks();
 let judgedEnd = 0; // an end of the license for which a newer file was sought
 while (left() > 0) {
@@ -229,7 +246,7 @@ while (left() > 0) {
     asksFirst = await fetchNewer(); // with a newer file, a heartbeat brings a lease on its terms
   }
   session.passed(now(), asksFirst);
-  if (session.status === "refused") break;
+  if (session.status === "refused" && !session.asking) break;
   if (session.status === "lost" && session.callAt === Infinity) {
     await sleep(SAVE_SECONDS);
     break;
@@ -254,13 +271,18 @@ while (left() > 0) {
   const ranBefore = answer.granted ? session.ranBefore(call, now()) : null;
   session.answered(answer, now());
   if (ranBefore !== null) reports.push({ token: last.token, lease: last.lease, ranUntil: ranBefore });
+  if (call.call === "end" && answer.ended && now() >= last.lease.exp) { // it had lapsed before, on a silent program
+    reports.push({ token: last.token, lease: last.lease, ranUntil: session.ranUntil });
+  }
   save();
   if (!answer.noAnswer) await sendReports(EXCHANGE_SECONDS, stop.signal);
   if (answer.granted && !answer.lease.offered) await fetchIfNewer(answer.granted); // not before it is confirmed
 }
 
+activity.close();
+process.stdin.destroy();
 if (session.running) session.ranUntil = now();
-process.exitCode = session.running ? 0 : 1;
+process.exitCode = session.running || session.status === "given-back" ? 0 : 1;
 const last = session.atEnd();
 if (last) {
   const { lease } = session.last;

@@ -10,7 +10,7 @@ const between = (low, high) => low + (high - low) * Math.random();
 const soon = (now) => now + 3 * between(1, 1.5);
 
 export class Session {
-  status = "starting"; // then granted or grace, in which the program may run; refused or lost, in which it may not
+  status = "starting"; // then granted or grace, in which the program may run; refused, lost or given-back: it may not
   open = "nothing"; // what the register may hold: nothing; asked (a start without an answer); seat (that of `last`)
   id = randomUUID(); // of the next start, or of the one without an answer
   last = null; // {token, lease}: the last lease, of any session
@@ -25,13 +25,19 @@ export class Session {
   unrecorded = false; // it needs no calls
   sentAt = 0; // when the last call was due
   notAccepted = 0; // how often in a row the lease was not accepted
+  position = null; // the place in line, 1 is next
+  waiting = 0; // how many wait, as the last answer said
+  idle = false; // nobody works
+  givenBack = false; // the seat was given back for that, and none granted since
+  endSent = false; // the end of that session is under way
+  code = null; // of the refusal that the user was told
   failures = 0;
   reminded = 0;
 
-  /** `earlier` is what the private file has; `tell(what, more)` tells the user. */
-  constructor(license, earlier, wish, now, tell) {
-    Object.assign(this, { license, tell, wish: wish || null, began: now, callAt: now });
-    Object.assign(this, { last: earlier.last, ranUntil: earlier.ran });
+  /** `earlier` is what the private file has; `tell(what, more)` tells the user; `wait`: the user wants to wait. */
+  constructor(license, earlier, wish, wait, now, tell) {
+    Object.assign(this, { license, tell, wait, wish: wish || null, began: now, callAt: now });
+    Object.assign(this, { last: earlier.last, ranUntil: earlier.ran, id: earlier.line ?? this.id });
     if (!earlier.open) return;
     this.wish = wish ?? earlier.borrow;
     this.givenUp = earlier.replaces ? 0 : null;
@@ -59,6 +65,21 @@ export class Session {
     return this.status === "granted" || this.status === "grace";
   }
 
+  /** Whether it waits in line if no seat is free. Others may have the seat that it gave back. */
+  get waits() {
+    return this.wait || this.givenBack;
+  }
+
+  /** Whether it asks again without the user's doing. */
+  get asking() {
+    return this.callAt < Infinity && (this.status === "lost" || (this.status === "refused" && this.waits));
+  }
+
+  /** The session id that has a place in line, for the private file: after a crash another would take a second place. */
+  get lineId() {
+    return this.position === null ? null : this.id;
+  }
+
   /** Until when the program may run without another answer; under a hold, only while a successor's seat lasts. */
   get graceEnd() {
     const { iat, exp, grace } = this.last.lease;
@@ -73,6 +94,7 @@ export class Session {
 
   /** Whether the next run replaces the session of `last`, or may not use it again, for the private file. */
   get isGivenUp() {
+    if (this.givenBack && this.license.hold && this.open === "seat") return true;
     return this.replaces && (this.open === "asked" || this.givenUp !== null);
   }
 
@@ -83,14 +105,15 @@ export class Session {
     if (now < this.callAt) return null;
     this.sentAt = now;
     if (this.open === "seat" && !this.replaces) {
-      return { call: "heartbeat", session: this.last.lease.sub, token: this.last.token };
+      this.endSent = this.status === "given-back";
+      return { call: this.endSent ? "end" : "heartbeat", session: this.last.lease.sub, token: this.last.token };
     }
     if (this.id === this.last?.lease.sub && this.replaces) this.id = randomUUID();
     this.repeated = this.unanswered === this.id;
     Object.assign(this, { open: "asked", unanswered: this.id });
     if (this.running) this.ranUntil = now;
     const replaces = this.replaces ? { replaces: this.last.token, ranUntil: this.ranUntil } : {};
-    return { call: "start", session: this.id, borrow: this.wish, ...replaces };
+    return { call: "start", session: this.id, borrow: this.wish, wait: this.waits && !this.trading, ...replaces };
   }
 
   /** The call that ends the session at the program's end, or null. A borrowed seat is kept, unless it is replaced. */
@@ -110,7 +133,7 @@ export class Session {
   /** The session is over. Returns until when the program ran if the service cannot know it, else null. */
   ended(now) {
     if (this.open === "asked" && this.replaces) return null; // that start may hold a seat: the next run repeats it
-    const unknown = this.open === "seat" && (now >= this.last.lease.exp || this.replaces);
+    const unknown = this.open === "seat" && (now >= this.last.lease.exp || (this.replaces && !this.givenBack));
     if (this.license.hold) this.last = null;
     Object.assign(this, { open: "nothing", replaces: false });
     return unknown ? this.ranUntil : null;
@@ -138,23 +161,34 @@ export class Session {
     }
     if (this.status === "starting" && now >= this.began + START_SECONDS) this.unansweredStart(now);
     if (this.running) this.judge(now);
+    if (this.givesBack) this.giveBack(now);
+  }
+
+  /** Somebody works with the program: one that gave its seat back asks for another. */
+  work(now) {
+    this.idle = false;
+    if (this.status !== "given-back") return;
+    Object.assign(this, { status: "starting", id: randomUUID(), replaces: this.open === "seat", code: null });
+    Object.assign(this, { began: now, callAt: now, failures: 0 });
   }
 
   /** The call that was due has this answer (`meaning` in protocol.mjs). */
   answered(answer, now) {
     if (this.running) this.ranUntil = now;
-    if (answer.granted) this.granted(answer, now);
+    if (this.endSent) this.endAnswered(answer, now);
+    else if (answer.granted) this.granted(answer, now);
     else if (answer.refused) this.refused(answer, now);
     else if (answer.gone) this.gone(now);
     else if (answer.unaccepted) this.unaccepted(now);
     else this.noAnswer(answer, now);
   }
 
-  granted({ granted, token, lease }, now) {
+  granted({ granted, token, lease, waiting }, now) {
     const start = this.open === "asked";
     if (!start) this.notAccepted = 0;
     Object.assign(this, { last: { token, lease }, open: "seat", replaces: false, givenUp: null, unanswered: null });
     Object.assign(this, { refusal: null, heard: null, failures: 0, reminded: 0 });
+    Object.assign(this, { position: null, waiting: granted.recorded ? waiting : 0 });
     this.grant();
     if (!granted.recorded && this.license.kind !== "floating") {
       Object.assign(this, { unrecorded: true, open: "nothing", callAt: Infinity, wish: null });
@@ -195,7 +229,7 @@ export class Session {
     Object.assign(this, { replaces: true, callAt: now, failures: 0, heard: null });
   }
 
-  refused({ refused: code, retryAfter }, now) {
+  refused({ refused: code, retryAfter, position = null, waiting = 0 }, now) {
     const start = this.open === "asked";
     const again = this.heard === code;
     const trade = start && this.trading;
@@ -213,10 +247,26 @@ export class Session {
       this.leaveId(start);
       this.givenUp = now;
     }
-    const asksOn = code === "no-seat-available" && this.status !== "starting";
-    this.callAt = asksOn ? now + retryAfter * between(1, 1.5) : Infinity;
+    const status = ["starting", "refused"].includes(this.status) ? "refused" : "lost";
+    const asksOn = code === "no-seat-available" && (status === "lost" || this.waits);
+    this.callAt = asksOn ? now + retryAfter * between(1, position === null ? 1.5 : 1.1) : Infinity;
     Object.assign(this, { heard: null, refusal: code });
-    this.stop(this.status === "starting" ? "refused" : "lost", code);
+    this.stop(status, code);
+    if (asksOn && (position !== this.position || waiting !== this.waiting)) this.tell("waiting", { position, waiting });
+    Object.assign(this, { position, waiting });
+  }
+
+  /** The end of a seat that is given back has an answer, or none. Under a hold, its lease is forgotten. */
+  endAnswered({ ended, retryAfter }, now) {
+    this.endSent = false;
+    const back = this.status === "given-back"; // otherwise the program is active again
+    if (ended) {
+      Object.assign(this, { open: "nothing", replaces: false, failures: 0 });
+      if (this.license.hold) this.last = null;
+      if (back) this.callAt = Infinity;
+    } else if (back) {
+      this.failed(retryAfter, now);
+    }
   }
 
   gone(now) {
@@ -273,22 +323,41 @@ export class Session {
   /** The session's id is not used again. What `last` knows of it, or of the one before, is replaced. */
   leaveId(start) {
     this.replaces = !start || this.replaces || this.id === this.last?.lease.sub;
-    Object.assign(this, { open: this.replaces ? "seat" : "nothing", id: randomUUID(), unanswered: null });
+    Object.assign(this, { open: this.replaces ? "seat" : "nothing", id: randomUUID() });
+    Object.assign(this, { unanswered: null, position: null });
+  }
+
+  /** Whether nobody works on a seat that somebody waits for, and nothing forbids to give it back. */
+  get givesBack() {
+    const wanted = this.idle && this.waiting > 0 && this.status === "granted";
+    const answered = this.failures === 0 && this.heard === null && this.open === "seat";
+    const trades = this.replaces || this.wish !== null;
+    const ordinary = this.last !== null && !this.last.lease.borrowed && !this.last.lease.offered;
+    return wanted && answered && !trades && ordinary && this.license.kind === "floating" && !this.unrecorded;
+  }
+
+  /** The program stops, and then its session is ended. */
+  giveBack(now) {
+    this.givenBack = true;
+    Object.assign(this, { callAt: now, failures: 0 });
+    this.stop("given-back", "given-back");
   }
 
   grant() {
-    const news = { starting: "granted", grace: "restored", lost: "restored" }[this.status];
-    this.status = "granted";
+    const first = this.givenBack ? "restored" : "granted";
+    const news = { starting: first, refused: first, grace: "restored", lost: "restored" }[this.status];
+    Object.assign(this, { status: "granted", givenBack: false, code: null });
     if (news) this.tell(news, { session: this.last.lease.sub, until: this.last.lease.exp });
   }
 
   stop(status, code) {
-    this.status = status;
-    this.tell(status, { code });
+    const isNews = status !== this.status || code !== this.code;
+    Object.assign(this, { status, code });
+    if (isNews) this.tell(status, { code });
   }
 
   unansweredStart(now) {
-    if (this.refusal || !this.last) this.stop("refused", this.refusal ?? "no-answer");
+    if (this.refusal || !this.last || this.givenBack) this.stop("refused", this.refusal ?? "no-answer");
     else if (now >= this.graceEnd) this.stop("refused", "grace-over");
     else this.judge(now, "grace");
   }

@@ -67,13 +67,14 @@ class ReferenceService:
 
     It keeps the newest license file, if that lists nobody. `kept`: the files by license. `signing_key` signs leases.
     `refused`: the code with which starts with a file of this serial are refused. `line`: places by session id, in the
-    order of arrival.
+    order of arrival. `hosts`: the host of each session that was ever started.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.active: dict[str, Row] = {}
         self.line: dict[str, Place] = {}
+        self.hosts: dict[str, str] = {}
         self.ended: set[str] = set()
         self.recalled: set[str] = set()
         self.refused: dict[int, str] = {}
@@ -140,6 +141,7 @@ class ReferenceService:
         if now >= license_claims["exp"]:
             return self.problem(403, "license-expired")
         session = body["session"]
+        self.hosts[session] = body["host"]
         if session in self.recalled:
             return self.problem(403, "seat-recalled")
         row = self.active.get(session)

@@ -305,6 +305,7 @@ class Worker:
     clears_at: float = 0.0
     next_step: float = 0.0
     asleep_until: float = 0.0
+    active_at: float = 0.0  # when its user works again; 0 while nobody is away
     outcomes_at_change: int = 0  # outcomes before the last change of plan; an early call is fair after it
 
     def snapshot(self) -> tuple[int, Status | None]:
@@ -357,10 +358,12 @@ def simulate_day(
     hours: float = OFFICE_HOURS,
     *,
     strict: bool = False,
+    idle: bool = False,
 ) -> DayResult:
     """Simulate a working day. An assertion fails if an invariant is violated at any step.
 
     `strict`: the license has a hold, so no more programs run than there are seats, and users borrow and return.
+    `idle`: users pause, and their programs say so.
     """
     rng = random.Random(seed)  # noqa: S311 — no secret
     begin, end = clock.true, clock.true + hours
@@ -376,7 +379,7 @@ def simulate_day(
         worker = workers[number]
         clock.true = max(clock.true, at)
         before = worker.snapshot()
-        _advance(worker, clock, result, strict=strict)
+        _advance(worker, clock, result, strict=strict, idle=idle)
         heapq.heapreplace(agenda, (worker.next_step if worker.computer.engine else worker.starts_at, number))
         if worker.snapshot() == before:
             continue
@@ -409,7 +412,7 @@ def _runs(worker: Worker, now: float) -> bool:
     return worker.computer.running and worker.asleep_until < now
 
 
-def _advance(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool) -> None:
+def _advance(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool, idle: bool) -> None:
     computer, rng, now = worker.computer, worker.rng, clock.true
     if computer.engine is None:
         result.starts += 1
@@ -425,18 +428,24 @@ def _advance(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict
         _end_run(worker, clock, result, crashed=False)
         return
     elif now >= worker.trouble_at:
-        _disturb(worker, clock, result, strict=strict)
+        _disturb(worker, clock, result, strict=strict, idle=idle)
         if computer.engine is None:
             return
     if computer.network.condition != "fine" and now >= worker.clears_at:
         computer.network.condition = "fine"
+    if computer.engine and 0 < worker.active_at <= now:
+        result.events["back"] += computer.has_status(Status.GIVEN_BACK)
+        computer.engine.active()
+        worker.active_at, worker.next_step = 0.0, now
+        worker.outcomes_at_change = len(computer.network.outcomes)
     _step(worker, clock, result)
 
 
-def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool) -> None:
+def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict: bool, idle: bool) -> None:
     computer, rng = worker.computer, worker.rng
     worker.trouble_at = clock.true + rng.expovariate(1 / 3600)
-    kind = rng.choice(("crash", "sleep", "network", "trade") if strict else ("crash", "sleep", "network"))
+    kinds = ("crash", "sleep", "network", *(("trade",) if strict else ()), *(("idle", "idle", "idle") if idle else ()))
+    kind = rng.choice(kinds)
     result.events[kind] += 1
     if kind == "crash":
         _end_run(worker, clock, result, crashed=True)
@@ -445,6 +454,10 @@ def _disturb(worker: Worker, clock: SimulatedClock, result: DayResult, *, strict
         computer.clock.slept += asleep  # it does nothing until it wakes
         worker.next_step = worker.asleep_until = clock.true + asleep
         worker.outcomes_at_change = len(computer.network.outcomes)
+    elif kind == "idle":
+        assert computer.engine
+        computer.engine.idle()
+        worker.active_at, worker.next_step = clock.true + rng.uniform(60, 3600), clock.true
     elif kind == "trade":
         assert computer.engine
         computer.engine.borrow(rng.choice((0, 7200)))
@@ -460,6 +473,7 @@ def _end_run(worker: Worker, clock: SimulatedClock, result: DayResult, *, crashe
     result.served += "granted" in computer.notices or "grace" in computer.notices
     assert computer.notices, "somebody was neither served nor given a reason"
     computer.notices.clear()
+    worker.active_at = 0.0
     if crashed:
         computer.crash()
         worker.starts_at = clock.true + rng.uniform(20, 300)
@@ -480,6 +494,8 @@ def _step(worker: Worker, clock: SimulatedClock, result: DayResult) -> None:
     )
     last = outcomes[-1][0] if outcomes else 0.0
     pause = computer.engine.step()
+    if computer.has_status(Status.GIVEN_BACK) and was is not Status.GIVEN_BACK:
+        min_pause = 0.0  # the end is sent at once
     if len(outcomes) > before and clock.true - last < min_pause - 0.01:
         result.too_often.append(f"{clock.true - last:.1f} s after the last call, {min_pause:.1f} s were min_pause")
     state = computer.engine.state

@@ -670,14 +670,13 @@ WORK = ("--", sys.executable, "-c", "print('work')")
 
 
 def test_hold_waits_in_line_and_shows_the_place_when_it_changes(taken: Workspace, hold: Hold) -> None:
-    taken.service.line["first"] = Place(time.time(), 60)
     process = hold("--wait", *WORK)
     assert line(process) == "All seats are taken; waiting for one. Ctrl+C ends the wait.\n"
-    assert line(process) == "You are number 2 in line; 2 wait.\n"
+    assert line(process) == "You are number 1 in line; 1 waits.\n"
     starts = len(taken.service.requests)
     assert eventually(lambda: len(taken.service.requests) > starts, 8), "it asks, and says nothing"
-    taken.service.line.pop("first")
-    assert line(process) == "You are number 1 in line; 1 waits.\n"
+    taken.service.line["later"] = Place(time.time(), 60)
+    assert line(process) == "You are number 1 in line; 2 wait.\n"
     taken.service.active.clear()
     output, messages = process.communicate(timeout=10)
     assert (process.returncode, output, messages) == (0, "work\n", "")

@@ -66,3 +66,25 @@ def test_on_a_strict_license_no_more_programs_run_than_there_are_seats(tmp_path:
     assert day.peak_running == 5
     assert min(day.events[kind] for kind in ("crash", "sleep", "network", "trade")) > 3
     assert not day.too_often
+
+
+BUSY_DAY = 4
+"""A day on which several people come back to a seat that they gave away."""
+
+
+@pytest.mark.parametrize("seed", range(BUSY_DAY, BUSY_DAY + int(os.environ.get("IDLE_DAYS", "1"))))
+def test_people_who_pause_leave_their_seats_to_others_and_nobody_has_two(tmp_path: Path, seed: int) -> None:
+    hold = 7260 if seed % 2 == 0 else 0
+    simulation = ReferenceSimulation(tmp_path, seats=3, grace=7200, hold=hold)
+    service = simulation.service
+
+    def in_use() -> int:
+        in_line = [service.hosts[session] for session in service.line]
+        assert len(set(in_line)) == len(in_line), "a program with two places in line"
+        return len(service.active)
+
+    computers = [simulation.computer(f"user{number}") for number in range(7)]
+    day = simulate_day(computers, simulation.clock, in_use, 3, seed, hours=4 * 3600, strict=hold > 0, idle=True)
+    assert day.events["idle"] > 3
+    assert day.events["back"] > 1 or seed != BUSY_DAY
+    assert not day.too_often

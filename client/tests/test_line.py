@@ -150,6 +150,32 @@ def test_without_locks_two_programs_never_share_a_place(
     assert len({str(body["session"]) for body in starts(third, simulation)}) == 3
 
 
+def test_a_program_that_loses_its_seat_has_one_place_from_the_first_refusal_on(simulation: ReferenceSimulation) -> None:
+    free_the_seat(simulation)
+    bob = simulation.computer("bob").start(wait=True).run(1)
+    free_the_seat(simulation)
+    simulation.computer("ann").start().run(1)
+    bob.run(250)
+    while len(bob.network.calls) < 3:
+        bob.run(1)
+    assert bob.running, "its session is gone, and a start in its place was refused once"
+    assert bob.places == []
+    bob.crash().start(wait=True, seed=2).run(1)
+    assert len(simulation.service.line) == 1
+    bob.places.clear()
+    bob.stop().start(wait=True, seed=3).run(1)
+    assert bob.places == [(1, 1)]
+
+
+def test_a_program_that_has_lost_its_seat_learns_its_place(simulation: ReferenceSimulation) -> None:
+    free_the_seat(simulation)
+    bob = simulation.computer("bob").start(wait=True).run(1)
+    free_the_seat(simulation)
+    simulation.computer("ann").start().run(1)
+    bob.run(330)
+    assert (bob.notices, bob.places) == (["granted", "lost"], [(1, 1)])
+
+
 def test_who_has_a_place_asks_sooner_than_who_has_none() -> None:
     refused = [Refused(reason(Code.NO_SEAT), 10, position=position) for position in (3, None)]
     state = machine.begin(Terms(NOW + 10**6, floating=True, wait=True), "one", Earlier(), 0, NOW)

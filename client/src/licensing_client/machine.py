@@ -175,7 +175,7 @@ class State:
     `refusal`: the service's refusal that is in force. `unconfirmed`: what came once and counts when it comes twice.
     `unrecorded`: no calls are needed. `borrow_seconds`: the length asked for, 0 to trade back, None for no request.
     `sent_borrow_seconds`: the request that the last start carried.
-    `position`: the place in line of a program that waits, None without one. `waiting`: how many wait for a seat, as the
+    `position`: the place in line of the next start, None without one. `waiting`: how many wait for a seat, as the
     last answer said.
     `idle`: nobody works. `given_back`: the seat was given back for that, and none was granted since. `ending`: the end
     of the session of the lease is under way.
@@ -425,7 +425,8 @@ def is_asking(state: State) -> bool:
 def line_changed(before: State, after: State) -> bool:
     """Whether a program that waits for a seat should learn of its place in line, or of how many wait."""
     waits = is_asking(after) and after.reason is not None and after.reason.code is Code.NO_SEAT
-    return waits and (after.position, after.waiting) != (before.position, before.waiting)
+    shown = (None, 0) if before.status in RUNNING else (before.position, before.waiting)
+    return waits and (after.position, after.waiting) != shown
 
 
 def is_given_up(state: State) -> bool:
@@ -753,6 +754,7 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
     code = answer.reason.code
     asked, first_hearing = state.registered is Registered.ASKED, state.unconfirmed != code
     confirm_at = now + CONFIRM_AFTER_SECONDS * (1 + randomness.jitter / 2)
+    state = replace(state, position=answer.position, waiting=_waiting(answer))
     if asked and not state.repeated:  # a refused start ended nothing
         state = replace(state, registered=Registered.SEAT if state.replaces else Registered.NOTHING, unanswered=None)
     if asked and _is_trade(state) and not (state.repeated and first_hearing):
@@ -775,8 +777,6 @@ def _refused(state: State, answer: Refused, now: float, randomness: Randomness) 
         not_before=retry_at or now,
         failures=0,
         unconfirmed=None,
-        position=answer.position,
-        waiting=_waiting(answer),
     )
 
 

@@ -393,7 +393,7 @@ class Seat:
             seats=engine.seats if engine else None,
             policy=engine.policy if engine else None,
             license_file=_describe_file(engine),
-            position=state.position,
+            position=None if state.status in RUNNING else state.position,
             waiting=state.waiting,
             asking=machine.is_asking(state),
             ends_in=license_left,

@@ -237,7 +237,8 @@ export class Session {
     if (start && !this.repeated) { // it has ended nothing
       Object.assign(this, { open: this.replaces ? "seat" : "nothing", unanswered: null });
     }
-    this.failures = 0;
+    const shown = this.running ? { position: null, waiting: 0 } : { position: this.position, waiting: this.waiting };
+    Object.assign(this, { failures: 0, position, waiting });
     if (!counts) {
       if (trade && (again || !this.repeated)) this.keepSeat(code);
       Object.assign(this, { heard: code, callAt: soon(now) });
@@ -252,8 +253,7 @@ export class Session {
     this.callAt = asksOn ? now + retryAfter * between(1, position === null ? 1.5 : 1.1) : Infinity;
     Object.assign(this, { heard: null, refusal: code });
     this.stop(status, code);
-    if (asksOn && (position !== this.position || waiting !== this.waiting)) this.tell("waiting", { position, waiting });
-    Object.assign(this, { position, waiting });
+    if (asksOn && (position !== shown.position || waiting !== shown.waiting)) this.tell("waiting", { position, waiting });
   }
 
   /** The end of a seat that is given back has an answer, or none. Under a hold, its lease is forgotten. */

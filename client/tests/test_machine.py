@@ -75,8 +75,8 @@ events = st.builds(
     length=st.integers(2, 900),
     retries=st.booleans(),
     borrow_seconds=st.sampled_from([None, None, None, None, 0, 86400]),
-    works=st.sampled_from([None, None, True, False]),
-    waiting=st.sampled_from([0, 1, 2]),
+    works=st.sampled_from([None, False, False, True]),
+    waiting=st.sampled_from([0, 1, 1, 2]),
     during_call=st.booleans(),
 )
 

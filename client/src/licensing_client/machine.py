@@ -32,11 +32,10 @@ It uses no clock, thread or network. The rules:
 16. A program with `wait` asks for a place in line, in each start that it would repeat after a refusal. The place
     belongs to the session id, which stays the same until a start is granted. With a place the next start comes after
     Retry-After times 1 to 1.1 (jitter), otherwise times 1 to 1.5. A trade asks for no place: it is not repeated.
-17. A program may say that nobody works (`idle`). That has an effect only while it is `granted`, on a seat of its own,
-    and the last answer was a grant which said that somebody waits: then the seat is given back (`given-back`). Not in
-    grace, after sleep or a failure, or after a refusal; nor while the lease is borrowed or unconfirmed, a trade or a
-    replacing start is under way, or the program needs no seat. Then, and while `starting`, `refused` or `lost`, it is
-    only noted, for the next grant.
+17. A program may say that nobody works (`idle`). In `granted`, if the last answer was a grant and said that somebody
+    waits, the seat is then given back (`given-back`). Sleep, a failure or a refusal since that answer forbids it. So
+    does a lease that is borrowed or not confirmed, a trade, a replacing start, and a program that takes no seat. In
+    all other states `idle` is only noted, for the next grant.
 18. The program is told before the end is sent, and the end is repeated until it is answered. From `given-back` on it
     runs only after the next grant: an unanswered start leads to no grace. Until then it waits, also without `wait`.
 19. `active` takes `idle` back. In `given-back` it begins a start with a new session id, as `retry` does. If the end was

@@ -77,6 +77,7 @@ class Engine:
     ) -> None:
         """`saved`: the content of `file`. `notify` receives each state that users should know, one at a time;
         `notify_line` each in which a waiting program has another place in line, or more or fewer wait.
+
         `store`: where newer license files are kept; None keeps them in memory.
         """
         self._files = files

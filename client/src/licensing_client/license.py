@@ -233,14 +233,14 @@ def last_valid_day(end: float) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
-ENDS_SOON_DAYS = 60
-"""People learn of a license's end so many days before it."""
+ENDS_SOON_SECONDS = 60 * 86400
+"""People learn of a license's end so long before it."""
 
 
 def ends_in(end: float, now: float) -> datetime.timedelta | None:
     """How long a license lasts, in whole seconds, if it ends soon; zero after its end. None if it does not end soon."""
-    left = datetime.timedelta(seconds=max(0, int(end - now)))
-    return left if left <= datetime.timedelta(days=ENDS_SOON_DAYS) else None
+    left = max(0, int(end - now))
+    return datetime.timedelta(seconds=left) if left <= ENDS_SOON_SECONDS else None
 
 
 def check_license(license: License, program: Program, person: Person, now: float) -> Reason | None:

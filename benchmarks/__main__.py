@@ -31,8 +31,9 @@ BENCHMARKS = (
     "retention",
     "rows",
     "client",
+    "usage",
 )
-BESIDE_ANOTHER_CHECKOUT = ("storm", "triggers", "rows")
+BESIDE_ANOTHER_CHECKOUT = ("storm", "triggers", "rows", "usage")
 RESULTS = Path(__file__).with_name("RESULTS.md")
 COLUMNS = ("what", "service", "naive way", "ratio", "goal")
 INTRODUCTION = """# What it costs

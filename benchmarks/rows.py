@@ -112,9 +112,10 @@ async def usage(bench: Bench) -> list[Line]:
         reports = []
         for name, folder in checkouts.items():
             wall, cpu, report = command(bench, folder, license_id)
+            (license,) = report["licenses"]
             walls[name].append(wall)
             cpus[name].append(cpu)
-            reports.append(counts_of(report))
+            reports.append(counts_of(license))
         # The former edition reports today, too.
         if any(not reports[0].items() <= report.items() for report in reports):
             raise RuntimeError("the two checkouts report differently")
@@ -137,16 +138,15 @@ async def license_of(tables: Tables, count: int) -> str:
     return license_id
 
 
-def counts_of(report: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """What a report tells of each day on which enough people worked, in any edition."""
-    (license,) = report["licenses"]
+def counts_of(license: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """What a report tells of each day of a license on which enough people worked, in any edition."""
     reported = (day for day in license["days"] if day["sessions"])
     return {day["day"]: (day["sessions"], day["seat_seconds"], day["peak"]) for day in reported}
 
 
-def command(bench: Bench, folder: Path, license_id: str) -> tuple[float, float, dict[str, Any]]:
+def command(bench: Bench, folder: Path, *of: str) -> tuple[float, float, dict[str, Any]]:
     """Run `licensing usage` of a checkout: seconds by the clock, of the processor, and the report."""
-    words = [str(folder / ".venv" / "bin" / "licensing"), "usage", license_id, "--format", "json"]
+    words = [str(folder / ".venv" / "bin" / "licensing"), "usage", *of, "--format", "json"]
     environment = {"PATH": os.environ["PATH"], **factories.environment(bench.home, bench.storage)}
     began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(words, cwd=folder, env=environment, check=True, capture_output=True, text=True)

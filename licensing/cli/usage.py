@@ -117,9 +117,9 @@ async def _report(
         if organization_id is not None:
             reports = Reports(register, utc_now, small_group(environment()))
             with bar("licenses") as progress:
-                reading = await reports.read(organization_id, license_id, progress)
+                reading = await reports.read(organization_id, license_id, progress, for_vendor=format_ is Format.TABLE)
             if reading.licenses:
-                report = reports.report(reading, *days, zone, for_vendor=format_ is Format.TABLE)
+                report = reports.report(reading, *days, zone)
     if report is None:
         fail(
             f"There is no {f'license {license_id}' if license_id else f'license of {organization_id}'} in the register."

@@ -21,11 +21,12 @@ The rules:
 Left to others: which days and months are over (`licensing.services.reports`).
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -216,8 +217,8 @@ def license_usage(
     terms, known = state.terms, {day.day: day for day in days}
     as_of = as_of or midnight(newest + DAY)
     totals = _in_range(known, first, min(last, newest), without_gaps=state.recorded)
-    reported = [_reported_day(day, state, small_group) for day in totals]
-    every = [_reported_day(day, state, small_group) for day in known.values()]
+    every = {day.day: _reported_day(day, state, small_group) for day in known.values()}
+    reported = [every.get(day.day) or _reported_day(day, state, small_group) for day in totals]
     seats = terms.seats if terms.kind is Kind.FLOATING else 0
     late = None if small_group else late_seconds
     since, until = _held_between(terms, known, as_of)
@@ -234,7 +235,7 @@ def license_usage(
             else verdict(reported, seats, state.recorded, late_seconds=late or 0, since=since, until=until)
         ),
         days=tuple(reported),
-        months=_reported_months(months, known, every, oldest, small_group),
+        months=_reported_months(months, known, every.values(), oldest, small_group),
         busy=busy_hours(totals, zone, small_group, since=since, until=until),
         late_seconds=late,
         suspended=state.suspended,
@@ -248,7 +249,7 @@ def license_usage(
                 min(known),
                 min(newest, (terms.valid_until - timedelta.resolution).date()),
                 small_group,
-                refused=any(day.denials for day in every),
+                refused=any(day.denials for day in every.values()),
             )
             if seats and known
             else None
@@ -354,28 +355,29 @@ def busy_hours(
     When clocks go back, the hour that comes twice counts once, with the higher peak. Days whose hours' users are not
     known are left out.
     """
-    peaks: defaultdict[tuple[date, int], int] = defaultdict(int)
-    begins: dict[tuple[date, int], datetime] = {}
-    reported: set[tuple[date, int]] = set()
-    observed: set[datetime] = set()
+    peaks: dict[LocalHour, int] = {}
+    overlapped: dict[LocalHour, tuple[int, int]] = {}
+    reported: set[LocalHour] = set()
+    observed: set[int] = set()
+    whole = range(-((ALWAYS[0] - since) // HOUR), (until - ALWAYS[0]) // HOUR)
     for day in days:
-        for hour, (peak, users) in enumerate(zip(day.hours, day.hour_users, strict=False)):
-            begin = midnight(day.day) + hour * HOUR
-            if since <= begin and begin + HOUR <= until:
-                observed.add(begin)
-            for instant in (begin, begin + HOUR - timedelta.resolution):
-                local = instant.astimezone(zone)
-                key = local.date(), local.hour
-                begins.setdefault(key, local.replace(minute=0, second=0, microsecond=0).astimezone(UTC))
-                peaks[key] = max(peaks[key], peak if users >= small_group else 0)
-                if users >= small_group:
-                    reported.add(key)
+        for (number, local_hours), peak, users in zip(
+            _local_hours(day.day, zone), day.hours, day.hour_users, strict=False
+        ):
+            if number in whole:
+                observed.add(number)
+            enough = users >= small_group
+            for local, overlaps in local_hours:
+                overlapped.setdefault(local, overlaps)
+                peaks[local] = max(peaks.get(local, 0), peak if enough else 0)
+                if enough:
+                    reported.add(local)
     if not reported:
         return None
     week: list[list[list[int]]] = [[[] for _ in range(24)] for _ in range(7)]
-    for key, peak in peaks.items():
-        if key in reported or _is_whole(begins[key], observed):
-            week[key[0].weekday()][key[1]].append(peak)
+    for local, peak in peaks.items():
+        if local in reported or observed.issuperset(overlapped[local]):
+            week[local[0].weekday()][local[1]].append(peak)
     shown = {(local_day.weekday(), hour) for local_day, hour in reported}
     return tuple(
         tuple(_busy_hour(seen) if (weekday, hour) in shown else None for hour, seen in enumerate(hours))
@@ -383,10 +385,27 @@ def busy_hours(
     )
 
 
-def _is_whole(begin: datetime, observed: Container[datetime]) -> bool:
-    """Whether the UTC hours that the hour from `begin` on overlaps are all observed."""
-    ends = begin, begin + HOUR - timedelta.resolution
-    return all(instant.replace(minute=0, second=0, microsecond=0) in observed for instant in ends)
+LocalHour = tuple[date, int]
+"""A day in a time zone, and one of its hours."""
+
+
+@lru_cache(maxsize=1_000)  # more than a year, for all licenses of a report
+def _local_hours(day: date, zone: ZoneInfo) -> tuple[tuple[int, tuple[tuple[LocalHour, tuple[int, int]], ...]], ...]:
+    """The hours of a UTC day, numbered from the first one on, each with the local hours that it overlaps.
+
+    With a local hour are the numbers of the first and the last UTC hour that it overlaps.
+    """
+    found = []
+    for hour in range(24):
+        begin = midnight(day) + hour * HOUR
+        local_hours: dict[LocalHour, tuple[int, int]] = {}
+        for instant in (begin, begin + HOUR - timedelta.resolution):
+            local = instant.astimezone(zone)
+            starts = local.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
+            overlaps = (starts - ALWAYS[0]) // HOUR, (starts + HOUR - timedelta.resolution - ALWAYS[0]) // HOUR
+            local_hours.setdefault((local.date(), local.hour), overlaps)
+        found.append(((begin - ALWAYS[0]) // HOUR, tuple(local_hours.items())))
+    return tuple(found)
 
 
 def _busy_hour(seen: list[int]) -> BusyHour:

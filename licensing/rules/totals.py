@@ -232,7 +232,7 @@ def peaks(held: Collection[Stay], begin: datetime) -> list[int]:
 
 def month_of(day: date) -> str:
     """The month of a day, `YYYY-MM`."""
-    return f"{day:%Y-%m}"
+    return day.isoformat()[:7]  # many times for each report; strftime takes four times as long
 
 
 @dataclass(slots=True)

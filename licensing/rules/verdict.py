@@ -101,7 +101,8 @@ def verdict(
     working = [
         day
         for day in days
-        if day.day.weekday() < 5 and (day in full or (since <= midnight(day.day) and midnight(day.day) + DAY <= until))
+        if day.day.weekday() < 5
+        and (day.peak >= day.seats or (since <= midnight(day.day) and midnight(day.day) + DAY <= until))
     ]
     if any(day.denials for day in days):
         state = State.SHORT

@@ -41,9 +41,12 @@ from licensing.rules.totals import (
 from licensing.rules.usage import DAY, WAIT, midnight
 from licensing.services.progress import Progress, no_progress
 from licensing.services.shared_reads import SharedReads
+from licensing.services.together import together
 from licensing.services.totals import OpenSessions, SavedTotals, days_back, open_sessions, uses_between
 from licensing.storage.register import Register
 
+LICENSES_AT_ONCE: Final = 4
+"""How many licenses are read at the same time."""
 CACHE_SECONDS: Final = 60.0
 """Cache time of a reading in seconds; stops requests for reports from loading the store."""
 
@@ -71,13 +74,14 @@ class Reading:
     """An organization's licenses at a moment (UTC), with all totals that are kept.
 
     `users` counts each month's distinct users over all licenses. An unknown organization has no licenses, and its id
-    for a name.
+    for a name. One that is not `for_vendor` lacks months that are not over, of which a customer sees nothing.
     """
 
     organization: Customer
     at: datetime
     licenses: dict[str, tuple[LicenseState, LicenseTotals]]
     users: dict[str, int]
+    for_vendor: bool = False
 
 
 def oldest_day(as_of: datetime) -> date:
@@ -122,22 +126,53 @@ def span(
 
 
 async def license_totals(
-    register: Register, license_id: str, state: LicenseState, first: date, as_of: datetime, present: OpenSessions
+    register: Register,
+    license_id: str,
+    state: LicenseState,
+    first: date,
+    as_of: datetime,
+    *,
+    lapsed_may_go_on: bool = False,
+    until_month: str | None = None,
+) -> tuple[LicenseTotals, OpenSessions]:
+    """All totals of a license in a state: of its days from one on, and of all its months; and its open sessions.
+
+    Of months that are not final, those before `until_month` are aggregated alone, if one is given. `lapsed_may_go_on`
+    is as for `open_sessions`.
+    """
+    present, saved = await together(
+        open_sessions(register, license_id, as_of, lapsed_may_go_on=lapsed_may_go_on),
+        SavedTotals.read(register, license_id, first, state),
+    )
+    return await _counted(register, license_id, state, first, as_of, present, saved, until_month), present
+
+
+async def _counted(
+    register: Register,
+    license_id: str,
+    state: LicenseState,
+    first: date,
+    as_of: datetime,
+    present: OpenSessions,
+    saved: SavedTotals | None,
+    until_month: str | None,
 ) -> LicenseTotals:
-    """All totals of a license in a state: of its days from one on, and of all its months."""
-    saved = await SavedTotals.read(register, license_id, first, state)
+    """All totals of a license, from what is saved and its sessions since."""
     if saved is None:
         return LicenseTotals(present.final_before, {}, {})
     final, months = saved.known.final_day, dict(saved.months)
     days = {day: with_terms(totals, state) for day, totals in saved.days.items()}
     found = LicenseTotals(present.final_before, days, months)
     # A month that is not final is aggregated whole: people come on several of its days.
-    oldest = min(max((final + DAY).replace(day=1), first), as_of.date()) if final else first
+    since = final + DAY if final else date.min
+    wanted = until_month is None or month_of(since) < until_month
+    oldest = min(max(since.replace(day=1) if wanted else since, first), as_of.date()) if final else first
     aggregates: dict[str, MonthAggregate] = {}
     async for fresh in days_back(register, license_id, oldest, as_of, present, from_first_use=final is None):
         day = saved.counted(fresh, final)
         month = month_of(day.totals.day)
-        aggregates.setdefault(month, MonthAggregate(month)).add(day)
+        if until_month is None or month < until_month:
+            aggregates.setdefault(month, MonthAggregate(month)).add(day)
         if day.totals.day >= first and (day.totals.sessions or day.totals.denials or day.totals.grace_seconds):
             days[day.totals.day] = day.totals
         else:
@@ -205,26 +240,42 @@ class Reports:
         return await self._cache.get(organization_id)
 
     async def read(
-        self, organization_id: str, license_id: str | None = None, progress: Progress = no_progress
+        self,
+        organization_id: str,
+        license_id: str | None = None,
+        progress: Progress = no_progress,
+        *,
+        for_vendor: bool = False,
     ) -> Reading:
-        """Read an organization's licenses, or one of them, and their totals."""
+        """Read an organization's licenses, or one of them, and their totals.
+
+        With `for_vendor` also months that are not over. Some licenses are read at the same time; `progress` counts
+        those that are done.
+        """
         as_of = self.clock()
-        name = await self.register.organization_name(organization_id)
-        reading = Reading(Customer(id=organization_id, name=name or organization_id), as_of, {}, {})
+        name, license_ids = await together(
+            self.register.organization_name(organization_id), self._license_ids(organization_id)
+        )
+        reading = Reading(Customer(id=organization_id, name=name or organization_id), as_of, {}, {}, for_vendor)
+        places, done = asyncio.Semaphore(LICENSES_AT_ONCE), 0
+        progress(done, len(license_ids))
+
+        async def read_one(each: str) -> tuple[LicenseState, LicenseTotals] | None:
+            nonlocal done
+            async with places:
+                found = await self._license(each, as_of, for_vendor) if license_id in (None, each) else None
+            done += 1
+            if done < len(license_ids):
+                progress(done, len(license_ids))
+            return found
+
         users: defaultdict[str, set[Pseudonym]] = defaultdict(set)
-        license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
-        for done, each in enumerate(license_ids):
-            progress(done, len(license_ids))
-            state = await self.register.state(each) if license_id in (None, each) else None
-            if state is None:
-                continue
-            present = await open_sessions(self.register, each, as_of)
-            totals = await license_totals(self.register, each, state.value, oldest_day(as_of), as_of, present)
-            for month, in_month in totals.users.items():
-                users[month] |= in_month
-            totals.users.clear()
-            totals.late = await self.register.late_seconds(each)
-            reading.licenses[each] = state.value, totals
+        for each, found in zip(license_ids, await together(*map(read_one, license_ids)), strict=True):
+            if found is not None:
+                reading.licenses[each] = found
+                for month, in_month in found[1].users.items():
+                    users[month] |= in_month
+                found[1].users.clear()
         if license_id is None:
             reading.users.update(await self.register.organization_months(organization_id))
             for month, in_month in users.items():
@@ -233,12 +284,31 @@ class Reports:
                     reading.users[month] = most
         return reading
 
-    def report(self, reading: Reading, first: date, last: date, zone: ZoneInfo, *, for_vendor: bool = False) -> Report:
+    async def _license_ids(self, organization_id: str) -> list[str]:
+        return [license.license_id async for license in self.register.licenses(organization_id)]
+
+    async def _license(
+        self, license_id: str, as_of: datetime, for_vendor: bool
+    ) -> tuple[LicenseState, LicenseTotals] | None:
+        """A license's state and totals; None where there is no such license any more."""
+        state = await self.register.state(license_id)
+        if state is None:
+            return None
+        until = None if for_vendor else month_of(newest_day(as_of, state.value.terms.lease_seconds) + DAY)
+        (totals, _), late = await together(
+            license_totals(self.register, license_id, state.value, oldest_day(as_of), as_of, until_month=until),
+            self.register.late_seconds(license_id),
+        )
+        totals.late = late
+        return state.value, totals
+
+    def report(self, reading: Reading, first: date, last: date, zone: ZoneInfo) -> Report:
         """Report on the use of licenses from one UTC day to another, as `span` gives them.
 
-        A customer's report leaves out what is not over, and what would tell one person's times. One `for_vendor` has
-        all, up to the moment of the reading.
+        A customer's report leaves out what is not over, and what would tell one person's times. One of a reading for
+        the vendor has all, up to the moment of the reading.
         """
+        for_vendor = reading.for_vendor
         newest = {
             license_id: reading.at.date() if for_vendor else newest_day(reading.at, state.terms.lease_seconds)
             for license_id, (state, _) in reading.licenses.items()
@@ -297,8 +367,9 @@ class Reports:
             if state is None:
                 continue
             # Nothing is closed that a heartbeat of a lapsed session could change.
-            present = await open_sessions(self.register, license_id, as_of, lapsed_may_go_on=True)
-            totals = await license_totals(self.register, license_id, state.value, begin.date(), as_of, present)
+            totals, present = await license_totals(
+                self.register, license_id, state.value, begin.date(), as_of, lapsed_may_go_on=True
+            )
             of_month = [each for day, each in sorted(totals.days.items()) if month_of(day) == month]
             # A day on which programs only ran on is not billed.
             days = [each for each in of_month if each.sessions or each.denials]

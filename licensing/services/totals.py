@@ -41,6 +41,7 @@ from licensing.rules.totals import (
     with_terms,
 )
 from licensing.rules.usage import DAY, WAIT, Denial, Retrospect, Use, midnight
+from licensing.services.together import together
 from licensing.storage.register import TOTALS_ROWS, Register, TotalsState
 
 MOST_DAYS: Final = 8
@@ -179,6 +180,10 @@ async def uses_in(register: Register, license_id: str, month: str, as_of: dateti
     return [use for use in uses if use.touches(begin, end, as_of)]
 
 
+async def _all(totals: AsyncIterator[Totals]) -> list[Totals]:
+    return [each async for each in totals]
+
+
 @dataclass(slots=True)
 class SavedTotals:
     """What is saved of a license: how far its totals are final, those of days from one on, and those of all months."""
@@ -199,9 +204,8 @@ class SavedTotals:
             state = stored.value
         if known is None or state is None:
             return None
-        days = {totals.day: totals async for totals in register.days(license_id, first)}
-        months = {totals.month: totals async for totals in register.months(license_id)}
-        return cls(known, state, days, months)
+        days, months = await together(_all(register.days(license_id, first)), _all(register.months(license_id)))
+        return cls(known, state, {each.day: each for each in days}, {each.month: each for each in months})
 
     def counted(self, day: DayAggregate, final: date | None) -> DayAggregate:
         """A day with the totals that count: the saved ones, or if it is later than the last `final` day, its own."""

@@ -241,9 +241,10 @@ async def test_the_csv_has_a_row_for_each_day_and_month_of_a_license(
     report = (await service.usage(token(home, customer.organization), **asked)).json()
 
     assert reply.headers["content-type"] == "text/csv; charset=utf-8"
-    rows = list(csv.DictReader(reply.text.splitlines()))
+    *rows, sizing = csv.DictReader(reply.text.splitlines())
     assert [row["day"] or row["month"] for row in rows] == [*map(str, october), "2026-10"]
-    assert {row["license"] for row in rows} == {customer.license}
+    assert {row["license"] for row in [*rows, sizing]} == {customer.license}
+    assert (sizing["day"], sizing["month"], sizing["sizing_seats"], sizing["sizing_hours"]) == ("", "", "3", "2")
     (license,) = report["licenses"]
     for row, totals in zip(rows, [*license["days"], *license["months"]], strict=True):
         assert {name: row[name] for name in TOTALS} == {

@@ -1,6 +1,7 @@
 """Reports beside live traffic: what ends or becomes final while they are read counts once, neither twice nor never."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -9,10 +10,11 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from licensing.crypto.pseudonyms import Peppers
+from licensing.errors import UnavailableError
 from licensing.rules.billing import Rounding, Statement, to_csv
 from licensing.rules.license import Billing
 from licensing.rules.model import EndedSession, EndReason, Versioned
-from licensing.rules.usage import Denial
+from licensing.rules.usage import Denial, Use
 from licensing.services.privacy import PersonQuery, Privacy
 from licensing.services.reports import Reports, newest_day
 from licensing.storage import register as rows
@@ -141,6 +143,63 @@ async def test_a_correction_leaves_a_report_its_denials(tables: Tables) -> None:
     assert (after.days, after.months) == (before.days, before.months)
 
 
+class ReadsEnds(Register):
+    """A register that notes from when on ended sessions are read."""
+
+    def __init__(self, tables: Tables) -> None:
+        super().__init__(tables)
+        self.since: list[datetime] = []
+
+    def ended_uses(self, license_id: str, since: datetime, until: datetime | None = None) -> AsyncIterator[Use]:
+        self.since.append(since)
+        return super().ended_uses(license_id, since, until)
+
+
+@pytest.mark.parametrize(
+    ("now", "for_vendor", "first"),
+    [
+        (NOW, False, DAY),
+        (NOW, True, date(2026, 11, 1)),
+        (datetime(2026, 12, 1, 12, tzinfo=UTC), False, date(2026, 11, 1)),
+    ],
+    ids=["a month that is not over", "for the vendor", "over, and not final"],
+)
+async def test_a_customers_report_reads_sessions_of_final_days_only_for_a_month_that_is_over(
+    tables: Tables, now: datetime, for_vendor: bool, first: date
+) -> None:
+    customer = new_customer(tables)
+    await customer.used([use(f"s{n}", at(date(2026, 11, 3 + n), 9), at(date(2026, 11, 3 + n), 10)) for n in range(3)])
+    await customer.night(NOW)
+    register = ReadsEnds(tables)
+    reports = Reports(register, lambda: now, 3)
+
+    reading = await reports.read(customer.organization, for_vendor=for_vendor)
+
+    assert min(register.since).date() == first
+    assert ("2026-11" in reading.licenses[customer.license][1].months) is (first < DAY)
+    days = reading.licenses[customer.license][1].days
+    assert [day.day for day in days] == [3, 4, 5]
+
+
+async def test_a_store_that_does_not_answer_for_one_license_is_no_report_of_the_others(tables: Tables) -> None:
+    customer = new_customer(tables)
+    others = [new_customer(tables, organization_id=customer.organization) for _ in range(5)]
+    for each in (customer, *others):
+        await each.used([use("s", at(DAY, 9), at(DAY, 10))])
+    store = Meanwhile(tables, 9, refuses)
+    reports = Reports(Register(store), lambda: NOW, 0)
+
+    with pytest.raises(UnavailableError):
+        await reports.read(customer.organization)
+
+    running = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not [task for task in running if "read_one" in repr(task)], "nothing goes on reading a store that is closed"
+
+
+async def refuses() -> None:
+    raise UnavailableError("the store did not answer")
+
+
 # Which days a customer sees.
 
 
@@ -180,10 +239,10 @@ async def test_only_the_vendor_sees_today_and_the_sums_of_few_people(tables: Tab
     customer = new_customer(tables)
     await customer.used([use("s", at(DAY, 9), at(DAY, 10)), use("t", at(DAY - timedelta(days=1), 9), at(DAY, 0))])
     reports = Reports(Register(tables), lambda: NOW, 3)
-    reading, asked = await reports.read(customer.organization), (DAY - timedelta(days=1), DAY, ZoneInfo("UTC"))
+    asked = DAY - timedelta(days=1), DAY, ZoneInfo("UTC")
 
-    (of_customer,) = reports.report(reading, *asked).licenses
-    (of_vendor,) = reports.report(reading, *asked, for_vendor=True).licenses
+    (of_customer,) = reports.report(await reports.read(customer.organization), *asked).licenses
+    (of_vendor,) = reports.report(await reports.read(customer.organization, for_vendor=True), *asked).licenses
 
     assert [(day.day, day.seat_seconds) for day in of_customer.days] == [(DAY - timedelta(days=1), None)]
     assert of_customer.months == ()

@@ -208,7 +208,7 @@ async def test_closed_statements_of_the_first_edition_stay_when_the_license_is_r
     await office.use(license_id, "ann", **BETA)
     office.clock.now = OCTOBER
     await office.night()
-    later = ("billing", "project", "product", "seats", "carried", "hour_users")
+    later = ("billing", "project", "product", "seats", "carried", "hour_users", "starts")
     for key, unknown in ((rows.STATE, ("since", "former")), (rows.day_key(SEPTEMBER.date()), later)):
         row = await office.tables.get("register", license_id, key)
         assert row

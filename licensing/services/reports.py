@@ -7,6 +7,7 @@ A customer's report is of days and months that are over and can no longer change
 again does not see when something happened (record 43). The vendor's has today as well, and all totals.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace

@@ -4,19 +4,21 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from licensing.api.pages.usage import usage_page
-from licensing.rules.report import Report, to_csv, to_json
+from licensing.rules.report import Report, to_csv
 from tests.pages import sample
 
-TOKEN = "eyJ0eXAiOiJyZXBvcnQrand0In0.eyJzdWIiOiJhY21lIn0.c2lnbmF0dXJl"
+TOKEN = f"eyJ0eXAiOiJyZXBvcnQrand0In0.eyJzdWIiOiJhY21lIn0.{'c2lnbmF0dXJl' * 7}_-"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
     "--no-sandbox",
@@ -27,6 +29,11 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+UNTIL_DRAWN = """new Promise((done) => {
+  const look = () => document.getElementById("licenses").ariaBusy ? setTimeout(look, 10) : done();
+  look();
+})"""
 
 expect.set_options(timeout=30_000)  # a machine may be busy; what is not so by then is not so
 
@@ -39,6 +46,8 @@ class Service:
     status: int = 200
     url: str = ""
     asked: list[dict[str, list[str]]] = field(default_factory=list)
+    live: dict[str, dict[str, Any]] = field(default_factory=lambda: deepcopy(sample.LIVE))
+    renewals: int = 0
 
     def answer(self, path: str, authorization: str | None) -> tuple[int, dict[str, str], str]:
         asked = urlsplit(path)
@@ -49,6 +58,8 @@ class Service:
                 {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": page.csp},
                 page.html,
             )
+        if asked.path == "/api/usage/now":
+            return self.now(authorization)
         if asked.path != "/api/usage/data":
             return 404, {"Content-Type": "application/problem+json"}, "{}"
         self.asked.append(query := parse_qs(asked.query))
@@ -58,7 +69,14 @@ class Service:
             return status, {"Content-Type": "application/problem+json"}, json.dumps(problem)
         if query["format"] == ["csv"]:
             return 200, {"Content-Type": "text/csv; charset=utf-8"}, to_csv(self.report)
-        return 200, {"Content-Type": "application/json"}, to_json(self.report)
+        return 200, {"Content-Type": "application/json"}, sample.as_json(self.report, self.live)
+
+    def now(self, authorization: str | None) -> tuple[int, dict[str, str], str]:
+        """What stands now, to those who bear the token."""
+        self.renewals += 1
+        status = self.status if authorization == f"Bearer {TOKEN}" else 401
+        licenses = [{"id": license.id, "now": self.live[license.id]["now"]} for license in self.report.licenses]
+        return status, {"Content-Type": "application/json"}, json.dumps({"licenses": licenses})
 
 
 @contextmanager
@@ -143,3 +161,11 @@ async def visit(page: Page, service: Service, token: str = TOKEN) -> None:
     """Open the customer's link, and wait for the totals."""
     await page.goto(f"{service.url}#{token}")
     await expect(page.locator("h1")).to_have_text(service.report.organization.name)
+    await page.evaluate(UNTIL_DRAWN)
+
+
+def assert_quiet(seen: Seen, service: Service) -> None:
+    """Nothing went wrong, and nobody but the service was asked for anything (`data:` is inside the page)."""
+    assert seen.complaints == []
+    origin = service.url.removesuffix("/api/usage")
+    assert [url for url in seen.requests if not url.startswith((origin, "data:", "blob:" + origin))] == []

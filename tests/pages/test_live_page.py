@@ -134,9 +134,9 @@ async def test_an_expired_link_a_forged_one_and_none_say_what_to_do(
     forged = factories.report_token(factories.new_home(tmp_path / "other"), customer.organization)
 
     page = f"{served.url}/usage"
-    await says(browser, f"{page}#{expired}", "Ask whoever sent you this one for a new link")
-    await says(browser, f"{page}#{forged}", "Ask whoever sent you this one for a new link")
-    await says(browser, page, "It needs the whole link that you were sent")
+    await says(browser, f"{page}#{expired}", "Ask your vendor for a new link")
+    await says(browser, f"{page}#{forged}", "Ask your vendor for a new link")
+    await says(browser, page, "Open the whole link from the mail again")
 
 
 async def test_a_customer_who_has_not_begun_gets_a_message(browser: Browser, home: Home, served: Served) -> None:

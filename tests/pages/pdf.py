@@ -33,9 +33,9 @@ def _reference(body: bytes, name: bytes) -> int:
 
 
 def _stream(body: bytes) -> bytes:
-    head, _, rest = body.partition(b"stream\n")
+    about, _, rest = body.partition(b"stream\n")
     data = rest.rpartition(b"\nendstream")[0]
-    return zlib.decompress(data) if b"/FlateDecode" in head else data
+    return zlib.decompress(data) if b"/FlateDecode" in about else data
 
 
 def _characters(cmap: bytes) -> dict[bytes, str]:

@@ -80,7 +80,7 @@ async def test_nothing_is_cut_off_on_the_narrowest_phone(browser: Browser, servi
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_steps_of_the_heat_map_can_be_told_apart(browser: Browser, tmp_path: Path, scheme: str) -> None:
+async def test_the_steps_of_the_heat_map_differ(browser: Browser, tmp_path: Path, scheme: str) -> None:
     """The lowest ones, too: each differs from the one before and the first from the card, by 1.15 to 1."""
     file = tmp_path / "usage.html"
     file.write_text(usage_report(sample.report(days=35)), "utf-8")

@@ -147,7 +147,7 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         assert [text for text in seen.complaints if "Failed to load resource" not in text] == []
 
 
-async def test_licenses_alike_can_be_told_apart_and_a_busy_map_of_little_use_has_its_own_range(
+async def test_licenses_alike_have_names_of_their_own_and_a_busy_map_of_little_use_has_its_own_range(
     browser: Browser, service: Service
 ) -> None:
     water = service.report.licenses[0]
@@ -157,7 +157,7 @@ async def test_licenses_alike_can_be_told_apart_and_a_busy_map_of_little_use_has
     large = water.model_copy(update={"seats": 225, "days": days, "busy": week})
     service.report = service.report.model_copy(update={"licenses": (large, water.model_copy(update={"id": "acme-w2"}))})
     service.live["acme-w2"] = sample.LIVE["acme-viewer"] | {"ended": False, "ends_in_days": 0}
-    async with opened(browser) as (page, seen):
+    async with opened(browser, reduced_motion="reduce") as (page, seen):
         await visit(page, service)
         assert await page.locator("#overview a span:first-child").all_text_contents() == [
             "Fluidit Water acme-water",

@@ -9,6 +9,8 @@ const PAPER_WIDTH = 660;
 
 // Each chart is drawn for the width that it has, and on paper for the paper's, so that its letters stay readable.
 let charts = [];
+// All have the same width. So only the first one is measured, which makes the browser lay out all that is there.
+let usualWidth = 0;
 
 function keepDrawn(plot, draw) {
   let drawnFor = 0;
@@ -17,8 +19,12 @@ function keepDrawn(plot, draw) {
     drawnFor = width;
     plot.replaceChildren(draw(width));
   };
-  const fit = () => drawFor(Math.max(200, Math.round(plot.clientWidth)));
-  fit();
+  const fit = () => {
+    usualWidth = Math.max(200, Math.round(plot.clientWidth));
+    drawFor(usualWidth);
+  };
+  if (charts.length) drawFor(usualWidth);
+  else fit();
   charts.push({ drawFor, fit });
   new ResizeObserver(fit).observe(plot);
 }

@@ -90,8 +90,9 @@ async def test_a_customer_opens_its_link_and_finds_what_its_programs_did(
         await (await downloading.value).save_as(tmp_path / "usage.csv")
         assert_quiet(seen, served)
 
-    (*days, last) = csv.DictReader((tmp_path / "usage.csv").read_text().splitlines())
-    newest = [row for row in days if row["day"]][-1]
+    rows = list(csv.DictReader((tmp_path / "usage.csv").read_text().splitlines()))
+    newest = [row for row in rows if row["day"]][-1]
+    last = [row for row in rows if row["month"]][-1]
     assert (newest["organization"], newest["product"], newest["seats"]) == (organization["id"], "Fluidit Water", "4")
     assert (newest["day"], newest["sessions"], newest["users"], newest["peak"]) == (str(YESTERDAY), "3", "3", "3")
     assert (last["day"], last["month"], last["users"]) == ("", f"{YESTERDAY.replace(day=1) - timedelta(1):%Y-%m}", "4")

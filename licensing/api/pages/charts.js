@@ -11,6 +11,7 @@ const PAPER_WIDTH = 660;
 let charts = [];
 // All have the same width. So only the first one is measured, which makes the browser lay out all that is there.
 let usualWidth = 0;
+let onPaper = false;
 
 function keepDrawn(plot, draw) {
   let drawnFor = 0;
@@ -20,6 +21,7 @@ function keepDrawn(plot, draw) {
     plot.replaceChildren(draw(width));
   };
   const fit = () => {
+    if (onPaper) return;
     usualWidth = Math.max(200, Math.round(plot.clientWidth));
     drawFor(usualWidth);
   };
@@ -31,9 +33,13 @@ function keepDrawn(plot, draw) {
 
 addEventListener("beforeprint", () => {
   delayed.finish();
+  onPaper = true;
   charts.forEach(({ drawFor }) => drawFor(PAPER_WIDTH));
 });
-addEventListener("afterprint", () => charts.forEach(({ fit }) => fit()));
+addEventListener("afterprint", () => {
+  onPaper = false;
+  charts.forEach(({ fit }) => fit());
+});
 
 function frame(width, count, top, format, label) {
   const inner = { width: width - MARGIN.left - MARGIN.right, height: HEIGHT - MARGIN.top - MARGIN.bottom };

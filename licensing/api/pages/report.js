@@ -139,11 +139,11 @@ function licenseSection(license, report) {
   showMonths(section, license);
   showBusyHours(section, license, report, floating);
   if (!license.sizing) section.querySelector(".sizing").remove();
-  delayed.add(() => {
+  delayed.add(delayed.later, () => {
     showPeaks(section, license, report, floating);
     if (license.sizing) showSizing(section, license);
-    showDays(section, license, report);
   });
+  delayed.add(delayed.last, () => showDays(section, license, report));
   return section;
 }
 

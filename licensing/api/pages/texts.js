@@ -79,28 +79,38 @@ const spoken = (text) => element("span", { class: "hidden" }, text);
 const legendEntry = (className, text) =>
   element("span", {}, element("i", { class: className, "aria-hidden": "true" }), text);
 
-// What is not in sight at first is drawn in tasks of its own, so that the page answers meanwhile.
+// What is not in sight at first is drawn in tasks of its own, so that the page answers meanwhile: `later` what one would
+// scroll to, `last` what one would open.
 const delayed = {
-  works: [],
+  later: [],
+  last: [],
   timer: 0,
 
-  add(work) {
-    this.works.push(work);
+  add(works, work) {
+    works.push(work);
     byId("licenses").ariaBusy = "true";
     this.timer ||= setTimeout(() => this.next());
   },
 
+  // Between tasks the browser lays out and paints all that is there, so one task does what fits into its time.
   next() {
-    this.works.shift()?.();
-    this.timer = this.works.length ? setTimeout(() => this.next()) : 0;
+    const until = performance.now() + 50;
+    do (this.later.shift() ?? this.last.shift())?.();
+    while (this.waits() && performance.now() < until);
+    this.timer = this.waits() ? setTimeout(() => this.next()) : 0;
     if (!this.timer) byId("licenses").ariaBusy = null;
   },
 
+  waits() {
+    return this.later.length + this.last.length > 0;
+  },
+
   finish() {
-    while (this.works.length) this.next();
+    while (this.waits()) this.next();
   },
 
   forget() {
-    this.works = [];
+    this.later = [];
+    this.last = [];
   },
 };

@@ -333,7 +333,7 @@ PLANTED: Final = {
         "services/reports.py", "return month < month_of(newest + DAY)", "return True", (WATCHED,)
     ),
     "a license appears when it is used first": Planted(
-        "services/reports.py", "if state.since is None or state.since.date() <= newest[license_id]", "", (WATCHED,)
+        "services/reports.py", "return state.since is None or state.since.date() <= newest", "return True", (WATCHED,)
     ),
     "a new license file appears when it is used first": Planted(
         "services/reports.py", "held = state.terms_before(midnight(newest + DAY))", "held = state.terms", (WATCHED,)
@@ -366,10 +366,13 @@ PLANTED: Final = {
         "rules/report.py", "_enough_at_peak(day, small_group) else None", "True else None", (WATCHED,)
     ),
     "an hour of few people counts among the busy ones": Planted(
-        "rules/report.py", "peak if users >= small_group else 0", "peak", (WATCHED,)
+        "rules/report.py",
+        "peaks[local] = max(peaks.get(local, 0), peak if enough else 0)",
+        "peaks[local] = peak",
+        (WATCHED,),
     ),
     "an hour of few people is not told from one of many": Planted(
-        "rules/report.py", "                if users >= small_group:\n", "                if users:\n", (WATCHED,)
+        "rules/report.py", "            enough = users >= small_group\n", "            enough = users > 0\n", (WATCHED,)
     ),
     "a refusal tells of a seat that was held across midnight": Planted(
         "rules/report.py",

@@ -396,7 +396,7 @@ def test_a_verdict_is_in_three_languages() -> None:
     )
     assert finnish.sentence == (
         "Kaikki paikat olivat käytössä 1 työpäivänä (kaikkiaan 5) ja 1 viikonlopun päivänä; "
-        "2 käynnistystä evättiin, joista 1 sai paikan 15 minuutin kuluessa. "
+        "2 käynnistystä evättiin, joista 1 sai paikan odotettuaan. "
         "Olisi tarvittu vähintään 5 paikkaa. "
         "Ostetut paikat ylittävää käyttöä oli 1,5 tuntia."
     )

@@ -31,13 +31,16 @@ class SharedReads(Generic[Key, Value]):
         entry = self._entries.get(key)
         if entry is None or now - entry[0] >= self._length:
             entry = self._entries[key] = now, asyncio.create_task(self._read(key))
-        try:
-            # A caller that goes away does not take the reading from the others.
-            return await asyncio.shield(entry[1])
-        except Exception:
-            if self._entries.get(key) is entry:
+            entry[1].add_done_callback(lambda task: self._forget_failed(key, task))
+        # A caller that goes away does not take the reading from the others.
+        return await asyncio.shield(entry[1])
+
+    def _forget_failed(self, key: Key, task: asyncio.Task[Value]) -> None:
+        """Forget a reading that has failed, also where all its callers have gone away."""
+        if task.cancelled() or task.exception() is not None:
+            entry = self._entries.get(key)
+            if entry is not None and entry[1] is task:
                 del self._entries[key]
-            raise
 
     def _forget_stale(self, now: datetime) -> None:
         """Bound the memory by what was asked for lately. Once for each time that a reading is good for is enough."""

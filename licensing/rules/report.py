@@ -247,7 +247,7 @@ def license_usage(
             sizing(
                 known.values(),
                 min(known),
-                min(newest, (terms.valid_until - timedelta.resolution).date()),
+                max(*known, min(newest, (terms.valid_until - timedelta.resolution).date())),
                 small_group,
                 refused=any(day.denials for day in every.values()),
             )
@@ -366,7 +366,7 @@ def busy_hours(
         ):
             if number in whole:
                 observed.add(number)
-            enough = users >= small_group
+            enough = users >= max(small_group, 1)  # also for the vendor, an hour without anybody may not be over
             for local, overlaps in local_hours:
                 overlapped.setdefault(local, overlaps)
                 peaks[local] = max(peaks.get(local, 0), peak if enough else 0)

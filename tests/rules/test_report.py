@@ -344,7 +344,8 @@ def test_busy_hours_equal_a_count_minute_by_minute(hours: list[list[tuple[int, i
 FRIDAY = MONDAY + timedelta(days=4)
 
 
-def test_hours_that_have_not_come_yet_do_not_count_in_the_mean() -> None:
+@pytest.mark.parametrize("small_group", [0, 1, 3])
+def test_hours_that_have_not_come_yet_do_not_count_in_the_mean(small_group: int) -> None:
     """On Friday at 7:20 UTC, three people at 19:00 on the one Friday before are a mean of three."""
     evening = day(-3, 3, hours=(*(0,) * 19, 3, *(0,) * 4), hour_users=(*(0,) * 19, 3, *(0,) * 4))
     now = datetime(2028, 3, 3, 7, 20, tzinfo=UTC)
@@ -353,6 +354,7 @@ def test_hours_that_have_not_come_yet_do_not_count_in_the_mean() -> None:
         "last": FRIDAY,
         "newest": FRIDAY,
         "zone": ZoneInfo("UTC"),
+        "small_group": small_group,
     }
     found = usage(evening, **whole, as_of=now).busy
     assert found is not None

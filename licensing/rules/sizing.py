@@ -157,5 +157,4 @@ def _fewer(language: str, point: SizingPoint, hours: int, starts: int | None, si
             if since
             else text("sizing.starts", language, short=point.starts, n=starts)
         )
-    seats = f"{point.seats}"
-    return text("sizing.fewer", language, seats=seats, short=point.hours, n=hours, starts=of_starts)
+    return text("sizing.fewer", language, seats=point.seats, short=point.hours, n=hours, starts=of_starts)

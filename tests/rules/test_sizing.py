@@ -194,3 +194,31 @@ def test_a_report_has_the_sizing_of_all_days_that_are_kept_whatever_days_are_ask
     assert found.sizing is not None
     assert (found.sizing.first, found.sizing.last, found.sizing.hours) == (FIRST, LAST, 3)
     assert found.sizing.enough is None
+
+
+def test_numbers_of_seats_are_written_as_all_numbers_are() -> None:
+    crowded = [day(number, *(1200,) * 24, starts=()) for number in range(5)]
+    found = found_of(*crowded, day(5, 1300, starts=()))
+    assert found.sentence == (
+        "1,300 seats would have been enough for every start; 1,200 for all but 1 of 121 hours used."
+    )
+
+
+def test_the_days_of_a_curve_have_all_that_were_used() -> None:
+    """A newer file may end a license before its last use."""
+    used = day(2, 2)
+    state = LicenseState(terms(valid_until=BEGIN + timedelta(days=1)))
+    found = license_usage(
+        "water",
+        state,
+        [used],
+        (),
+        first=FIRST,
+        last=LAST,
+        oldest=FIRST,
+        newest=LAST,
+        zone=ZoneInfo("UTC"),
+        small_group=0,
+    ).sizing
+    assert found is not None
+    assert (found.first, found.last) == (used.day, used.day)

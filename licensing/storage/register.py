@@ -274,6 +274,10 @@ def _seat_of(row: Row) -> Versioned[int]:
     return Versioned(column(row, "sessions", index), row.etag)
 
 
+def _user_of(row: Row) -> Pseudonym:
+    return column(row, "pepper", str), column(row, "user", str)
+
+
 def _start_of(row: Row) -> tuple[str, datetime]:
     return _last_part(row.key), column(row, "started_at", datetime.fromisoformat)
 
@@ -556,7 +560,7 @@ class Register:
     async def users(self, license_id: str, since: datetime, until: datetime) -> AsyncGenerator[set[Pseudonym], None]:
         """Who used a license in `since` ≤ t < `until`, by pages: of the sessions that run, then of those that ended.
 
-        The store compares when sessions began.
+        The store compares when sessions began. Rows that cannot be read are left out.
         """
         for keys in (_range(ACTIVE), _range(ENDED, since)):
             where, values = "started_at lt @until", {"until": until}
@@ -565,7 +569,7 @@ class Register:
             )
             async with aclosing(pages):
                 async for page in pages:
-                    yield {(column(row, "pepper", str), column(row, "user", str)) for row in page}
+                    yield set(readable(_user_of, page, []))
 
     def uses_with_tails(self, license_id: str, since: datetime) -> AsyncIterator[Use]:
         """The sessions that ended from a moment on, and whose programs ran on; the store compares."""

@@ -10,7 +10,8 @@ import pytest
 from licensing.cli.home import Home
 from licensing.rules.license import Kind
 from licensing.rules.usage import DAY, Use
-from licensing.storage.tables import Tables
+from licensing.storage import register as rows
+from licensing.storage.tables import Tables, put
 from tests import factories
 from tests.api.client import Api, running
 from tests.factories import Clock, at, use
@@ -303,3 +304,15 @@ async def test_a_reading_that_failed_is_made_again(
         assert (await service.now(token(home, customer))).status_code == 503
 
     assert (await service.now(token(home, customer))).status_code == 200
+
+
+async def test_a_row_that_cannot_be_read_does_not_take_the_numbers_of_all_licenses(
+    service: Api, home: Home, customer: Customer, tables: Tables
+) -> None:
+    await customer.used(people(4), in_use=1)
+    ended = [row async for row in tables.rows("register", customer.license, rows.ENDED, rows.beyond(rows.ENDED))]
+    await tables.commit("register", customer.license, [put(ended[0].key, {"started_at": at(YESTERDAY, 8)})])
+
+    (license,) = (await service.now(token(home, customer))).json()["licenses"]
+
+    assert license["now"]["in_use"] == 1

@@ -4,7 +4,7 @@ The rules:
 
 - An hour is a whole UTC hour in which a seat was used. It is short of `n` seats if its peak is above `n`.
 - A start is one that took a seat. It is short of `n` seats if with its own one more than `n` were held. Days that were
-  saved before starts were counted so count for the hours alone.
+  saved before starts were counted so count for the hours alone, and so do all days before the last such day.
 - Those of a curve are from the median of the hours' peaks to the highest peak of a day.
 - The highest peak of a day would have been enough for every start. If starts were refused, use alone does not tell.
 - Of hours and days with fewer than `small_group` people, the day's peak alone counts, as in the rest of a report. A
@@ -74,14 +74,15 @@ def sizing(days: Iterable[DayTotals], first: date, last: date, small_group: int,
     hours = sorted(peak for day in days for peak in _hours(day, small_group))
     if not hours:
         return None
-    counted = [day for day in days if day.starts and day.users >= small_group]
+    lacking = max((day.day for day in days if not day.starts), default=date.min)
+    counted = [day for day in days if day.day > lacking and day.users >= small_group]
     starts = _total(day.starts for day in counted)
     median, peak = median_low(hours), max(max(day.peak for day in days), hours[-1])
     curve = tuple(
         SizingPoint(seats=seats, hours=len(hours) - bisect_right(hours, seats), starts=_short(starts, seats))
         for seats in range(median, peak + 1)
     )
-    since = counted[0].day if counted and any(not day.starts and day.day < counted[0].day for day in days) else None
+    since = counted[0].day if counted and lacking > date.min else None
     enough = None if refused else peak
     total = sum(starts) if counted else None
 

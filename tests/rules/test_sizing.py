@@ -138,6 +138,8 @@ def test_days_before_starts_were_counted_count_for_the_hours_alone() -> None:
     since = found_of(*older, *YEAR[200:])
     assert (since.hours, since.starts) == (2310, 30 * 7 + 9)
     assert since.sentence.endswith(f"and for all but 2 of 219 starts since {YEAR[200].day}.")
+    corrected = found_of(YEAR[0], *older[1:], *YEAR[200:])
+    assert (corrected.starts, corrected.sentence) == (since.starts, since.sentence), "an older day was corrected"
     none = found_of(*(replace(each, starts=()) for each in YEAR))
     assert none.starts is None
     assert {point.starts for point in none.curve} == {None}
@@ -160,7 +162,7 @@ def test_a_customer_sees_no_hour_of_few_people_and_no_start_of_their_days() -> N
     assert (found.hours, found.starts, found.median) == (2, 4, 3)
     assert [(point.seats, point.hours, point.starts) for point in found.curve] == [(3, 1, 1), (4, 0, 0), (5, 0, 0)]
     assert found.enough == 5, "the day's peak is reported, and four would not have been enough for it"
-    assert found.sentence.endswith("Hours and days with fewer than 3 people are left out.")
+    assert found.sentence.endswith("Of hours and days with fewer than 3 people, only the day's peak counts.")
     assert sizing([alone], FIRST, LAST, 3, refused=False) is None
 
 

@@ -29,7 +29,7 @@ class SharedReads(Generic[Key, Value]):
         now = self._clock()
         self._forget_stale(now)
         entry = self._entries.get(key)
-        if entry is None or now - entry[0] >= self._length:
+        if entry is None or not self._is_good(entry[0], now):
             entry = self._entries[key] = now, asyncio.create_task(self._read(key))
             entry[1].add_done_callback(lambda task: self._forget_failed(key, task))
         # A caller that goes away does not take the reading from the others.
@@ -44,6 +44,10 @@ class SharedReads(Generic[Key, Value]):
 
     def _forget_stale(self, now: datetime) -> None:
         """Bound the memory by what was asked for lately. Once for each time that a reading is good for is enough."""
-        if now - self._cleared_at >= self._length:
-            self._entries = {key: entry for key, entry in self._entries.items() if now - entry[0] < self._length}
+        if not self._is_good(self._cleared_at, now):
+            self._entries = {key: entry for key, entry in self._entries.items() if self._is_good(entry[0], now)}
             self._cleared_at = now
+
+    def _is_good(self, begun: datetime, now: datetime) -> bool:
+        """Whether a reading is; one from a time to come was begun by a clock that has been set back."""
+        return timedelta() <= now - begun < self._length

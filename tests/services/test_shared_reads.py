@@ -49,3 +49,17 @@ async def test_callers_of_a_reading_that_fails_all_get_its_error_and_the_next_re
 
     assert [type(each) for each in both] == [OSError, OSError]
     assert await reads.get("a") == "good"
+
+
+async def test_a_reading_by_a_clock_that_is_set_back_is_made_again() -> None:
+    clock, made = Clock(NOON), 0
+
+    async def read(_: str) -> int:
+        nonlocal made
+        made += 1
+        return made
+
+    reads = SharedReads(10, clock, read)
+    assert [await reads.get("a"), await reads.get("a")] == [1, 1]
+    clock.forward(-86_400)
+    assert [await reads.get("a"), await reads.get("a")] == [2, 2]

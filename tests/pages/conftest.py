@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from licensing.api.pages.usage import usage_page
-from licensing.rules.report import Report, to_csv
+from licensing.rules.report import Now, Report, to_csv, to_json
 from tests.pages import sample
 
 TOKEN = f"eyJ0eXAiOiJyZXBvcnQrand0In0.eyJzdWIiOiJhY21lIn0.{'c2lnbmF0dXJl' * 7}_-"
@@ -69,13 +69,14 @@ class Service:
             return status, {"Content-Type": "application/problem+json"}, json.dumps(problem)
         if query["format"] == ["csv"]:
             return 200, {"Content-Type": "text/csv; charset=utf-8"}, to_csv(self.report)
-        return 200, {"Content-Type": "application/json"}, sample.as_json(self.report, self.live)
+        return 200, {"Content-Type": "application/json"}, to_json(sample.with_live(self.report, self.live))
 
     def now(self, authorization: str | None) -> tuple[int, dict[str, str], str]:
         """What stands now, to those who bear the token."""
         self.renewals += 1
         status = self.status if authorization == f"Bearer {TOKEN}" else 401
-        licenses = [{"id": license.id, "now": self.live[license.id]["now"]} for license in self.report.licenses]
+        found: dict[str, Now | None] = {license.id: self.live[license.id]["now"] for license in self.report.licenses}
+        licenses = [{"id": name, "now": now and now.model_dump(mode="json")} for name, now in found.items()]
         return status, {"Content-Type": "application/json"}, json.dumps({"licenses": licenses})
 
 

@@ -1,6 +1,5 @@
 """A made organization with one license for each thing that the page can say, aggregated by the real rules."""
 
-import json
 import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -8,11 +7,14 @@ from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from licensing.rules.catalogue import text
 from licensing.rules.license import Billing, Kind, Sharing
 from licensing.rules.model import FormerTerms, LicenseState
-from licensing.rules.report import Customer, LicenseUsage, OrganizationMonth, Report, license_usage, to_json
+from licensing.rules.report import Customer, LicenseUsage, Now, OrganizationMonth, Report, license_usage
+from licensing.rules.sizing import Sizing, SizingPoint
 from licensing.rules.totals import DayTotals, MonthAggregate, aggregate_day, under_terms
-from licensing.rules.usage import Denial, Use
+from licensing.rules.usage import Denial, Use, midnight
+from licensing.rules.verdict import in_each_language
 from tests.factories import terms
 from tests.reference import by_day
 
@@ -26,9 +28,9 @@ SEATS_BEFORE = {"acme-storm": 5}
 LINK_UNTIL = datetime(2027, 1, 15, 12, tzinfo=UTC)
 
 
-def now(in_use: int | None, total: int | None, *, free: bool = True, waiting: int | None = 0) -> dict[str, Any]:
+def now(in_use: int | None, total: int | None, *, free: bool = True, waiting: int | None = 0) -> Now:
     """What stands now on a license; all numbers are None where few people used it."""
-    return {"as_of": AS_OF.isoformat(), "free": free, "in_use": in_use, "total": total, "waiting": waiting}
+    return Now(as_of=AS_OF, free=free, in_use=in_use, total=total, waiting=waiting)
 
 
 def terms_until(day: str, ends_in_days: int | None = None, *, suspended: bool = False) -> dict[str, Any]:
@@ -36,34 +38,32 @@ def terms_until(day: str, ends_in_days: int | None = None, *, suspended: bool = 
     after = date.fromisoformat(day) + timedelta(days=1)
     return {
         "suspended": suspended,
-        "valid_until": f"{after}T00:00:00Z",
+        "valid_until": midnight(after),
         "last_valid_day": day,
         "ends_in_days": ends_in_days,
         "ended": day < f"{LAST}",
     }
 
 
-def sizing(seats: int, peak: int, hours: int = 2310) -> dict[str, Any]:
+def sizing(seats: int, peak: int, hours: int = 2310) -> Sizing:
     """A curve that halves with each seat, from a median to a peak of which nobody was refused."""
-    curve = [
-        {"seats": n, "hours": 0 if n == peak else hours // 2 ** (n - seats + 2) + 1, "starts": (peak - n) * 3}
+    curve = tuple(
+        SizingPoint(seats=n, hours=0 if n == peak else hours // 2 ** (n - seats + 2) + 1, starts=(peak - n) * 3)
         for n in range(seats, peak + 1)
-    ]
-    sentence = f"{peak} seats would have been enough for every start."
-    german = f"{peak} Plätze hätten für jeden Start genügt."
-    finnish = f"{peak} paikkaa olisi riittänyt jokaiseen käynnistykseen."
-    return {
-        "from": "2025-11-23",
-        "to": "2026-11-22",
-        "hours": hours,
-        "starts": 4100,
-        "median": seats,
-        "peak": peak,
-        "curve": curve,
-        "enough": peak,
-        "sentence": sentence,
-        "translations": {"de": german, "fi": finnish},
-    }
+    )
+    sentence, translations = in_each_language(lambda language: text("sizing.enough", language, n=peak, fewer=""))
+    return Sizing(
+        first=date(2025, 11, 23),
+        last=LAST,
+        hours=hours,
+        starts=4100,
+        median=seats,
+        peak=peak,
+        curve=curve,
+        enough=peak,
+        sentence=sentence,
+        translations=translations,
+    )
 
 
 LIVE: dict[str, dict[str, Any]] = {
@@ -80,21 +80,11 @@ LIVE: dict[str, dict[str, Any]] = {
 """What the service knows of the licenses beyond their days and months."""
 
 
-def as_json(report: Report, live: dict[str, dict[str, Any]] | None = None) -> str:
-    """The report as the service sends it, with what it knows of the moment."""
-    found = json.loads(to_json(report))
-    found["link_until"] = LINK_UNTIL.isoformat()
-    for license in found["licenses"]:
-        license |= (LIVE if live is None else live)[license["id"]]
-        verdict = license["verdict"]
-        verdict["translations"] = {
-            language: {
-                "headline": f"{language}: {verdict['headline']}",
-                "sentence": f"{language}: {verdict['sentence']}",
-            }
-            for language in ("de", "fi")
-        }
-    return json.dumps(found)
+def with_live(report: Report, live: dict[str, dict[str, Any]] | None = None) -> Report:
+    """The report as the service gives it, with what it knows of the moment."""
+    known = LIVE if live is None else live
+    licenses = tuple(LicenseUsage.model_validate(dict(license) | known[license.id]) for license in report.licenses)
+    return report.model_copy(update={"licenses": licenses, "link_until": LINK_UNTIL})
 
 
 @cache

@@ -1,6 +1,7 @@
 """What the page says of this moment: the status line of each license, its renewal, and how many seats would do."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +81,9 @@ async def test_the_page_says_of_which_days_its_cards_are_and_that_bars_are_seats
 async def test_the_chart_and_the_table_tell_for_each_number_of_seats_how_often_it_is_too_small(shown: Page) -> None:
     section = shown.get_by_role("region", name="Fluidit Water", exact=True).locator(".sizing")
     sizing = sample.LIVE["acme-water"]["sizing"]
-    await expect(section).to_contain_text(sizing["sentence"])
+    await expect(section).to_contain_text(sizing.sentence)
     await expect(section).to_contain_text("23 Nov 2025 to 22 Nov 2026, 2,310 hours with use")
-    shares = [point["hours"] / sizing["hours"] for point in sizing["curve"]]
+    shares = [point.hours / sizing.hours for point in sizing.curve]
     heights = await section.locator("svg > g").evaluate_all(
         "groups => groups.map(each => each.querySelector('.bar')?.height.baseVal.value ?? 0)"
     )
@@ -107,7 +108,8 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         water, storm = status(page, "Fluidit Water"), status(page, "Fluidit Storm")
         assert service.renewals == 0
 
-        service.live["acme-water"]["now"] = sample.now(5, 5, free=False, waiting=1) | {"as_of": "2026-11-23T02:07:00Z"}
+        later = {"as_of": sample.AS_OF + timedelta(minutes=7)}
+        service.live["acme-water"]["now"] = sample.now(5, 5, free=False, waiting=1).model_copy(update=later)
         await page.clock.fast_forward(29_000)
         await page.clock.fast_forward(1_000)
         await expect(water).to_contain_text("5 of 5 seats in use")
@@ -174,11 +176,10 @@ async def test_licenses_alike_have_names_of_their_own_and_a_busy_map_of_little_u
 
 
 async def test_the_file_shows_how_many_seats_would_do_and_renews_nothing(browser: Browser, tmp_path: Path) -> None:
-    report = sample.report(days=7)
-    document = usage_report(report)
-    before, begin, _ = document.rpartition('id="data">')
+    live = {name: {**known, "now": None} for name, known in sample.LIVE.items()}
+    report = sample.with_live(sample.report(days=7), live).model_copy(update={"link_until": None})
     file = tmp_path / "usage.html"
-    file.write_text(f"{before}{begin}{sample.as_json(report)}</script></body>", "utf-8")
+    file.write_text(usage_report(report), "utf-8")
     async with opened(browser) as (page, seen):
         await page.clock.install()
         await page.goto(file.as_uri())

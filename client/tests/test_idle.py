@@ -18,7 +18,7 @@ from licensing_client.machine import Earlier, End, Heartbeat, Randomness, Regist
 from licensing_client.reasons import Code, reason
 from licensing_client.transport import Cancellation, Reply, Request
 from reference_service import Place
-from simulation import PORTAL, Computer, Handle, ReferenceSimulation
+from simulation import PORTAL, Computer, Handle, ReferenceSimulation, without_locks
 from test_engine import code_of
 
 HOUR = 3600.0
@@ -183,6 +183,55 @@ def test_the_service_learns_when_it_was_given_back_and_only_if_it_cannot_know() 
     assert isinstance(call, Start)
     assert machine.report_of_start(state, call, NOW + 400) is None, "the start tells it"
     assert machine.report_of_start(state, call, NOW + 5000) == machine.Report(LEASE, NOW + 50)
+
+
+def test_a_program_gives_its_seat_back_once_a_minute_at_most() -> None:
+    state, starts = HELD, 0
+    for second in range(600):
+        now = NOW + second
+        state = machine.time_passed(machine.idle(state), now)
+        state = machine.active(state, now, CHANCE)
+        call = machine.due_call(state, now)
+        if isinstance(call, Start):
+            starts += 1
+            lease = replace(LEASE, session_id=f"{second}", issued_at=int(now), expires_at=int(now) + 900)
+            state = machine.answered(
+                machine.call_sent(state, call), Granted(lease, 300, True, Seats(1, 1, 2)), now, CHANCE
+            )
+    assert starts == 10
+
+
+@pytest.mark.parametrize("clock", [0.0, -1e6])
+def test_it_gives_its_seat_back_as_soon_as_the_minute_is_over(clock: float) -> None:
+    now = NOW + 20 + clock
+    state = replace(machine.idle(HELD), gave_back_at=float(NOW), seen_at=now)
+    wake_at = machine.wake_at(state)
+    assert wake_at <= NOW + 60
+    while state.status is not Status.GIVEN_BACK:
+        now = machine.wake_at(state)
+        state = machine.time_passed(state, now)
+    assert now == (NOW + 60 if clock == 0 else NOW + 20 + clock)
+
+
+BUSY = NoAnswer(Step.SERVICE, "", retry_after=40)
+
+
+def test_the_start_after_an_end_keeps_the_retry_after_of_the_end() -> None:
+    state = machine.call_sent(given_back(), End(LEASE))
+    before = machine.active(machine.answered(state, BUSY, NOW + 2, CHANCE), NOW + 10, CHANCE)
+    meanwhile = machine.answered(machine.active(state, NOW + 1.5, CHANCE), BUSY, NOW + 2, CHANCE)
+    assert (before.call_at, meanwhile.call_at) == (NOW + 42, NOW + 42)
+    late = machine.time_passed(before, NOW + 13)
+    assert (late.status, machine.is_asking(late), late.call_at) == (Status.REFUSED, True, NOW + 42)
+
+
+def test_the_start_after_an_end_does_not_keep_its_backoff() -> None:
+    state = given_back()
+    for _ in range(8):
+        now = state.call_at or 0
+        state = machine.answered(machine.call_sent(state, End(LEASE)), SILENT, now, CHANCE)
+    assert (state.call_at or 0) - now > 60
+    assert machine.active(state, now + 1, CHANCE).call_at == now + 1
 
 
 # With a service.
@@ -356,8 +405,9 @@ def test_under_a_hold_a_power_cut_while_the_end_is_under_way_gives_no_grace_eith
     assert ann.has_status(Status.REFUSED)
 
 
+@pytest.mark.parametrize("how", ["active", "start"])
 def test_who_comes_back_does_not_wait_for_the_end_to_be_answered(
-    simulation: ReferenceSimulation, monkeypatch: pytest.MonkeyPatch
+    simulation: ReferenceSimulation, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     ann = idle(simulation.computer("ann").start().run(1))
     simulation.computer("bob").start(wait=True).run(1)
@@ -366,7 +416,8 @@ def test_who_comes_back_does_not_wait_for_the_end_to_be_answered(
     def hanging(request: Request, seconds: float, cancellation: Cancellation) -> Reply:
         if request.method != "DELETE":
             return real(request, seconds, cancellation)
-        active(ann)
+        assert ann.engine
+        ann.engine.active() if how == "active" else ann.engine.retry()
         with pytest.raises(OSError, match="cancelled"):
             cancellation.check()
         raise ExchangeError(Step.SERVICE, "The exchange was cancelled.")
@@ -388,6 +439,17 @@ def test_an_end_that_arrives_after_the_lease_says_when_the_seat_was_given_back(
     ann.run(400)
     [ran_until] = simulation.service.ran_until.values()
     assert datetime.datetime.fromisoformat(ran_until.replace("Z", "+00:00")).timestamp() == int(at)
+
+
+def test_where_a_disk_has_no_locks_idle_is_noted_before_the_start_too(
+    simulation: ReferenceSimulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_locks(monkeypatch)
+    ann = simulation.computer("ann").start().run(1).crash()
+    simulation.clock.true += 400
+    idle(ann.start(seed=2)).run(1)
+    assert ann.engine
+    assert (ann.status, ann.engine.state.idle) == (Status.GRANTED, True)
 
 
 def test_a_borrowed_seat_is_kept_while_somebody_waits(simulation: ReferenceSimulation) -> None:

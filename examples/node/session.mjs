@@ -5,6 +5,7 @@ import { randomUUID } from "node:crypto";
 
 const START_SECONDS = 3; // a start is decided by then
 const BACKOFF_LIMIT = 300;
+const GIVE_BACK_SECONDS = 60; // at least, from one giving back to the next
 const REMINDERS = [86400, 3600, 600]; // the user is told when so much is left of grace
 const between = (low, high) => low + (high - low) * Math.random();
 const soon = (now) => now + 3 * between(1, 1.5);
@@ -29,6 +30,8 @@ export class Session {
   waiting = 0; // how many wait, as the last answer said
   idle = false; // nobody works
   givenBack = false; // the seat was given back for that, and none granted since
+  gaveBackAt = null; // when one was last
+  notBefore = 0; // the service wants no call sooner, as its last answer to an end said
   endSent = false; // the end of that session is under way
   code = null; // of the refusal that the user was told
   failures = 0;
@@ -161,7 +164,7 @@ export class Session {
     }
     if (this.status === "starting" && now >= this.began + START_SECONDS) this.unansweredStart(now);
     if (this.running) this.judge(now);
-    if (this.givesBack) this.giveBack(now);
+    if (this.givesBack(now)) this.giveBack(now);
   }
 
   /** Somebody works with the program: one that gave its seat back asks for another. */
@@ -169,7 +172,7 @@ export class Session {
     this.idle = false;
     if (this.status !== "given-back") return;
     Object.assign(this, { status: "starting", id: randomUUID(), replaces: this.open === "seat", code: null });
-    Object.assign(this, { began: now, callAt: now, failures: 0 });
+    Object.assign(this, { began: now, callAt: Math.max(now, this.notBefore), failures: 0 });
   }
 
   /** The call that was due has this answer (`meaning` in protocol.mjs). */
@@ -263,10 +266,13 @@ export class Session {
     if (ended) {
       Object.assign(this, { open: "nothing", replaces: false, failures: 0 });
       if (this.license.hold) this.last = null;
+      this.notBefore = 0;
       if (back) this.callAt = Infinity;
-    } else if (back) {
-      this.failed(retryAfter, now);
+      return;
     }
+    this.notBefore = now + (retryAfter ?? 0);
+    if (back) this.failed(retryAfter, now);
+    else if (retryAfter) this.callAt = Math.max(this.callAt, this.notBefore);
   }
 
   gone(now) {
@@ -328,8 +334,9 @@ export class Session {
   }
 
   /** Whether nobody works on a seat that somebody waits for, and nothing forbids to give it back. */
-  get givesBack() {
-    const wanted = this.idle && this.waiting > 0 && this.status === "granted";
+  givesBack(now) {
+    const justNow = this.gaveBackAt !== null && now >= this.gaveBackAt && now < this.gaveBackAt + GIVE_BACK_SECONDS;
+    const wanted = this.idle && this.waiting > 0 && this.status === "granted" && !justNow;
     const answered = this.failures === 0 && this.heard === null && this.open === "seat";
     const trades = this.replaces || this.wish !== null;
     const ordinary = this.last !== null && !this.last.lease.borrowed && !this.last.lease.offered;
@@ -338,8 +345,7 @@ export class Session {
 
   /** The program stops, and then its session is ended. */
   giveBack(now) {
-    this.givenBack = true;
-    Object.assign(this, { callAt: now, failures: 0 });
+    Object.assign(this, { givenBack: true, gaveBackAt: now, notBefore: 0, callAt: now, failures: 0 });
     this.stop("given-back", "given-back");
   }
 

@@ -334,8 +334,8 @@ class Engine:
                 self._file = StateFile(None, self._files.given)
                 self._saved, self._reports = SavedState(), ()
                 return
-            began_at = self._state.began_at
-            self._transition(dataclasses.replace(self._begin(self._earlier()), began_at=began_at))
+            state, begun = self._state, self._begin(self._earlier())
+            self._transition(dataclasses.replace(begun, began_at=state.began_at, idle=state.idle))
 
     def _add_report(self, report: Report | None) -> None:
         if report is not None:
@@ -367,8 +367,9 @@ class Engine:
         self.wake()
 
     def retry(self) -> None:
-        """Try again after a refusal."""
+        """Try again after a refusal, or take a seat again that was given back."""
         with self._changed:
+            self._let_go_of_end()
             self._transition(machine.retry(self._state, self.now(), self._draw()))
         self.wake()
 
@@ -381,10 +382,14 @@ class Engine:
     def active(self) -> None:
         """Somebody works with the program: keep the seat, or take one again if it was given back."""
         with self._changed:
-            if self._state.ending:
-                self._cancellation.cancel()  # the start that follows replaces the session, and does not wait for that
+            self._let_go_of_end()
             self._transition(machine.active(self._state, self.now(), self._draw()))
         self.wake()
+
+    def _let_go_of_end(self) -> None:
+        """Do not wait for the answer to an end: the start that follows replaces the session."""
+        if self._state.ending:
+            self._cancellation.cancel()
 
     def borrow(self, seconds: int) -> bool:
         """Trade the seat for a borrowed one; 0 trades it back. False if there is no seat to trade."""

@@ -35,11 +35,12 @@ It uses no clock, thread or network. The rules:
 17. A program may say that nobody works (`idle`). In `granted`, if the last answer was a grant and said that somebody
     waits, the seat is then given back (`given-back`). Sleep, a failure or a refusal since that answer forbids it. So
     does a lease that is borrowed or not confirmed, a trade, a replacing start, and a program that takes no seat. In
-    all other states `idle` is only noted, for the next grant.
+    all other states `idle` is only noted, for the next grant. It is given back once in `GIVE_BACK_SECONDS` at most.
 18. The program is told before the end is sent, and the end is repeated until it is answered. From `given-back` on it
     runs only after the next grant: an unanswered start leads to no grace. Until then it waits, also without `wait`.
-19. `active` takes `idle` back. In `given-back` it begins a start with a new session id, as `retry` does. If the end was
-    not answered, that start replaces the old session; an answer to the end that comes later frees it from that.
+19. `active` takes `idle` back. In `given-back` it begins a start with a new session id, as `retry` does, no sooner than
+    Retry-After. If the end was not answered, that start replaces the old session; an answer to the end that comes later
+    frees it from that.
 
 Times are seconds on the service's clock (`licensing_client.clock`). Left to others: what a reply means
 (`licensing_client.replies`), whether the license covers the program (`licensing_client.license`), and which license
@@ -64,6 +65,8 @@ SLEEP_GAP_SECONDS = 60.0
 REMINDER_SECONDS = (86400, 3600, 600)
 """The user gets another notice when grace has this many seconds left."""
 MAX_START_FAILURES = 2
+GIVE_BACK_SECONDS = 60.0
+"""The shortest time from one giving back to the next: each can cost a start."""
 SPREAD_IN_LINE, SPREAD_WITHOUT_PLACE = 0.1, 0.5
 """How much later than Retry-After a program that waits asks at most, in parts of it: places have different times."""
 UNSENT = frozenset({Step.DNS, Step.CONNECT, Step.PROXY, Step.TLS})
@@ -176,8 +179,8 @@ class State:
     `sent_borrow_seconds`: the request that the last start carried.
     `position`: the place in line of the next start, None without one. `waiting`: how many wait for a seat, as the
     last answer said.
-    `idle`: nobody works. `given_back`: the seat was given back for that, and none was granted since. `ending`: the end
-    of the session of the lease is under way.
+    `idle`: nobody works. `given_back`: the seat was given back for that, and none was granted since. `gave_back_at`:
+    when one was last. `ending`: the end of the session of the lease is under way.
     """
 
     terms: Terms
@@ -207,6 +210,7 @@ class State:
     waiting: int = 0
     idle: bool = False
     given_back: bool = False
+    gave_back_at: float | None = None
     ending: bool = False
 
 
@@ -309,7 +313,7 @@ def active(state: State, now: float, randomness: Randomness) -> State:
         session_id=randomness.session_id,
         replaces=state.registered is Registered.SEAT,
         began_at=now,
-        call_at=now,
+        call_at=max(now, state.not_before),
         failures=0,
         reason=None,
     )
@@ -340,8 +344,8 @@ def wake_at(state: State) -> float:
         times.append(state.began_at + state.terms.start_within_seconds)
     if state.status in RUNNING:
         times.append(float(state.terms.valid_until))
-    if _gives_back(state):
-        times.append(state.seen_at)
+    if _may_give_back(state):
+        times.append(_next_give_back(state))
     if state.lease is not None and not state.unrecorded:
         if state.status is Status.GRANTED:
             times.append(min(state.lease.expires_at, _grace_end(state, state.lease)))
@@ -513,10 +517,10 @@ def time_passed(state: State, now: float) -> State:
         return _start_unanswered(state, now)
     if state.status in RUNNING:
         state = _check_lease(state, now)
-    return _give_back(state, now) if _gives_back(state) else state
+    return _give_back(state, now) if _may_give_back(state) and now >= _next_give_back(state) else state
 
 
-def _gives_back(state: State) -> bool:
+def _may_give_back(state: State) -> bool:
     """Whether nobody works on a seat that somebody waits for, and nothing forbids to give it back."""
     wanted = state.idle and state.waiting > 0 and state.status is Status.GRANTED
     answered = state.failures == 0 and state.unconfirmed is None and state.registered is Registered.SEAT
@@ -525,10 +529,17 @@ def _gives_back(state: State) -> bool:
     return wanted and answered and not trades and ordinary and state.terms.floating and not state.unrecorded
 
 
+def _next_give_back(state: State) -> float:
+    """When the seat may be given back: at once, unless one was given back a moment ago."""
+    if state.gave_back_at is None or state.gave_back_at > state.seen_at:  # the clock was set
+        return state.seen_at
+    return max(state.seen_at, state.gave_back_at + GIVE_BACK_SECONDS)
+
+
 def _give_back(state: State, now: float) -> State:
     """Do not run any more, and end the session."""
-    why = reason(Code.GIVEN_BACK)
-    return replace(state, status=Status.GIVEN_BACK, given_back=True, reason=why, call_at=now, failures=0)
+    state = replace(state, status=Status.GIVEN_BACK, given_back=True, gave_back_at=now)
+    return replace(state, reason=reason(Code.GIVEN_BACK), call_at=now, failures=0)
 
 
 def call_sent(state: State, call: Call) -> State:
@@ -580,8 +591,11 @@ def _end_answered(state: State, answer: Answer, now: float, randomness: Randomne
         lease = state.lease if state.terms.hold_lease_seconds is None else None
         call_at = None if given_back else state.call_at
         return replace(state, registered=Registered.NOTHING, replaces=False, lease=lease, call_at=call_at, failures=0)
-    retry_after = answer.retry_after if isinstance(answer, NoAnswer) else None
-    return _no_answer(state, retry_after or 0, now, randomness) if given_back else state
+    retry_after = (answer.retry_after or 0) if isinstance(answer, NoAnswer) else 0
+    not_before = now + retry_after  # of the start that follows `active`, too
+    if given_back:
+        return replace(_no_answer(state, retry_after, now, randomness), not_before=not_before)
+    return replace(state, call_at=max(state.call_at or 0.0, not_before) if retry_after else state.call_at)
 
 
 def ending(state: State) -> State:

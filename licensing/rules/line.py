@@ -16,7 +16,9 @@ UTC.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from pydantic import AwareDatetime, Field
 
 from licensing.rules.outage import Outage, spared
 
@@ -34,9 +36,9 @@ class Place:
     """A session's place: when it came, when it asked last, and after how long it was told to ask again then."""
 
     session_id: str
-    arrived_at: datetime
-    heard_at: datetime
-    retry_seconds: int
+    arrived_at: AwareDatetime
+    heard_at: AwareDatetime
+    retry_seconds: Annotated[int, Field(ge=0, le=86400)]
 
     def left_at(self, outage: Outage | None) -> datetime:
         """When it has left if it does not ask again (UTC), an outage of the service considered."""

@@ -9,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Final, Generic, TypeVar
 
+from pydantic import AwareDatetime
+
 from licensing.rules.license import HOLD_BEYOND_GRACE, USUAL_GRACE, Billing, Kind, License, Sharing, lease_end
 from licensing.rules.line import Line
 from licensing.rules.outage import Outage, spared
@@ -159,7 +161,7 @@ class FormerTerms:
     On the day itself both they and their successors were in force: the time of the first start in between is not kept.
     """
 
-    until: datetime
+    until: AwareDatetime
     product: str
     project: str
     billing: Billing
@@ -180,7 +182,7 @@ class RecalledSession:
     """A session that an operator has recalled, and when it ended (UTC); None while it may be active."""
 
     session_id: str
-    ended_at: datetime | None = None
+    ended_at: AwareDatetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,22 +104,29 @@ class Codec(Generic[Value]):
         for field in self._lists:
             if field in values:
                 values[field] = str(values[field]).split(",")
+        place = ""
         try:
-            for field in self._texts:
-                if values.get(field) is not None:
-                    values[field] = from_json(values[field])
+            for place in self._texts:
+                if (text := values.get(place)) is not None:
+                    values[place] = from_json(text)
             for place in self._times:
                 if (text := values.get(place)) is not None:
-                    values[place] = datetime.fromisoformat(text)
+                    values[place] = instant(text)
             for part, names in self._nested.items():
                 values[part] = {field: values.pop(field) for field in names if field in values}
             return self._adapter.validate_python(values)
         except ValidationError as error:
-            place = str(error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"][-1])
-        except (TypeError, ValueError):  # no time
+            place = self._field_at(
+                error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+            )
+        except (TypeError, ValueError):  # no JSON, or no time
             pass
         # Outside, so that pydantic's text, which quotes the row, is no context of this error.
         raise _unreadable(row, place)
+
+    def _field_at(self, location: tuple[int | str, ...]) -> str:
+        """The field at a location in a value: the one whose text holds it, if it lies within a text."""
+        return str(next((part for part in location if part in self._texts), location[-1]))
 
     def versioned(self, row: Row) -> Versioned[Value]:
         """The value that a row holds, with the row's ETag."""
@@ -162,6 +169,14 @@ def _note(error: RowError, unreadable: list[RowError] | None) -> None:
     if unreadable is None:
         raise error
     unreadable.append(error)
+
+
+def instant(text: str) -> datetime:
+    """A time as a column holds it. Raises ValueError without a time zone: it could be compared with no other time."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("has no time zone")
+    return moment
 
 
 def _lacks(row: Row, name: str) -> RowError:

@@ -47,7 +47,7 @@ from licensing.rules.seats import SeatChange
 from licensing.rules.totals import GRACE, DayTotals, MonthTotals, Pseudonym, month_of
 from licensing.rules.usage import Denial, Use
 from licensing.storage.bulk import delete_all
-from licensing.storage.codec import Codec, column, readable
+from licensing.storage.codec import Codec, column, instant, readable
 from licensing.storage.retry import with_retries
 from licensing.storage.tables import (
     PAGE_ROWS,
@@ -279,7 +279,7 @@ def _user_of(row: Row) -> Pseudonym:
 
 
 def _start_of(row: Row) -> tuple[str, datetime]:
-    return _last_part(row.key), column(row, "started_at", datetime.fromisoformat)
+    return _last_part(row.key), column(row, "started_at", instant)
 
 
 # Changes of seats and sessions.
@@ -828,10 +828,8 @@ class Register:
         rows = {row.key: row async for row in self._tables.rows("directory", SERVICE)}
         alive, outage = rows.get(ALIVE), rows.get(OUTAGE)
         return (
-            Versioned(column(alive, "at", datetime.fromisoformat), alive.etag) if alive else None,
-            Outage(column(outage, "from", datetime.fromisoformat), column(outage, "to", datetime.fromisoformat))
-            if outage
-            else None,
+            Versioned(column(alive, "at", instant), alive.etag) if alive else None,
+            Outage(column(outage, "from", instant), column(outage, "to", instant)) if outage else None,
         )
 
     async def mark_alive(self, before: Versioned[datetime] | None, at: datetime, outage: Outage | None = None) -> None:

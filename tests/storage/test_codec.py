@@ -1,5 +1,6 @@
 """Dataclasses as columns and back: what is lost, what is kept, and what an older row may lack."""
 
+import json
 import traceback
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime
@@ -9,6 +10,7 @@ import pytest
 
 from licensing.errors import RowError
 from licensing.rules.license import Billing, Kind, Sharing
+from licensing.rules.line import Place
 from licensing.rules.model import EndedSession, EndReason, LicenseState, Session, Status, Terms
 from licensing.rules.totals import DayTotals, MonthTotals, PartMinutes
 from licensing.rules.usage import Denial, Use
@@ -132,6 +134,32 @@ def test_an_error_names_the_column_and_quotes_nothing_of_the_row(damage: dict[st
             register.SESSIONS.decode(as_read("active:s1", row))
         assert pseudonym not in "".join(traceback.format_exception(caught.value))
         assert caught.value.__context__ is None
+
+
+PLACE = {"session_id": "s1", "arrived_at": "2026-11-02T12:00:00Z", "heard_at": "2026-11-02T12:00:00Z"}
+DAMAGED = [
+    *(("line", text) for text in ("", "?", "null", "{}", "[{}]", 7)),
+    ("line", json.dumps([{**PLACE, "retry_seconds": 5, "heard_at": "2026-11-02T12:00:00"}])),
+    ("line", json.dumps([{**PLACE, "retry_seconds": 10**12}])),
+    ("line", json.dumps([{**PLACE, "retry_seconds": -1}])),
+    ("recalled", '[{"session_id": "s1", "ended_at": "2026-11-02"}]'),
+    *(("former", text) for text in ("?", '[{"until": "2026-11-02T12:00:00"}]')),
+    *(("features", text) for text in ("?", "[1]")),
+    ("valid_from", "2026-11-02T12:00:00"),
+]
+
+
+@pytest.mark.parametrize(("column", "content"), DAMAGED)
+def test_a_damaged_column_is_named_whatever_it_holds(column: str, content: object) -> None:
+    columns = register.STATES.encode(LicenseState(TERMS)) | {column: content}
+    with pytest.raises(RowError, match=f"the row license of .* has a column {column} that cannot be read"):
+        register.STATES.decode(as_read("license", columns))
+
+
+def test_a_place_written_by_hand_is_read() -> None:
+    columns = register.STATES.encode(LicenseState(TERMS)) | {"line": json.dumps([{**PLACE, "retry_seconds": 5}])}
+    at_twelve = datetime(2026, 11, 2, 12, 0, 0, 0, UTC)
+    assert register.STATES.decode(as_read("license", columns)).line == (Place("s1", at_twelve, at_twelve, 5),)
 
 
 def test_an_error_names_a_rows_key_but_no_pseudonym_in_it() -> None:

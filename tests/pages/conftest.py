@@ -35,6 +35,15 @@ UNTIL_DRAWN = """new Promise((done) => {
   look();
 })"""
 
+OVERLAPS = """() => {
+  const texts = [...document.querySelectorAll('.plot text')];
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+  return boxes.flatMap(([text, box], place) =>
+    boxes.slice(place + 1).filter(([, other]) => meet(box, other)).map(([other]) => `${text} / ${other}`));
+}"""
+"""The labels of charts that lie upon one another."""
+
 expect.set_options(timeout=30_000)  # a machine may be busy; what is not so by then is not so
 
 

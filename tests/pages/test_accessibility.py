@@ -69,8 +69,10 @@ async def test_axe_finds_no_violation_in_what_the_page_says_without_a_link(brows
 
 @pytest.mark.parametrize("locale", ["en-GB", "de-DE", "fi-FI"])
 async def test_nothing_is_cut_off_on_the_narrowest_phone(browser: Browser, service: Service, locale: str) -> None:
-    """All columns of all tables, every legend and every label of a chart, in each language."""
-    service.report = sample.report(days=90)
+    """All columns of all tables, every legend and every label of a chart, and names of one long word."""
+    report = sample.report(days=90, organization="Ö" * 200)
+    licenses = tuple(license.model_copy(update={"product": "Ä" * 200}) for license in report.licenses)
+    service.report = report.model_copy(update={"licenses": licenses})
     async with opened(browser, 360, locale=locale) as (page, _):
         await visit(page, service)
         await page.evaluate(OPEN_ALL)

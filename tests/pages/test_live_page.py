@@ -18,7 +18,7 @@ from licensing.services.reports import newest_day
 from licensing.storage.tables import Tables
 from tests import factories
 from tests.factories import at, use
-from tests.pages.conftest import Seen, opened
+from tests.pages.conftest import OVERLAPS, Seen, opened
 from tests.processes import Served, end, serving, start
 from tests.register_rows import Customer, new_customer
 
@@ -173,12 +173,3 @@ async def test_a_new_customers_few_days_make_a_page_like_any_other(
         assert re.fullmatch(r"\d+", await page.locator(".tiles dd").first.evaluate("dd => dd.firstChild.data"))
         await fits(page, width)
         assert_quiet(seen, served)
-
-
-OVERLAPS = """() => {
-  const texts = [...document.querySelectorAll('.plot text')];
-  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
-  const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
-  return boxes.flatMap(([text, box], place) =>
-    boxes.slice(place + 1).filter(([, other]) => meet(box, other)).map(([other]) => `${text} / ${other}`));
-}"""

@@ -10,7 +10,7 @@ from playwright.async_api import Browser, Page, expect
 from licensing.api.pages.usage import usage_report
 from licensing.rules.report import BusyHour
 from tests.pages import sample
-from tests.pages.conftest import Service, assert_quiet, opened, visit
+from tests.pages.conftest import OVERLAPS, Service, assert_quiet, opened, visit
 
 NEED = ["Fluidit Heat & Cooling", "Fluidit Viewer", "Fluidit Water", "Fluidit Storm", "Fluidit Sewer"]
 """The suspended one and the one that has ended come first; the others all ran short, and stay in their order."""
@@ -42,6 +42,9 @@ async def test_on_top_of_each_license_stands_what_its_administrator_would_ask_an
     assert await shown.locator(".license h2").all_text_contents() == NEED
     for product, said in STATUS.items():
         assert await status(shown, product).locator("li").all_text_contents() == said
+    # A seat that is free is no good news where no program can start.
+    assert await status(shown, "Fluidit Viewer").locator("[data-tone=good]").count() == 0
+    assert await status(shown, "Fluidit Water").locator("[data-tone=good]").count() == 1
     asof = shown.locator(".status p:visible")
     assert await asof.all_text_contents() == ["as of 04:00"] * 4
     await expect(shown.locator("#link-until")).to_have_text(
@@ -102,7 +105,7 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
     browser: Browser, service: Service
 ) -> None:
     async with opened(browser) as (page, seen):
-        await page.clock.install()
+        await page.clock.install(time=sample.AS_OF)
         await visit(page, service)
         said = await page.get_by_role("status").text_content()
         water, storm = status(page, "Fluidit Water"), status(page, "Fluidit Storm")
@@ -138,6 +141,20 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         await expect(water).to_contain_text("2 of 5 seats in use")
         assert service.renewals == 4
 
+        # A clock that was set back makes nobody wait longer.
+        await page.evaluate(HIDE, True)
+        await page.clock.set_system_time(sample.AS_OF - timedelta(hours=2))
+        await page.evaluate(HIDE, False)
+        await page.clock.fast_forward(30_000)
+        await expect(page.locator("[data-stale]")).to_have_count(0)
+        assert service.renewals == 5
+
+        # A computer that slept shows of which day the figures are.
+        await page.clock.set_system_time(sample.AS_OF + timedelta(days=1))
+        service.status = 503
+        await page.clock.fast_forward(30_000)
+        await expect(water).to_contain_text("as of 23 Nov 2026, 04:00, could not be renewed since")
+
         assert await page.get_by_role("status").text_content() == said  # nothing was announced meanwhile
         service.status = 401
         await page.clock.fast_forward(30_000)
@@ -145,7 +162,7 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         await expect(water).to_contain_text("2 of 5 seats in use")
         await page.clock.fast_forward(300_000)
         await page.evaluate(HIDE, False)
-        assert service.renewals == 5
+        assert service.renewals == 7
         assert [text for text in seen.complaints if "Failed to load resource" not in text] == []
 
 
@@ -158,6 +175,7 @@ async def test_licenses_alike_have_names_of_their_own_and_a_busy_map_of_little_u
     days = tuple(day.model_copy(update={"seats": 225}) for day in water.days)
     large = water.model_copy(update={"seats": 225, "days": days, "busy": week})
     service.report = service.report.model_copy(update={"licenses": (large, water.model_copy(update={"id": "acme-w2"}))})
+    service.live["acme-water"]["sizing"] = sample.sizing(200, 3200)
     service.live["acme-w2"] = sample.LIVE["acme-viewer"] | {"ended": False, "ends_in_days": 0}
     async with opened(browser, reduced_motion="reduce") as (page, seen):
         await visit(page, service)
@@ -170,6 +188,11 @@ async def test_licenses_alike_have_names_of_their_own_and_a_busy_map_of_little_u
         levels = await section.locator(".heat td[data-level]").evaluate_all("cells => cells.map(c => c.dataset.level)")
         assert levels == ["5", "1"]
         await expect(status(page, "Fluidit Water acme-w2")).to_contain_text("Ends within 24 hours")
+        # A chart of thousands of seats has as many bars as it has room for, and that of now.
+        assert 200 < await section.locator(".sizing svg > g").count() < 600
+        await expect(section.locator(".sizing g:has(.present) title")).to_have_text(re.compile("^225 seats: "))
+        assert await section.locator(".sizing tbody tr").count() == 3001
+        assert await page.evaluate(OVERLAPS) == []
         await section.get_by_role("link", name="Back to the top").click()
         assert await page.evaluate("scrollY") == 0
         assert_quiet(seen, service)
@@ -185,6 +208,10 @@ async def test_the_file_shows_how_many_seats_would_do_and_renews_nothing(browser
         await page.goto(file.as_uri())
         await expect(page.locator(".sizing svg")).to_have_count(2)
         await expect(status(page, "Fluidit Water")).to_contain_text("Valid until 30 Jun 2027")
+        notes = page.locator("#notes")
+        await expect(notes).to_contain_text("These are totals.")
+        for of_a_link in ("every 30 seconds", "CSV"):
+            await expect(notes).not_to_contain_text(of_a_link)
         await page.clock.fast_forward(120_000)
         assert [url for url in seen.requests if not url.startswith(("file:", "data:"))] == []
         assert seen.complaints == []

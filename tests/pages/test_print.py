@@ -9,7 +9,8 @@ from tests.pages.pdf import page_texts
 PAPER_WIDTH = 680
 """What is left of A4 between its margins, in CSS pixels."""
 WIDTHS = "[...document.querySelectorAll('.plot svg')].map(svg => svg.viewBox.baseVal.width)"
-MAY_BE_CUT = """[...document.querySelectorAll('figure, .plot, .heat, .tiles, .verdict, .status')]
+MAY_BE_CUT = """[...document.querySelectorAll(
+    'figure, .plot, .heat, .tiles, .verdict, .status, .license:not(:has(figure))')]
   .filter((node) => getComputedStyle(node).breakInside !== 'avoid').length"""
 
 

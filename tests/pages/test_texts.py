@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import Browser, expect
 
 from licensing.api.pages.usage import SCRIPTS
-from licensing.rules.catalogue import LANGUAGES, texts
+from licensing.rules.catalogue import LANGUAGES, text, texts
 from tests.pages import sample
 from tests.pages.conftest import Service, assert_quiet, opened, visit
 
@@ -65,6 +65,13 @@ def test_no_text_for_people_stands_beside_the_catalogue() -> None:
     sentences = [each for each in words if re.search(r"[A-Za-z]{2,},? [a-z]{2,}|^[A-Z][a-z]+$", each)]
     classes = {"muted small", "bar full", "bar beyond", "bar present"}
     assert set(sentences) - classes <= {"Bearer", "Authorization", "status"}
+
+
+def test_a_text_with_a_number_has_a_singular_and_a_plural() -> None:
+    """Save where all words beside the number are the same."""
+    plain = {key: [form for form in of.values() if isinstance(form, str)] for key, of in texts("page").items()}
+    assert {key for key, forms in plain.items() if any("{n}" in form for form in forms)} == {"few-people-short", "bar"}
+    assert text("page.seats-and-overdraft", "fi", n=1, seats="5 paikkaa") == "5 paikkaa ja 1 ylityspaikka"
 
 
 def test_the_languages_of_the_page_are_those_of_the_catalogue() -> None:

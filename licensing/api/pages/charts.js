@@ -225,7 +225,7 @@ function dateLabels(bars, x, step) {
 
 // ---- how many seats would do ----
 
-const NUMBER_WIDTH = 30;
+const DIGIT_WIDTH = 8;
 const SHARE_WIDTH = 46;
 
 function showSizing(section, license) {
@@ -250,11 +250,21 @@ function sizingRow(point) {
   return element("tr", {}, rowHeader(NUMBER.format(point.seats)), ...cells(texts));
 }
 
-function sizingChart(width, points, license, label) {
+// As many numbers of seats as there is room for bars, at equal steps, and that of now. The table has all.
+function drawnPoints(points, width, seats) {
+  const every = Math.ceil((points.length * NARROWEST_BAR) / (width - MARGIN.left - MARGIN.right));
+  const last = points.length - 1;
+  return points.filter((point, index) => (last - index) % every === 0 || point.seats === seats);
+}
+
+function sizingChart(width, all, license, label) {
+  const points = drawnPoints(all, width, license.seats);
   const top = Math.max(0.01, ...points.map((point) => point.share));
   const format = (top < 0.04 ? FINE_PERCENT : PERCENT).format;
   const { svg, x, y, step } = frame(width, points.length, top, format, label);
-  const every = Math.ceil(NUMBER_WIDTH / step);
+  const numberWidth = DIGIT_WIDTH * (NUMBER.format(points.at(-1).seats).length + 1);
+  const every = Math.ceil(numberWidth / step);
+  const now = points.findIndex((point) => point.seats === license.seats);
   points.forEach((point, index) => {
     const place = { left: x(index), step, y };
     const middle = x(index) + step / 2;
@@ -271,17 +281,17 @@ function sizingChart(width, points, license, label) {
           FINE_PERCENT.format(point.share),
         ),
       );
-    if (index % every === 0 || present)
-      svg.append(seatsNumber(point, middle, present, step * every < NUMBER_WIDTH * 2 && index % every !== 0));
+    const beside = now < 0 || Math.abs(index - now) * step >= numberWidth;
+    if (present || (index % every === 0 && beside)) svg.append(seatsNumber(point, middle, present));
     svg.append(drawing);
   });
   return svg;
 }
 
-const seatsNumber = (point, middle, present, crowded) =>
+const seatsNumber = (point, middle, present) =>
   svgElement(
     "text",
-    { class: present ? "seats-label" : "", x: middle, y: HEIGHT - (crowded ? 0 : 6), "text-anchor": "middle" },
+    { class: present ? "seats-label" : "", x: middle, y: HEIGHT - 6, "text-anchor": "middle" },
     NUMBER.format(point.seats),
   );
 

@@ -24,6 +24,8 @@ const NOTES_TEXTS = [
   "note-csv",
   "note-holidays",
 ];
+// A file has neither what stands now nor a CSV.
+const LINK_NOTES_TEXTS = ["note-now", "note-csv"];
 const WITHOUT_USE = ["idle", "unrecorded", "not-over"];
 
 const isSmall = (day) => day.sessions === null;
@@ -69,7 +71,8 @@ function timeIn(zone, time) {
 function showNotes(report) {
   const values = { zone: report.time_zone, few: fewPeople(report) };
   const notes = byId("notes");
-  notes.querySelector("ul").replaceChildren(...NOTES_TEXTS.map((key) => element("li", {}, t(key, values))));
+  const found = NOTES_TEXTS.filter((key) => report.link_until || !LINK_NOTES_TEXTS.includes(key));
+  notes.querySelector("ul").replaceChildren(...found.map((key) => element("li", {}, t(key, values))));
   slot(notes, "generated").textContent = t("as-of", timeIn(report.time_zone, report.generated_at));
   notes.hidden = false;
 }
@@ -172,7 +175,7 @@ function terms(license, floating) {
   if (floating) {
     const seats = t("seats", { n: license.seats });
     const { overdraft } = license;
-    parts.push(overdraft ? t("seats-and-overdraft", { seats, overdraft }) : seats);
+    parts.push(overdraft ? t("seats-and-overdraft", { seats, n: overdraft }) : seats);
     if (license.sharing in SHARING_TEXTS) parts.push(t(SHARING_TEXTS[license.sharing]));
   }
   return parts.join(" · ");
@@ -250,8 +253,9 @@ function lastValidDay({ last_valid_day, valid_until }) {
 function usedNow(license) {
   const { now } = license;
   if (!now) return [];
+  const stopped = license.suspended || license.ended;
   if (now.in_use == null) {
-    if (license.suspended || license.ended) return [];
+    if (stopped) return [];
     return [now.free ? { tone: "good", text: t("seat-free") } : { tone: "warn", text: t("seat-taken") }];
   }
   const used = { used: now.in_use, n: now.total };
@@ -260,6 +264,8 @@ function usedNow(license) {
       ? { tone: "warn", text: t("in-use-beyond", used) }
       : { tone: now.free ? "good" : "warn", text: t("in-use", used) },
   ];
+  // A free seat is no good news where no program can start.
+  if (stopped) delete items[0].tone;
   if (now.waiting) items.push({ tone: "bad", text: t("waiting", { n: now.waiting }) });
   return items;
 }
@@ -279,10 +285,19 @@ function drawStatus(section, license, report, stale = false) {
   drawAsOf(slot(section, "as-of"), license, report, stale);
 }
 
+const hourIn = (zone, time) => hourFormat(zone).format(new Date(time));
+
+// A computer that slept may show what stood on another day.
+function sinceWhen(zone, time) {
+  const day = new Intl.DateTimeFormat(LOCALE, { dateStyle: "short", timeZone: zone });
+  const today = day.format(new Date(time)) === day.format(new Date());
+  return today ? hourIn(zone, time) : timeIn(zone, time).time;
+}
+
 function drawAsOf(place, { now }, report, stale) {
   place.hidden = !now;
   if (!now) return;
-  const time = hourFormat(report.time_zone).format(new Date(now.as_of));
+  const time = (stale ? sinceWhen : hourIn)(report.time_zone, now.as_of);
   place.toggleAttribute("data-stale", stale);
   place.textContent = stale ? t("now-stale", { time }) : t("now-as-of", { time });
 }

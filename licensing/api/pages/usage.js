@@ -127,7 +127,8 @@ const renewal = {
   schedule() {
     clearTimeout(this.timer);
     if (!this.licenses.length || document.hidden || this.asking) return;
-    const age = Date.now() - this.askedAt;
+    // A clock that was set back makes nobody wait longer.
+    const age = Math.max(0, Date.now() - this.askedAt);
     this.timer = setTimeout(() => this.renew(), Math.max(0, RENEWAL_MILLISECONDS - age));
   },
 

@@ -14,6 +14,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from licensing.api.pages.usage import usage_page, usage_report
+from licensing.rules.report import to_json
 from tests.pages import sample
 from tests.pages.conftest import TOKEN, Service, assert_quiet, opened, visit
 
@@ -540,3 +541,33 @@ NAMELESS = """[
     !node.getAttribute('aria-labelledby').split(' ').every((id) => document.getElementById(id)?.textContent)),
   ...[...document.querySelectorAll('th')].filter((header) => !header.scope || !header.textContent),
 ].filter((node) => node.checkVisibility()).map((node) => node.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("status", [200, 401])
+async def test_what_comes_late_for_a_former_link_is_not_shown(browser: Browser, service: Service, status: int) -> None:
+    """Neither its figures, nor that it has ended: another link was opened meanwhile."""
+    former = f"{TOKEN[:-4]}late"
+    asked, shown, answered = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    other = sample.with_live(sample.report(days=7, organization="Somebody else"))
+
+    async def late(route: Route) -> None:
+        if route.request.headers["authorization"] != f"Bearer {former}":
+            await route.continue_()
+            return
+        asked.set()
+        await shown.wait()
+        await route.fulfill(status=status, content_type="application/json", body=to_json(other))
+        answered.set()
+
+    async with opened(browser) as (page, _):
+        await page.route("**/usage/data*", late)
+        await page.goto(f"{service.url}#{former}")
+        await asked.wait()
+        await page.evaluate("token => location.hash = token", TOKEN)
+        await expect(page.locator("h1")).to_have_text("Acme Water Oy")
+        shown.set()
+        await answered.wait()
+        await page.wait_for_timeout(200)
+        await expect(page.locator("h1")).to_have_text("Acme Water Oy")
+        await expect(page.locator(".license")).to_have_count(5)
+        await expect(page.get_by_role("status")).to_contain_text("are shown")

@@ -51,7 +51,12 @@ function putTexts(within) {
 
 const hours = (seconds) => (seconds < 36000 ? TENTHS : NUMBER).format(seconds / 3600);
 const date = (day) => DATE.format(new Date(day));
-const weekdayAndDate = (day) => DAY.format(new Date(day));
+// A day is written in the chart and in the table of each license.
+const writtenDays = new Map();
+function weekdayAndDate(day) {
+  if (!writtenDays.has(day)) writtenDays.set(day, DAY.format(new Date(day)));
+  return writtenDays.get(day);
+}
 const monthOf = (month) => MONTH.format(new Date(month));
 const spanOf = (from, to) => (from === to ? from : t("span", { from, to }));
 const total = (days, column) => days.reduce((sum, day) => sum + (day[column] ?? 0), 0);

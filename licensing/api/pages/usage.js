@@ -33,16 +33,21 @@ function notify(title, paragraphs, retry) {
 }
 
 class LinkExpired extends Error {}
+class LinkReplaced extends Error {}
 class BadDates extends Error {}
 
 async function request(path, signal) {
+  const asker = token;
   const response = await fetch(path, {
-    headers: { Authorization: `Bearer ${token}` },
+    headers: { Authorization: `Bearer ${asker}` },
     cache: "no-store",
     credentials: "omit",
     redirect: "error",
     signal,
-  });
+  }).catch((problem) => problem);
+  // What comes late for a link is nothing of the link that was opened meanwhile.
+  if (asker !== token) throw new LinkReplaced();
+  if (response instanceof Error) throw response;
   if (response.status === 401) throw new LinkExpired();
   if (response.status === 400) throw new BadDates((await response.json()).detail);
   if (!response.ok) throw new Error(`status ${response.status}`);
@@ -61,6 +66,7 @@ async function attempt(work) {
   try {
     await work();
   } catch (problem) {
+    if (problem instanceof LinkReplaced) return;
     if (problem instanceof LinkExpired) {
       clear();
       notify(t("expired-title"), [t("expired-text")]);
@@ -141,7 +147,7 @@ const renewal = {
       // Meanwhile other days may have been asked for, or the link have ended.
       if (licenses === this.licenses) this.draw(new Map(reply.licenses.map(({ id, now }) => [id, now])));
     } catch (problem) {
-      if (licenses === this.licenses) this.failed(problem);
+      if (licenses === this.licenses && !(problem instanceof LinkReplaced)) this.failed(problem);
     } finally {
       this.asking = false;
       this.schedule();

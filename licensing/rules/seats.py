@@ -337,7 +337,8 @@ class _Planner:
         """Decide each request once, and answer its duplicates like the first."""
         first_places: dict[str, int] = {}
         duplicates: dict[int, int] = {}
-        for place in sorted(range(len(self.requests)), key=self._precedence):
+        waiters = line.live(self.state.line, self.now, self.outage)
+        for place in sorted(range(len(self.requests)), key=lambda place: self._precedence(place, waiters)):
             request = self.requests[place]
             first = first_places.setdefault(request.session_id, place)
             if first == place:
@@ -352,7 +353,7 @@ class _Planner:
         self.plan.state = self.state
         return self.questions or self.plan
 
-    def _precedence(self, place: int) -> tuple[int, int]:
+    def _precedence(self, place: int, waiters: line.Line) -> tuple[int, int]:
         """Ends go first: they make room. New starts go last: they could take a seat that is renewed or replaced.
 
         Of these, waiters come in their order, and before others: each is told the position that it has afterwards.
@@ -360,9 +361,13 @@ class _Planner:
         request = self.requests[place]
         if not isinstance(request, Start):
             return 0, 0
-        if self._row_of(request) or request.replaces:
+        if self._row_of(request) or (request.replaces and self._predecessor(request.replaces)):
             return 1, 0
-        return 2, line.waiters_before(self.state.line, request.session_id)
+        return 2, line.waiters_before(waiters, request.session_id)
+
+    def _predecessor(self, session_id: str) -> Versioned[Session] | Unknown | None:
+        """The row of a session that a start replaces, also of one that has lapsed; None if it is not active."""
+        return self.lapsed.get(session_id) or self.facts.session(session_id)
 
     def _row_of(self, start: Start) -> Versioned[Session] | None:
         """The row of a session that a start repeats: also one that has lapsed, and would otherwise make room."""
@@ -507,7 +512,7 @@ class _Planner:
         """Begin a session, in place of the one that it replaces if that is active."""
         if start.replaces is None:
             return self._give_seat(session, start)
-        row = self.lapsed.get(start.replaces) or self.facts.session(start.replaces)
+        row = self._predecessor(start.replaces)
         if isinstance(row, Unknown):
             self.questions.sessions.add(start.replaces)
             return UNREAD

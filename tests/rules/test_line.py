@@ -107,6 +107,23 @@ def test_in_one_batch_the_order_of_requests_does_not_count(register: MemoryRegis
     assert positions(second, new) == [1, 2]
 
 
+def test_who_comes_back_after_it_has_left_asks_after_those_who_wait(register: MemoryRegister) -> None:
+    full_with_line(register, "left", "next")
+    register.one(waits("next"), at=later(20))
+    register.one(End("held"), at=later(31))
+    answers = register.all(waits("left"), waits("next"), at=later(32))
+    assert isinstance(answers[1], Granted)
+    assert (positions(answers[0]), places(register)) == ([1], ["left"])
+
+
+def test_a_predecessor_that_is_gone_moves_nobody_forward(register: MemoryRegister) -> None:
+    full_with_line(register, "w1", "w2")
+    register.one(End("held"), at=later(1))
+    answers = register.all(waits("w2", replaces="gone"), waits("w1"), at=later(2))
+    assert isinstance(answers[1], Granted)
+    assert (positions(answers[0]), places(register)) == ([1], ["w2"])
+
+
 def test_more_free_seats_than_waiters_are_for_whoever_comes(register: MemoryRegister) -> None:
     two = terms(seats=2)
     register.all(start("a", "a", under=two), start("b", "b", under=two), waits("w1", under=two))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from licensing.rules.line import MOST_PLACES
 from licensing.rules.model import Terms
 from licensing.rules.requests import End, Full, Granted, Outcome, Start
 from licensing.services.sweep import sweep_license
@@ -203,6 +204,11 @@ class Waiting:
             self.line = [each for each in line if each is not program]
             return
         assert isinstance(outcome, Full), outcome
+        if self.fair:
+            free = self.terms.capacity - len(self.holders)
+            assert free <= before, f"{free} seats are free for one that was refused, and {before} stand before it"
+            has_place = request.wait and (before < len(line) or len(line) < MOST_PLACES)
+            assert (outcome.position is not None) == has_place, "a place was lost, or given to one that does not wait"
         if not request.wait:
             if not self.fair and program not in line:
                 self.line.append(program)

@@ -181,6 +181,7 @@ class Sessions:
             return Refused(refusal)
         if state is None and (state := await self.ledger.state(lease.license_id)) is None:
             return Gone()  # only by a fresh read: another process may just have made its first start
+        waiting = self.ledger.waiting(state, self.ledger.state_age(lease.license_id))
         renewed = self._renewed(lease, state.terms, nonce, now)
         # If this answer is lost, the program runs on the lease that it has, perhaps one under former terms.
         lapses_at = state.terms.lapse(now, max(renewed.expires_at, lease.expires_at), lease.grace_end)
@@ -188,7 +189,7 @@ class Sessions:
         heartbeat = Heartbeat(session_id, now, renewed.expires_at, lapses_at, borrowed)
         if state.recorded and not await self.ledger.heartbeat(lease.license_id, heartbeat):
             return Gone()
-        return self._running(state, renewed, signed_by(token), recorded=state.recorded)
+        return self._running(state, renewed, signed_by(token), waiting, recorded=state.recorded)
 
     async def end(self, token: str, session_id: str) -> None:
         """End a session; idempotent."""
@@ -253,7 +254,8 @@ class Sessions:
             offered=granted.offered,
         )
         kid = self.settings.lease_keys.chosen(trusted_kids)
-        return self._running(state, lease, kid, recorded=session is not None, repeat=granted.repeat)
+        waiting = self.ledger.waiting(state)
+        return self._running(state, lease, kid, waiting, recorded=session is not None, repeat=granted.repeat)
 
     async def _start_unrecorded(self, license: License, request: StartRequest) -> Running | Refused:
         """Start under a license that forbids collection: nothing is stored, not even the license."""
@@ -285,7 +287,9 @@ class Sessions:
         }
         return lease.model_copy(update=update)
 
-    def _running(self, state: LicenseState, lease: Lease, kid: str, *, recorded: bool, repeat: bool = False) -> Running:
+    def _running(
+        self, state: LicenseState, lease: Lease, kid: str, waiting: int, *, recorded: bool, repeat: bool = False
+    ) -> Running:
         return Running(
             session_id=lease.session_id,
             lease_token=write_lease(lease, self.settings.lease_keys, kid),
@@ -293,7 +297,7 @@ class Sessions:
             heartbeat_seconds=state.terms.heartbeat_seconds,
             in_use=state.in_use,
             seats=state.terms.seats,
-            waiting=self.ledger.waiting(state),
+            waiting=waiting,
             overdraft=lease.overdraft,
             recorded=recorded,
             license_serial=state.terms.serial,

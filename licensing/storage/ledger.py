@@ -14,7 +14,7 @@ A heartbeat has a queue and a writer of its own (`heartbeats`).
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from licensing.errors import ConflictError
@@ -80,14 +80,21 @@ class Ledger:
         known = await self._license(license_id).cache.get(max_age_seconds)
         return known.value if known else None
 
-    def waiters(self, state: LicenseState) -> Line:
-        """Who waits in line now for a seat of a license in this state, the first first."""
-        outage = self._outages.last
-        return live(state.line, self._clock(), None if isinstance(outage, Unknown) else outage)
+    def state_age(self, license_id: str) -> timedelta:
+        """How long ago the cached state of a license was read or written; nothing where none is cached."""
+        return timedelta(seconds=self._license(license_id).cache.age_seconds)
 
-    def waiting(self, state: LicenseState) -> int:
-        """How many wait in line now for a seat of a license in this state."""
-        return len(self.waiters(state))
+    def waiters(self, state: LicenseState, age: timedelta = timedelta()) -> Line:
+        """Who waits in line for a seat of a license in this state, the first first.
+
+        `age` is how long ago it was read. Since then waiters may have asked elsewhere: nobody has left by that time.
+        """
+        outage = self._outages.last
+        return live(state.line, self._clock() - age, None if isinstance(outage, Unknown) else outage)
+
+    def waiting(self, state: LicenseState, age: timedelta = timedelta()) -> int:
+        """How many wait in line for a seat of a license in this state; as for `waiters`."""
+        return len(self.waiters(state, age))
 
     async def session(self, license_id: str, session_id: str) -> Session | None:
         """An active session; None where it is not active."""

@@ -41,6 +41,11 @@ class StateCache:
         """Whether other processes change the state at this time."""
         return time.monotonic() - self._lost_at < CONTENDED_SECONDS
 
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the cached state was read or written; 0 if none is cached."""
+        return time.monotonic() - self._read_at if self._state else 0.0
+
     async def get(self, max_age_seconds: float) -> Versioned[LicenseState] | None:
         """The state as of at most `max_age_seconds` ago; concurrent callers share one read."""
         if time.monotonic() - self._read_at < max_age_seconds:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from licensing.cli.home import Home
+from licensing.storage.state_cache import StateCache
 from tests import factories
 from tests.api.client import Api, assert_problem, running
 from tests.factories import OffsetClock
@@ -80,3 +81,17 @@ async def test_a_heartbeat_tells_how_many_wait(late: tuple[Api, OffsetClock], is
         clock.ahead = timedelta(seconds=ahead)
         reply = await api.heartbeat(session_id, lease)
         assert reply.json()["seats"] == {"in_use": 1, "total": 1, "waiting": waiting}
+
+
+async def test_a_waiter_that_asks_another_process_is_not_missed_by_an_older_reading(
+    late: tuple[Api, OffsetClock], issue: Issue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, clock = late
+    license = issue(seats=1)
+    session_id, lease = await api.begin(license)
+    await api.start(factories.start_body(license, user="bob", wait=True))
+    clock.ahead = timedelta(seconds=50)
+    for age, waiting in ((40, 1), (10, 0)):
+        monkeypatch.setattr(StateCache, "age_seconds", age)
+        reply = await api.heartbeat(session_id, lease)
+        assert reply.json()["seats"]["waiting"] == waiting

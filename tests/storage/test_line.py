@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from datetime import timedelta
 
 import pytest
@@ -165,6 +166,23 @@ async def test_fifty_have_a_place_and_others_none_until_one_leaves(tables: Table
     clock.forward(0.1)
     assert await position(second, license_id, outside[0]) == MOST_PLACES
     assert line[0] not in await places(tables, clock, license_id)
+
+
+async def test_a_cached_state_tells_who_waited_when_it_was_read(tables: Tables, clock: Clock) -> None:
+    license_id, waiter = new_license_id(), new_session_id()
+    ours, theirs = ledgers(tables, clock, 2)
+    await full(theirs, license_id)
+    assert ours.state_age(license_id) == timedelta(), "nothing is cached"
+    await position(theirs, license_id, waiter)
+    began = time.monotonic()
+    await ours.state(license_id)
+    for _ in range(8):
+        clock.forward(5)
+        await position(theirs, license_id, waiter)
+    cached = await ours.state(license_id, 60)
+    assert timedelta() < ours.state_age(license_id) <= timedelta(seconds=time.monotonic() - began)
+    assert cached is not None
+    assert (ours.waiting(cached), ours.waiting(cached, timedelta(seconds=40))) == (0, 1)
 
 
 async def test_twelve_seats_that_are_free_at_once_are_for_the_first_twelve(tables: Tables, clock: Clock) -> None:

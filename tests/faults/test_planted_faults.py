@@ -262,7 +262,7 @@ PLANTED: Final = {
     ),
     "a lapsed session makes room though its start is repeated": Planted(
         "rules/seats.py",
-        "return 2, line.waiters_before(self.state.line, request.session_id)",
+        "return 2, line.waiters_before(waiters, request.session_id)",
         "return 1, 0",
         (SEATS,),
     ),

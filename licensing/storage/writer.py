@@ -62,7 +62,8 @@ class _Batch:
 
     `cached` are sessions and holders whose rows came from the cache, `unread` sessions to be read first. `sent` are the
     plans that were sent, by their commit ids. `conflicts` are counted by the kind of the losing row. `denied` are
-    sessions with a denial of today. `delays` are the microseconds by which a session's end is put off.
+    sessions with a denial of today; `denials_read` are those for which that was read. `delays` are the microseconds by
+    which a session's end is put off.
     """
 
     requests: Sequence[Request]
@@ -72,6 +73,7 @@ class _Batch:
     sent: dict[str, Plan] = field(default_factory=dict)
     conflicts: Counter[RowKind] = field(default_factory=Counter)
     denied: set[str] = field(default_factory=set)
+    denials_read: set[str] = field(default_factory=set)
     delays: Counter[str] = field(default_factory=Counter)
 
 
@@ -151,7 +153,8 @@ class Writer:
         state = batch.facts.known_state
         waiters = state.line if state else ()
         today = self._today()
-        batch.denied |= {place.session_id for place in waiters if place.heard_at.astimezone(UTC).date() == today}
+        asked = {place.session_id for place in waiters if place.heard_at.astimezone(UTC).date() == today}
+        batch.denied |= asked - batch.denials_read  # it may have been erased since
 
     async def _attempt(self, batch: _Batch) -> Plan | None:
         """Decide and commit; None where the batch has learned something and must be decided again."""
@@ -232,6 +235,8 @@ class Writer:
             case None | Change(kind=RowKind.STATE):
                 self._cache.lost()
                 batch.facts = batch.facts.present() if losing else Facts(outage=batch.facts.outage)
+                if losing is None:
+                    await self._read_denials(batch, plan.denied)
                 # The read that follows is wait enough; a longer one would let those who just won win again.
                 await backoff(batch.conflicts[kind] // 10, 0.005)
             case Change(kind=RowKind.ACTIVE | RowKind.SEAT):
@@ -245,6 +250,7 @@ class Writer:
 
     async def _read_denials(self, batch: _Batch, session_ids: Sequence[str]) -> None:
         found = await self._register.denied(self._license_id, session_ids, self._today())
+        batch.denials_read.update(session_ids)
         batch.denied.difference_update(session_ids)
         batch.denied |= found
 

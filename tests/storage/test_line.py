@@ -3,16 +3,18 @@
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
+from licensing.errors import ConflictError
 from licensing.rules.line import MOST_PLACES
 from licensing.rules.requests import End, Full, Granted, Outcome, Start
 from licensing.services.sweep import sweep
 from licensing.storage.ledger import Ledger
 from licensing.storage.register import DENIED, Register, denied_key
-from licensing.storage.tables import Tables, delete
+from licensing.storage.tables import Table, Tables, Write, delete
 from tests.factories import Clock, new_license_id, new_session_id, start, terms
 from tests.register_rows import look
 from tests.stores import Counted, ledgers
@@ -23,6 +25,16 @@ ONE = terms(seats=1)
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
+
+
+class NamesNoRow(Counted):
+    """A store that does not say at which row a transaction conflicts."""
+
+    async def commit(self, table: Table, partition: str, writes: Sequence[Write]) -> list[str]:
+        try:
+            return await super().commit(table, partition, writes)
+        except ConflictError as conflict:
+            raise ConflictError(conflict.mismatch, None) from None
 
 
 def waits(session_id: str, **changes: object) -> Start:
@@ -146,6 +158,24 @@ async def test_a_denial_that_was_erased_meanwhile_is_noted_anew(tables: Tables, 
     await tables.commit("register", license_id, [delete(denied_key(waiter, clock().date()))])
     clock.forward(5)
     assert await position(ledger, license_id, waiter) == 1
+    assert (await look(tables, license_id)).denied.keys() == {waiter}
+
+
+@pytest.mark.parametrize("erased", [True, False])
+async def test_a_store_that_names_no_row_refuses_no_waiter_for_its_denial(
+    tables: Tables, clock: Clock, erased: bool
+) -> None:
+    license_id, waiter = new_license_id(), new_session_id()
+    store = NamesNoRow(tables)
+    first, second = (Ledger(Register(store), clock, serves=False) for _ in range(2))
+    await full(first, license_id)
+    await ask(first, license_id, waiter)
+    if erased:
+        await tables.commit("register", license_id, [delete(denied_key(waiter, clock().date()))])
+    else:
+        await first.clear_line(license_id)
+    clock.forward(5)
+    assert await position(second, license_id, waiter) == 1
     assert (await look(tables, license_id)).denied.keys() == {waiter}
 
 

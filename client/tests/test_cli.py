@@ -715,6 +715,7 @@ def test_hold_that_waits_is_refused_for_good_as_ever(taken: Workspace, hold: Hol
 
 
 @pytest.mark.parametrize("text", ["-1", "soon", "inf", "nan"])
-def test_a_time_to_wait_that_is_none_is_wrong_usage(text: str) -> None:
+def test_a_time_to_wait_that_is_none_is_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["hold", "acme.lic", f"--max-wait={text}", *WORK])
+    assert f"--max-wait: {text} is no number of seconds; give 0 or more" in capsys.readouterr().err

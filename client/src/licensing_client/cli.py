@@ -314,10 +314,13 @@ def _diagnose(arguments: argparse.Namespace) -> int:
 
 
 def _seconds(text: str) -> float:
-    """A length of time on the command line. Raises ValueError for another text."""
-    seconds = float(text)
+    """A length of time on the command line. Raises ArgumentTypeError for another text."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds; give 0 or more, as in 90 or 0.5")
     return seconds
 
 

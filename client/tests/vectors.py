@@ -466,8 +466,11 @@ def _exchanges_in_line() -> list[dict[str, Any]]:
     """Replies that tell of the line, with the `position` and how many are `waiting` that a client reads in them."""
     taken = {"in_use": 2, "total": 2}
 
-    def refused(what: str, place: int | None, waiting: int, seconds: int = 15, **members: Any) -> dict[str, Any]:
-        reply = ReferenceService.problem(409, "no-seat-available", {"retry-after": str(seconds)}, members)
+    def refused(
+        what: str, place: int | None, waiting: int, seconds: int = 15, header: str | None = None, **members: Any
+    ) -> dict[str, Any]:
+        headers = {"retry-after": header or str(seconds)}
+        reply = ReferenceService.problem(409, "no-seat-available", headers, members)
         means = {"refused": "no-seat-available", "retry_after": seconds}
         return {"call": "wait", "what": what, "reply": _reply(reply), "means": means} | line(place, waiting)
 
@@ -490,6 +493,14 @@ def _exchanges_in_line() -> list[dict[str, Any]]:
         refused("no place: 50 wait already", None, 50, 40, position=None, seats=taken | {"waiting": 50}),
         refused("an older service: no member tells of a line", None, 0, seats=taken),
         refused("no seats are named", 2, 0, position=2),
+        refused("a time of 0 seconds is none", 1, 1, 60, "0", position=1, seats=taken | {"waiting": 1}),
+        refused("a negative time is none", 1, 1, 60, "-5", position=1, seats=taken | {"waiting": 1}),
+        refused("a time that is not whole is none", 1, 1, 60, "0.5", position=1, seats=taken | {"waiting": 1}),
+        refused("no more than an hour is believed", 1, 1, 3600, "86400", position=1, seats=taken | {"waiting": 1}),
+        refused("seats without their total are none", 2, 0, position=2, seats={"in_use": 2, "waiting": 5}),
+        refused(
+            "seats whose total is no number are none", 2, 0, position=2, seats={**taken, "total": True, "waiting": 5}
+        ),
         no_place("a position of 0 is none", 0),
         no_place("a negative position is none", -1),
         no_place("a position that is no whole number is none", 2.5),

@@ -284,12 +284,13 @@ const retryAfter = (reply) => {
 
 /** A whole number of at least `least` that a reply holds, else `other`. */
 const whole = (value, least, other) => (Number.isSafeInteger(value) && value >= least ? value : other);
-const waitingIn = ({ seats }) => whole(seats?.waiting, 0, 0);
+const isNumbered = (seats) => [seats?.in_use, seats?.total].every((each) => whole(each, 0, null) !== null);
+const waitingIn = ({ seats }) => (isNumbered(seats) ? whole(seats.waiting, 0, 0) : 0);
 
 /** No seat is free: `position` is the place in line, null without one; `waiting` is how many wait. */
 function noSeat(reply) {
   const found = body(reply, "application/problem+json");
-  return { retryAfter: retryAfter(reply) ?? 60, position: whole(found.position, 1, null), waiting: waitingIn(found) };
+  return { retryAfter: retryAfter(reply) || 60, position: whole(found.position, 1, null), waiting: waitingIn(found) };
 }
 
 /**

@@ -43,7 +43,8 @@ def test_every_code_of_a_programs_calls_has_its_meaning() -> None:
         f"believed up to {replies.RETRY_AFTER_LIMIT_SECONDS}",
         f"random 1 to {1 + machine.SPREAD_IN_LINE:.1f} with a [place in line](#waiting-in-line), "
         f"1 to {1 + machine.SPREAD_WITHOUT_PLACE:.1f} without",
-        f"({replies.NO_SEAT_RETRY_SECONDS} where it is missing)",
+        f"({replies.NO_SEAT_RETRY_SECONDS} where it is missing or 0)",
+        f"gave no seat back within the last {machine.GIVE_BACK_SECONDS:.0f} seconds",
         f"larger than {transport.REPLY_LIMIT_BYTES // 1024} KiB",
         f"within {seat.CLOSE_SECONDS:.0f} seconds",
     ],

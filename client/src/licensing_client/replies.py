@@ -99,10 +99,10 @@ def _whole_number(value: object, least: int = 0) -> int | None:
 
 
 def _seats(value: object) -> Seats | None:
-    match value:
-        case {"in_use": int(in_use), "total": int(total), **others}:
-            return Seats(in_use, total, _whole_number(others.get("waiting")) or 0)
-    return None
+    if not isinstance(value, dict):
+        return None
+    in_use, total = _whole_number(value.get("in_use")), _whole_number(value.get("total"))
+    return None if in_use is None or total is None else Seats(in_use, total, _whole_number(value.get("waiting")) or 0)
 
 
 def _policy(value: object) -> Policy | None:

@@ -139,6 +139,17 @@ def test_who_is_active_again_waits_in_line_and_is_not_in_grace(terms: Terms) -> 
     assert (late.status, machine.is_asking(late)) == (Status.REFUSED, True)
 
 
+def test_who_finds_no_place_after_giving_back_learns_how_many_wait() -> None:
+    state = machine.active(given_back(replace(HELD, waiting=50)), NOW + 2, CHANCE)
+    call = machine.due_call(state, NOW + 2)
+    assert call
+    full = Refused(reason(Code.NO_SEAT), 10, seats=Seats(1, 1, 50))
+    after = machine.answered(machine.call_sent(state, call), full, NOW + 3, CHANCE)
+    assert machine.line_changed(state, after)
+    again = machine.answered(machine.call_sent(after, call), full, NOW + 20, CHANCE)
+    assert not machine.line_changed(after, again)
+
+
 def test_a_seat_granted_again_is_one_as_before() -> None:
     state = machine.call_sent(ended(), Start("new", 0, wait=True))
     lease = replace(LEASE, session_id="new", issued_at=NOW + 100, expires_at=NOW + 1000)

@@ -240,7 +240,8 @@ export class Session {
     if (start && !this.repeated) { // it has ended nothing
       Object.assign(this, { open: this.replaces ? "seat" : "nothing", unanswered: null });
     }
-    const shown = this.running ? { position: null, waiting: 0 } : { position: this.position, waiting: this.waiting };
+    const waited = this.refusal === "no-seat-available"; // else a grant said who waits
+    const shown = waited ? { position: this.position, waiting: this.waiting } : { position: null, waiting: 0 };
     Object.assign(this, { failures: 0, position, waiting });
     if (!counts) {
       if (trade && (again || !this.repeated)) this.keepSeat(code);

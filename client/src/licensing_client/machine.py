@@ -428,7 +428,8 @@ def is_asking(state: State) -> bool:
 def line_changed(before: State, after: State) -> bool:
     """Whether a program that waits for a seat should learn of its place in line, or of how many wait."""
     waits = is_asking(after) and after.reason is not None and after.reason.code is Code.NO_SEAT
-    shown = (None, 0) if before.status in RUNNING else (before.position, before.waiting)
+    waited = before.refusal is not None and before.refusal.code is Code.NO_SEAT  # else a grant said who waits
+    shown = (before.position, before.waiting) if waited else (None, 0)
     return waits and (after.position, after.waiting) != shown
 
 

@@ -155,13 +155,13 @@ export class Session {
 
   /** Time has passed. After sleep, or with a newer license file, the service is asked before the time is judged. */
   passed(now, asksFirst) {
-    if (this.running) this.ranUntil = now;
     if (asksFirst && this.callAt < Infinity) {
       Object.assign(this, { callAt: now, failures: 0 });
       // Under a hold, the seat of a program whose grace is over may be somebody else's.
       if (this.running && this.license.hold && now >= this.graceEnd) this.judge(now);
       return;
     }
+    if (this.running) this.ranUntil = now;
     if (this.status === "starting" && now >= this.began + START_SECONDS) this.unansweredStart(now);
     if (this.running) this.judge(now);
     if (this.givesBack(now)) this.giveBack(now);

@@ -71,7 +71,7 @@ def test_the_package_holds_only_what_runs() -> None:
     files = packaged()
     assert {name for name in files if "/" not in name} == {"function_app.py", "host.json", "requirements.txt"}
     kinds = {Path(name).suffix for name in files if name.startswith("licensing/")}
-    assert kinds == {".py", ".html", ".css", ".js"}
+    assert kinds == {".py", ".html", ".css", ".js", ".toml"}
     assert {name.split("/")[1] for name in files if name.count("/") > 1} == {
         *("api", "crypto", "rules", "services", "storage"),
     }

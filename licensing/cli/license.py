@@ -1,7 +1,7 @@
 """`licensing license`: issue, renew and show license files; list, suspend and reinstate licenses."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +17,7 @@ from licensing.cli.publishing import publish_file
 from licensing.cli.renew import renew
 from licensing.cli.seats import list_sessions, release
 from licensing.errors import TokenError
-from licensing.rules.license import last_day
+from licensing.rules.license import ends_in_days, last_day
 from licensing.rules.model import LicenseState, Terms
 from licensing.services.audit import audited, license_subject
 from licensing.services.service import utc_now
@@ -120,8 +120,6 @@ def license_or_file(license_or_path: str) -> tuple[str, LicenseState | None]:
     return license.id, LicenseState(Terms.of(license), collect=license.collect)
 
 
-ENDS_SOON: Final = timedelta(days=60)
-"""A license that ends within this time ends soon."""
 _SOON: Final = "ends soon"
 """A column that is shown only if a license has something in it."""
 _COLUMNS: Final = (
@@ -166,21 +164,15 @@ def _line(license_id: str, state: LicenseState, waiting: int, now: datetime) -> 
         "serial": terms.serial,
         "valid_from": terms.valid_from,
         "valid_until": terms.valid_until,
-        "ends_in_days": _ends_in_days(terms.valid_until, now),
+        "ends_in_days": ends_in_days(terms.valid_until, now),
         "project": terms.project,
         "billing": terms.billing,
     }
 
 
-def _ends_in_days(valid_until: datetime, now: datetime) -> int | None:
-    """The whole days that a license has left, 0 once it has ended; None if it does not end within `ENDS_SOON`."""
-    left = valid_until - now
-    return max(left.days, 0) if left <= ENDS_SOON else None
-
-
 def _ending(valid_until: datetime, now: datetime) -> str:
-    """That a license ends soon, or has ended, as people read it; empty if it does not end within `ENDS_SOON`."""
+    """That a license ends soon, or has ended, as people read it; empty if it does not end soon."""
     if valid_until <= now:
         return "ended"
-    days = _ends_in_days(valid_until, now)
+    days = ends_in_days(valid_until, now)
     return "" if days is None else f"ends in {count(days, 'day')}" if days else "ends within a day"

@@ -221,6 +221,16 @@ def last_day(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
+ENDS_SOON_DAYS: Final = 60
+"""A license that ends within so many days ends soon."""
+
+
+def ends_in_days(valid_until: datetime, now: datetime) -> int | None:
+    """The whole days left of a license that ends soon, 0 once it has ended; None for others. Times are UTC."""
+    left = valid_until - now
+    return max(left.days, 0) if left <= timedelta(days=ENDS_SOON_DAYS) else None
+
+
 def refusal_of(license: License, user: str, host: str, address: Address | None, now: datetime) -> Refusal | None:
     """Whether a license admits a caller: None if it does, else the first rule that it fails.
 

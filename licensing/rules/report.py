@@ -32,7 +32,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from licensing.rules.license import Kind, last_day
+from licensing.rules.license import Kind, ends_in_days, last_day
 from licensing.rules.model import LicenseState, Terms
 from licensing.rules.sheets import sheet
 from licensing.rules.sizing import Sizing, sizing
@@ -98,8 +98,6 @@ class MonthUsage(BaseModel, frozen=True, extra="ignore"):
     ran_peak: int | None = None
 
 
-ENDS_SOON_DAYS: Final = 60
-"""From so many days before its end on, a report says that a license ends."""
 TAILS: Final = ("grace_seconds", "ran_peak")
 """The totals that tell of programs that ran on."""
 SIZING: Final = ("sizing_seats", "sizing_hours", "hours_short", "sizing_starts", "starts_short")
@@ -241,7 +239,7 @@ def license_usage(
         suspended=state.suspended,
         valid_until=terms.valid_until,
         last_valid_day=last_day(terms.valid_until),
-        ends_in_days=_ends_in_days(terms.valid_until, as_of),
+        ends_in_days=ends_in_days(terms.valid_until, as_of),
         ended=terms.valid_until <= as_of,
         sizing=(
             sizing(
@@ -255,12 +253,6 @@ def license_usage(
             else None
         ),
     )
-
-
-def _ends_in_days(valid_until: datetime, as_of: datetime) -> int | None:
-    """The whole days left of a license that ends soon or has ended (0); else None."""
-    left = max(valid_until - as_of, timedelta())
-    return left // DAY if left <= ENDS_SOON_DAYS * DAY else None
 
 
 def _held_between(terms: Terms, known: Iterable[date], as_of: datetime) -> tuple[datetime, datetime]:

@@ -9,6 +9,8 @@ The rules:
 - The highest peak of a day would have been enough for every start. If starts were refused, use alone does not tell.
 - Of hours and days with fewer than `small_group` people, the day's peak alone counts, as in the rest of a report. A
   report for the vendor has all.
+- In a customer's report, a session that runs across midnight counts as a start on the new day, too. Otherwise the day's
+  sessions less its starts would say that somebody was there at midnight.
 
 Left to others: which days there are, and what of their peaks and refusals is reported (`licensing.rules.report`).
 """
@@ -76,7 +78,7 @@ def sizing(days: Iterable[DayTotals], first: date, last: date, small_group: int,
         return None
     lacking = max((day.day for day in days if not day.starts), default=date.min)
     counted = [day for day in days if day.day > lacking and day.users >= small_group]
-    starts = _total(day.starts for day in counted)
+    starts = _total(_starts(day, small_group) for day in counted)
     median, peak = median_low(hours), max(max(day.peak for day in days), hours[-1])
     curve = tuple(
         SizingPoint(seats=seats, hours=len(hours) - bisect_right(hours, seats), starts=_short(starts, seats))
@@ -109,6 +111,12 @@ def _hours(day: DayTotals, small_group: int) -> Iterable[int]:
     if not small_group:  # the first edition's days do not know their hours' users
         return filter(None, day.hours)
     return [peak for peak, users in zip(day.hours, day.hour_users, strict=False) if peak and users >= small_group]
+
+
+def _starts(day: DayTotals, small_group: int) -> Sequence[int]:
+    """A day's starts by their number of seats. For a customer, seats held at midnight count as starts, too."""
+    carried = min(day.carried, day.peak, MOST_LEVELS) if small_group else 0
+    return [number + (place < carried) for place, number in enumerate((*day.starts, *(0,) * carried))]
 
 
 def _total(starts: Iterable[Sequence[int]]) -> list[int]:

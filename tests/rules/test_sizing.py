@@ -43,7 +43,8 @@ def histories(draw: st.DrawFn) -> list[Use]:
 def replay(uses: list[Use], seats: int, people: int) -> tuple[int, int, int, int]:
     """Hours used and starts that took a seat, and those of both that so many seats would not have served.
 
-    Only hours in which, and days on which so many people were there count.
+    Only hours in which, and days on which so many people were there count. Then sessions that run across midnight count
+    as starts of the new day, as far as there are seats held.
     """
     used, short = set(), set()
     starts = too_many = 0
@@ -51,20 +52,33 @@ def replay(uses: list[Use], seats: int, people: int) -> tuple[int, int, int, int
     for number in range((END - BEGIN) // MINUTE):
         now = BEGIN + number * MINUTE
         hour, day = now.replace(minute=0), now.replace(hour=0, minute=0)
-        running = {use.holder for use in uses if use.started_at <= now < (use.ended_at or END)}
+        running = {use.holder for use in uses if held(use, now)}
         crowded = len({use.user for use in uses if there(use, hour, hour + 60 * MINUTE)}) >= people
         if running and crowded:
             used.add(hour)
         if len(running) > seats and crowded:
             short.add(hour)
+        if people and now == day and enough_on(uses, day, people):
+            across = len([use for use in uses if use.started_at < day < (use.ended_at or END)])
+            most = max(len({use.holder for use in uses if held(use, day + each * MINUTE)}) for each in range(1440))
+            starts += min(across, most)
+            too_many += max(0, min(across, most) - seats)
         taken = holding & running
-        if running - taken and len({use.user for use in uses if there(use, day, day + 1440 * MINUTE)}) >= people:
+        if running - taken and enough_on(uses, day, people):
             for holder in running - taken:
                 taken.add(holder)
                 starts += 1
                 too_many += len(taken) > seats
         holding = running
     return len(used), starts, len(short), too_many
+
+
+def held(use: Use, now: datetime) -> bool:
+    return use.started_at <= now < (use.ended_at or END)
+
+
+def enough_on(uses: list[Use], day: datetime, people: int) -> bool:
+    return len({use.user for use in uses if there(use, day, day + 1440 * MINUTE)}) >= people
 
 
 def there(use: Use, begin: datetime, end: datetime) -> bool:
@@ -164,6 +178,24 @@ def test_a_customer_sees_no_hour_of_few_people_and_no_start_of_their_days() -> N
     assert found.enough == 5, "the day's peak is reported, and four would not have been enough for it"
     assert found.sentence.endswith("Of hours and days with fewer than 3 people, only the day's peak counts.")
     assert sizing([alone], FIRST, LAST, 3, refused=False) is None
+
+
+def test_a_customer_does_not_see_that_a_session_ran_across_midnight() -> None:
+    """On the second day a session runs on from the first, or begins a minute after midnight and ends a minute later."""
+
+    def found(began: timedelta, small_group: int) -> tuple[int | None, list[int | None]]:
+        midnight = BEGIN + timedelta(days=1)
+        night = Use("night", midnight + began, midnight + timedelta(hours=1), "ann", "pc", "night", False)
+        noon = midnight + timedelta(hours=12)
+        others = [Use(name, noon, noon + timedelta(hours=1), name, name, name, False) for name in ("ben", "cem", "dag")]
+        first = Use("first", BEGIN, BEGIN + timedelta(hours=1), "ann", "pc", "first", False)
+        sizes = sizing(days_of([first, night, *others]), FIRST, LAST, small_group, refused=False)
+        assert sizes is not None
+        return sizes.starts, [point.starts for point in sizes.curve]
+
+    across, after = timedelta(hours=-2), timedelta(minutes=1)
+    assert found(across, 3) == found(after, 3) == (4, [0])
+    assert (found(across, 0)[0], found(after, 0)[0]) == (5, 5)
 
 
 def test_more_seats_than_a_day_tells_apart_have_no_number_of_starts() -> None:

@@ -164,7 +164,7 @@ def _of_sessions(day: DayTotals, state: LicenseState) -> Any:
         hours = [peak if many else None for peak, many in zip(day.hours, crowded, strict=True)]
         at_peak = day.peak_at if day.peak_at and crowded[day.peak_at.hour] else None
         sums = (day.sessions, day.users, day.hosts, day.seat_seconds, day.overdraft_seconds)
-        return (*sums, day.peak, at_peak, day.denials, day.waits, hours, day.seats, day.starts)
+        return (*sums, day.peak, at_peak, day.denials, day.waits, hours, day.seats)
     refusals = day.denials, day.waits
     full = day.peak >= (day.seats or 0) + state.terms.overdraft
     return ("few" if day.users else "", day.peak, refusals if full else "", day.seats) if day.users or full else None
@@ -285,6 +285,8 @@ OVERNIGHT: Final = (
     .ran_on("s", 6)
     .ran_on("t", 5)
 )
+INTO_MONDAY: Final = lone(use("s", at(SUN, 20), at(MON, 2), "ada"))
+FROM_ONE_ON_MONDAY: Final = lone(use("s", at(SUN, 20), at(SUN, 23), "ada"), use("t", at(MON, 1), at(MON, 3), "ada"))
 ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*crowd(FIRST), *crowd(WED)))
 
 
@@ -298,6 +300,7 @@ ONE_WEEK: Final = lone(use("s", at(TUE, 9.1), at(TUE, 10.9), "ada"), others=(*cr
         pytest.param(EARLY, EARLY.changed("t", HOUR, 4 * HOUR), id="the only day of few in its month"),
         pytest.param(NIGHT, NIGHT.changed("s", -HOUR, -HOUR), id="across midnight"),
         pytest.param(NIGHT, NIGHT.changed("s", HOUR).changed("t", -HOUR), id="across midnight and longer"),
+        pytest.param(INTO_MONDAY, FROM_ONE_ON_MONDAY, id="across midnight into the day of many"),
         pytest.param(PROGRAMS, PROGRAMS.changed("u", HOUR, HOUR).changed("v", HOUR / 2), id="several programs"),
         pytest.param(PROGRAMS, PROGRAMS.changed("s", -HOUR).changed("v", HOUR), id="several programs, one longer"),
         pytest.param(ALONE, ALONE.changed(f"{SAT}", 2 * HOUR, 2 * HOUR), id="a license with one user"),

@@ -372,7 +372,13 @@ PLANTED: Final = {
         (WATCHED,),
     ),
     "an hour of few people is not told from one of many": Planted(
-        "rules/report.py", "            enough = users >= small_group\n", "            enough = users > 0\n", (WATCHED,)
+        "rules/report.py",
+        "            enough = users >= max(small_group, 1)",
+        "            enough = users > 0",
+        (WATCHED,),
+    ),
+    "a day's starts tell of a session that ran across midnight": Planted(
+        "rules/sizing.py", "MOST_LEVELS) if small_group else 0", "MOST_LEVELS) if not small_group else 0", (WATCHED,)
     ),
     "a refusal tells of a seat that was held across midnight": Planted(
         "rules/report.py",

@@ -152,7 +152,7 @@ def _sentence(
         fewer = next((point for point in curve if 0 < point.hours <= hours * SHORT_HOURS), None)
         some = _fewer(language, fewer, hours, starts, since) if fewer else ""
         sentences.append(text("sizing.enough", language, n=enough, fewer=some))
-    if small_group:
+    if small_group > 1:
         sentences.append(text("sizing.few-people", language, people=small_group))
     return " ".join(sentences)
 

@@ -199,7 +199,7 @@ class Seat:
         self._opening: Engine | None = None
         self._refusal: Reason | None = None
         self._idle = False
-        self._activity = threading.Lock()
+        self._activity = threading.RLock()  # a signal handler may call `active` within `idle`
         self._license_checked = threading.Event()
         self._closing = threading.Event()
         self._close_by = 0.0

@@ -702,8 +702,12 @@ class Life(RuleBasedStateMachine):
             if isinstance(reply, Running) and reply.recorded:
                 assert name in names, "granted, and not in the register"
                 assert not self.suspended
-                for _, began in (row for row in found.active.keys() - before if row[0] == name and not reply.repeat):
-                    file = self.files[reply.license_serial - 1]
+                file = self.files[reply.license_serial - 1]
+                # Of several starts of one id, each under a file of its own, this reply is to one.
+                its = reply.expires_at - timedelta(seconds=file.lease)
+                for _, began in (
+                    row for row in found.active.keys() - before if row == (name, its) and not reply.repeat
+                ):
                     holder = file.holder(name, body.user, body.host) if self.floating else ""
                     use = Use(body.user, body.host, holder, began, now, now, now, lease=reply.lease_token)
                     if name in self.running and self.running[name].started_at != began:

@@ -144,8 +144,10 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         # A clock that was set back makes nobody wait longer.
         await page.evaluate(HIDE, True)
         await page.clock.set_system_time(sample.AS_OF - timedelta(hours=2))
+        service.live["acme-water"]["now"] = sample.now(3, 5)
         await page.evaluate(HIDE, False)
         await page.clock.fast_forward(30_000)
+        await expect(water).to_contain_text("3 of 5 seats in use")
         await expect(page.locator("[data-stale]")).to_have_count(0)
         assert service.renewals == 5
 
@@ -159,7 +161,7 @@ async def test_what_stands_now_is_renewed_while_somebody_looks_and_never_wiped(
         service.status = 401
         await page.clock.fast_forward(30_000)
         await expect(page.get_by_role("status")).to_contain_text("This link no longer works")
-        await expect(water).to_contain_text("2 of 5 seats in use")
+        await expect(water).to_contain_text("3 of 5 seats in use")
         await page.clock.fast_forward(300_000)
         await page.evaluate(HIDE, False)
         assert service.renewals == 7

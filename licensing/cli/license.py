@@ -48,7 +48,7 @@ async def list_licenses(
     check_id("organization", organization_id)
     now = utc_now()
     async with store() as (register, ledger):
-        ids = [license.license_id async for license in register.licenses(organization_id)]
+        ids = await register.license_ids(organization_id)
         found = [
             _line(license_id, state, ledger.waiting(state), now)
             for license_id in ids

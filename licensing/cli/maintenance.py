@@ -103,7 +103,7 @@ async def verify(
         no_license(license_id)
     counts = []
     async with store() as (register, _):
-        ids = [license_id] if license_id else [license.license_id async for license in register.licenses()]
+        ids = [license_id] if license_id else await register.license_ids()
         with bar("licenses") as progress:
             for done, each in enumerate(ids):
                 progress(done, len(ids))

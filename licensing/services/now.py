@@ -68,7 +68,7 @@ class CurrentUse:
         self._ledger = ledger
         self._clock = clock
         self._small_group = small_group
-        self._license_ids = SharedReads(CACHE_SECONDS, clock, self._read_license_ids)
+        self._license_ids = SharedReads(CACHE_SECONDS, clock, self._register.license_ids)
         self._moments = SharedReads(NOW_SECONDS, clock, self._read_moment)
         self._enough_users = SharedReads(USERS_SECONDS, clock, self._read_enough_users)
 
@@ -98,9 +98,6 @@ class CurrentUse:
         if not await self._enough_users.get((license_id, moment.as_of.date())):
             return Now(as_of=moment.as_of, free=free, in_use=None, total=None, waiting=None)
         return Now(as_of=moment.as_of, free=free, in_use=in_use, total=terms.seats, waiting=waiting)
-
-    async def _read_license_ids(self, organization_id: str) -> list[str]:
-        return [license.license_id async for license in self._register.licenses(organization_id)]
 
     async def _read_moment(self, license_id: str) -> _Moment | None:
         as_of = self._clock()

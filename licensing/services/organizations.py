@@ -49,7 +49,7 @@ async def forget(
 
     Raises UnavailableError if the store does not answer.
     """
-    license_ids = [license.license_id async for license in register.licenses(organization_id)]
+    license_ids = await register.license_ids(organization_id)
     used = await _in_use(register, license_ids, now)
     if used.valid or used.active:
         return used

@@ -276,7 +276,7 @@ class Privacy(OptOut):
 
     async def _searchable_licenses(self, organization_id: str, progress: Progress) -> list[str]:
         """An organization's licenses, after all of them were searched for unknown peppers: half of the progress."""
-        license_ids = [license.license_id async for license in self.register.licenses(organization_id)]
+        license_ids = await self.register.license_ids(organization_id)
         known = (*self.peppers, *self.lost)
         for done, license_id in enumerate(license_ids):
             progress(done, 2 * len(license_ids))

@@ -255,7 +255,7 @@ class Reports:
         """
         as_of = self.clock()
         name, license_ids = await together(
-            self.register.organization_name(organization_id), self._license_ids(organization_id)
+            self.register.organization_name(organization_id), self.register.license_ids(organization_id)
         )
         reading = Reading(Customer(id=organization_id, name=name or organization_id), as_of, {}, {}, for_vendor)
         places, done = asyncio.Semaphore(LICENSES_AT_ONCE), 0
@@ -284,9 +284,6 @@ class Reports:
                 if most := max(distinct(in_month), reading.users.get(month, 0)):
                     reading.users[month] = most
         return reading
-
-    async def _license_ids(self, organization_id: str) -> list[str]:
-        return [license.license_id async for license in self.register.licenses(organization_id)]
 
     async def _license(
         self, license_id: str, as_of: datetime, for_vendor: bool

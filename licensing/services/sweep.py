@@ -58,7 +58,7 @@ async def sweep(
     began = time.monotonic()
     with suppress(UnavailableError):  # then each license fails by itself
         await ledger.mark_alive()
-    license_ids = [license.license_id async for license in register.licenses()]
+    license_ids = await register.license_ids()
     places = asyncio.Semaphore(PARALLEL)
     done = 0
 

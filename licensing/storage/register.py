@@ -807,6 +807,10 @@ class Register:
         async for row in self._tables.rows("directory", organization_id, LICENSE, beyond(LICENSE), columns=()):
             yield LicenseRef(row.partition, row.key.removeprefix(LICENSE))
 
+    async def license_ids(self, organization_id: str | None = None) -> list[str]:
+        """The ids of the licenses of an organization, or of all; in the order of `licenses`."""
+        return [license.license_id async for license in self.licenses(organization_id)]
+
     async def organization_name(self, organization_id: str) -> str | None:
         """What an organization is called; None where it never used a license."""
         row = await self._tables.get("directory", organization_id, ORGANIZATION)

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -32,6 +32,8 @@ ON_EVERY_REPLY: Final = {
 }
 SOCKET: Final = "203.0.113.9"
 ROOT: Final = Path(__file__).parents[2]
+NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
+"""Where the clock stands that tests of present use share."""
 CALLER: Final = "198.51.100.23"
 NONE: Final[Mapping[str, str]] = {}
 

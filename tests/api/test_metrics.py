@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -28,12 +28,11 @@ from licensing.rules.model import LicenseState
 from licensing.rules.usage import DAY, Denial, Use
 from licensing.storage.tables import Tables
 from tests import factories
-from tests.api.client import CONTRACT, ROOT, Api, running
+from tests.api.client import CONTRACT, NOW, ROOT, Api, running
 from tests.factories import Clock, at, use
 from tests.register_rows import Customer, new_customer
 from tests.stores import StorageCalls
 
-NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()
 ODD: Final = 'Fluidit "Water" \\ n\\{a="b",} # 3.0 \N{MATHEMATICAL DOUBLE-STRUCK CAPITAL X} é'
 GRAFANA: Final = ROOT / "examples" / "grafana"
@@ -46,19 +45,6 @@ KINDS: Final = {
     "licensing_starts_refused": "counter",
 }
 Samples = dict[tuple[str, str], float]
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """The service's clock, which stands at `NOW`."""
-    return Clock(NOW)
-
-
-@pytest.fixture
-async def service(home: Home, azurite: str, clock: Clock) -> AsyncIterator[Api]:
-    """An app with empty caches."""
-    async with running(factories.settings(home, azurite), clock) as opened:
-        yield opened
 
 
 @pytest.fixture

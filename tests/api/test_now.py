@@ -1,7 +1,6 @@
 """How licenses stand now, over HTTP: that it is true, what small groups are told, and what asking costs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,28 +12,14 @@ from licensing.rules.usage import DAY, Use
 from licensing.storage import register as rows
 from licensing.storage.tables import Tables, put
 from tests import factories
-from tests.api.client import Api, running
+from tests.api.client import NOW, Api, running
 from tests.factories import Clock, at, use
 from tests.register_rows import Customer, new_customer
 from tests.stores import StorageCalls
 
-NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 TODAY: Final = NOW.date()
 YESTERDAY: Final = TODAY - DAY
 NUMBERS: Final = ("in_use", "total", "waiting")
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """The service's clock, which stands at `NOW`."""
-    return Clock(NOW)
-
-
-@pytest.fixture
-async def service(home: Home, azurite: str, clock: Clock) -> AsyncIterator[Api]:
-    """An app with empty caches."""
-    async with running(factories.settings(home, azurite), clock) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ OVER = {"nbf": 1735689600, "exp": 1767225600}
 ELSEWHERE = {"networks": ["203.0.113.0/24"]}
 HERE = {"networks": ["127.0.0.0/8"]}
 """Claims of a file that the service does not keep."""
-OFTEN = {"seats": 2, "heartbeat": 1, "lease": 3, "grace": 0}
+OFTEN = {"seats": 2, "heartbeat": 1, "lease": 6, "grace": 0}
 
 
 @dataclass
